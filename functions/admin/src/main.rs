@@ -1,0 +1,2 @@
+//! The `admin` function.
+fn main() {}

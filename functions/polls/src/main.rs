@@ -1,0 +1,2 @@
+//! The `polls` function.
+fn main() {}

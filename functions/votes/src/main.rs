@@ -1,0 +1,2 @@
+//! The `votes` function.
+fn main() {}
