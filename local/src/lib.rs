@@ -4,6 +4,10 @@
 //! after what it stands in for.
 
 pub mod cloudwatch;
+pub mod edge;
+pub mod http_api;
+pub mod issuer;
 pub mod lambda;
 pub mod sqs;
+pub mod stores;
 pub mod template;
