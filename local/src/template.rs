@@ -6,7 +6,7 @@ mod globals;
 mod intrinsics;
 mod overrides;
 mod parameters;
-mod physical;
+pub(crate) mod physical;
 mod yaml;
 
 use std::{collections::BTreeMap, fmt, path::Path};
