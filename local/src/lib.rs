@@ -4,6 +4,7 @@
 //! after what it stands in for.
 
 pub mod cloudwatch;
+pub mod event_source;
 pub mod lambda;
 pub mod sqs;
 pub mod template;
