@@ -24,6 +24,8 @@ pub struct Queue {
     inner: Mutex<Inner>,
     /// Wakes receivers: one for each message that became receivable, all when a deadline came nearer.
     arrived: Notify,
+    /// Wakes those who wait for the queue to be empty.
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +43,7 @@ impl Queue {
             aws_endpoint: aws_endpoint.to_owned(),
             inner: Mutex::default(),
             arrived: Notify::new(),
+            emptied: Notify::new(),
         }
     }
 
@@ -121,6 +124,9 @@ impl Queue {
             let (taken, sooner) = inner.messages.take(take);
             (taken, sooner, inner.redrive.clone())
         };
+        if !taken.dead.is_empty() {
+            self.emptied.notify_waiters();
+        }
         if let Some(target) = redrive.and_then(|redrive| redrive.target.upgrade()) {
             // The DLQ's lock is taken after this queue's is given back: two queues can redrive to each other.
             target.accept(taken.dead, &self.arn().into());
@@ -158,6 +164,7 @@ impl Queue {
             receipts.iter().for_each(|receipt| inner.messages.delete(receipt));
             was_full
         };
+        self.emptied.notify_waiters();
         if was_full {
             self.arrived.notify_waiters();
         }
@@ -179,6 +186,20 @@ impl Queue {
     /// Deletes everything, in flight or not.
     pub fn purge(&self) {
         self.lock().messages.clear();
+        self.emptied.notify_waiters();
+    }
+
+    /// Waits until there is nothing in the queue: visible, in flight or delayed.
+    pub async fn emptied(&self) {
+        loop {
+            let mut emptied = pin!(self.emptied.notified());
+            emptied.as_mut().enable();
+            let counts = self.counts();
+            if counts.visible + counts.in_flight + counts.delayed == 0 {
+                return;
+            }
+            emptied.await;
+        }
     }
 
     /// Figures for the status line and `/_local/metrics`.
