@@ -3,6 +3,7 @@
 //! The functions are the real binaries, spoken to over the real Lambda Runtime API. Each module is named
 //! after what it stands in for.
 
+pub mod aws_endpoint;
 pub mod cloudwatch;
 pub mod event_source;
 pub mod lambda;
