@@ -3,7 +3,6 @@
 //! The functions are the real binaries, spoken to over the real Lambda Runtime API. Each module is named
 //! after what it stands in for.
 
-
 pub mod aws_endpoint;
 pub mod cli;
 pub mod cloudwatch;

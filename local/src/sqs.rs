@@ -25,6 +25,7 @@ use crate::template::{Resource, Template, physical};
 pub use checksum::md5_hex;
 pub use message::{Attribute, Attributes, Content, NewMessage, Receipt, Received, Value as AttributeValue};
 pub use queue::Queue;
+pub(crate) use queue::visibility;
 pub use redrive::{MoveTask, MoveTaskStatus};
 pub use settings::{BATCH_ENTRIES_MAX, RECEIVE_MAX, WAIT_MAX};
 pub use snapshot::Snapshot;
@@ -161,6 +162,11 @@ impl Queues {
     /// All of them, by name.
     pub fn all(&self) -> Vec<Arc<Queue>> {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Queues that have this one as their DLQ.
+    pub fn sources_of(&self, dead_letter_queue: &Arc<Queue>) -> Vec<Arc<Queue>> {
+        self.all().into_iter().filter(|queue| queue.redrives_to(dead_letter_queue)).collect()
     }
 
     /// Changes one attribute of a queue, as `SetQueueAttributes` does.

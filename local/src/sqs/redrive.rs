@@ -92,7 +92,7 @@ impl Queues {
         };
         let source = find(source)?;
         let destination = destination.map(find).transpose()?;
-        if !self.all().iter().any(|queue| queue.redrives_to(&source)) {
+        if self.sources_of(&source).is_empty() {
             return Err(SendError::new(
                 "InvalidParameterValue",
                 "Source queue must be configured as a Dead Letter Queue.",
