@@ -82,6 +82,8 @@ def check_routes(resources):
     for resource in ("AWS::ApiGatewayV2::Route", "AWS::ApiGatewayV2::Integration"):
         expect(not list(of_type(resources, resource)), f"{resource} beside the body is deleted on update")
 
+    expect(isinstance(body["x-amazon-apigateway-cors"]["allowOrigins"], list), "allowOrigins must be a list")
+
     contract = read_yaml("docs/openapi.yaml")
     promised = dict(operations(contract))
     expect(promised.keys() == ROUTES.keys(), f"docs/openapi.yaml differs: {sorted(promised.keys() ^ ROUTES.keys())}")
@@ -105,10 +107,11 @@ def check_integration(route, integration, resources):
     expect(integration["payloadFormatVersion"] == "2.0", f"{route}: payload format")
     function = integration["uri"]["Fn::Sub"].split("${")[-1].split(".Arn")[0]
     method, path = route.split(" ", 1)
-    # In an execute-api ARN a path parameter stands as a star or by its name; SAM keeps the path as it is.
+    # In an execute-api ARN a path parameter stands as a star.
+    arn_end = f"/{method}{path.replace('{id}', '*')}"
     allowed = any(
         permission["Properties"]["FunctionName"] == {"Ref": function}
-        and f"/{method}{path}" in json.dumps(permission["Properties"]["SourceArn"])
+        and permission["Properties"]["SourceArn"]["Fn::Sub"][0].endswith(arn_end)
         for _, permission in of_type(resources, "AWS::Lambda::Permission")
     )
     expect(allowed, f"{route}: the gateway may not invoke {function}")
