@@ -26,8 +26,10 @@ SCENARIO=show VOTERS=100 VUS=10 USERS=60 DURATION=12 scripts/loadtest.sh
 
 step "docs/openapi.yaml through schemathesis"
 token=$(curl --silent --fail "$BASE_URL/_local/token?sub=crew&scope=admin" | jq -r .access_token)
-.venv/bin/schemathesis --config-file scripts/schemathesis.toml run docs/openapi.yaml \
-    --url "$BASE_URL" --header "Authorization: Bearer $token"
+root=$PWD
+# It keeps notes in the current folder.
+(cd "$work" && "$root/.venv/bin/schemathesis" --config-file "$root/scripts/schemathesis.toml" \
+    run "$root/docs/openapi.yaml" --url "$BASE_URL" --header "Authorization: Bearer $token")
 
 step "stop, as Ctrl-C does"
 stop_stack || {
