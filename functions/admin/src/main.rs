@@ -1,2 +1,11 @@
-//! The `admin` function.
-fn main() {}
+//! The show's own routes: wiring.
+
+use lambda_http::{Error, run, service_fn, tracing};
+use shared::config;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    tracing::init_default_subscriber();
+    let handler = &admin::Handler::new(&config::environment)?;
+    run(service_fn(move |request| handler.handle(request))).await
+}

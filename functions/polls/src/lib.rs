@@ -1,1 +1,192 @@
-//! The `polls` function.
+//! What viewers may read: polls, rankings, and what became of their own votes.
+//!
+//! The edge absorbs the audience, so a request that arrives here is about one in three seconds for each page.
+
+use std::{
+    convert::Infallible,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use lambda_http::{
+    Body, Request, RequestExt, Response,
+    http::{HeaderValue, StatusCode, header},
+    request::RequestContext,
+};
+use serde::Serialize;
+use serde_json::json;
+use shared::{
+    api::{NO_STORE, Problem, json_response, poll_id, route_key},
+    clock,
+    config::{self, Stores},
+    domain::{Poll, Ranking, VoteKey, Voter, VoterHasher},
+};
+
+/// The function, built once at start.
+#[derive(Debug)]
+pub struct Handler {
+    stores: Stores,
+    hasher: VoterHasher,
+    public_cache_control: String,
+}
+
+impl Handler {
+    /// Reads the configuration through `lookup` and prepares the clients without connecting.
+    ///
+    /// # Errors
+    /// All that is wrong with the configuration.
+    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
+        let mut reader = config::Reader::new(lookup);
+        let (stores, hasher) = (reader.stores(), reader.voter_hasher());
+        let public_cache_control = reader.parsed::<HeaderText>("PUBLIC_CACHE_CONTROL");
+        let config = stores.zip(hasher).zip(public_cache_control);
+        let ((stores, hasher), HeaderText(public_cache_control)) = reader.finish(config)?;
+        Ok(Self { stores, hasher, public_cache_control })
+    }
+
+    /// Answers one request of the gateway. It never fails: every failure is an answer.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn handle(&self, request: Request) -> Result<Response<Body>, Infallible> {
+        let route = route_key(&request).unwrap_or_default();
+        let answer = match route.as_str() {
+            "GET /polls" => self.polls(&request).await,
+            "GET /polls/{id}" => self.poll(&request).await,
+            "GET /polls/{id}/ranking" => self.ranking(&request).await,
+            "GET /polls/{id}/votes/mine" => {
+                let answer = self.votes_mine(&request).await;
+                return Ok(answer.unwrap_or_else(|problem| problem.into_response(NO_STORE)));
+            }
+            _ => Err(Problem::new(StatusCode::NOT_FOUND, "routeNotFound", "There is no such route.")),
+        };
+        Ok(answer.unwrap_or_else(|problem| problem.into_response(&self.public_cache_control)))
+    }
+
+    async fn polls(&self, request: &Request) -> Result<Response<Body>, Problem> {
+        let polls = self.stores.catalog.current_polls().await?;
+        let now = clock::now();
+        let views: Vec<_> = polls.iter().map(|poll| poll.view(now)).collect();
+        let body = json!({ "polls": views });
+        Ok(self.public(request, &body, &body))
+    }
+
+    async fn poll(&self, request: &Request) -> Result<Response<Body>, Problem> {
+        let poll = self.find(request).await?;
+        let view = poll.view(clock::now());
+        Ok(self.public(request, &view, &view))
+    }
+
+    async fn ranking(&self, request: &Request) -> Result<Response<Body>, Problem> {
+        let poll = self.find(request).await?;
+        if !poll.shows_results(clock::now()) {
+            let message =
+                "The standing of this poll is not public now; the poll's `results` says when it is.";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "resultsWithheld", message));
+        }
+        let tally = self.stores.catalog.tally(&poll).await?;
+        let ranking = Ranking::new(&poll, &tally, clock::now());
+        // The time of the answer changes with every answer: what a reader has is current while the rest is.
+        Ok(self.public(request, &ranking, &(ranking.poll, &ranking.ranking, ranking.status)))
+    }
+
+    /// The caller's own ballots, found by their keys: no index on voters is needed.
+    async fn votes_mine(&self, request: &Request) -> Result<Response<Body>, Problem> {
+        let voter = self.voter(request)?;
+        let poll = self.find(request).await?;
+        let Some(limit) = poll.votes_per_voter else {
+            let body = json!({"limit": null, "used": [], "remaining": null});
+            return Ok(json_response(StatusCode::OK, NO_STORE, &body));
+        };
+        let key = |ballot| self.hasher.ballot_key(poll.id, poll.created_at, voter, ballot);
+        let keys: Vec<VoteKey> = (1..=limit).map(key).collect();
+        let used = self.stores.ledger.counted_ballots(&keys, voter).await?;
+        let remaining = usize::from(limit.unsigned_abs()) - used.len();
+        let body = json!({"limit": limit, "used": used, "remaining": remaining});
+        Ok(json_response(StatusCode::OK, NO_STORE, &body))
+    }
+
+    async fn find(&self, request: &Request) -> Result<Poll, Problem> {
+        let id = poll_id(request)?;
+        self.stores.catalog.poll(id).await?.ok_or_else(Problem::poll_not_found)
+    }
+
+    /// Who asks, by the authorizer's word alone.
+    fn voter(&self, request: &Request) -> Result<Voter, Problem> {
+        let RequestContext::ApiGatewayV2(context) = request.request_context() else {
+            return Err(unauthorized());
+        };
+        let jwt = context.authorizer.and_then(|authorizer| authorizer.jwt).ok_or_else(unauthorized)?;
+        jwt.claims.get("sub").map(|sub| self.hasher.voter(sub)).ok_or_else(unauthorized)
+    }
+
+    /// An answer for everyone, or 304 where the reader has it. `identity` is what the tag depends on.
+    fn public(&self, request: &Request, body: &impl Serialize, identity: &impl Serialize) -> Response<Body> {
+        let tag = entity_tag(identity);
+        let known =
+            request.headers().get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let is_known = known
+            .flat_map(|list| list.split(','))
+            .any(|one| matches!(one.trim(), "*") || weakly_equal(one, &tag));
+        let mut response = json_response(StatusCode::OK, &self.public_cache_control, body);
+        if is_known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.body_mut() = Body::Empty;
+            response.headers_mut().remove(header::CONTENT_TYPE);
+        }
+        let tag = HeaderValue::from_str(&tag).expect("hexadecimal digits and quotes");
+        response.headers_mut().insert(header::ETAG, tag);
+        response
+    }
+}
+
+fn unauthorized() -> Problem {
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "Sign in: this route answers about the caller's own votes.",
+    )
+}
+
+/// A header's value, checked at start.
+struct HeaderText(String);
+
+impl std::str::FromStr for HeaderText {
+    type Err = header::InvalidHeaderValue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        HeaderValue::from_str(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Weak: two answers of one tag say the same, not necessarily in the same bytes (RFC 9110, 8.8.1). `SipHash` with
+/// its fixed key, so that every instance gives the same tag.
+fn entity_tag(identity: &impl Serialize) -> String {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(identity).expect("answers are plain data").hash(&mut hasher);
+    format!("W/\"{:016x}\"", hasher.finish())
+}
+
+/// RFC 9110, 8.8.3.2: `If-None-Match` compares what is in the quotes.
+fn weakly_equal(theirs: &str, ours: &str) -> bool {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    opaque(theirs) == opaque(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_compare_weakly() {
+        assert!(weakly_equal(r#"W/"a""#, r#"W/"a""#));
+        assert!(weakly_equal(r#" "a""#, r#"W/"a""#));
+        assert!(!weakly_equal(r#"W/"b""#, r#"W/"a""#));
+    }
+
+    #[test]
+    fn the_tag_follows_what_is_said() {
+        assert_eq!(entity_tag(&json!({"votes": 1})), entity_tag(&json!({"votes": 1})));
+        assert_ne!(entity_tag(&json!({"votes": 1})), entity_tag(&json!({"votes": 2})));
+    }
+}

@@ -1,1 +1,171 @@
-//! The `votes` function.
+//! Takes votes out of the queue, a batch at a time: judges them, counts them in the ledger, raises the ranking.
+//!
+//! The order is the promise: a message is acknowledged after the commit that decided it, and never before. When
+//! anything fails before, the batch comes again and is counted as if for the first time. When only the ranking
+//! fails, the votes have counted, and the ranking heals at the next load of its poll.
+
+mod definitions;
+mod record;
+
+use std::{collections::BTreeMap, time::Instant};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use shared::{
+    clock,
+    config::{self, Stores},
+    domain::{Message, VoterHasher, judge},
+    ledger::{self, Batch, Counted, Outcome},
+    telemetry::BatchMetrics,
+};
+
+use crate::definitions::{Definitions, polls_in};
+
+/// A definition may change while a batch is judged by it; that it does so this often in a row, in the few
+/// milliseconds of each attempt, means that something is wrong.
+const JUDGEMENTS_MAX: usize = 5;
+
+/// Why a batch is left in the queue, whole. Nothing is lost: it comes again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The ledger could not be asked, or did not answer.
+    #[error("batch not counted")]
+    Ledger(#[from] ledger::Error),
+    /// Definitions kept changing.
+    #[error("poll definitions changed {JUDGEMENTS_MAX} times while the batch was judged")]
+    Restless,
+    /// A record that the answer could not name.
+    #[error("a record without a message id")]
+    Anonymous,
+}
+
+/// What Lambda is told; the cause has been logged.
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Self {
+        Self { error_type: "BatchNotCounted".to_owned(), error_message: error.to_string() }
+    }
+}
+
+/// The function, built once at start.
+#[derive(Debug)]
+pub struct Handler {
+    stores: Stores,
+    hasher: VoterHasher,
+    definitions: Definitions,
+}
+
+impl Handler {
+    /// Reads the configuration through `lookup` and prepares the clients without connecting.
+    ///
+    /// # Errors
+    /// All that is wrong with the configuration.
+    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
+        let mut reader = config::Reader::new(lookup);
+        let config = (reader.stores(), reader.voter_hasher());
+        let (stores, hasher) = reader.finish(config.0.zip(config.1))?;
+        let definitions = Definitions::new(stores.catalog.clone());
+        Ok(Self { stores, hasher, definitions })
+    }
+
+    /// Counts one batch. Two round trips where the definitions are known: one to PostgreSQL, one to Redis.
+    ///
+    /// Idempotent. The answer names only records that are no messages of SQS, which only a defect can bring about.
+    ///
+    /// # Errors
+    /// The whole batch is to come again.
+    pub async fn handle(&self, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, Error> {
+        let started = Instant::now();
+        let received = event.payload.records.len();
+        let mut response = SqsBatchResponse::default();
+        let mut messages = Vec::with_capacity(received);
+        for record in event.payload.records {
+            match record::message(&record, &self.hasher) {
+                Ok(message) => messages.push(message),
+                Err(unreadable) => {
+                    tracing::error!(error = %unreadable, "record.unreadable");
+                    response
+                        .add_failure(record.message_id.filter(|id| !id.is_empty()).ok_or(Error::Anonymous)?);
+                }
+            }
+        }
+        if !messages.is_empty() {
+            let outcome = self.count_and_raise(&messages).await.inspect_err(|error| {
+                tracing::error!(error = error as &dyn std::error::Error, received, "batch.failed");
+            })?;
+            outcome.report(&messages, started);
+        }
+        Ok(response)
+    }
+
+    async fn count_and_raise(&self, messages: &[Message]) -> Result<Done, Error> {
+        let (counted, totals) = self.count(messages).await?;
+        let raised = self.stores.ranking.raise(&totals).await;
+        if let Err(error) = &raised {
+            tracing::warn!(error = error as &dyn std::error::Error, "ranking.not_raised");
+        }
+        Ok(Done { counted, raised: raised.is_ok() })
+    }
+
+    /// Judges and counts, again whenever a definition turns out to have changed meanwhile.
+    async fn count(&self, messages: &[Message]) -> Result<(Counted, Totals), Error> {
+        let ids = polls_in(messages);
+        let mut polls = self.definitions.find(&ids).await?;
+        for _ in 0..JUDGEMENTS_MAX {
+            let batch = self.judged(messages, &polls);
+            if let Outcome::Counted(mut counted) = self.stores.ledger.count(&batch).await? {
+                let totals = std::mem::take(&mut counted.tallies).into_iter();
+                let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
+                return Ok((counted, totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect()));
+            }
+            tracing::info!("batch.judged_again");
+            polls = self.definitions.reload(&ids).await?;
+        }
+        Err(Error::Restless)
+    }
+
+    fn judged(&self, messages: &[Message], polls: &definitions::Polls) -> Batch {
+        let mut batch = Batch::default();
+        for (&id, poll) in polls {
+            batch.judged_by(id, poll.as_ref().map_or(0, |poll| poll.version));
+        }
+        for message in messages {
+            let poll = definitions::poll_of(message).and_then(|id| polls.get(&id)?.as_deref());
+            match judge(message, poll, &self.hasher) {
+                Ok(vote) => batch.vote(message.id, &vote),
+                Err(rejected) => batch.rejection(message, rejected),
+            }
+        }
+        batch
+    }
+}
+
+type Totals = BTreeMap<(shared::domain::PollId, i32), shared::domain::Tally>;
+
+/// A batch that is in the ledger.
+struct Done {
+    counted: Counted,
+    raised: bool,
+}
+
+impl Done {
+    /// Prints the batch's metrics, which are also its one log line.
+    fn report(&self, messages: &[Message], started: Instant) {
+        let at = clock::now();
+        let oldest = messages.iter().map(|message| message.sent_at).min().unwrap_or(at);
+        let lag_ms = u64::try_from(at.millis() - oldest.millis()).unwrap_or(0);
+        let received = messages.len() as u64;
+        let rejected: u64 = self.counted.rejected.values().sum();
+        let metrics = BatchMetrics {
+            at,
+            received,
+            counted: self.counted.counted,
+            duplicate: received - self.counted.counted - rejected,
+            rejected: &self.counted.rejected,
+            duration: started.elapsed(),
+            ranking_lag: self.raised.then(|| std::time::Duration::from_millis(lag_ms)),
+        };
+        for line in metrics.lines() {
+            println!("{line}");
+        }
+    }
+}

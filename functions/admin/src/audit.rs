@@ -1,0 +1,124 @@
+//! Checking the books: ledger, tally and ranking side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lambda_http::{Body, Request, Response, http::StatusCode};
+use serde::Serialize;
+use shared::{
+    api::{NO_STORE, Problem, json_response, poll_id},
+    domain::{ContestantNumber, PollId, Tally},
+    ledger,
+};
+
+use crate::Handler;
+
+/// The answer of the audit.
+#[derive(Debug, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+struct Audit {
+    poll: PollId,
+    /// Votes counted one by one.
+    ledger_votes: u64,
+    tally_votes: u64,
+    ranking_votes: u64,
+    /// Rejected messages of this poll, by reason.
+    rejected: BTreeMap<String, u64>,
+    /// Rejected messages in which no existing poll could be read, by reason.
+    unattributed: BTreeMap<String, u64>,
+    /// Whether all three agree on every contestant.
+    in_sync: bool,
+    contestants: Vec<Line>,
+}
+
+#[derive(Debug, Serialize, PartialEq)]
+struct Line {
+    number: ContestantNumber,
+    ledger: u64,
+    tally: u64,
+    ranking: u64,
+}
+
+impl Audit {
+    fn new(poll: PollId, ledger: ledger::Audit, ranking: &Tally) -> Self {
+        let votes = |tally: &Tally, number| tally.get(&number).copied().unwrap_or(0);
+        let numbers: BTreeSet<_> = [&ledger.ledger, &ledger.tally, ranking]
+            .into_iter()
+            .flat_map(|tally| tally.keys().copied())
+            .collect();
+        let line = |number| Line {
+            number,
+            ledger: votes(&ledger.ledger, number),
+            tally: votes(&ledger.tally, number),
+            ranking: votes(ranking, number),
+        };
+        let contestants: Vec<_> = numbers.into_iter().map(line).collect();
+        Self {
+            poll,
+            ledger_votes: contestants.iter().map(|line| line.ledger).sum(),
+            tally_votes: contestants.iter().map(|line| line.tally).sum(),
+            ranking_votes: contestants.iter().map(|line| line.ranking).sum(),
+            in_sync: contestants.iter().all(|line| line.ledger == line.tally && line.tally == line.ranking),
+            contestants,
+            rejected: ledger.rejected,
+            unattributed: ledger.unattributed,
+        }
+    }
+}
+
+impl Handler {
+    /// Counts the ledger, compares all three. While votes are being counted, the ranking may be ahead of the
+    /// ledger's snapshot or a batch behind it.
+    pub(crate) async fn audit(&self, request: &Request) -> Result<Response<Body>, Problem> {
+        self.audited(poll_id(request)?).await
+    }
+
+    /// Makes tally and ranking equal the ledger, and audits the result.
+    pub(crate) async fn rebuild(&self, request: &Request) -> Result<Response<Body>, Problem> {
+        let id = poll_id(request)?;
+        if !self.stores.ledger.rebuild(id).await? {
+            return Err(Problem::poll_not_found());
+        }
+        self.stores.catalog.load(&[id]).await?;
+        self.audited(id).await
+    }
+
+    async fn audited(&self, id: PollId) -> Result<Response<Body>, Problem> {
+        let found = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?;
+        let audit = self.stores.ledger.audit(id).await?;
+        let ranking = self.stores.ranking.tally(&found.poll).await.inspect_err(|error| {
+            tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable");
+        });
+        let ranking = ranking.ok().flatten().unwrap_or_default();
+        Ok(json_response(StatusCode::OK, NO_STORE, &Audit::new(id, audit, &ranking)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(votes: &[(i16, u64)]) -> Tally {
+        votes.iter().map(|&(number, votes)| (ContestantNumber(number), votes)).collect()
+    }
+
+    fn audit(ledger: &[(i16, u64)], counters: &[(i16, u64)], ranking: &[(i16, u64)]) -> Audit {
+        let ledger = ledger::Audit { ledger: tally(ledger), tally: tally(counters), ..Default::default() };
+        Audit::new(PollId(1), ledger, &tally(ranking))
+    }
+
+    #[test]
+    fn equal_sums_of_different_votes_are_not_in_sync() {
+        assert!(audit(&[(1, 2), (2, 1)], &[(1, 2), (2, 1)], &[(1, 2), (2, 1)]).in_sync);
+        assert!(!audit(&[(1, 2), (2, 1)], &[(1, 1), (2, 2)], &[(1, 2), (2, 1)]).in_sync);
+        assert!(!audit(&[(1, 2), (2, 1)], &[(1, 2), (2, 1)], &[(1, 3)]).in_sync);
+    }
+
+    #[test]
+    fn a_contestant_known_to_one_store_only_is_shown() {
+        let audit = audit(&[(9, 1)], &[], &[]);
+        assert_eq!(
+            audit.contestants,
+            [Line { number: ContestantNumber(9), ledger: 1, tally: 0, ranking: 0 }]
+        );
+    }
+}

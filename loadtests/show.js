@@ -1,0 +1,114 @@
+// A show: voters vote as fast as VUS connections carry it and USERS users watch, for DURATION seconds, in a poll that
+// the crew closes after two thirds of it. Then: each accepted vote is in the ledger or rejected as too late; none of
+// those cast before the close was rejected, none of those after it was counted.
+
+import { check } from "k6";
+import exec from "k6/execution";
+import { Counter, Gauge, Rate } from "k6/metrics";
+
+import { castVote, counted, crew, number, readPolls, voterTokens, waitUntilCounted } from "./stack.js";
+
+const VUS = number("VUS", 50);
+const USERS = number("USERS", 3000);
+const DURATION = number("DURATION", 60);
+const CLOSE_AT_MS = Math.round((DURATION * 1000 * 2) / 3);
+// A vote sent this long after the close was asked for was sent after it was done.
+const CLOSE_TAKES_MS = 2000;
+const CONTESTANTS = 20;
+
+const tokens = voterTokens();
+
+const accepted = new Counter("votes_accepted");
+const surelyInTime = new Counter("votes_before_close");
+const surelyLate = new Counter("votes_after_close");
+const votesCounted = new Gauge("votes_counted");
+const votesRejected = new Gauge("votes_rejected");
+const secondsToCount = new Gauge("seconds_from_last_post_to_last_count");
+const edgeHits = new Rate("edge_hits");
+
+export const options = {
+  scenarios: {
+    vote: { executor: "constant-vus", exec: "vote", vus: VUS, duration: `${DURATION}s` },
+    watch: {
+      executor: "constant-arrival-rate",
+      exec: "watch",
+      rate: USERS,
+      timeUnit: "3s",
+      duration: `${DURATION}s`,
+      preAllocatedVUs: 50,
+      maxVUs: 1000,
+    },
+    close: {
+      executor: "shared-iterations",
+      exec: "close",
+      vus: 1,
+      iterations: 1,
+      startTime: `${CLOSE_AT_MS}ms`,
+    },
+  },
+  teardownTimeout: "30m",
+  summaryTrendStats: ["med", "p(95)", "p(99)", "max"],
+  thresholds: {
+    checks: ["rate==1"],
+    edge_hits: ["rate>0.9"],
+    "http_req_failed{name:POST /votes}": ["rate==0"],
+    "http_req_failed{name:GET /polls}": ["rate==0"],
+    "http_req_duration{name:POST /votes}": ["p(99)<1000"],
+    "http_req_duration{name:GET /polls}": ["p(99)<500"],
+  },
+};
+
+export function setup() {
+  const contestants = Array.from({ length: CONTESTANTS }, (_, i) => ({ number: i + 1, name: `Contestant ${i + 1}` }));
+  const poll = crew("POST", "/polls", { title: "Load test", results: "live", contestants }, 201);
+  crew("POST", `/polls/${poll.id}/open`, null, 200);
+  return { poll: poll.id };
+}
+
+export function vote({ poll }) {
+  const turn = exec.vu.idInTest + exec.vu.iterationInScenario * VUS;
+  const sentMs = Date.now() - exec.scenario.startTime;
+  if (!castVote(tokens[turn % tokens.length], { poll, contestant: 1 + Math.floor(Math.random() * CONTESTANTS) })) {
+    return;
+  }
+  accepted.add(1);
+  if (Date.now() - exec.scenario.startTime < CLOSE_AT_MS) {
+    surelyInTime.add(1);
+  } else if (sentMs > CLOSE_AT_MS + CLOSE_TAKES_MS) {
+    surelyLate.add(1);
+  }
+}
+
+export function watch() {
+  const { ok, hit } = readPolls();
+  if (ok) {
+    edgeHits.add(hit);
+  }
+}
+
+export function close({ poll }) {
+  const closed = crew("POST", `/polls/${poll}/close`, null, 200);
+  check(closed, { "the poll is closed": (p) => p.status === "closed" });
+}
+
+export function teardown({ poll }) {
+  const lastPostMs = Date.now();
+  const expected = counted("votes_accepted");
+  const { audit: after, seconds } = waitUntilCounted(
+    poll,
+    lastPostMs,
+    (a) => a.ledgerVotes + a.rejectedVotes >= expected && a.inSync,
+  );
+  votesCounted.add(after.ledgerVotes);
+  votesRejected.add(after.rejectedVotes);
+  secondsToCount.add(seconds);
+  check(after, {
+    "counted and rejected make all that was accepted": (a) =>
+      expected > 0 && a.ledgerVotes + a.rejectedVotes === expected,
+    "every vote before the close is counted": (a) => a.ledgerVotes >= counted("votes_before_close"),
+    "every vote after the close is rejected as that": (a) =>
+      a.rejectedVotes === (a.rejected.afterClosing || 0) && a.rejectedVotes >= counted("votes_after_close"),
+    "ledger, tally and ranking agree": (a) => a.inSync,
+  });
+  console.log(`${expected} accepted = ${after.ledgerVotes} counted + ${after.rejectedVotes} after the close`);
+}

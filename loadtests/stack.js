@@ -1,0 +1,103 @@
+// What the scenarios share: the stack under test, the crew's requests, and waiting until votes are counted.
+
+import { check, fail, sleep } from "k6";
+import { SharedArray } from "k6/data";
+import exec from "k6/execution";
+import http from "k6/http";
+
+export const BASE_URL = (__ENV.BASE_URL || "http://localhost:8080").replace(/\/$/, "");
+
+// Where k6 itself tells its metrics: a teardown has no other way to what the virtual users counted.
+const K6_API = __ENV.K6_API || "http://localhost:6565";
+
+const COUNT_POLL_SECONDS = 0.5;
+// Longer than a failed batch stays invisible in the queue (VotesQueue.VisibilityTimeout, 123 s).
+const COUNT_STALLED_SECONDS = 180;
+
+// A whole number from the environment.
+export function number(name, fallback) {
+  const value = Number(__ENV[name] || fallback);
+  if (!Number.isInteger(value) || value < 1) {
+    fail(`${name} must be a whole number above 0, not ${__ENV[name]}`);
+  }
+  return value;
+}
+
+// The voters' tokens, held once for all virtual users. Call it in the init context.
+export function voterTokens() {
+  if (!__ENV.TOKENS) {
+    fail('TOKENS must name a file with {"tokens":["…"]}; make loadtest gets one from the local stack');
+  }
+  return new SharedArray("tokens", () => JSON.parse(open(__ENV.TOKENS)).tokens);
+}
+
+// Casts one vote and says whether the gateway accepted it.
+export function castVote(token, vote) {
+  const response = http.post(`${BASE_URL}/votes`, JSON.stringify(vote), {
+    headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
+    responseType: "none",
+    tags: { name: "POST /votes" },
+  });
+  return check(response, { "vote accepted": (r) => r.status === 202 });
+}
+
+// A read as a viewer's page does it: {ok, hit}, where a hit came from the edge.
+export function readPolls() {
+  const response = http.get(`${BASE_URL}/polls`, { responseType: "none", tags: { name: "GET /polls" } });
+  const ok = check(response, { "polls read": (r) => r.status === 200 });
+  return { ok, hit: !/^Miss|^Error/.test(response.headers["X-Cache"] || "Miss") };
+}
+
+// A request of the crew; fails the test unless it gets the status expected.
+export function crew(method, path, body, expected) {
+  const response = http.request(method, `${BASE_URL}/admin${path}`, body ? JSON.stringify(body) : null, {
+    headers: { Authorization: `Bearer ${__ENV.ADMIN_TOKEN}`, "Content-Type": "application/json" },
+    responseType: "text",
+    tags: { name: "crew" },
+    timeout: "35s",
+  });
+  if (response.status !== expected) {
+    exec.test.abort(`${method} /admin${path}: ${response.status} ${response.body}, expected ${expected}`);
+  }
+  return expected === 204 ? null : response.json();
+}
+
+// The poll's audit, with all its rejections added up.
+export function audit(poll) {
+  const answer = crew("GET", `/polls/${poll}/audit`, null, 200);
+  answer.rejectedVotes = Object.values(answer.rejected).reduce((sum, n) => sum + n, 0);
+  return answer;
+}
+
+// What the virtual users added to a counter of ours, once k6 has taken in all of it.
+export function counted(metric) {
+  sleep(1); // k6 collects samples every 50 ms; there is no way to ask whether it has them all.
+  const response = http.get(`${K6_API}/v1/metrics/${metric}`, { responseType: "text", tags: { name: "k6" } });
+  return response.status === 200 ? response.json("data.attributes.sample.count") : 0;
+}
+
+// Reads the audit until `isComplete(audit)`, or until nothing has moved for long: {audit, seconds}, where the seconds
+// run from `sinceMs` to the read that saw the last vote.
+export function waitUntilCounted(poll, sinceMs, isComplete) {
+  let last = audit(poll);
+  let movedMs = Date.now();
+  while (!isComplete(last) && Date.now() - movedMs < COUNT_STALLED_SECONDS * 1000) {
+    sleep(COUNT_POLL_SECONDS);
+    const next = audit(poll);
+    if (next.ledgerVotes + next.rejectedVotes !== last.ledgerVotes + last.rejectedVotes) {
+      movedMs = Date.now();
+    }
+    last = next;
+  }
+  return { audit: last, seconds: Math.max(0, (movedMs - sinceMs) / 1000) };
+}
+
+// One of the local stack's own figures, or null where there are none (a deployed stack).
+export function localMetric(name, labels) {
+  const response = http.get(`${BASE_URL}/_local/metrics`, { responseType: "text", tags: { name: "metrics" } });
+  if (response.status !== 200) {
+    return null;
+  }
+  const line = response.body.split("\n").find((l) => l.startsWith(`${name}{`) && l.includes(labels));
+  return line ? Number(line.slice(line.lastIndexOf(" "))) : 0;
+}

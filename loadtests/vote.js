@@ -1,0 +1,83 @@
+// VOTERS voters (as many as there are TOKENS) cast VOTES votes in poll POLL through VUS connections. Then: every vote
+// that was accepted is in the ledger, and ledger, tally and ranking agree.
+
+import { check } from "k6";
+import exec from "k6/execution";
+import { Counter, Gauge } from "k6/metrics";
+
+import { audit, castVote, counted, crew, number, voterTokens, waitUntilCounted } from "./stack.js";
+
+const VOTES = number("VOTES", 10000);
+const VUS = number("VUS", 100);
+const POLL = number("POLL", 1); // The local stack's demo poll.
+const CLIENT_IDS = __ENV.CLIENT_IDS === "1"; // Each vote with an id of its own, so that retries are safe.
+
+const tokens = voterTokens();
+
+const accepted = new Counter("votes_accepted");
+const votesCounted = new Gauge("votes_counted");
+const secondsToCount = new Gauge("seconds_from_last_post_to_last_count");
+
+export const options = {
+  scenarios: {
+    vote: { executor: "shared-iterations", vus: Math.min(VUS, VOTES), iterations: VOTES, maxDuration: "30m" },
+  },
+  setupTimeout: "1m",
+  teardownTimeout: "30m",
+  summaryTrendStats: ["med", "p(95)", "p(99)", "max"],
+  thresholds: {
+    checks: ["rate==1"],
+    "http_req_failed{name:POST /votes}": ["rate==0"],
+    "http_req_duration{name:POST /votes}": ["p(99)<1000"],
+  },
+};
+
+export function setup() {
+  const poll = crew("GET", `/polls/${POLL}`, null, 200);
+  if (poll.status !== "open" || poll.votesPerVoter !== null) {
+    exec.test.abort(`poll ${POLL} must be open and without a limit for each voter`);
+  }
+  return { contestants: poll.contestants.map((c) => c.number), before: audit(POLL) };
+}
+
+export default function vote({ contestants }) {
+  const turn = exec.scenario.iterationInTest;
+  const ballot = { poll: POLL, contestant: favourite(contestants) };
+  if (CLIENT_IDS) {
+    ballot.id = uuidV7();
+  }
+  if (castVote(tokens[turn % tokens.length], ballot)) {
+    accepted.add(1);
+  }
+}
+
+export function teardown({ before }) {
+  const lastPostMs = Date.now();
+  const expected = counted("votes_accepted");
+  const { audit: after, seconds } = waitUntilCounted(
+    POLL,
+    lastPostMs,
+    (a) => a.ledgerVotes - before.ledgerVotes >= expected && a.inSync,
+  );
+  const found = after.ledgerVotes - before.ledgerVotes;
+  votesCounted.add(found);
+  secondsToCount.add(seconds);
+  check(after, {
+    "every accepted vote is in the ledger, once": () => expected > 0 && found === expected,
+    "no vote was rejected": (a) => a.rejectedVotes === before.rejectedVotes,
+    "ledger, tally and ranking agree": (a) => a.inSync,
+  });
+  console.log(`${expected} votes accepted, ${found} counted, the last ${seconds.toFixed(1)} s after the last POST`);
+}
+
+// Not all are loved alike: the first contestants get more votes than the last.
+function favourite(contestants) {
+  return contestants[Math.floor(Math.random() * Math.random() * contestants.length)];
+}
+
+function uuidV7() {
+  const time = Date.now().toString(16).padStart(12, "0");
+  const hex = (bits) => Math.floor(Math.random() * 2 ** bits).toString(16).padStart(bits / 4, "0");
+  const variant = (0x8000 + Math.floor(Math.random() * 0x4000)).toString(16);
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${hex(12)}-${variant}-${hex(24)}${hex(24)}`;
+}

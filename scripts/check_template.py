@@ -1,0 +1,193 @@
+"""Checks what cfn-lint cannot: that SAM merges the routes into one body and secures each of them, and that the
+numbers which depend on each other agree. Offline: the same transform that CloudFormation runs, without an account.
+"""
+
+import json
+import os
+import sys
+
+import yaml
+from samcli.yamlhelper import yaml_parse
+from samtranslator.translator.transform import transform
+
+TEMPLATE = "template.yaml"
+REGION = "us-east-1"  # The transform wants one; nothing in the template depends on it.
+
+PUBLIC = None
+TOKEN = []
+ADMIN = ["admin"]
+
+# Every route and the scopes it asks for, as docs/openapi.yaml promises them.
+ROUTES = {
+    "POST /votes": TOKEN,
+    "GET /polls": PUBLIC,
+    "GET /polls/{id}": PUBLIC,
+    "GET /polls/{id}/ranking": PUBLIC,
+    "GET /polls/{id}/votes/mine": TOKEN,
+    "POST /admin/polls": ADMIN,
+    "GET /admin/polls": ADMIN,
+    "GET /admin/polls/{id}": ADMIN,
+    "PATCH /admin/polls/{id}": ADMIN,
+    "DELETE /admin/polls/{id}": ADMIN,
+    "POST /admin/polls/{id}/open": ADMIN,
+    "POST /admin/polls/{id}/close": ADMIN,
+    "GET /admin/polls/{id}/audit": ADMIN,
+    "POST /admin/polls/{id}/rebuild": ADMIN,
+}
+HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
+GATEWAY_TIMEOUT_SECONDS = 30
+OUTAGE_SECONDS = 24 * 3600
+
+failures = []
+
+
+def expect(condition, message):
+    """Collects a failure, so that one run shows them all."""
+    if not condition:
+        failures.append(message)
+
+
+class NoManagedPolicies:
+    """Roles are written out in the template: the transform has none to look up."""
+
+    def load(self):
+        return {}
+
+
+def operations(document):
+    """(`METHOD /path`, operation) of an OpenAPI document."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method in HTTP_METHODS:
+                yield f"{method.upper()} {path}", operation
+
+
+def scopes(operation):
+    """What an operation's security asks for: `PUBLIC`, or a list of scopes of the JWT authorizer."""
+    security = operation.get("security", [])
+    if security in ([], [{"NONE": []}]):
+        return PUBLIC
+    assert len(security) == 1 and list(security[0]) == ["Jwt"], security
+    return security[0]["Jwt"]
+
+
+def check_routes(resources):
+    body = resources["Api"]["Properties"]["Body"]
+    found = dict(operations(body))
+    expect(found.keys() == ROUTES.keys(), f"routes differ: {sorted(found.keys() ^ ROUTES.keys())}")
+    for route, operation in found.items():
+        expect(scopes(operation) == ROUTES.get(route), f"{route}: security is {operation.get('security')}")
+        expect("x-amazon-apigateway-integration" in operation, f"{route}: nothing behind it")
+        check_integration(route, operation["x-amazon-apigateway-integration"], resources)
+    for resource in ("AWS::ApiGatewayV2::Route", "AWS::ApiGatewayV2::Integration"):
+        expect(not list(of_type(resources, resource)), f"{resource} beside the body is deleted on update")
+
+    expect(isinstance(body["x-amazon-apigateway-cors"]["allowOrigins"], list), "allowOrigins must be a list")
+
+    contract = read_yaml("docs/openapi.yaml")
+    promised = dict(operations(contract))
+    expect(promised.keys() == ROUTES.keys(), f"docs/openapi.yaml differs: {sorted(promised.keys() ^ ROUTES.keys())}")
+    for route, operation in promised.items():
+        security = operation.get("security", [])
+        asked = next(iter(security[0].values())) if security else PUBLIC
+        expect(asked == ROUTES.get(route), f"docs/openapi.yaml: {route}: security is {security}")
+
+    stage = next(of_type(resources, "AWS::ApiGatewayV2::Stage"))[1]["Properties"]
+    for route, settings in {"default": stage["DefaultRouteSettings"], **stage["RouteSettings"]}.items():
+        expect(route == "default" or route in found, f"throttle of {route}: no such route")
+        expect({"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= settings.keys(), f"throttle of {route}: set both")
+
+
+def check_integration(route, integration, resources):
+    if route == "POST /votes":
+        expect(integration["integrationSubtype"] == "SQS-SendMessage", "POST /votes must not run code")
+        attributes = json.loads(integration["requestParameters"]["MessageAttributes"])
+        expect(attributes.keys() == {"voter", "requestId"}, f"message attributes: {sorted(attributes)}")
+        return
+    expect(integration["payloadFormatVersion"] == "2.0", f"{route}: payload format")
+    function = integration["uri"]["Fn::Sub"].split("${")[-1].split(".Arn")[0]
+    method, path = route.split(" ", 1)
+    # In an execute-api ARN a path parameter stands as a star.
+    arn_end = f"/{method}{path.replace('{id}', '*')}"
+    allowed = any(
+        permission["Properties"]["FunctionName"] == {"Ref": function}
+        and permission["Properties"]["SourceArn"]["Fn::Sub"][0].endswith(arn_end)
+        for _, permission in of_type(resources, "AWS::Lambda::Permission")
+    )
+    expect(allowed, f"{route}: the gateway may not invoke {function}")
+
+
+def check_queue(resources):
+    queue = resources["VotesQueue"]["Properties"]
+    dead = resources["VotesDeadLetterQueue"]["Properties"]
+    function = resources["VotesFunction"]["Properties"]
+    mapping = next(of_type(resources, "AWS::Lambda::EventSourceMapping"))[1]["Properties"]
+    advised = 6 * function["Timeout"] + mapping["MaximumBatchingWindowInSeconds"]
+    expect(queue["VisibilityTimeout"] >= advised, f"VisibilityTimeout must be at least {advised}")
+    budget = queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
+    expect(budget >= OUTAGE_SECONDS, f"retries end after {budget} s, sooner than an outage may last")
+    expect(dead["MessageRetentionPeriod"] >= queue["MessageRetentionPeriod"], "the DLQ forgets sooner than the queue")
+    expect(mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], "one bad vote would fail its batch")
+    expect(
+        function["ReservedConcurrentExecutions"] == mapping["ScalingConfig"]["MaximumConcurrency"],
+        "a reserve below MaximumConcurrency throttles the queue's pollers, one above it is wasted",
+    )
+
+
+def check_timeouts(resources):
+    for name, function in of_type(resources, "AWS::Lambda::Function"):
+        properties = function["Properties"]
+        variables = properties["Environment"]["Variables"]
+        stores = (int(variables["DATABASE_TIMEOUT_MS"]) + int(variables["REDIS_TIMEOUT_MS"])) / 1000
+        expect(stores < properties["Timeout"], f"{name}: its stores may take longer than its Timeout")
+        expect(properties["Timeout"] < GATEWAY_TIMEOUT_SECONDS, f"{name}: the gateway gives up first")
+
+
+def check_cache(resources):
+    policy = resources["ReadCachePolicy"]["Properties"]["CachePolicyConfig"]
+    header = resources["PollsFunction"]["Properties"]["Environment"]["Variables"]["PUBLIC_CACHE_CONTROL"]
+    lifetime = {k: int(v) for k, _, v in (d.partition("=") for d in header.split(", ")) if v}
+    expect(policy["DefaultTTL"] <= 3, "an answer without Cache-Control would outlive the others")
+    expect(lifetime["max-age"] > 0, "max-age=0 ends the collapsing of simultaneous misses")
+    stale = max(lifetime["stale-while-revalidate"], lifetime["stale-if-error"])
+    expect(policy["MaxTTL"] >= lifetime["s-maxage"] + stale, "MaxTTL cuts the stale directives short")
+    patterns = [
+        behavior["PathPattern"]
+        for behavior in resources["Distribution"]["Properties"]["DistributionConfig"]["CacheBehaviors"]
+    ]
+    expect(
+        patterns.index("/polls/*/votes/mine") < patterns.index("/polls/*"),
+        "a voter's own answer would be cached for everybody",
+    )
+
+
+def of_type(resources, kind):
+    return ((name, resource) for name, resource in resources.items() if resource["Type"] == kind)
+
+
+def read_yaml(path):
+    with open(path, encoding="utf-8") as file:
+        return yaml.safe_load(file)
+
+
+def main():
+    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
+    with open(TEMPLATE, encoding="utf-8") as file:
+        template = yaml_parse(file.read())
+    for function in template["Resources"].values():
+        if function["Type"] == "AWS::Serverless::Function":
+            # `sam package` would put the built artifact's place here.
+            function["Properties"]["CodeUri"] = "s3://bucket/key"
+    resources = transform(template, {}, NoManagedPolicies())["Resources"]
+    check_routes(resources)
+    check_queue(resources)
+    check_timeouts(resources)
+    check_cache(resources)
+    for failure in failures:
+        print(f"{TEMPLATE}: {failure}", file=sys.stderr)
+    if failures:
+        sys.exit(1)
+    print(f"{TEMPLATE}: {len(ROUTES)} routes, secured; limits and timeouts agree")
+
+
+main()

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Runs loadtests/$SCENARIO.js against BASE_URL; without one, against the stack at localhost:8080, and if none runs
+# there, against one of its own. The scenarios' other variables are passed on.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/stack.sh
+source scripts/stack.sh
+
+SCENARIO=${SCENARIO:-vote}
+VOTERS=${VOTERS:-1000}
+TOKENS_SECONDS_MAX=300 # Each of the stack's tokens is an RSA signature.
+
+script=loadtests/$SCENARIO.js
+if [[ ! -f $script ]]; then
+    echo "loadtest: no scenario $SCENARIO; there are:$(for f in loadtests/*.js; do
+        grep -q '^export const options' "$f" && printf ' %s' "$(basename "$f" .js)"
+    done)" >&2
+    exit 2
+fi
+
+work=$(mktemp -d)
+trap 'kill_stack; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+answers() { curl --silent --fail --output /dev/null --max-time 10 "$1/polls"; }
+
+if [[ -n ${BASE_URL:-} ]]; then
+    answers "$BASE_URL" || {
+        echo "loadtest: nothing answers at $BASE_URL/polls" >&2
+        exit 1
+    }
+elif answers http://localhost:8080; then
+    BASE_URL=http://localhost:8080
+else
+    echo "loadtest: no stack at http://localhost:8080, starting one"
+    make --no-print-directory build artifacts
+    start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/lambda"
+fi
+
+if [[ -z ${TOKENS:-} ]]; then
+    TOKENS=$work/tokens.json
+    curl --silent --show-error --fail --max-time "$TOKENS_SECONDS_MAX" --output "$TOKENS" \
+        "$BASE_URL/_local/tokens?count=$VOTERS" || {
+        echo "loadtest: $BASE_URL is no local stack: give TOKENS=file with {\"tokens\":[…]}, and ADMIN_TOKEN" >&2
+        exit 1
+    }
+fi
+if [[ -z ${ADMIN_TOKEN:-} ]]; then
+    ADMIN_TOKEN=$(curl --silent --fail "$BASE_URL/_local/token?sub=crew&scope=admin" | jq -r .access_token)
+fi
+
+read -r k6_port <<<"$(free_ports 1)"
+# k6 opens files from the script's folder.
+TOKENS=$(realpath "$TOKENS")
+K6_API=http://127.0.0.1:$k6_port
+export BASE_URL ADMIN_TOKEN TOKENS K6_API
+.venv/bin/k6 run --quiet --no-usage-report --address "127.0.0.1:$k6_port" "$script"
+
+if [[ -n ${STACK_PID:-} ]]; then
+    echo "Peak memory:"
+    print_peak_memory
+    stop_stack
+fi

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Installs what is missing of the system's packages, saying so in one line each. Silent when nothing is.
+# Arguments: what is needed, of: stores python http
+set -euo pipefail
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+have_postgres() {
+    have postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ||
+        compgen -G '/opt/homebrew/opt/postgresql*/bin/postgres' >/dev/null ||
+        compgen -G '/usr/local/opt/postgresql*/bin/postgres' >/dev/null
+}
+
+have_redis() { have redis-server || have valkey-server; }
+
+have_python() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+missing=() # one line each: what for | apt package | Homebrew package
+need() {
+    echo "setup: $1 is missing: installing it"
+    missing+=("$2|$3")
+}
+
+if ! have cargo; then
+    echo "setup: no Rust toolchain: install one from https://rustup.rs and open a new shell" >&2
+    exit 1
+fi
+have cc || need "a C compiler (Rust links with it)" build-essential gcc
+for part in "$@"; do
+    case $part in
+    stores)
+        # DATABASE_URL and REDIS_URL point at stores that run already.
+        [[ -n ${DATABASE_URL:-} ]] || have_postgres || need "PostgreSQL (the ledger)" postgresql postgresql@17
+        [[ -n ${REDIS_URL:-} ]] || have_redis || need "Redis (the ranking)" redis-server redis
+        ;;
+    python) have_python || need "Python with venv (the tools in .venv)" "python3 python3-venv" python ;;
+    http)
+        have curl || need "curl" "curl ca-certificates" curl
+        have jq || need "jq" jq jq
+        ;;
+    *)
+        echo "setup: unknown part: $part" >&2
+        exit 2
+        ;;
+    esac
+done
+((${#missing[@]})) || exit 0
+
+as_root() {
+    if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+# Debian starts a server as soon as it is installed; ours are started by the stack, on ports of their own.
+policy=/usr/sbin/policy-rc.d
+start_no_services() {
+    [[ -e $policy ]] && return
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod +x "$policy"
+    trap 'as_root rm -f "$policy"' EXIT
+}
+
+log=$(mktemp)
+run_logged() {
+    if ! "$@" >"$log" 2>&1; then
+        cat "$log" >&2
+        echo "setup: failed: $*" >&2
+        exit 1
+    fi
+}
+
+if have apt-get; then
+    read -ra packages <<<"$(printf '%s ' "${missing[@]%%|*}")"
+    start_no_services
+    run_logged as_root apt-get update
+    run_logged as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
+elif have brew; then
+    read -ra packages <<<"$(printf '%s ' "${missing[@]##*|}")"
+    run_logged brew install "${packages[@]}"
+else
+    echo "setup: neither apt-get nor brew here: install the above by hand" >&2
+    exit 1
+fi
+rm -f "$log"

@@ -1,0 +1,91 @@
+# shellcheck shell=bash
+# To be sourced: starts a stack of its own on free ports, and stops it. Sets STACK_PID, BASE_URL and AWS_URL.
+
+STACK_READY_SECONDS=120 # A cold machine initialises a database cluster first.
+STACK_STOP_SECONDS=60   # Ctrl-C drains: the longest invocation plus the stores' shutdown.
+
+free_ports() {
+    python3 - "$1" <<'PYTHON'
+import socket, sys
+sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
+for s in sockets:
+    s.bind(("127.0.0.1", 0))
+print(*(s.getsockname()[1] for s in sockets))
+PYTHON
+}
+
+# The process and all that it started, one pid a line.
+family() {
+    ps -axo pid=,ppid= | awk -v root="$1" '
+        { parent[$1] = $2 }
+        END {
+            for (pid in parent) {
+                for (p = pid; p != "" && p != root; p = parent[p]);
+                if (p == root) print pid
+            }
+        }'
+}
+
+# start_stack LOG [arguments of `local run`]
+start_stack() {
+    local log=$1 port aws_port
+    shift
+    read -r port aws_port <<<"$(free_ports 2)"
+    BASE_URL=http://localhost:$port
+    # shellcheck disable=SC2034 # for who sources this
+    AWS_URL=http://localhost:$aws_port
+    set -m # A process group of its own, so that Ctrl-C reaches it only from here.
+    "${CARGO_TARGET_DIR:-target}/debug/local" run --ephemeral --port "$port" --aws-port "$aws_port" "$@" \
+        >"$log" 2>&1 </dev/null &
+    STACK_PID=$!
+    set +m
+    local deadline=$((SECONDS + STACK_READY_SECONDS))
+    until curl --silent --fail --output /dev/null "$BASE_URL/polls/1"; do
+        if ! kill -0 "$STACK_PID" 2>/dev/null || ((SECONDS > deadline)); then
+            cat "$log" >&2
+            echo "the stack did not come up" >&2
+            return 1
+        fi
+        sleep 0.2
+    done
+}
+
+# Stops the stack as Ctrl-C does, and fails if anything of it is left.
+stop_stack() {
+    local pids pid left=0
+    pids=$(family "$STACK_PID")
+    kill -INT "$STACK_PID"
+    local deadline=$((SECONDS + STACK_STOP_SECONDS))
+    while kill -0 "$STACK_PID" 2>/dev/null && ((SECONDS < deadline)); do sleep 0.2; done
+    for pid in $pids; do
+        if kill -0 "$pid" 2>/dev/null; then
+            echo "left behind after Ctrl-C: $(ps -o pid=,args= -p "$pid")" >&2
+            kill -KILL "$pid" 2>/dev/null || true
+            left=1
+        fi
+    done
+    wait "$STACK_PID" || {
+        echo "the stack ended with status $?" >&2
+        left=1
+    }
+    STACK_PID=
+    return $left
+}
+
+# For a trap: whatever happened, nothing stays.
+kill_stack() {
+    [[ -n ${STACK_PID:-} ]] || return 0
+    local pids
+    pids=$(family "$STACK_PID")
+    # shellcheck disable=SC2086 # one argument for each pid
+    kill -KILL $pids 2>/dev/null || true
+}
+
+# Peak memory of each process of the stack, where the kernel tells (Linux).
+print_peak_memory() {
+    local pid
+    for pid in $(family "$STACK_PID"); do
+        awk '/^Name:/ { name = $2 } /^VmHWM:/ { printf "%8.1f MB  %s\n", $2 / 1024, name }' \
+            "/proc/$pid/status" 2>/dev/null || true
+    done | sort -rn
+}

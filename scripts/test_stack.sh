@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# The whole stack as a caller sees it: an AWS SDK, load, then anything that the contract allows or forbids.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/stack.sh
+source scripts/stack.sh
+
+work=$(mktemp -d)
+trap 'kill_stack; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "start: the artifacts that cargo lambda built"
+start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/lambda"
+echo "ready at $BASE_URL, AWS endpoint at $AWS_URL"
+
+step "SQS through boto3"
+.venv/bin/python local/tests/sqs_boto3.py "$AWS_URL"
+
+step "load, in small"
+export BASE_URL
+SCENARIO=vote VOTERS=200 VOTES=3000 VUS=20 scripts/loadtest.sh
+SCENARIO=polls USERS=300 DURATION=12 scripts/loadtest.sh
+SCENARIO=show VOTERS=100 VUS=10 USERS=60 DURATION=12 scripts/loadtest.sh
+
+step "docs/openapi.yaml through schemathesis"
+token=$(curl --silent --fail "$BASE_URL/_local/token?sub=crew&scope=admin" | jq -r .access_token)
+root=$PWD
+# It keeps notes in the current folder.
+(cd "$work" && "$root/.venv/bin/schemathesis" --config-file "$root/scripts/schemathesis.toml" \
+    run "$root/docs/openapi.yaml" --url "$BASE_URL" --header "Authorization: Bearer $token")
+
+step "stop, as Ctrl-C does"
+stop_stack || {
+    tail -n 50 "$work/stack.log" >&2
+    exit 1
+}
+echo "no process left"

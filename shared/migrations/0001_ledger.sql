@@ -1,0 +1,124 @@
+-- The ledger. Migrations only ever expand what the functions of the release before them can still use.
+
+CREATE TABLE polls (
+    id              integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    title           text        NOT NULL,
+    opens_at        timestamptz,
+    closes_at       timestamptz,
+    votes_per_voter smallint,
+    results         text        NOT NULL CHECK (results IN ('live', 'afterClose', 'hidden')),
+    contestants     jsonb       NOT NULL, -- read and written whole, together with the version
+    version         integer     NOT NULL DEFAULT 1,
+    epoch           integer     NOT NULL DEFAULT 1,
+    created_at      timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
+    CHECK (closes_at >= opens_at)
+);
+
+-- One row a vote, columns in the order that leaves no padding: 64 bytes. No foreign key: it would lock the poll's
+-- row for every vote.
+CREATE TABLE votes (
+    key        uuid        PRIMARY KEY,
+    voter      bigint      NOT NULL,
+    cast_at    timestamptz NOT NULL,
+    poll       integer     NOT NULL,
+    contestant smallint    NOT NULL,
+    ballot     smallint
+);
+
+-- Votes arrive poll by poll, so block ranges tell polls apart at next to no cost per insert.
+CREATE INDEX votes_by_poll ON votes USING brin (poll) WITH (autosummarize = on);
+
+-- A message is rejected once, for one reason. A poll that does not exist, or could not be read, is kept as sent.
+CREATE TABLE rejections (
+    message_id uuid        PRIMARY KEY,
+    cast_at    timestamptz NOT NULL,
+    poll       bigint,
+    reason     text        NOT NULL
+);
+
+CREATE INDEX rejections_by_poll ON rejections (poll, reason);
+
+-- Updated by every batch: room in each page keeps the updates HOT, off the index.
+CREATE TABLE tallies (
+    poll       integer  NOT NULL,
+    contestant smallint NOT NULL,
+    votes      bigint   NOT NULL,
+    PRIMARY KEY (poll, contestant)
+) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- The fence between counting and changing polls: batches share it, a change holds it alone for some milliseconds.
+-- What a batch finds under it stays true until the batch commits. The lock manager serves waiters in order, so a
+-- show closes its poll at once however many batches are under way. 'vote' in ASCII.
+CREATE FUNCTION fence() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1987015781::bigint';
+
+-- Counts one batch: the only way a vote enters the ledger.
+--
+-- A function, so that a batch is one round trip and one commit, while its statements still see what was committed
+-- before the fence let it through. Nothing here may be changed in ways that the functions deployed now, or the
+-- ones before them, do not expect: a new form gets a new name.
+--
+-- Every lock is taken in one order by every batch: fence, vote keys ascending, tallies ascending, messages
+-- ascending. So two batches, even of the same votes, never wait for each other in a circle.
+--
+-- current: whether the batch was judged by the current definitions (version 0: no such poll); if not, nothing
+-- was done. counted: votes inserted. rejected_reasons: one for each rejection recorded now. tally_*: the
+-- absolute totals of every poll in the batch, also of those with nothing new.
+CREATE FUNCTION count_votes(
+    judged_polls integer[], judged_versions integer[],
+    vote_keys uuid[], vote_messages uuid[], vote_voters bigint[], vote_cast_at timestamptz[], vote_polls integer[],
+    vote_contestants smallint[], vote_ballots smallint[],
+    rejected_messages uuid[], rejected_cast_at timestamptz[], rejected_polls bigint[], rejected_reasons text[],
+    rejected_keys uuid[],
+    OUT current boolean, OUT counted bigint, OUT recorded_reasons text[],
+    OUT tally_polls integer[], OUT tally_contestants smallint[], OUT tally_votes bigint[]
+) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(fence());
+
+    current := NOT EXISTS (
+        SELECT FROM unnest(judged_polls, judged_versions) AS judged (id, version)
+        LEFT JOIN polls USING (id)
+        WHERE coalesce(polls.version, 0) <> judged.version
+    );
+    IF NOT current THEN
+        RETURN;
+    END IF;
+
+    -- A message rejected under an earlier definition stays rejected. Of two votes of one key in the batch, the
+    -- one cast first counts.
+    WITH inserted AS (
+        INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot)
+        SELECT key, voter, cast_at, poll, contestant, ballot
+        FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants, vote_ballots)
+            AS vote (key, message_id, voter, cast_at, poll, contestant, ballot)
+        WHERE NOT EXISTS (SELECT FROM rejections WHERE rejections.message_id = vote.message_id)
+        ORDER BY key, cast_at
+        ON CONFLICT DO NOTHING
+        RETURNING poll, contestant
+    ), added AS (
+        INSERT INTO tallies AS tally (poll, contestant, votes)
+        SELECT poll, contestant, count(*) FROM inserted GROUP BY poll, contestant ORDER BY poll, contestant
+        ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes
+    )
+    SELECT count(*) INTO counted FROM inserted;
+
+    -- A vote counted under an earlier definition is not rejected under this one.
+    IF cardinality(rejected_messages) > 0 THEN
+        WITH recorded AS (
+            INSERT INTO rejections (message_id, cast_at, poll, reason)
+            SELECT message_id, cast_at, poll, reason
+            FROM unnest(rejected_messages, rejected_cast_at, rejected_polls, rejected_reasons, rejected_keys)
+                AS rejected (message_id, cast_at, poll, reason, key)
+            WHERE NOT EXISTS (SELECT FROM votes WHERE votes.key = rejected.key)
+            ORDER BY message_id
+            ON CONFLICT DO NOTHING
+            RETURNING reason
+        )
+        SELECT array_agg(reason) INTO recorded_reasons FROM recorded;
+    END IF;
+
+    SELECT array_agg(poll), array_agg(contestant), array_agg(votes)
+    INTO tally_polls, tally_contestants, tally_votes
+    FROM tallies WHERE poll = ANY (judged_polls);
+END
+$$;

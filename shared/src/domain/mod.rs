@@ -1,0 +1,19 @@
+//! The rules of voting. Everything here is a pure function of its arguments.
+
+mod definition;
+mod judge;
+mod key;
+mod message;
+mod poll;
+mod ranking;
+mod rejection;
+mod timestamp;
+
+pub use definition::{Draft, Invalid, Patch};
+pub use judge::{Rejected, Vote, judge};
+pub use key::{VoteKey, Voter, VoterHasher};
+pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest};
+pub use poll::{Contestant, ContestantNumber, Poll, PollId, PollView, Results, Status};
+pub use ranking::{Ranking, Standing, Tally};
+pub use rejection::Rejection;
+pub use timestamp::Timestamp;

@@ -1,0 +1,84 @@
+use serde::{Deserialize, Serialize};
+
+/// Why a vote was not counted. Its name is what metrics and the audit show; it is stored, so a name once given
+/// stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Rejection {
+    /// The body is not JSON.
+    NotJson,
+    /// A field has another type than the contract says.
+    WrongType,
+    /// `poll` or `contestant` is absent.
+    MissingField,
+    /// The body is larger than [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX).
+    TooLarge,
+    /// The message did not come through the gateway's authorizer.
+    NoVoter,
+    /// No such poll.
+    UnknownPoll,
+    /// The poll has no such contestant.
+    UnknownContestant,
+    /// Cast before the poll opened.
+    BeforeOpening,
+    /// Cast at or after the bell.
+    AfterClosing,
+    /// The poll has a limit and the vote names no ballot.
+    BallotMissing,
+    /// The ballot is 0 or negative.
+    BallotBelowOne,
+    /// The ballot is above the poll's limit.
+    BallotAboveLimit,
+    /// The poll has no limit, yet the vote names a ballot.
+    BallotNotAllowed,
+}
+
+impl Rejection {
+    /// Every reason, in the order in which a vote is examined.
+    pub const ALL: [Self; 13] = [
+        Self::TooLarge,
+        Self::NotJson,
+        Self::MissingField,
+        Self::WrongType,
+        Self::NoVoter,
+        Self::UnknownPoll,
+        Self::UnknownContestant,
+        Self::BallotMissing,
+        Self::BallotBelowOne,
+        Self::BallotAboveLimit,
+        Self::BallotNotAllowed,
+        Self::BeforeOpening,
+        Self::AfterClosing,
+    ];
+
+    /// The name in metrics, the ledger and the audit.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotJson => "notJson",
+            Self::WrongType => "wrongType",
+            Self::MissingField => "missingField",
+            Self::TooLarge => "tooLarge",
+            Self::NoVoter => "noVoter",
+            Self::UnknownPoll => "unknownPoll",
+            Self::UnknownContestant => "unknownContestant",
+            Self::BeforeOpening => "beforeOpening",
+            Self::AfterClosing => "afterClosing",
+            Self::BallotMissing => "ballotMissing",
+            Self::BallotBelowOne => "ballotBelowOne",
+            Self::BallotAboveLimit => "ballotAboveLimit",
+            Self::BallotNotAllowed => "ballotNotAllowed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_also_the_json() {
+        for reason in Rejection::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        }
+    }
+}

@@ -1,0 +1,109 @@
+use std::collections::BTreeMap;
+
+use sqlx::{Connection, Row};
+
+use super::{AUDIT_TIMEOUT, Error, Ledger};
+use crate::domain::{ContestantNumber, PollId, Tally};
+
+/// The server's part of [`AUDIT_TIMEOUT`], until the transaction ends.
+const PATIENCE: &str = "/* patience */ SET LOCAL statement_timeout = '25s'";
+
+/// What the ledger itself says of a poll, at one instant.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// The votes, counted one by one.
+    pub ledger: Tally,
+    /// The counters.
+    pub tally: Tally,
+    /// Rejected messages that name this poll, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Rejected messages, since ever, in which no existing poll could be read, by reason.
+    pub unattributed: BTreeMap<String, u64>,
+}
+
+impl Ledger {
+    /// Counts a poll's votes one by one, next to its tally, in one snapshot. Blocks no vote.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; [`Error::Timeout`] after 25 s.
+    pub async fn audit(&self, poll: PollId) -> Result<Audit, Error> {
+        let counts_sql = "/* audit */ \
+            SELECT contestant, coalesce(counted, 0) AS ledger, coalesce(votes, 0) AS tally \
+            FROM (SELECT contestant, count(*) AS counted FROM votes WHERE poll = $1 GROUP BY contestant) AS ledger \
+            FULL JOIN (SELECT contestant, votes FROM tallies WHERE poll = $1) AS tally USING (contestant)";
+        let rejected_sql = "/* audit */ SELECT poll IS NOT DISTINCT FROM $1 AS attributed, reason, count(*) AS count \
+            FROM rejections WHERE poll = $1 OR poll IS NULL OR NOT EXISTS (SELECT FROM polls WHERE id = poll) \
+            GROUP BY 1, 2";
+        self.within(AUDIT_TIMEOUT, async {
+            let mut connection = self.connection().await?;
+            let mut audit = Audit::default();
+            let mut snapshot =
+                connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            sqlx::query(PATIENCE).execute(&mut *snapshot).await?;
+            for row in sqlx::query(counts_sql).bind(poll.0).fetch_all(&mut *snapshot).await? {
+                let contestant = ContestantNumber(row.try_get("contestant")?);
+                audit.ledger.insert(contestant, row.try_get::<i64, _>("ledger")?.unsigned_abs());
+                audit.tally.insert(contestant, row.try_get::<i64, _>("tally")?.unsigned_abs());
+            }
+            for row in sqlx::query(rejected_sql).bind(i64::from(poll.0)).fetch_all(&mut *snapshot).await? {
+                let counts =
+                    if row.try_get("attributed")? { &mut audit.rejected } else { &mut audit.unattributed };
+                counts.insert(row.try_get("reason")?, row.try_get::<i64, _>("count")?.unsigned_abs());
+            }
+            snapshot.commit().await?;
+            self.keep(connection);
+            Ok(audit)
+        })
+        .await
+    }
+
+    /// Makes a poll's tally equal its votes, and moves the poll to a new epoch, so that no total of before reaches
+    /// its ranking. Idempotent. `false`: no such poll.
+    ///
+    /// Votes go on counting meanwhile: every batch adds the same to votes and tally, so the drift found in one
+    /// snapshot is still the drift when it is put right. Only that last step closes the fence, for milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; [`Error::Timeout`] after 25 s, with nothing changed.
+    pub async fn rebuild(&self, poll: PollId) -> Result<bool, Error> {
+        // The two-number lock space is apart from the fence's. Two rebuilds at once would put a drift right twice.
+        let lock_sql = "/* rebuild */ SELECT pg_advisory_xact_lock(1, $1)";
+        let drift_sql = "/* rebuild */ \
+            SELECT coalesce(array_agg(contestant), '{}') AS contestants, coalesce(array_agg(drift), '{}') AS drifts \
+            FROM (SELECT contestant, coalesce(counted, 0) - coalesce(votes, 0) AS drift \
+                  FROM (SELECT contestant, count(*) AS counted FROM votes WHERE poll = $1 GROUP BY contestant) AS ledger \
+                  FULL JOIN (SELECT contestant, votes FROM tallies WHERE poll = $1) AS tally USING (contestant)) AS all_drifts \
+            WHERE drift <> 0";
+        let repair_sql = "/* rebuild */ INSERT INTO tallies AS tally (poll, contestant, votes) \
+            SELECT $1, contestant, drift FROM unnest($2::smallint[], $3::bigint[]) AS found (contestant, drift) \
+            ORDER BY contestant ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes";
+        let epoch_sql =
+            "/* rebuild */ UPDATE polls SET epoch = epoch + 1, version = version + 1 WHERE id = $1";
+        self.within(AUDIT_TIMEOUT, async {
+            let mut connection = self.connection().await?;
+            let mut transaction = connection.begin().await?;
+            sqlx::query(PATIENCE).execute(&mut *transaction).await?;
+            sqlx::query(lock_sql).bind(poll.0).execute(&mut *transaction).await?;
+            let row = sqlx::query(drift_sql).bind(poll.0).fetch_one(&mut *transaction).await?;
+            let (contestants, drifts): (Vec<i16>, Vec<i64>) =
+                (row.try_get("contestants")?, row.try_get("drifts")?);
+            sqlx::query("/* fence */ SELECT pg_advisory_xact_lock(fence())")
+                .execute(&mut *transaction)
+                .await?;
+            let moved = sqlx::query(epoch_sql).bind(poll.0).execute(&mut *transaction).await?;
+            if moved.rows_affected() == 0 {
+                return Ok(false);
+            }
+            sqlx::query(repair_sql)
+                .bind(poll.0)
+                .bind(&contestants)
+                .bind(&drifts)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            self.keep(connection);
+            Ok(true)
+        })
+        .await
+    }
+}

@@ -1,0 +1,139 @@
+use std::collections::BTreeMap;
+
+use sqlx::Row;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Error, Ledger};
+use crate::domain::{ContestantNumber, Message, PollId, Rejected, Tally, Vote};
+
+/// A judged batch, column by column as PostgreSQL takes it.
+#[derive(Debug, Default)]
+pub struct Batch {
+    judged_polls: Vec<i32>,
+    judged_versions: Vec<i32>,
+    vote_keys: Vec<Uuid>,
+    vote_messages: Vec<Uuid>,
+    vote_voters: Vec<i64>,
+    vote_cast_at: Vec<OffsetDateTime>,
+    vote_polls: Vec<i32>,
+    vote_contestants: Vec<i16>,
+    vote_ballots: Vec<Option<i16>>,
+    rejected_messages: Vec<Uuid>,
+    rejected_cast_at: Vec<OffsetDateTime>,
+    rejected_polls: Vec<Option<i64>>,
+    rejected_reasons: Vec<&'static str>,
+    rejected_keys: Vec<Option<Uuid>>,
+}
+
+impl Batch {
+    /// The definition that votes on a poll were judged by; version 0 says that there was no such poll. Once for
+    /// each poll.
+    pub fn judged_by(&mut self, poll: PollId, version: i32) {
+        self.judged_polls.push(poll.0);
+        self.judged_versions.push(version);
+    }
+
+    /// A vote that counts unless it has counted already.
+    pub fn vote(&mut self, message: Uuid, vote: &Vote) {
+        self.vote_keys.push(vote.key.0);
+        self.vote_messages.push(message);
+        self.vote_voters.push(vote.voter.ledger_column());
+        self.vote_cast_at.push(vote.cast_at.into());
+        self.vote_polls.push(vote.poll.0);
+        self.vote_contestants.push(vote.contestant.0);
+        self.vote_ballots.push(vote.ballot);
+    }
+
+    /// A message that does not count; unless its key has counted under an earlier definition of the poll: then it
+    /// is a duplicate.
+    pub fn rejection(&mut self, message: &Message, rejected: Rejected) {
+        let poll = match &message.request {
+            Ok(request) => Some(request.poll),
+            Err(malformed) => malformed.poll,
+        };
+        self.rejected_messages.push(message.id);
+        self.rejected_cast_at.push(message.sent_at.into());
+        self.rejected_polls.push(poll);
+        self.rejected_reasons.push(rejected.reason.name());
+        self.rejected_keys.push(rejected.key.map(|key| key.0));
+    }
+
+    /// Messages in it.
+    pub fn len(&self) -> usize {
+        self.vote_keys.len() + self.rejected_messages.len()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is in the ledger.
+    Counted(Counted),
+    /// A poll's definition has changed since the batch was judged. Nothing was done: judge it again.
+    Stale,
+}
+
+/// A committed batch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Votes counted now.
+    pub counted: u64,
+    /// Rejections recorded now, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// The absolute totals of every poll in the batch.
+    pub tallies: BTreeMap<PollId, Tally>,
+}
+
+impl Ledger {
+    /// Counts a batch: one round trip, one commit. Idempotent: what has been counted or recorded already is left
+    /// as it is, and the totals are answered all the same.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::Timeout`]; then the batch may or may not have been committed.
+    pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
+        let sql = "/* count_votes */ SELECT current, counted, recorded_reasons, tally_polls, tally_contestants, \
+                   tally_votes FROM count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+        let query = sqlx::query(sql)
+            .bind(&batch.judged_polls)
+            .bind(&batch.judged_versions)
+            .bind(&batch.vote_keys)
+            .bind(&batch.vote_messages)
+            .bind(&batch.vote_voters)
+            .bind(&batch.vote_cast_at)
+            .bind(&batch.vote_polls)
+            .bind(&batch.vote_contestants)
+            .bind(&batch.vote_ballots)
+            .bind(&batch.rejected_messages)
+            .bind(&batch.rejected_cast_at)
+            .bind(&batch.rejected_polls)
+            .bind(&batch.rejected_reasons)
+            .bind(&batch.rejected_keys);
+        let row = self.fetch_all(query).await?.pop().ok_or(sqlx::Error::RowNotFound)?;
+        if !row.try_get::<bool, _>("current")? {
+            return Ok(Outcome::Stale);
+        }
+        let mut rejected = BTreeMap::new();
+        for reason in row.try_get::<Option<Vec<String>>, _>("recorded_reasons")?.unwrap_or_default() {
+            *rejected.entry(reason).or_default() += 1;
+        }
+        let counted = row.try_get::<i64, _>("counted")?.unsigned_abs();
+        Ok(Outcome::Counted(Counted { counted, rejected, tallies: tallies(&row)? }))
+    }
+}
+
+fn tallies(row: &sqlx::postgres::PgRow) -> Result<BTreeMap<PollId, Tally>, sqlx::Error> {
+    let polls = row.try_get::<Option<Vec<i32>>, _>("tally_polls")?.unwrap_or_default();
+    let contestants = row.try_get::<Option<Vec<i16>>, _>("tally_contestants")?.unwrap_or_default();
+    let votes = row.try_get::<Option<Vec<i64>>, _>("tally_votes")?.unwrap_or_default();
+    let mut tallies = BTreeMap::<_, Tally>::new();
+    for ((poll, contestant), votes) in polls.into_iter().zip(contestants).zip(votes) {
+        tallies.entry(PollId(poll)).or_default().insert(ContestantNumber(contestant), votes.unsigned_abs());
+    }
+    Ok(tallies)
+}

@@ -1,0 +1,226 @@
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow, types::Json};
+use time::OffsetDateTime;
+
+use super::{Error, Ledger};
+use crate::domain::{Contestant, ContestantNumber, Draft, Invalid, Poll, PollId, Results, Tally, Timestamp};
+
+/// A poll with its counters, read in one statement: what a view of it is made of.
+#[derive(Debug, Clone)]
+pub struct PollWithTally {
+    /// The definition.
+    pub poll: Poll,
+    /// Votes of every contestant.
+    pub tally: Tally,
+}
+
+impl Ledger {
+    /// Creates a poll, with a tally of zeros. Not idempotent: called twice, it makes two polls.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the draft is; [`Error::Unavailable`] or [`Error::Timeout`].
+    pub async fn create_poll(&self, draft: &Draft) -> Result<PollWithTally, Error> {
+        let contestants = draft.check()?;
+        let sql = "/* create_poll */ INSERT INTO polls \
+                   (title, opens_at, closes_at, votes_per_voter, results, contestants) \
+                   VALUES ($1, $2, $3, $4, $5, $6) RETURNING *";
+        self.within(self.timeout, async {
+            let mut connection = self.connection().await?;
+            let mut transaction = connection.begin().await?;
+            let row = sqlx::query(sql)
+                .bind(&draft.title)
+                .bind(draft.opens_at.map(OffsetDateTime::from))
+                .bind(draft.closes_at.map(OffsetDateTime::from))
+                .bind(draft.votes_per_voter)
+                .bind(name(draft.results))
+                .bind(Json(&contestants))
+                .fetch_one(&mut *transaction)
+                .await?;
+            let poll = poll(&row)?;
+            match_tallies(&mut transaction, &poll).await?;
+            transaction.commit().await?;
+            self.keep(connection);
+            let tally = poll.contestants.iter().map(|contestant| (contestant.number, 0)).collect();
+            Ok(PollWithTally { poll, tally })
+        })
+        .await
+    }
+
+    /// The polls of these numbers that exist, with their tallies.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<PollWithTally>, Error> {
+        let sql = "/* polls */ SELECT polls.*, tally.* FROM polls CROSS JOIN LATERAL ( \
+                       SELECT array_agg(contestant) AS tally_contestants, array_agg(votes) AS tally_votes \
+                       FROM tallies WHERE tallies.poll = polls.id \
+                   ) AS tally WHERE id = ANY ($1)";
+        let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
+        let rows = self.fetch_all(sqlx::query(sql).bind(&ids)).await?;
+        let polls = rows.iter().map(|row| Ok(PollWithTally { poll: poll(row)?, tally: tally(row)? }));
+        Ok(polls.collect::<Result<_, sqlx::Error>>()?)
+    }
+
+    /// The polls a viewer may care for: those not closed first, newest first, at most 100.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn current_polls(&self) -> Result<Vec<Poll>, Error> {
+        let sql = "/* current_polls */ SELECT * FROM polls \
+                   ORDER BY coalesce(closes_at > clock_timestamp(), true) DESC, id DESC LIMIT 100";
+        let rows = self.fetch_all(sqlx::query(sql)).await?;
+        Ok(rows.iter().map(poll).collect::<Result<_, _>>()?)
+    }
+
+    /// All polls below a number, newest first, at most 100.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn polls_before(&self, id: PollId) -> Result<Vec<Poll>, Error> {
+        let sql = "/* polls_before */ SELECT * FROM polls WHERE id < $1 ORDER BY id DESC LIMIT 100";
+        let rows = self.fetch_all(sqlx::query(sql).bind(id.0)).await?;
+        Ok(rows.iter().map(poll).collect::<Result<_, _>>()?)
+    }
+
+    /// Changes a poll's definition by a rule, which is given the poll, whether it has votes, and the time.
+    /// Behind the fence: no batch judged by the old definition commits after the change. `None`: no such poll.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the rule says so; [`Error::Unavailable`] or [`Error::Timeout`].
+    pub async fn change_poll(
+        &self,
+        id: PollId,
+        rule: impl Fn(&Poll, bool, Timestamp) -> Result<Poll, Invalid>,
+    ) -> Result<Option<PollWithTally>, Error> {
+        let changed = self
+            .within(self.timeout, async {
+                let mut connection = self.connection().await?;
+                let mut transaction = connection.begin().await?;
+                let Some((before, has_votes, now)) = fenced(&mut transaction, id).await? else {
+                    return Ok(Ok(false));
+                };
+                match rule(&before, has_votes, now) {
+                    Err(invalid) => return Ok(Err(invalid)),
+                    Ok(after) if after == before => {}
+                    Ok(after) => update(&mut transaction, &after).await?,
+                }
+                transaction.commit().await?;
+                self.keep(connection);
+                Ok(Ok(true))
+            })
+            .await??;
+        if changed { Ok(self.polls(&[id]).await?.pop()) } else { Ok(None) }
+    }
+
+    /// Deletes a poll without votes; `false`: there is none.
+    ///
+    /// # Errors
+    /// [`Invalid::DeletedWithVotes`]; [`Error::Unavailable`] or [`Error::Timeout`].
+    pub async fn delete_poll(&self, id: PollId) -> Result<bool, Error> {
+        let deleted = self
+            .within(self.timeout, async {
+                let mut connection = self.connection().await?;
+                let mut transaction = connection.begin().await?;
+                match fenced(&mut transaction, id).await? {
+                    None => return Ok(Ok(false)),
+                    Some((_, true, _)) => return Ok(Err(Invalid::DeletedWithVotes)),
+                    Some((_, false, _)) => {}
+                }
+                for sql in [
+                    "/* delete_poll */ DELETE FROM tallies WHERE poll = $1",
+                    "/* delete_poll */ DELETE FROM polls WHERE id = $1",
+                ] {
+                    sqlx::query(sql).bind(id.0).execute(&mut *transaction).await?;
+                }
+                transaction.commit().await?;
+                self.keep(connection);
+                Ok(Ok(true))
+            })
+            .await??;
+        Ok(deleted)
+    }
+}
+
+/// Closes the fence until the transaction ends, then reads a poll, whether it has votes, and the time.
+async fn fenced(
+    connection: &mut PgConnection,
+    id: PollId,
+) -> Result<Option<(Poll, bool, Timestamp)>, sqlx::Error> {
+    sqlx::query("/* fence */ SELECT pg_advisory_xact_lock(fence())").execute(&mut *connection).await?;
+    let sql = "/* fenced */ SELECT *, clock_timestamp() AS now, \
+               EXISTS (SELECT FROM tallies WHERE poll = polls.id AND votes > 0) AS has_votes \
+               FROM polls WHERE id = $1";
+    let Some(row) = sqlx::query(sql).bind(id.0).fetch_optional(connection).await? else {
+        return Ok(None);
+    };
+    Ok(Some((poll(&row)?, row.try_get("has_votes")?, timestamp(row.try_get("now")?)?)))
+}
+
+async fn update(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::Error> {
+    let sql = "/* change_poll */ UPDATE polls SET title = $2, opens_at = $3, closes_at = $4, \
+               votes_per_voter = $5, results = $6, contestants = $7, version = version + 1 WHERE id = $1";
+    sqlx::query(sql)
+        .bind(poll.id.0)
+        .bind(&poll.title)
+        .bind(poll.opens_at.map(OffsetDateTime::from))
+        .bind(poll.closes_at.map(OffsetDateTime::from))
+        .bind(poll.votes_per_voter)
+        .bind(name(poll.results))
+        .bind(Json(&poll.contestants))
+        .execute(&mut *connection)
+        .await?;
+    match_tallies(connection, poll).await
+}
+
+/// Gives every contestant a counter and drops those of contestants that are gone, which had no votes.
+async fn match_tallies(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::Error> {
+    let numbers: Vec<i16> = poll.contestants.iter().map(|contestant| contestant.number.0).collect();
+    for sql in [
+        "/* match_tallies */ INSERT INTO tallies (poll, contestant, votes) \
+         SELECT $1, number, 0 FROM unnest($2::smallint[]) AS number ON CONFLICT DO NOTHING",
+        "/* match_tallies */ DELETE FROM tallies WHERE poll = $1 AND contestant <> ALL ($2) AND votes = 0",
+    ] {
+        sqlx::query(sql).bind(poll.id.0).bind(&numbers).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+fn poll(row: &PgRow) -> Result<Poll, sqlx::Error> {
+    let moment = |column| row.try_get::<Option<_>, _>(column)?.map(timestamp).transpose();
+    Ok(Poll {
+        id: PollId(row.try_get("id")?),
+        title: row.try_get("title")?,
+        opens_at: moment("opens_at")?,
+        closes_at: moment("closes_at")?,
+        votes_per_voter: row.try_get("votes_per_voter")?,
+        results: results(row.try_get("results")?)?,
+        contestants: row.try_get::<Json<Vec<Contestant>>, _>("contestants")?.0,
+        version: row.try_get("version")?,
+        epoch: row.try_get("epoch")?,
+        created_at: timestamp(row.try_get("created_at")?)?,
+    })
+}
+
+fn tally(row: &PgRow) -> Result<Tally, sqlx::Error> {
+    let contestants = row.try_get::<Option<Vec<i16>>, _>("tally_contestants")?.unwrap_or_default();
+    let votes = row.try_get::<Option<Vec<i64>>, _>("tally_votes")?.unwrap_or_default();
+    Ok(contestants.into_iter().map(ContestantNumber).zip(votes.into_iter().map(i64::unsigned_abs)).collect())
+}
+
+fn timestamp(moment: OffsetDateTime) -> Result<Timestamp, sqlx::Error> {
+    Timestamp::try_from(moment).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+fn name(results: Results) -> &'static str {
+    match results {
+        Results::Live => "live",
+        Results::AfterClose => "afterClose",
+        Results::Hidden => "hidden",
+    }
+}
+
+fn results(name: &str) -> Result<Results, sqlx::Error> {
+    [Results::Live, Results::AfterClose, Results::Hidden]
+        .into_iter()
+        .find(|&results| self::name(results) == name)
+        .ok_or_else(|| sqlx::Error::Decode(format!("unknown results setting {name:?}").into()))
+}

@@ -1,0 +1,211 @@
+//! Redis: a view of the ledger that may be lost at any time, and heals. All Redis commands are here.
+//!
+//! | key | type | content |
+//! |---|---|---|
+//! | `poll:{id}` | hash | a definition, its version and when it was loaded |
+//! | `polls` | string | the list of current polls and when it was loaded |
+//! | `ranking:{id}:{epoch}` | sorted set | absolute totals by contestant |
+//!
+//! Totals only ever grow (`ZADD GT`), so they may arrive late, twice or in any order. What must shrink, a rebuild,
+//! moves on to another epoch. Definitions only ever move to a higher version.
+
+use std::{collections::BTreeMap, future::Future, time::Duration};
+
+use redis::{
+    AsyncCommands, Client, Pipeline, RedisError, RedisResult,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::{
+    domain::{ContestantNumber, Poll, PollId, Tally, Timestamp},
+    ledger::PollWithTally,
+};
+
+/// Something read from Redis, and when it was read from the ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cached<T> {
+    /// What it is.
+    pub value: T,
+    /// When the ledger said so.
+    pub loaded_at: Timestamp,
+}
+
+/// Why Redis gave no answer. Votes count all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not reached, broken off or refused.
+    #[error("Redis is unavailable")]
+    Unavailable(#[from] RedisError),
+    /// No answer in time.
+    #[error("Redis did not answer within {0:?}")]
+    Timeout(Duration),
+}
+
+/// Redis, through one connection that is opened when first used and renewed when it breaks.
+#[derive(Clone)]
+pub struct RankingStore {
+    connection: ConnectionManager,
+    timeout: Duration,
+    lifetime_seconds: u64,
+}
+
+impl std::fmt::Debug for RankingStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("RankingStore")
+    }
+}
+
+/// Keeps a definition unless a newer one is there.
+const KEEP_POLL: &str = "
+local version = redis.call('HGET', KEYS[1], 'version')
+if version and tonumber(version) > tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[1], 'cached', ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1";
+
+impl RankingStore {
+    /// Prepares the connection without opening it, so that a function starts while Redis is away. `timeout`
+    /// bounds each call; what is not written again for `lifetime_seconds` is forgotten, since the ledger has it.
+    ///
+    /// # Errors
+    /// When the URL is not one of Redis.
+    pub fn new(url: &str, timeout: Duration, lifetime_seconds: u64) -> Result<Self, Error> {
+        // One attempt a call: the caller goes on without Redis rather than wait.
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(timeout))
+            .set_response_timeout(Some(timeout));
+        let connection = ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?;
+        Ok(Self { connection, timeout, lifetime_seconds })
+    }
+
+    /// The definitions that are known here, in the order asked for.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<Option<Cached<Poll>>>, Error> {
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            pipeline.hget(poll_key(*id), "cached");
+        }
+        let found: Vec<Option<String>> = self.run(&pipeline).await?;
+        Ok(found.into_iter().map(decoded).collect())
+    }
+
+    /// The list of current polls, if it is known here.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn current_polls(&self) -> Result<Option<Cached<Vec<Poll>>>, Error> {
+        let mut connection = self.connection.clone();
+        Ok(decoded(self.bounded(connection.get("polls")).await?))
+    }
+
+    /// Every total of a poll; `None` where there are none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn tally(&self, poll: &Poll) -> Result<Option<Tally>, Error> {
+        let mut connection = self.connection.clone();
+        let members: Vec<(i16, f64)> =
+            self.bounded(connection.zrange_withscores(ranking_key(poll.id, poll.epoch), 0, -1)).await?;
+        // A score is a double: whole numbers are exact up to 2⁵³.
+        let tally: Tally =
+            members.into_iter().map(|(number, votes)| (ContestantNumber(number), votes as u64)).collect();
+        Ok((!tally.is_empty()).then_some(tally))
+    }
+
+    /// Raises totals, of any number of polls, in one round trip. Idempotent, and indifferent to order.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`]; some totals may have been raised.
+    pub async fn raise(&self, totals: &BTreeMap<(PollId, i32), Tally>) -> Result<(), Error> {
+        let mut pipeline = redis::pipe();
+        for (&(poll, epoch), tally) in totals {
+            self.add_raise(&mut pipeline, poll, epoch, tally);
+        }
+        self.run(&pipeline).await
+    }
+
+    /// Keeps definitions as loaded from the ledger at `loaded_at`, and raises their totals: whoever loads a poll
+    /// heals its ranking.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`]; some may have been kept.
+    pub async fn keep_polls(&self, polls: &[PollWithTally], loaded_at: Timestamp) -> Result<(), Error> {
+        let mut pipeline = redis::pipe();
+        for PollWithTally { poll, tally } in polls {
+            pipeline
+                .cmd("EVAL")
+                .arg(KEEP_POLL)
+                .arg(1)
+                .arg(poll_key(poll.id))
+                .arg(poll.version)
+                .arg(encoded(poll, loaded_at))
+                .arg(self.lifetime_seconds)
+                .ignore();
+            self.add_raise(&mut pipeline, poll.id, poll.epoch, tally);
+        }
+        self.run(&pipeline).await
+    }
+
+    /// Keeps the list of current polls as loaded from the ledger at `loaded_at`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn keep_current_polls(&self, polls: &[Poll], loaded_at: Timestamp) -> Result<(), Error> {
+        let mut connection = self.connection.clone();
+        self.bounded(connection.set_ex("polls", encoded(&polls, loaded_at), self.lifetime_seconds)).await
+    }
+
+    /// Forgets a poll that the ledger does not have.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn forget_poll(&self, id: PollId) -> Result<(), Error> {
+        let mut connection = self.connection.clone();
+        self.bounded(connection.del(poll_key(id))).await
+    }
+
+    fn add_raise(&self, pipeline: &mut Pipeline, poll: PollId, epoch: i32, tally: &Tally) {
+        if tally.is_empty() {
+            return;
+        }
+        let key = ranking_key(poll, epoch);
+        let command = pipeline.cmd("ZADD").arg(&key).arg("GT");
+        for (number, votes) in tally {
+            command.arg(votes).arg(number.0);
+        }
+        command.ignore();
+        pipeline.expire(&key, self.lifetime_seconds.cast_signed()).ignore();
+    }
+
+    async fn run<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
+        let mut connection = self.connection.clone();
+        self.bounded(pipeline.query_async(&mut connection)).await
+    }
+
+    /// The connection's own timeouts add up (connect, then answer); this is the sum a caller can count on.
+    async fn bounded<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Error> {
+        Ok(timeout(self.timeout, answer).await.map_err(|_| Error::Timeout(self.timeout))??)
+    }
+}
+
+fn poll_key(id: PollId) -> String {
+    format!("poll:{}", id.0)
+}
+
+fn ranking_key(poll: PollId, epoch: i32) -> String {
+    format!("ranking:{}:{epoch}", poll.0)
+}
+
+fn encoded<T: Serialize>(value: &T, loaded_at: Timestamp) -> String {
+    serde_json::to_string(&Cached { value, loaded_at }).expect("definitions are plain data")
+}
+
+/// What another release wrote and this one cannot read counts as absent.
+fn decoded<T: for<'de> Deserialize<'de>>(text: Option<String>) -> Option<Cached<T>> {
+    text.and_then(|text| serde_json::from_str(&text).ok())
+}

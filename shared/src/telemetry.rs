@@ -1,0 +1,102 @@
+//! Metrics in CloudWatch's embedded metric format: one line of JSON on standard output for each observation,
+//! from which CloudWatch makes metrics without a call of ours.
+//!
+//! Metric names live here and nowhere else. Format:
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::domain::Timestamp;
+
+/// CloudWatch namespace of every metric.
+pub const NAMESPACE: &str = "Votes";
+
+/// One processed batch.
+#[derive(Debug)]
+pub struct BatchMetrics<'a> {
+    /// When it was done.
+    pub at: Timestamp,
+    /// Messages received.
+    pub received: u64,
+    /// Votes counted now.
+    pub counted: u64,
+    /// Votes that had been counted already, and rejections already recorded.
+    pub duplicate: u64,
+    /// Rejections recorded now, by reason.
+    pub rejected: &'a BTreeMap<String, u64>,
+    /// From receiving the batch to answering.
+    pub duration: Duration,
+    /// From casting the oldest vote of the batch to its being in the ranking; `None` when the ranking could not
+    /// be raised.
+    pub ranking_lag: Option<Duration>,
+}
+
+impl BatchMetrics<'_> {
+    /// The lines to print: one for the batch, one for each reason.
+    pub fn lines(&self) -> Vec<Value> {
+        let mut metrics = vec![
+            ("VotesReceived", "Count", json!(self.received)),
+            ("VotesCounted", "Count", json!(self.counted)),
+            ("VotesDuplicate", "Count", json!(self.duplicate)),
+            ("BatchDuration", "Milliseconds", json!(self.duration.as_secs_f64() * 1_000.0)),
+        ];
+        if let Some(lag) = self.ranking_lag {
+            metrics.push(("RankingLag", "Milliseconds", json!(lag.as_millis() as u64)));
+        }
+        let batch = line(self.at, None, metrics);
+        let reasons = self.rejected.iter().map(|(reason, count)| {
+            line(self.at, Some(("Reason", reason)), vec![("VotesRejected", "Count", json!(count))])
+        });
+        std::iter::once(batch).chain(reasons).collect()
+    }
+}
+
+fn line(at: Timestamp, dimension: Option<(&str, &str)>, metrics: Vec<(&str, &str, Value)>) -> Value {
+    let definitions: Vec<_> =
+        metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
+    let dimensions: Vec<_> = dimension.iter().map(|(name, _)| name).collect();
+    let mut line = json!({"_aws": {"Timestamp": at.millis(), "CloudWatchMetrics": [
+        {"Namespace": NAMESPACE, "Dimensions": [dimensions], "Metrics": definitions},
+    ]}});
+    for (name, _, value) in metrics {
+        line[name] = value;
+    }
+    if let Some((name, value)) = dimension {
+        line[name] = value.into();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_named_is_given() {
+        let rejected = BTreeMap::from([("notJson".to_owned(), 2)]);
+        let metrics = BatchMetrics {
+            at: Timestamp::from_millis(5).unwrap(),
+            received: 5,
+            counted: 2,
+            duplicate: 1,
+            rejected: &rejected,
+            duration: Duration::from_millis(7),
+            ranking_lag: Some(Duration::from_millis(9)),
+        };
+        let lines = metrics.lines();
+        assert_eq!(lines.len(), 2);
+        for line in &lines {
+            let directive = &line["_aws"]["CloudWatchMetrics"][0];
+            for metric in directive["Metrics"].as_array().unwrap() {
+                assert!(line[metric["Name"].as_str().unwrap()].is_number(), "{metric}");
+            }
+            for name in directive["Dimensions"][0].as_array().unwrap() {
+                assert!(line[name.as_str().unwrap()].is_string(), "{name}");
+            }
+        }
+        assert_eq!(lines[1]["VotesRejected"], 2);
+        assert_eq!(lines[1]["Reason"], "notJson");
+    }
+}
