@@ -168,3 +168,43 @@ fn make_key(key_file: &Path) -> Result<RsaKeyPair> {
     file.write_all(der.as_ref())?;
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_key_is_made_once_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        let first = Issuer::open(&file, "http://issuer", "votes").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let second = Issuer::open(&file, "http://issuer", "votes").unwrap();
+        assert_eq!(first.key_set(), second.key_set());
+        fs::write(&file, "nonsense").unwrap();
+        assert!(Issuer::open(&file, "http://issuer", "votes").unwrap_err().to_string().contains("delete it"));
+    }
+
+    #[test]
+    fn tokens_hold_under_the_published_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = Issuer::open(&folder.path().join("key"), "http://issuer", "votes").unwrap();
+        let keys: jsonwebtoken::jwk::JwkSet = serde_json::from_value(issuer.key_set()).unwrap();
+        let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
+        validation.set_audience(&["votes"]);
+        validation.set_issuer(&["http://issuer"]);
+        let tokens = issuer.tokens(5).unwrap();
+        let mut subjects = Vec::new();
+        for token in tokens {
+            let key_id = jsonwebtoken::decode_header(&token).unwrap().kid.unwrap();
+            let key = DecodingKey::from_jwk(keys.find(&key_id).unwrap()).unwrap();
+            let claims = jsonwebtoken::decode::<Value>(&token, &key, &validation).unwrap().claims;
+            let lifetime_s = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+            assert_eq!(lifetime_s, TOKEN_LIFETIME.as_secs());
+            subjects.push(claims["sub"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(subjects, ["voter-1", "voter-2", "voter-3", "voter-4", "voter-5"]);
+    }
+}

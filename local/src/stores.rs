@@ -5,6 +5,8 @@ mod given;
 mod postgres;
 mod process;
 mod redis_server;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

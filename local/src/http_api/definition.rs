@@ -50,7 +50,7 @@ pub struct Authorization {
 /// Where a route leads.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
-    /// Lambda proxy integration, payload format 2.0, of the function with this logical id or name.
+    /// Lambda proxy integration, payload format 2.0, of the function with this logical id.
     Lambda(String),
     /// The first-class SQS-SendMessage integration.
     SendMessage {
@@ -110,7 +110,8 @@ pub struct Definition {
 pub fn read<'a>(api: &Resource, functions: impl IntoIterator<Item = &'a Resource>) -> Result<Definition> {
     let auth = &api.properties["Auth"];
     let body = &api.properties["DefinitionBody"];
-    let mut routes = body_routes(body)?;
+    let functions: Vec<&Resource> = functions.into_iter().collect();
+    let mut routes = body_routes(body, &functions)?;
     for function in functions {
         routes.extend(event_routes(function, &api.id, auth)?);
     }
@@ -138,7 +139,7 @@ pub fn read<'a>(api: &Resource, functions: impl IntoIterator<Item = &'a Resource
 /// Whether a route said anything about its security itself; if not, the default authorizer applies.
 type Explicit = bool;
 
-fn body_routes(body: &Value) -> Result<Vec<(Route, Explicit)>> {
+fn body_routes(body: &Value, functions: &[&Resource]) -> Result<Vec<(Route, Explicit)>> {
     let mut routes = Vec::new();
     for (path, item) in body["paths"].as_object().into_iter().flatten() {
         for (method, operation) in item.as_object().into_iter().flatten() {
@@ -147,7 +148,7 @@ fn body_routes(body: &Value) -> Result<Vec<(Route, Explicit)>> {
                 continue;
             }
             let key = RouteKey::new(method, path)?;
-            let target = body_target(integration).with_context(|| format!("route {key}"))?;
+            let target = body_target(integration, functions).with_context(|| format!("route {key}"))?;
             // An empty list counts as nothing said: SAM puts the default authorizer there too.
             let security = operation["security"].as_array().filter(|list| !list.is_empty());
             let authorization = security.and_then(|list| security_authorization(list));
@@ -162,7 +163,7 @@ fn security_authorization(list: &[Value]) -> Option<Authorization> {
     Some(Authorization { authorizer: name.clone(), scopes: strings(scopes) })
 }
 
-fn body_target(integration: &Value) -> Result<Target> {
+fn body_target(integration: &Value, functions: &[&Resource]) -> Result<Target> {
     let kind = integration["type"].as_str().unwrap_or_default();
     ensure!(
         kind.eq_ignore_ascii_case("aws_proxy"),
@@ -179,7 +180,12 @@ fn body_target(integration: &Value) -> Result<Target> {
     let version = integration["payloadFormatVersion"].as_str().unwrap_or("1.0");
     ensure!(version == "2.0", "payloadFormatVersion {version:?} is not available here: use \"2.0\"");
     let uri = integration["uri"].as_str().unwrap_or_default();
-    Ok(Target::Lambda(function_of_uri(uri).with_context(|| format!("uri {uri:?} names no function"))?.to_owned()))
+    let name = function_of_uri(uri);
+    let function = functions.iter().find(|function| {
+        name == Some(function.id.as_str()) || (name.is_some() && function.properties["FunctionName"].as_str() == name)
+    });
+    let function = function.with_context(|| format!("uri {uri:?} names no function of the template"))?;
+    Ok(Target::Lambda(function.id.clone()))
 }
 
 /// `arn:aws:apigateway:…:lambda:path/2015-03-31/functions/<arn>/invocations` or the function's ARN itself.
