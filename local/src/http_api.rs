@@ -115,12 +115,14 @@ impl HttpApi {
                 Target::Lambda(function) => Integration::Lambda(function),
                 Target::SendMessage { request, response } => {
                     let compiled = SendMessage::compile(&request, &response);
-                    Integration::SendMessage(Box::new(compiled.with_context(|| format!("route {}", route.key))?))
+                    Integration::SendMessage(Box::new(
+                        compiled.with_context(|| format!("route {}", route.key))?,
+                    ))
                 }
             };
-            let authorization = route.authorization.and_then(|needed| {
-                Some((Arc::clone(authorizers.get(&needed.authorizer)?), needed))
-            });
+            let authorization = route
+                .authorization
+                .and_then(|needed| Some((Arc::clone(authorizers.get(&needed.authorizer)?), needed)));
             let compiled = Route {
                 key: route.key.to_string(),
                 authorization,
@@ -175,7 +177,7 @@ impl HttpApi {
             return Err(message(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"));
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let claims = authorize(route, &parts.headers, now.as_secs())?;
+        let claims = authorize(route, &parts.headers, now.as_secs()).map_err(|refusal| *refusal)?;
         let body = to_bytes(body, PAYLOAD_BYTES_MAX)
             .await
             .map_err(|_| message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"))?;
@@ -190,12 +192,16 @@ impl HttpApi {
             protocol: "HTTP/1.1",
             domain_name,
             domain_prefix: domain_name.split(['.', ':']).next().unwrap_or_default(),
-            source_ip: parts.extensions.get::<Viewer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |viewer| viewer.0),
+            source_ip: parts
+                .extensions
+                .get::<Viewer>()
+                .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |viewer| viewer.0),
             user_agent: header_text(&parts.headers, &header::USER_AGENT),
             claims: claims.as_deref(),
             time_ms: i128::try_from(now.as_millis()).unwrap_or(i128::MAX),
         };
-        let call = Call { parts, context: &context, path_parameters: &path_parameters, query: &query, body: &body };
+        let call =
+            Call { parts, context: &context, path_parameters: &path_parameters, query: &query, body: &body };
         match &route.integration {
             Integration::SendMessage(integration) => Ok(integration.call(&call, self.backend.as_ref())),
             Integration::Lambda(function) => {
@@ -220,7 +226,11 @@ struct Call<'a> {
     body: &'a Bytes,
 }
 
-fn authorize(route: &Route, headers: &HeaderMap, now_s: u64) -> Result<Option<Arc<Claims>>, Response<Bytes>> {
+fn authorize(
+    route: &Route,
+    headers: &HeaderMap,
+    now_s: u64,
+) -> Result<Option<Arc<Claims>>, Box<Response<Bytes>>> {
     let Some((authorizer, needed)) = &route.authorization else { return Ok(None) };
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     authorizer.authorize(header, &needed.scopes, now_s).map(Some).map_err(|denied| {
@@ -242,7 +252,7 @@ fn authorize(route: &Route, headers: &HeaderMap, now_s: u64) -> Result<Option<Ar
         if let Ok(challenge) = HeaderValue::from_str(&challenge) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        response
+        Box::new(response)
     })
 }
 

@@ -5,7 +5,11 @@ mod server;
 mod signals;
 mod wiring;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -74,7 +78,8 @@ async fn run_with_stores(
     let blueprint = Blueprint::read(arguments, &machine)?;
     let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
     let functions = Functions::from_template(&blueprint.template, artifacts(arguments)?, Arc::clone(&logs))?;
-    let result = run_with_functions(arguments, stop, listeners, folder, stores, blueprint, logs, &functions).await;
+    let result =
+        run_with_functions(arguments, stop, listeners, folder, stores, blueprint, logs, &functions).await;
     functions.shut_down().await;
     result
 }
@@ -126,7 +131,10 @@ async fn run_with_functions(
         Err(error) => {
             servers.stop().await;
             drop(mappings);
-            return Err(error);
+            return Err(match last_log_line(&folder.path().join("logs")) {
+                Some(line) => error.context(line),
+                None => error,
+            });
         }
     };
     announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
@@ -157,6 +165,14 @@ async fn drain(stop: &StopRequests, mappings: Mappings, status: &StatusLine) {
         () = emptied => {}
         () = stop.reached(2) => {}
     }
+}
+
+/// What a function said last: the reason why the stack does not come up, and an ephemeral folder is about to go.
+fn last_log_line(logs: &Path) -> Option<String> {
+    let files = std::fs::read_dir(logs).ok()?.flatten();
+    let newest = files.max_by_key(|file| file.metadata().and_then(|file| file.modified()).ok())?;
+    let text = std::fs::read_to_string(newest.path()).ok()?;
+    Some(format!("{}: {}", newest.file_name().display(), text.lines().last()?))
 }
 
 fn artifacts(arguments: &RunArguments) -> Result<PathBuf> {

@@ -45,7 +45,7 @@ fn resource(id: &str, kind: &str, properties: Value) -> Resource {
     Resource { id: id.to_owned(), kind: kind.to_owned(), properties, metadata: Value::Null }
 }
 
-fn distribution(extra: Value) -> Distribution {
+fn distribution(extra: &Value) -> Distribution {
     let policy = resource(
         "ReadCachePolicy",
         "AWS::CloudFront::CachePolicy",
@@ -85,21 +85,23 @@ fn distribution(extra: Value) -> Distribution {
     for (name, value) in extra.as_object().into_iter().flatten() {
         config[name] = value.clone();
     }
-    let resource = resource("Distribution", "AWS::CloudFront::Distribution", json!({"DistributionConfig": config}));
+    let resource =
+        resource("Distribution", "AWS::CloudFront::Distribution", json!({"DistributionConfig": config}));
     let all = [policy, headers];
     Distribution::read(&resource, &|id| all.iter().find(|resource| resource.id == id)).unwrap()
 }
 
 impl Show {
     fn new(headers: &[(&'static str, &'static str)]) -> Self {
-        Self::with(Value::Null, headers)
+        Self::with(&Value::Null, headers)
     }
 
-    fn with(extra: Value, headers: &[(&'static str, &'static str)]) -> Self {
+    fn with(extra: &Value, headers: &[(&'static str, &'static str)]) -> Self {
         let origin = Arc::new(Fake::default());
         let connect = Arc::clone(&origin);
         let edge =
-            Edge::new(distribution(extra), |_| Some(Arc::new(Arc::clone(&connect)) as Arc<dyn Origin>)).unwrap();
+            Edge::new(distribution(extra), |_| Some(Arc::new(Arc::clone(&connect)) as Arc<dyn Origin>))
+                .unwrap();
         let show = Self { edge, origin };
         show.answers(200, headers, "first");
         show
@@ -242,7 +244,10 @@ async fn an_expired_object_is_revalidated() {
     show.answers(304, &[PUBLIC, ("etag", "\"1\""), ("x-round", "2")], "");
     advance(Duration::from_secs(4)).await;
     let confirmed = show.get("/polls").await;
-    assert_eq!((confirmed.status, confirmed.body.as_str(), confirmed.x_cache()), (200, "first", "RefreshHit"));
+    assert_eq!(
+        (confirmed.status, confirmed.body.as_str(), confirmed.x_cache()),
+        (200, "first", "RefreshHit")
+    );
     assert_eq!(confirmed.header("x-round"), Some("2"));
     assert_eq!(show.last().headers()["if-none-match"], "\"1\"");
     assert_eq!(show.get("/polls").await.x_cache(), "Hit");
@@ -294,7 +299,7 @@ async fn error_rules_replace_status_page_and_time() {
         {"ErrorCode": 404, "ResponseCode": 200, "ResponsePagePath": "/index.html"},
         {"ErrorCode": 500, "ErrorCachingMinTTL": 0},
     ]});
-    let show = Show::with(rules, &[]);
+    let show = Show::with(&rules, &[]);
     show.answers(500, &[], "down");
     assert_eq!(show.get("/polls").await.status, 500);
     assert_eq!(show.get("/polls").await.status, 500);
@@ -308,7 +313,10 @@ async fn error_rules_replace_status_page_and_time() {
 async fn other_methods_pass_through_or_are_refused() {
     let show = Show::new(&[PUBLIC]);
     for _ in 0..2 {
-        assert_eq!(show.ask("POST", "/votes", &[("authorization", "Bearer t"), ("cookie", "a=1")]).await.status, 200);
+        assert_eq!(
+            show.ask("POST", "/votes", &[("authorization", "Bearer t"), ("cookie", "a=1")]).await.status,
+            200
+        );
     }
     assert_eq!(show.asked(), 2);
     let seen = show.last();

@@ -159,7 +159,8 @@ fn body_routes(body: &Value, functions: &[&Resource]) -> Result<Vec<(Route, Expl
 }
 
 fn security_authorization(list: &[Value]) -> Option<Authorization> {
-    let (name, scopes) = list.iter().filter_map(Value::as_object).flatten().find(|(name, _)| *name != "NONE")?;
+    let (name, scopes) =
+        list.iter().filter_map(Value::as_object).flatten().find(|(name, _)| *name != "NONE")?;
     Some(Authorization { authorizer: name.clone(), scopes: strings(scopes) })
 }
 
@@ -182,7 +183,8 @@ fn body_target(integration: &Value, functions: &[&Resource]) -> Result<Target> {
     let uri = integration["uri"].as_str().unwrap_or_default();
     let name = function_of_uri(uri);
     let function = functions.iter().find(|function| {
-        name == Some(function.id.as_str()) || (name.is_some() && function.properties["FunctionName"].as_str() == name)
+        name == Some(function.id.as_str())
+            || (name.is_some() && function.properties["FunctionName"].as_str() == name)
     });
     let function = function.with_context(|| format!("uri {uri:?} names no function of the template"))?;
     Ok(Target::Lambda(function.id.clone()))
@@ -204,8 +206,7 @@ fn event_routes(function: &Resource, api: &str, auth: &Value) -> Result<Vec<(Rou
         }
         let path = properties["Path"].as_str().unwrap_or("$default");
         let method = properties["Method"].as_str().unwrap_or("ANY");
-        let key =
-            RouteKey::new(method, path).with_context(|| format!("{}.Events.{name}", function.id))?;
+        let key = RouteKey::new(method, path).with_context(|| format!("{}.Events.{name}", function.id))?;
         let authorizer = properties["Auth"]["Authorizer"].as_str();
         let scopes = strings(&properties["Auth"]["AuthorizationScopes"]);
         let named = authorizer.or_else(|| auth["DefaultAuthorizer"].as_str().filter(|_| !scopes.is_empty()));
@@ -253,8 +254,9 @@ fn apply_throttles(routes: &mut [Route], properties: &Value) -> Result<()> {
     for (key, settings) in properties["RouteSettings"].as_object().into_iter().flatten() {
         let throttle = read(&format!("RouteSettings {key:?}"), settings)?;
         let route = routes.iter_mut().find(|route| route.key.to_string() == *key);
-        route.with_context(|| format!("RouteSettings names {key:?}, which is no route of the API"))?.throttle =
-            throttle;
+        route
+            .with_context(|| format!("RouteSettings names {key:?}, which is no route of the API"))?
+            .throttle = throttle;
     }
     Ok(())
 }

@@ -102,8 +102,8 @@ mod tests {
         RouteTable::new(routes).unwrap()
     }
 
-    fn find<'a>(table: &'a RouteTable<String>, method: Method, path: &str) -> Option<&'a str> {
-        table.find(&method, path).map(|(key, _)| key.as_str())
+    fn find<'a>(table: &'a RouteTable<String>, method: &Method, path: &str) -> Option<&'a str> {
+        table.find(method, path).map(|(key, _)| key.as_str())
     }
 
     #[test]
@@ -116,21 +116,21 @@ mod tests {
             "ANY /pets/dog/{id}",
             "$default",
         ]);
-        assert_eq!(find(&table, Method::GET, "/pets/dog/1"), Some("GET /pets/dog/1"));
-        assert_eq!(find(&table, Method::GET, "/pets/dog/2"), Some("GET /pets/dog/{id}"));
-        assert_eq!(find(&table, Method::GET, "/pets/cat/1"), Some("GET /pets/{proxy+}"));
-        assert_eq!(find(&table, Method::POST, "/pets/dog/2"), Some("ANY /pets/dog/{id}"));
-        assert_eq!(find(&table, Method::POST, "/test/5"), Some("ANY /{proxy+}"));
-        assert_eq!(find(&table, Method::POST, "/"), Some("$default"));
+        assert_eq!(find(&table, &Method::GET, "/pets/dog/1"), Some("GET /pets/dog/1"));
+        assert_eq!(find(&table, &Method::GET, "/pets/dog/2"), Some("GET /pets/dog/{id}"));
+        assert_eq!(find(&table, &Method::GET, "/pets/cat/1"), Some("GET /pets/{proxy+}"));
+        assert_eq!(find(&table, &Method::POST, "/pets/dog/2"), Some("ANY /pets/dog/{id}"));
+        assert_eq!(find(&table, &Method::POST, "/test/5"), Some("ANY /{proxy+}"));
+        assert_eq!(find(&table, &Method::POST, "/"), Some("$default"));
     }
 
     #[test]
     fn a_wrong_method_or_path_finds_nothing() {
         let table = table(&["POST /votes", "GET /polls/{id}"]);
-        assert_eq!(find(&table, Method::GET, "/votes"), None);
-        assert_eq!(find(&table, Method::POST, "/votes/"), None);
-        assert_eq!(find(&table, Method::GET, "/polls/1/ranking"), None);
-        assert_eq!(find(&table, Method::DELETE, "/nothing"), None);
+        assert_eq!(find(&table, &Method::GET, "/votes"), None);
+        assert_eq!(find(&table, &Method::POST, "/votes/"), None);
+        assert_eq!(find(&table, &Method::GET, "/polls/1/ranking"), None);
+        assert_eq!(find(&table, &Method::DELETE, "/nothing"), None);
     }
 
     #[test]

@@ -102,9 +102,7 @@ fn api_resource() -> Resource {
 }
 
 fn polls_function() -> Resource {
-    let event = |method: &str, path: &str, auth: Value| {
-        json!({"Type": "HttpApi", "Properties": {"ApiId": "Api", "Method": method, "Path": path, "Auth": auth}})
-    };
+    let event = |method: &str, path: &str, auth: Value| json!({"Type": "HttpApi", "Properties": {"ApiId": "Api", "Method": method, "Path": path, "Auth": auth}});
     Resource {
         id: "PollsFunction".to_owned(),
         kind: "AWS::Serverless::Function".to_owned(),
@@ -252,7 +250,11 @@ async fn unknown_routes_and_methods_are_not_found() {
     let gateway = Gateway::new();
     for (method, uri) in [("GET", "/votes"), ("GET", "/"), ("GET", "/other"), ("POST", "/polls/1")] {
         let answer = gateway.call(method, uri, &[], "").await;
-        assert_eq!((answer.status, answer.body.as_str()), (404, "{\"message\":\"Not Found\"}"), "{method} {uri}");
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (404, "{\"message\":\"Not Found\"}"),
+            "{method} {uri}"
+        );
     }
 }
 
@@ -314,8 +316,7 @@ async fn client_id_stands_in_for_the_audience() {
 #[tokio::test]
 async fn a_remembered_token_still_expires() {
     let gateway = Gateway::new();
-    let authorizer =
-        Authorizer::new(&gateway.api_configuration(), gateway.issuer.verifying_keys());
+    let authorizer = Authorizer::new(&gateway.api_configuration(), gateway.issuer.verifying_keys());
     let token = gateway.issuer.sign(&gateway.claims()).unwrap();
     assert!(authorizer.authorize(Some(&token), &[], now_s()).is_ok());
     assert!(authorizer.authorize(Some(&token), &[], now_s() + 30).is_ok());
@@ -326,7 +327,10 @@ async fn a_remembered_token_still_expires() {
 
 impl Gateway {
     fn api_configuration(&self) -> definition::JwtConfiguration {
-        definition::JwtConfiguration { issuer: self.issuer.url().to_owned(), audience: vec!["votes".to_owned()] }
+        definition::JwtConfiguration {
+            issuer: self.issuer.url().to_owned(),
+            audience: vec!["votes".to_owned()],
+        }
     }
 }
 
@@ -495,7 +499,11 @@ async fn preflights_need_neither_route_nor_token() {
     assert_eq!(answer.header("access-control-max-age"), Some("60"));
     gateway.answers(Ok(r#"{"statusCode":200,"headers":{"access-control-allow-origin":"*"}}"#));
     let other = gateway.call("GET", "/polls/1", &[("origin", "https://evil.example")], "").await;
-    assert_eq!(other.header("access-control-allow-origin"), None, "the API's configuration replaces the function's");
+    assert_eq!(
+        other.header("access-control-allow-origin"),
+        None,
+        "the API's configuration replaces the function's"
+    );
 }
 
 fn refusal_of(change: fn(&mut Value)) -> String {
@@ -519,7 +527,8 @@ fn mistakes_in_the_template_are_named() {
     fn post_votes(properties: &mut Value) -> &mut Value {
         &mut properties["DefinitionBody"]["paths"]["/votes"]["post"]["x-amazon-apigateway-integration"]
     }
-    let mistakes: [(fn(&mut Value), &str); 8] = [
+    type Mistake = (fn(&mut Value), &'static str);
+    let mistakes: [Mistake; 8] = [
         (|p| p["RouteSettings"] = json!({"GET /nowhere": limit()}), "is no route"),
         (|p| p["RouteSettings"]["GET /limited"] = json!({"ThrottlingRateLimit": 1}), "ThrottlingBurstLimit"),
         (|p| p["Auth"]["Authorizers"]["Jwt"]["JwtConfiguration"]["issuer"] = json!("https://x"), "JwtIssuer"),

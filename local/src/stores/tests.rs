@@ -76,10 +76,8 @@ async fn a_server_left_running_is_stopped_first() {
 async fn given_stores_that_cannot_be_used_are_named() {
     let folder = folder();
     let refusal = async |database_url: Option<&str>, redis_url: Option<&str>| {
-        let given = Given {
-            database_url: database_url.map(str::to_owned),
-            redis_url: redis_url.map(str::to_owned),
-        };
+        let given =
+            Given { database_url: database_url.map(str::to_owned), redis_url: redis_url.map(str::to_owned) };
         format!("{:#}", Stores::start(folder.path(), &given, false).await.unwrap_err())
     };
     let unreachable = refusal(Some("postgres://me:hidden@127.0.0.1:1/votes"), None).await;
