@@ -5,5 +5,6 @@
 
 pub mod cloudwatch;
 pub mod lambda;
+pub mod scratch;
 pub mod sqs;
 pub mod template;

@@ -304,6 +304,7 @@ mod tests {
         poll::tests::{at, poll},
     };
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
     fn draft(changes: Value) -> Result<Vec<Contestant>, Invalid> {
         let mut body = json!({"title": "Who stays?", "results": "live", "contestants": [{"name": "Ana"}]});
         body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
