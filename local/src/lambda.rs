@@ -1,9 +1,33 @@
 //! Stands in for Lambda: instances of the real binaries, spoken to over the Runtime API.
-use std::{path::PathBuf, sync::Arc};
+//!
+//! Invariants: an instance has one invocation at a time; a function never has more invocations at a time than its
+//! concurrency limit; no instance outlives the stack.
+mod instance;
+mod process;
+mod runtime_api;
+mod settings;
 
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::Context as _;
 use axum::body::Bytes;
 
 use crate::{cloudwatch::CloudWatch, template::Template};
+
+use instance::{Instance, Outcome};
+use settings::Settings;
+
+pub(crate) use settings::timeout_seconds;
+
+/// Lambda's limit on the request and on the answer of a synchronous invocation.
+pub const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// Why an invocation gave no answer.
 #[derive(Debug, Clone)]
@@ -14,9 +38,23 @@ pub enum InvokeError {
     TimedOut,
     /// The process ended in mid-invocation or at start.
     Crashed(String),
-    /// The handler answered with an error (the body of `/invocation/{id}/error`).
+    /// The handler answered with an error (the body of `/invocation/{id}/error`), or the request or its answer is
+    /// over [`PAYLOAD_BYTES_MAX`].
     Unhandled(String),
 }
+
+impl std::fmt::Display for InvokeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Throttled => f.write_str("throttled: the function is at its concurrency limit"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Crashed(reason) => write!(f, "crashed: {reason}"),
+            Self::Unhandled(error) => write!(f, "error: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for InvokeError {}
 
 /// Figures of one function.
 #[derive(Debug, Clone, Default)]
@@ -37,28 +75,195 @@ pub struct FunctionCounts {
 
 /// Every `AWS::Serverless::Function` of the template.
 #[derive(Debug)]
-pub struct Functions {}
+pub struct Functions {
+    by_id: BTreeMap<String, Arc<Function>>,
+}
+
+#[derive(Debug)]
+struct Function {
+    settings: Arc<Settings>,
+    logs: Arc<CloudWatch>,
+    pool: Mutex<Pool>,
+    invocations: AtomicU64,
+    errors: AtomicU64,
+    cold_starts: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    /// The most recently used last: it is taken first, so surplus instances stay untouched.
+    idle: Vec<Instance>,
+    busy: u64,
+    busy_max: u64,
+    /// Instances that live, idle or busy.
+    live: Vec<instance::Handle>,
+    closed: bool,
+}
 
 impl Functions {
     /// Finds each function's binary below `artifacts`: the layouts of `cargo build` (`<dir>/<binary>`),
     /// `cargo lambda build` (`<dir>/<binary>/bootstrap`) and `sam build` (`<dir>/<LogicalId>/bootstrap`).
+    ///
+    /// # Errors
+    /// A function without a binary, or with properties outside Lambda's ranges.
     pub fn from_template(
-        _template: &Template,
-        _artifacts: PathBuf,
-        _logs: Arc<CloudWatch>,
+        template: &Template,
+        artifacts: PathBuf,
+        logs: Arc<CloudWatch>,
     ) -> anyhow::Result<Arc<Self>> {
-        todo!()
+        let artifacts = std::path::absolute(artifacts).context("the artifacts folder has no absolute path")?;
+        let functions = template.of_kind("AWS::Serverless::Function").map(|resource| {
+            let settings = Settings::of(resource, template.aws_endpoint(), &artifacts)?;
+            Ok((resource.id.clone(), Arc::new(Function::new(settings, Arc::clone(&logs)))))
+        });
+        Ok(Arc::new(Self { by_id: functions.collect::<anyhow::Result<_>>()? }))
     }
+
     /// A synchronous invocation by logical id; starts an instance when none is idle.
-    pub async fn invoke(&self, _function: &str, _payload: Bytes) -> Result<Bytes, InvokeError> {
-        todo!()
+    ///
+    /// It runs to its end also when the caller goes away, as in Lambda.
+    ///
+    /// # Errors
+    /// [`InvokeError`]; a function the template does not have counts as crashed.
+    pub async fn invoke(&self, function: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
+        let found = self.by_id.get(function).cloned();
+        let Some(found) = found else {
+            return Err(InvokeError::Crashed(format!("there is no function {function}")));
+        };
+        let invocation = tokio::spawn(async move { found.invoke(payload).await });
+        invocation.await.unwrap_or_else(|error| Err(InvokeError::Crashed(error.to_string())))
     }
+
     /// Figures for `/_local/metrics`.
     pub fn counts(&self) -> Vec<FunctionCounts> {
-        todo!()
+        self.by_id.values().map(|function| function.counts()).collect()
     }
-    /// Ends every instance: SIGTERM, then SIGKILL.
+
+    /// Ends every instance: SIGTERM, then SIGKILL. Invocations after this are throttled.
     pub async fn shut_down(&self) {
-        todo!()
+        let handles: Vec<_> = self.by_id.values().flat_map(|function| function.close()).collect();
+        for handle in &handles {
+            handle.terminate();
+        }
+        for handle in handles {
+            handle.ended_or_killed().await;
+        }
+    }
+}
+
+impl Function {
+    fn new(settings: Settings, logs: Arc<CloudWatch>) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            logs,
+            pool: Mutex::default(),
+            invocations: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            cold_starts: AtomicU64::new(0),
+        }
+    }
+
+    async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(InvokeError::Unhandled(format!(
+                "RequestTooLargeException: {} bytes, and the limit is {PAYLOAD_BYTES_MAX}",
+                payload.len()
+            )));
+        }
+        let busy = self.enter().ok_or(InvokeError::Throttled)?;
+        self.invocations.fetch_add(1, Ordering::Relaxed);
+        let answer = self.run(payload).await;
+        drop(busy);
+        if answer.is_err() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn run(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
+        loop {
+            let instance = match self.take_idle() {
+                Some(instance) => instance,
+                None => self.start().await?,
+            };
+            match instance.invoke(&payload).await {
+                Outcome::Answered(answer) => {
+                    self.put_back(instance);
+                    return answer;
+                }
+                Outcome::Ended(error) => return Err(error),
+                // It died while idle, before it saw this invocation: another one takes it.
+                Outcome::NotDelivered => {}
+            }
+        }
+    }
+
+    async fn start(&self) -> Result<Instance, InvokeError> {
+        self.cold_starts.fetch_add(1, Ordering::Relaxed);
+        let started = Instance::start(Arc::clone(&self.settings), Arc::clone(&self.logs)).await;
+        let instance = started.map_err(|error| InvokeError::Crashed(format!("{error:#}")))?;
+        let handle = instance.handle();
+        let closed = {
+            let mut pool = self.lock();
+            pool.live.retain(instance::Handle::is_alive);
+            pool.live.push(handle.clone());
+            pool.closed
+        };
+        if closed {
+            handle.kill();
+        }
+        instance.initialized().await?;
+        Ok(instance)
+    }
+
+    fn take_idle(&self) -> Option<Instance> {
+        let mut pool = self.lock();
+        std::iter::from_fn(|| pool.idle.pop()).find(Instance::is_alive)
+    }
+
+    fn put_back(&self, instance: Instance) {
+        self.lock().idle.push(instance);
+    }
+
+    /// One more invocation at the same time, if the limit allows it.
+    fn enter(&self) -> Option<Busy<'_>> {
+        let mut pool = self.lock();
+        if pool.closed || pool.busy >= self.settings.concurrency_max {
+            return None;
+        }
+        pool.busy += 1;
+        pool.busy_max = pool.busy_max.max(pool.busy);
+        Some(Busy(self))
+    }
+
+    fn counts(&self) -> FunctionCounts {
+        let pool = self.lock();
+        FunctionCounts {
+            function: self.settings.id.clone(),
+            invocations: self.invocations.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            concurrent_max: pool.busy_max,
+            cold_starts: self.cold_starts.load(Ordering::Relaxed),
+            pids: pool.live.iter().filter(|handle| handle.is_alive()).map(instance::Handle::pid).collect(),
+        }
+    }
+
+    fn close(&self) -> Vec<instance::Handle> {
+        let mut pool = self.lock();
+        pool.closed = true;
+        std::mem::take(&mut pool.live)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts an invocation as running until it is dropped, also when its caller goes away.
+struct Busy<'a>(&'a Function);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.lock().busy -= 1;
     }
 }

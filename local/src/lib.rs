@@ -3,8 +3,20 @@
 //! The functions are the real binaries, spoken to over the real Lambda Runtime API. Each module is named
 //! after what it stands in for.
 
+pub mod aws_endpoint;
+pub mod cli;
 pub mod cloudwatch;
+mod demo;
+pub mod edge;
+pub mod event_source;
+pub mod http_api;
+pub mod issuer;
 pub mod lambda;
+
+mod local_api;
 pub mod scratch;
 pub mod sqs;
+pub mod stack;
+mod status;
+pub mod stores;
 pub mod template;

@@ -1,2 +1,25 @@
 //! Command line of the local stack.
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use local::{
+    cli::{Cli, Command},
+    stack, stores,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Stores { command }) => stores::command::run(&command).await,
+        Some(Command::Run(arguments)) => stack::run(&arguments).await.map(|()| 0),
+        None => stack::run(&cli.run).await.map(|()| 0),
+    };
+    match result {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+        Err(error) => {
+            eprintln!("local: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

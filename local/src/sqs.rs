@@ -1,29 +1,35 @@
 //! Stands in for SQS: standard queues with visibility timeouts, receive counts and redrive to a DLQ.
-use std::{collections::BTreeMap, sync::Arc};
+//!
+//! Invariants: a message is in one queue only and leaves it by deletion, purge, retention or redrive; its id,
+//! body, attributes and `SentTimestamp` never change while it is there. Everything is in memory; a snapshot
+//! carries what is left over to the next start.
+mod checksum;
+mod message;
+mod queue;
+mod redrive;
+mod settings;
+mod snapshot;
+mod state;
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
 use uuid::Uuid;
 
-use crate::template::Template;
+use crate::template::{Resource, Template, physical};
 
-/// A message attribute of type `String` (the only type the stack uses) or `Number`/`Binary` from SDK clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attribute {
-    /// `String`, `Number` or `Binary`, with an optional `.suffix`.
-    pub data_type: String,
-    /// The value; base64 for `Binary`.
-    pub value: String,
-}
-
-/// What a sender hands over.
-#[derive(Debug, Clone, Default)]
-pub struct NewMessage {
-    /// Body, 1 byte to 1 MiB.
-    pub body: String,
-    /// At most 10.
-    pub attributes: BTreeMap<String, Attribute>,
-    /// 0 to 900; `None`: the queue's own.
-    pub delay_seconds: Option<u32>,
-}
+pub use checksum::md5_hex;
+pub use message::{Attribute, Attributes, Content, NewMessage, Receipt, Received, Value as AttributeValue};
+pub use queue::Queue;
+pub(crate) use queue::visibility;
+pub use redrive::{MoveTask, MoveTaskStatus};
+pub use settings::{BATCH_ENTRIES_MAX, RECEIVE_MAX, WAIT_MAX};
+pub use snapshot::Snapshot;
+pub use state::IN_FLIGHT_MAX;
 
 /// What a sender gets back.
 #[derive(Debug, Clone)]
@@ -52,46 +58,149 @@ pub struct Counts {
 /// A refusal, with SQS's error code.
 #[derive(Debug, Clone)]
 pub struct SendError {
-    /// `InvalidMessageContents`, `MessageTooLong`…
+    /// `InvalidMessageContents`, `InvalidParameterValue`…
     pub code: &'static str,
     /// For people.
     pub message: String,
 }
 
-/// One queue.
-#[derive(Debug)]
-pub struct Queue {}
-
-impl Queue {
-    /// Name, which is also the last part of its URL and ARN.
-    pub fn name(&self) -> &str {
-        todo!()
-    }
-    /// Accepts a message; it is receivable at once or after its delay.
-    pub fn send(&self, _message: NewMessage) -> Result<Sent, SendError> {
-        todo!()
-    }
-    /// Figures for the status line and `/_local/metrics`.
-    pub fn counts(&self) -> Counts {
-        todo!()
+impl SendError {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
     }
 }
 
-/// Every queue of the template.
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// Every queue of the template, and those made through the API.
 #[derive(Debug)]
-pub struct Queues {}
+pub struct Queues {
+    by_name: RwLock<BTreeMap<String, Arc<Queue>>>,
+    names_by_id: BTreeMap<String, String>,
+    aws_endpoint: String,
+    move_tasks: Mutex<Vec<MoveTask>>,
+}
+
+/// Names are letters, digits, hyphens and underscores, at most this many.
+const NAME_LENGTH_MAX: usize = 80;
 
 impl Queues {
     /// One queue for each `AWS::SQS::Queue`.
-    pub fn from_template(_template: &Template) -> anyhow::Result<Arc<Self>> {
-        todo!()
+    pub fn from_template(template: &Template) -> anyhow::Result<Arc<Self>> {
+        let mut queues = Self {
+            by_name: RwLock::default(),
+            names_by_id: BTreeMap::new(),
+            aws_endpoint: template.aws_endpoint().to_owned(),
+            move_tasks: Mutex::default(),
+        };
+        let resources: Vec<&Resource> = template.of_kind("AWS::SQS::Queue").collect();
+        for resource in &resources {
+            let name = resource.properties["QueueName"].as_str().unwrap_or(&resource.id).to_owned();
+            queues.create(&name).with_context(|| resource.id.clone())?;
+            queues.names_by_id.insert(resource.id.clone(), name);
+        }
+        // Only now: a redrive policy may name a queue that comes later in the template.
+        for resource in resources {
+            queues.configure(resource).with_context(|| resource.id.clone())?;
+        }
+        Ok(Arc::new(queues))
     }
-    /// By logical id, URL or ARN.
-    pub fn get(&self, _any_name: &str) -> Option<Arc<Queue>> {
-        todo!()
+
+    fn configure(&self, resource: &Resource) -> anyhow::Result<()> {
+        if resource.properties["FifoQueue"] == Value::Bool(true) {
+            bail!("FIFO queues are not supported: leave FifoQueue out");
+        }
+        let queue = self.get(&resource.id).context("the queue was not made")?;
+        for (name, value) in resource.properties.as_object().into_iter().flatten() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            if settings::is_settable(name) {
+                self.set_attribute(&queue, name, &text)?;
+            }
+        }
+        Ok(())
     }
+
+    /// Makes a queue, or finds the one of that name.
+    ///
+    /// # Errors
+    /// When the name is not one a standard queue may have.
+    pub fn create(&self, name: &str) -> Result<Arc<Queue>, SendError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > NAME_LENGTH_MAX || !name.chars().all(allowed) {
+            return Err(SendError::new(
+                "InvalidParameterValue",
+                "a queue name has 1 to 80 letters, digits, hyphens or underscores",
+            ));
+        }
+        let mut queues = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        let queue = queues.entry(name.to_owned()).or_insert_with(|| Arc::new(Queue::new(name, &self.aws_endpoint)));
+        Ok(Arc::clone(queue))
+    }
+
+    /// Removes a queue with everything in it.
+    pub fn remove(&self, name: &str) {
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// By logical id, name, URL or ARN.
+    pub fn get(&self, any_name: &str) -> Option<Arc<Queue>> {
+        let name = if any_name.starts_with("arn:") {
+            any_name.rsplit(':').next()
+        } else {
+            any_name.rsplit('/').next()
+        }?;
+        let name = self.names_by_id.get(name).map_or(name, String::as_str);
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
     /// All of them, by name.
     pub fn all(&self) -> Vec<Arc<Queue>> {
-        todo!()
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Queues that have this one as their DLQ.
+    pub fn sources_of(&self, dead_letter_queue: &Arc<Queue>) -> Vec<Arc<Queue>> {
+        self.all().into_iter().filter(|queue| queue.redrives_to(dead_letter_queue)).collect()
+    }
+
+    /// Changes one attribute of a queue, as `SetQueueAttributes` does.
+    ///
+    /// # Errors
+    /// `InvalidAttributeName` or `InvalidAttributeValue`, with the range.
+    pub fn set_attribute(&self, queue: &Arc<Queue>, name: &str, value: &str) -> Result<(), SendError> {
+        if name != "RedrivePolicy" {
+            return queue.set_attribute(name, value);
+        }
+        let redrive = redrive::parse_policy(value)?
+            .map(|(arn, max_receive_count)| {
+                let target = self.get(&arn).filter(|target| !Arc::ptr_eq(target, queue)).ok_or_else(|| {
+                    SendError::new("InvalidAttributeValue", format!("RedrivePolicy: there is no other queue {arn}"))
+                })?;
+                Ok(redrive::Redrive { target: Arc::downgrade(&target), arn: target.arn(), max_receive_count })
+            })
+            .transpose()?;
+        queue.set_redrive(redrive);
+        Ok(())
     }
 }
+
+impl Queue {
+    /// URL, as `Ref` gives it.
+    pub fn url(&self) -> String {
+        physical::queue_url(self.endpoint(), self.name())
+    }
+
+    /// ARN, as `Fn::GetAtt` gives it.
+    pub fn arn(&self) -> String {
+        physical::queue_arn(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests;

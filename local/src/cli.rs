@@ -1,0 +1,93 @@
+//! The command line.
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The whole backend on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "local", args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; `run` when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// For `run`.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the stack and keep it running until Ctrl-C
+    Run(RunArguments),
+    /// Run a command with throw-away stores: DATABASE_URL and REDIS_URL are set for it
+    Stores {
+        /// The command and its arguments, after `--`
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+    },
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArguments {
+    /// The template that describes the stack
+    #[arg(long, value_name = "FILE", default_value = "template.yaml")]
+    pub template: PathBuf,
+    /// Port of the edge
+    #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Port of the AWS endpoint
+    #[arg(long, default_value_t = 4566, value_parser = clap::value_parser!(u16).range(1..))]
+    pub aws_port: u16,
+    /// Where data is kept between runs
+    #[arg(long, value_name = "FOLDER", default_value = ".local")]
+    pub data_dir: PathBuf,
+    /// Keep nothing: a temporary data folder, removed at exit
+    #[arg(long, conflicts_with = "data_dir")]
+    pub ephemeral: bool,
+    /// Where the functions' binaries are, as cargo, cargo-lambda or SAM lay them out [default: beside this program]
+    #[arg(long, value_name = "FOLDER")]
+    pub artifacts: Option<PathBuf>,
+    /// Override a value of the template, such as VotesQueue.VisibilityTimeout=5
+    #[arg(long, value_name = "RESOURCE.PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Set a parameter of the template
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    pub parameter: Vec<(String, String)>,
+    /// Make no demo poll at the first start
+    #[arg(long)]
+    pub no_demo: bool,
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("use NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Cli {
+        Cli::try_parse_from([&["local"], arguments].concat()).unwrap()
+    }
+
+    #[test]
+    fn run_is_the_default() {
+        let cli = parse(&["--port", "9000", "--set", "A.B=1", "--parameter", "K=a=b", "--ephemeral"]);
+        assert!(cli.command.is_none());
+        assert_eq!((cli.run.port, cli.run.aws_port, cli.run.ephemeral), (9000, 4566, true));
+        assert_eq!(cli.run.parameter, [("K".to_owned(), "a=b".to_owned())]);
+        let Some(Command::Run(run)) = parse(&["run", "--aws-port", "9001"]).command else { panic!() };
+        assert_eq!(run.aws_port, 9001);
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_the_command() {
+        let Some(Command::Stores { command }) = parse(&["stores", "--", "cargo", "test", "--all"]).command else {
+            panic!()
+        };
+        assert_eq!(command, ["cargo", "test", "--all"]);
+    }
+}

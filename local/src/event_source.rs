@@ -1,0 +1,72 @@
+//! Stands in for Lambda's event source mappings: from a queue to a function, in batches.
+//!
+//! Invariants: a message is deleted only after the function has answered for it; whatever else happens, it becomes
+//! visible again when its visibility timeout ends.
+mod batch;
+mod concurrency;
+mod mapping;
+mod response;
+mod settings;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    lambda::Functions,
+    sqs::{Queue, Queues},
+    template::Template,
+};
+use mapping::Mapping;
+use settings::Settings;
+
+/// The running event source mappings; dropping them ends them at once.
+#[derive(Debug)]
+pub struct Mappings {
+    loops: JoinSet<()>,
+    queues: Vec<Arc<Queue>>,
+    stop: watch::Sender<bool>,
+}
+
+/// Starts a mapping for every event of type `SQS` of every function.
+///
+/// # Errors
+/// An event with an unknown queue, or with properties AWS would refuse.
+pub fn start(template: &Template, queues: &Arc<Queues>, functions: &Arc<Functions>) -> anyhow::Result<Mappings> {
+    let mut mappings = Mappings { loops: JoinSet::new(), queues: Vec::new(), stop: watch::Sender::new(false) };
+    for function in template.of_kind("AWS::Serverless::Function") {
+        for (name, event) in function.properties["Events"].as_object().into_iter().flatten() {
+            if event["Type"] != "SQS" || event["Properties"]["Enabled"] == Value::Bool(false) {
+                continue;
+            }
+            let path = || format!("{}.Events.{name}", function.id);
+            let settings = Settings::of(function, &event["Properties"]).with_context(path)?;
+            let arn = event["Properties"]["Queue"].as_str().unwrap_or_default();
+            let queue = queues.get(arn).with_context(|| format!("{}: there is no queue {arn:?}", path()))?;
+            settings.warn_of_short_visibility(&queue);
+            mappings.queues.push(Arc::clone(&queue));
+            let mapping = Mapping::new(settings, queue, Arc::clone(functions));
+            mappings.loops.spawn(mapping.run(mappings.stop.subscribe()));
+        }
+    }
+    Ok(mappings)
+}
+
+impl Mappings {
+    /// Waits until the mapped queues are empty: nothing visible, in flight or delayed.
+    ///
+    /// A failing function empties a queue only by its DLQ or the messages' retention: put a deadline on this.
+    pub async fn drained(&self) {
+        for queue in &self.queues {
+            queue.emptied().await;
+        }
+    }
+
+    /// Starts no more batches and waits for those that run; other messages stay in their queues.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.loops.join_next().await.is_some() {}
+    }
+}

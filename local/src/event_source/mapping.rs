@@ -1,0 +1,148 @@
+//! The loop of one mapping: gather a batch, invoke, delete what succeeded.
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::body::Bytes;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use uuid::Uuid;
+
+use super::{
+    batch::Batch,
+    concurrency::{Concurrency, Slot},
+    response,
+    settings::Settings,
+};
+use crate::{
+    lambda::{Functions, InvokeError},
+    sqs::{Queue, Receipt, Received, WAIT_MAX},
+};
+
+/// Messages taken from the queue at a time: bounds how long its lock is held.
+const TAKE_MAX: usize = 1_000;
+
+/// Pause after a throttled invocation, doubled with each further one up to the second value.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Guess at the bytes of one record in the event, for the buffer's first size: a vote is around 800.
+const RECORD_BYTES_GUESS: usize = 1_024;
+
+#[derive(Debug)]
+pub(super) struct Mapping {
+    settings: Settings,
+    queue: Arc<Queue>,
+    queue_arn: String,
+    functions: Arc<Functions>,
+    backoff: Mutex<Backoff>,
+}
+
+#[derive(Debug, Default)]
+struct Backoff {
+    pause: Duration,
+    until: Option<Instant>,
+}
+
+impl Mapping {
+    pub fn new(settings: Settings, queue: Arc<Queue>, functions: Arc<Functions>) -> Arc<Self> {
+        let queue_arn = queue.arn();
+        Arc::new(Self { settings, queue, queue_arn, functions, backoff: Mutex::default() })
+    }
+
+    /// Runs until `stop` becomes true, and then until the last invocation has ended.
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let concurrency = Concurrency::new(self.settings.concurrency_max);
+        let mut invocations = JoinSet::new();
+        let mut left_over = Vec::new();
+        loop {
+            let next = async {
+                self.back_off().await;
+                // The slot first: what is received and then waits for one loses time of its visibility timeout.
+                let slot = concurrency.enter().await;
+                (slot, self.gather(&mut left_over).await)
+            };
+            let (slot, batch) = tokio::select! {
+                next = next => next,
+                // The error means that the mappings were dropped, which ends this task anyway.
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let (event, deliveries) = batch.into_parts();
+            invocations.spawn(Arc::clone(&self).process(slot, event, deliveries));
+            while invocations.try_join_next().is_some() {}
+        }
+        while invocations.join_next().await.is_some() {}
+    }
+
+    /// Waits for a message, then for more until the batch is full or the window over.
+    async fn gather(&self, left_over: &mut Vec<Received>) -> Batch<'_> {
+        let mut batch = Batch::new(&self.queue_arn, self.settings.batch_size * RECORD_BYTES_GUESS);
+        let mut received = std::mem::take(left_over);
+        while received.is_empty() {
+            received = self.queue.receive(self.settings.batch_size.min(TAKE_MAX), None, WAIT_MAX).await;
+        }
+        let window_ends = Instant::now() + self.settings.window;
+        loop {
+            let fitting = received.iter().take_while(|message| batch.push(message)).count();
+            if fitting < received.len() {
+                *left_over = received.split_off(fitting);
+                return batch;
+            }
+            let room = self.settings.batch_size - batch.len();
+            if room == 0 {
+                return batch;
+            }
+            let left = window_ends.saturating_duration_since(Instant::now());
+            received = self.queue.receive(room.min(TAKE_MAX), None, left).await;
+            if received.is_empty() {
+                return batch;
+            }
+        }
+    }
+
+    async fn process(self: Arc<Self>, slot: Slot, event: Bytes, deliveries: Vec<(Uuid, Receipt)>) {
+        let answer = self.functions.invoke(&self.settings.function, event).await;
+        drop(slot);
+        self.note_throttling(matches!(answer, Err(InvokeError::Throttled)));
+        match answer.map_err(|error| error.to_string()).and_then(|answer| self.failed(&answer, &deliveries)) {
+            Ok(failed) => {
+                let done: Vec<Receipt> =
+                    deliveries.into_iter().filter(|(id, _)| !failed.contains(id)).map(|(_, r)| r).collect();
+                self.queue.delete(&done);
+            }
+            Err(error) => {
+                let (function, messages) = (&self.settings.function, deliveries.len());
+                tracing::warn!(function, messages, error, "a batch failed and will be delivered again");
+            }
+        }
+    }
+
+    fn failed(&self, answer: &[u8], deliveries: &[(Uuid, Receipt)]) -> Result<HashSet<Uuid>, String> {
+        if !self.settings.reports_failures {
+            return Ok(HashSet::new());
+        }
+        response::failures(answer, &deliveries.iter().map(|(id, _)| *id).collect())
+    }
+
+    fn note_throttling(&self, throttled: bool) {
+        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        if throttled {
+            backoff.pause = (backoff.pause * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+            backoff.until = Some(Instant::now() + backoff.pause);
+        } else {
+            *backoff = Backoff::default();
+        }
+    }
+
+    async fn back_off(&self) {
+        let until = self.backoff.lock().unwrap_or_else(PoisonError::into_inner).until;
+        if let Some(until) = until {
+            sleep_until(until).await;
+        }
+    }
+}

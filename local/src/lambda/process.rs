@@ -1,0 +1,66 @@
+//! A function's process: started without the stack's environment, and never left behind.
+use std::{process::Stdio, sync::Arc};
+
+use nix::{sys::signal::Signal, unistd::Pid};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use super::settings::Settings;
+
+/// CloudWatch's limit on one log event; longer lines are cut into several.
+const LINE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Starts the binary with the template's environment and the address of its Runtime API.
+pub(super) fn spawn(settings: &Settings, runtime_api: &str) -> std::io::Result<Child> {
+    let mut command = Command::new(&settings.binary);
+    command
+        .env_clear()
+        .envs(settings.environment.iter().map(|(key, value)| (key, value)))
+        .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    die_with_parent(&mut command);
+    command.spawn()
+}
+
+/// The kernel kills the child when the stack ends, however it ends: a killed stack cannot tidy up.
+#[cfg(target_os = "linux")]
+fn die_with_parent(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let in_child = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The stack may have ended between fork and the line above: then no signal comes any more.
+        if nix::unistd::getppid() != parent {
+            return Err(nix::errno::Errno::ESRCH.into());
+        }
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "runs between fork and exec: two system calls, no allocation, no lock")]
+    unsafe {
+        command.pre_exec(in_child);
+    }
+}
+
+/// Elsewhere a function ends by itself when its Runtime API is gone.
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent(_: &mut Command) {}
+
+/// Asks the process to end.
+pub(super) fn terminate(pid: u32) {
+    // The pid is valid: its child has not been waited for. A failure means that it has just ended by itself.
+    let _ended = nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
+}
+
+/// Hands every line of the output to `take`, until the process closes it.
+pub(super) async fn read_lines(output: impl AsyncRead + Unpin, take: Arc<dyn Fn(&str) + Send + Sync>) {
+    let mut reader = BufReader::new(output);
+    let mut line = Vec::new();
+    while let Ok(1..) = (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
+        take(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+        line.clear();
+    }
+}

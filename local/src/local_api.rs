@@ -1,0 +1,100 @@
+//! The stack's own routes, `/_local/…`: tokens, the issuer's metadata, figures.
+mod metrics;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    edge::Edge,
+    issuer::{Issuer, TOKEN_LIFETIME, TOKENS_PER_REQUEST_MAX},
+    status::Figures,
+};
+
+/// What the routes tell about.
+#[derive(Debug)]
+pub struct LocalApi {
+    /// For tokens.
+    pub issuer: Arc<Issuer>,
+    /// For its figures.
+    pub edge: Arc<Edge>,
+    /// Of queues and functions.
+    pub figures: Arc<Figures>,
+    /// Servers started by this stack.
+    pub stores: Vec<(&'static str, u32)>,
+}
+
+#[derive(Deserialize)]
+struct TokenRequest {
+    sub: String,
+    scope: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TokensRequest {
+    count: usize,
+}
+
+impl LocalApi {
+    /// The routes, relative to `/_local`.
+    pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        Router::new()
+            .route("/.well-known/openid-configuration", get(configuration))
+            .route("/.well-known/jwks.json", get(key_set))
+            .route("/token", get(token))
+            .route("/tokens", get(tokens))
+            .route("/metrics", get(metrics))
+            .with_state(Arc::new(self))
+    }
+}
+
+async fn configuration(State(api): State<Arc<LocalApi>>) -> Json<Value> {
+    Json(api.issuer.configuration())
+}
+
+async fn key_set(State(api): State<Arc<LocalApi>>) -> Json<Value> {
+    Json(api.issuer.key_set())
+}
+
+async fn token(State(api): State<Arc<LocalApi>>, Query(request): Query<TokenRequest>) -> Response {
+    if request.sub.is_empty() {
+        return refusal("sub must not be empty");
+    }
+    match api.issuer.token(&request.sub, request.scope.as_deref()) {
+        Ok(token) => Json(json!({
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": TOKEN_LIFETIME.as_secs(),
+        }))
+        .into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn tokens(State(api): State<Arc<LocalApi>>, Query(request): Query<TokensRequest>) -> Response {
+    if request.count == 0 || request.count > TOKENS_PER_REQUEST_MAX {
+        return refusal(&format!("count must be from 1 to {TOKENS_PER_REQUEST_MAX}"));
+    }
+    // Signing keeps the cores busy for seconds: the threads that answer requests must stay free.
+    let made = tokio::task::spawn_blocking(move || api.issuer.tokens(request.count)).await;
+    match made.map_err(anyhow::Error::from).flatten() {
+        Ok(tokens) => Json(json!({ "tokens": tokens })).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn metrics(State(api): State<Arc<LocalApi>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&api)).into_response()
+}
+
+fn refusal(message: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({ "message": message }))).into_response()
+}

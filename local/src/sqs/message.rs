@@ -1,0 +1,240 @@
+//! Messages: what a sender hands over, what a queue keeps, what a receiver gets.
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{SendError, checksum};
+
+/// A message attribute of type `String` (the only type the stack uses) or `Number`/`Binary` from SDK clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribute {
+    /// `String`, `Number` or `Binary`, with an optional `.suffix`.
+    pub data_type: String,
+    /// The value; base64 for `Binary`.
+    pub value: String,
+}
+
+/// What a sender hands over.
+#[derive(Debug, Clone, Default)]
+pub struct NewMessage {
+    /// Body, 1 byte to 1 MiB.
+    pub body: String,
+    /// At most 10.
+    pub attributes: BTreeMap<String, Attribute>,
+    /// 0 to 900; `None`: the queue's own.
+    pub delay_seconds: Option<u32>,
+}
+
+/// SQS's limit on attributes of one message.
+const ATTRIBUTES_MAX: usize = 10;
+/// SQS's limit on an attribute's name.
+const ATTRIBUTE_NAME_LENGTH_MAX: usize = 256;
+
+/// Message attributes in the encoding that SQS hashes: sorted by name, each part after its length.
+///
+/// It is kept as it is: one allocation for all attributes of a message, and the digest is one pass over it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes(Box<[u8]>);
+
+/// An attribute's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// `String` and `Number`.
+    Text(&'a str),
+    /// `Binary`.
+    Binary(&'a [u8]),
+}
+
+const TRANSPORT_TEXT: u8 = 1;
+const TRANSPORT_BINARY: u8 = 2;
+
+impl Attributes {
+    /// Checks and encodes.
+    ///
+    /// # Errors
+    /// `InvalidParameterValue`, naming the attribute.
+    pub fn encode(attributes: &BTreeMap<String, Attribute>) -> Result<Self, SendError> {
+        if attributes.len() > ATTRIBUTES_MAX {
+            return Err(invalid(format!("a message has at most {ATTRIBUTES_MAX} attributes")));
+        }
+        let mut bytes = Vec::new();
+        for (name, attribute) in attributes {
+            encode_one(&mut bytes, name, attribute)?;
+        }
+        Ok(Self(bytes.into_boxed_slice()))
+    }
+
+    /// Name, data type and value of each, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Value<'_>)> {
+        let mut rest: &[u8] = &self.0;
+        std::iter::from_fn(move || {
+            let name = take_text(&mut rest)?;
+            let data_type = take_text(&mut rest)?;
+            let (transport, after) = rest.split_first()?;
+            rest = after;
+            let value = match *transport {
+                TRANSPORT_TEXT => Value::Text(take_text(&mut rest)?),
+                _ => Value::Binary(take(&mut rest)?),
+            };
+            Some((name, data_type, value))
+        })
+    }
+
+    /// Those whose name passes.
+    pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let mut bytes = Vec::new();
+        for (name, data_type, value) in self.iter().filter(|(name, ..)| keep(name)) {
+            put(&mut bytes, name.as_bytes());
+            put(&mut bytes, data_type.as_bytes());
+            match value {
+                Value::Text(text) => put_value(&mut bytes, TRANSPORT_TEXT, text.as_bytes()),
+                Value::Binary(binary) => put_value(&mut bytes, TRANSPORT_BINARY, binary),
+            }
+        }
+        Self(bytes.into_boxed_slice())
+    }
+
+    /// The digest SDKs verify, in hex; `None` without attributes.
+    pub fn md5(&self) -> Option<String> {
+        (!self.0.is_empty()).then(|| checksum::md5_hex(&self.0))
+    }
+
+    /// What they count towards the size of the message, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.iter()
+            .map(|(name, data_type, value)| {
+                name.len() + data_type.len() + match value {
+                    Value::Text(text) => text.len(),
+                    Value::Binary(binary) => binary.len(),
+                }
+            })
+            .sum()
+    }
+}
+
+fn encode_one(bytes: &mut Vec<u8>, name: &str, attribute: &Attribute) -> Result<(), SendError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > ATTRIBUTE_NAME_LENGTH_MAX || !name.chars().all(allowed) {
+        return Err(invalid(format!("\"{name}\" is not an attribute name")));
+    }
+    if attribute.value.is_empty() {
+        return Err(invalid(format!("the message attribute '{name}' must contain a non-empty value")));
+    }
+    put(bytes, name.as_bytes());
+    put(bytes, attribute.data_type.as_bytes());
+    match attribute.data_type.split('.').next() {
+        Some("String") => put_value(bytes, TRANSPORT_TEXT, attribute.value.as_bytes()),
+        Some("Number") if attribute.value.parse::<f64>().is_ok() => {
+            put_value(bytes, TRANSPORT_TEXT, attribute.value.as_bytes());
+        }
+        Some("Number") => return Err(invalid(format!("the message attribute '{name}' is not a number"))),
+        Some("Binary") => {
+            let binary = BASE64_STANDARD
+                .decode(&attribute.value)
+                .map_err(|_| invalid(format!("the message attribute '{name}' is not base64")))?;
+            put_value(bytes, TRANSPORT_BINARY, &binary);
+        }
+        _ => {
+            return Err(invalid(format!(
+                "the message attribute '{name}' has the type {}; there are String, Number and Binary",
+                attribute.data_type
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn invalid(message: String) -> SendError {
+    SendError::new("InvalidParameterValue", message)
+}
+
+fn put(bytes: &mut Vec<u8>, part: &[u8]) {
+    // No part reaches 4 GiB: a message has at most 1 MiB.
+    bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(part);
+}
+
+fn put_value(bytes: &mut Vec<u8>, transport: u8, value: &[u8]) {
+    bytes.push(transport);
+    put(bytes, value);
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let (part, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    *rest = after;
+    Some(part)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take(rest)?).ok()
+}
+
+/// The part of a message that never changes in its queue.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Content {
+    /// Given by the queue.
+    pub id: Uuid,
+    /// As sent.
+    pub body: Box<str>,
+    /// As sent.
+    pub attributes: Attributes,
+    /// When it was sent, in milliseconds since 1970; constant across redeliveries.
+    pub sent_ms: u64,
+    pub(super) md5_of_body: [u8; 16],
+}
+
+impl Content {
+    /// Hex digest of the body.
+    pub fn md5_of_body(&self) -> String {
+        checksum::hex(&self.md5_of_body)
+    }
+}
+
+/// A message in the hands of a receiver.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The message.
+    pub content: Arc<Content>,
+    /// Deletes this delivery or changes its visibility.
+    pub receipt: Receipt,
+    /// How often it was received, over all queues it was in.
+    pub receive_count: u32,
+    /// When it was received first, in milliseconds since 1970.
+    pub first_received_ms: u64,
+    /// ARN of the queue that gave it up to this DLQ.
+    pub dead_letter_source: Option<Arc<str>>,
+}
+
+/// One delivery of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    pub(super) message_id: Uuid,
+    pub(super) sequence: u64,
+    pub(super) delivery: u32,
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:016x}{:08x}", self.message_id.simple(), self.sequence, self.delivery)
+    }
+}
+
+impl FromStr for Receipt {
+    type Err = SendError;
+
+    fn from_str(text: &str) -> Result<Self, SendError> {
+        let parse = || {
+            let (id, rest) = text.split_at_checked(32)?;
+            let (sequence, delivery) = rest.split_at_checked(16).filter(|(_, d)| d.len() == 8)?;
+            Some(Self {
+                message_id: Uuid::try_parse(id).ok()?,
+                sequence: u64::from_str_radix(sequence, 16).ok()?,
+                delivery: u32::from_str_radix(delivery, 16).ok()?,
+            })
+        };
+        parse().ok_or_else(|| SendError::new("ReceiptHandleIsInvalid", "the receipt handle is not one of this queue"))
+    }
+}

@@ -1,0 +1,323 @@
+//! One queue: sending, receiving with long polling, deleting.
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
+
+use super::{
+    Counts, NewMessage, Receipt, Received, SendError, Sent, checksum,
+    message::{Attributes, Content},
+    redrive::Redrive,
+    settings::{DELAY_SECONDS, Settings, VISIBILITY_SECONDS},
+    state::{Entry, Messages, Take},
+};
+
+/// One queue.
+#[derive(Debug)]
+pub struct Queue {
+    name: String,
+    aws_endpoint: String,
+    inner: Mutex<Inner>,
+    /// Wakes receivers: one for each message that became receivable, all when a deadline came nearer.
+    arrived: Notify,
+    /// Wakes those who wait for the queue to be empty.
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    messages: Messages,
+    settings: Settings,
+    redrive: Option<Redrive>,
+    sent_total: u64,
+}
+
+impl Queue {
+    pub(super) fn new(name: &str, aws_endpoint: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            aws_endpoint: aws_endpoint.to_owned(),
+            inner: Mutex::default(),
+            arrived: Notify::new(),
+            emptied: Notify::new(),
+        }
+    }
+
+    /// Name, which is also the last part of its URL and ARN.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn endpoint(&self) -> &str {
+        &self.aws_endpoint
+    }
+
+    /// Accepts a message; it is receivable at once or after its delay.
+    ///
+    /// # Errors
+    /// SQS's own refusals: an empty or oversized body, characters XML cannot carry, bad attributes or delay.
+    pub fn send(&self, message: NewMessage) -> Result<Sent, SendError> {
+        let attributes = Attributes::encode(&message.attributes)?;
+        check_body(&message.body)?;
+        let md5_of_body = checksum::md5(message.body.as_bytes());
+        let sent = Sent {
+            message_id: Uuid::new_v4(),
+            md5_of_body: checksum::hex(&md5_of_body),
+            md5_of_attributes: attributes.md5(),
+        };
+        let size = message.body.len() + attributes.size();
+        let content = Content {
+            id: sent.message_id,
+            body: message.body.into_boxed_str(),
+            attributes,
+            sent_ms: now_ms(),
+            md5_of_body,
+        };
+        let entry = Entry::new(Arc::new(content));
+        let sooner = {
+            let mut inner = self.lock();
+            let delay = inner.delay(message.delay_seconds)?;
+            inner.check_size(size)?;
+            inner.sent_total += 1;
+            inner.messages.push(entry, delay)
+        };
+        self.wake(sooner);
+        Ok(sent)
+    }
+
+    /// Up to `max` visible messages, waiting up to `wait` for the first. `visibility`: the queue's own if `None`.
+    ///
+    /// A message received more often than its redrive policy allows goes to the DLQ instead. Nothing is lost when
+    /// the future is dropped: messages are taken only at the moment it returns them.
+    pub async fn receive(&self, max: usize, visibility: Option<Duration>, wait: Duration) -> Vec<Received> {
+        let until = Instant::now() + wait;
+        loop {
+            let mut arrived = pin!(self.arrived.notified());
+            // Before looking: what arrives between looking and waiting must wake this receiver.
+            arrived.as_mut().enable();
+            let (received, next) = self.take(max, visibility);
+            if !received.is_empty() || Instant::now() >= until {
+                return received;
+            }
+            let wake = next.map_or(until, |next| next.min(until));
+            tokio::select! {
+                () = arrived => {}
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn take(&self, max: usize, visibility: Option<Duration>) -> (Vec<Received>, Option<Instant>) {
+        let (taken, sooner, redrive) = {
+            let mut inner = self.lock();
+            let take = Take {
+                max,
+                visibility: visibility.unwrap_or(Duration::from_secs(inner.settings.visibility_seconds)),
+                now_ms: now_ms(),
+                oldest_ms: inner.oldest_ms(),
+                deliveries_max: inner.redrive.as_ref().map(|redrive| redrive.max_receive_count),
+            };
+            let (taken, sooner) = inner.messages.take(take);
+            (taken, sooner, inner.redrive.clone())
+        };
+        if !taken.dead.is_empty() {
+            self.emptied.notify_waiters();
+        }
+        if let Some(target) = redrive.and_then(|redrive| redrive.target.upgrade()) {
+            // The DLQ's lock is taken after this queue's is given back: two queues can redrive to each other.
+            target.accept(taken.dead, &self.arn().into());
+        }
+        if taken.more {
+            self.arrived.notify_one();
+        }
+        if sooner {
+            self.arrived.notify_waiters();
+        }
+        (taken.received, taken.next)
+    }
+
+    /// Takes in what another queue's redrive policy gave up; ids and `SentTimestamp` stay.
+    fn accept(&self, dead: Vec<Entry>, source: &Arc<str>) {
+        for mut entry in dead {
+            entry.dead_letter_source = Some(Arc::clone(source));
+            entry.deliveries = 0;
+            self.push(entry);
+        }
+    }
+
+    pub(super) fn push(&self, entry: Entry) {
+        let sooner = self.lock().messages.push(entry, Duration::ZERO);
+        self.wake(sooner);
+    }
+
+    /// Deletes messages by their latest receipts.
+    ///
+    /// A receipt older than the latest delivery deletes nothing and is no error, as SQS documents it.
+    pub fn delete(&self, receipts: &[Receipt]) {
+        let was_full = {
+            let mut inner = self.lock();
+            let was_full = inner.messages.is_full();
+            receipts.iter().for_each(|receipt| inner.messages.delete(receipt));
+            was_full
+        };
+        self.emptied.notify_waiters();
+        if was_full {
+            self.arrived.notify_waiters();
+        }
+    }
+
+    /// Lets a message in flight become visible `seconds` from now, 0 to 43,200.
+    ///
+    /// # Errors
+    /// `MessageNotInflight`, or `InvalidParameterValue` outside the range.
+    pub fn change_visibility(&self, receipt: &Receipt, seconds: u64) -> Result<(), SendError> {
+        let visibility = visibility(seconds)?;
+        let sooner = self.lock().messages.change_visibility(receipt, visibility).ok_or_else(|| {
+            SendError::new("MessageNotInflight", "the message of this receipt handle is not in flight")
+        })?;
+        self.wake(sooner);
+        Ok(())
+    }
+
+    /// Deletes everything, in flight or not.
+    pub fn purge(&self) {
+        self.lock().messages.clear();
+        self.emptied.notify_waiters();
+    }
+
+    /// Waits until there is nothing in the queue: visible, in flight or delayed.
+    pub async fn emptied(&self) {
+        loop {
+            let mut emptied = pin!(self.emptied.notified());
+            emptied.as_mut().enable();
+            let counts = self.counts();
+            if counts.visible + counts.in_flight + counts.delayed == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Figures for the status line and `/_local/metrics`.
+    pub fn counts(&self) -> Counts {
+        let mut inner = self.lock();
+        let oldest_ms = inner.oldest_ms();
+        Counts { sent_total: inner.sent_total, ..inner.messages.counts(oldest_ms) }
+    }
+
+    /// How long a receive without its own timeout hides a message.
+    pub fn visibility_timeout(&self) -> Duration {
+        Duration::from_secs(self.lock().settings.visibility_seconds)
+    }
+
+    /// How long a receive without its own wait time waits.
+    pub fn receive_wait(&self) -> Duration {
+        Duration::from_secs(self.lock().settings.wait_seconds)
+    }
+
+    /// The settings and the redrive policy as `GetQueueAttributes` writes them.
+    pub fn attributes(&self) -> Vec<(&'static str, String)> {
+        let inner = self.lock();
+        let settings = &inner.settings;
+        let mut attributes = vec![
+            ("VisibilityTimeout", settings.visibility_seconds.to_string()),
+            ("DelaySeconds", settings.delay_seconds.to_string()),
+            ("MessageRetentionPeriod", settings.retention_seconds.to_string()),
+            ("MaximumMessageSize", settings.message_bytes_max.to_string()),
+            ("ReceiveMessageWaitTimeSeconds", settings.wait_seconds.to_string()),
+        ];
+        attributes.extend(inner.redrive.as_ref().map(|redrive| ("RedrivePolicy", redrive.to_json())));
+        attributes
+    }
+
+    pub(super) fn set_attribute(&self, name: &str, value: &str) -> Result<(), SendError> {
+        self.lock().settings.set(name, value)
+    }
+
+    pub(super) fn set_redrive(&self, redrive: Option<Redrive>) {
+        self.lock().redrive = redrive;
+    }
+
+    /// Whether `other` is this queue's DLQ.
+    pub(super) fn redrives_to(&self, other: &Arc<Queue>) -> bool {
+        let target = self.lock().redrive.as_ref().map(|redrive| Weak::as_ptr(&redrive.target));
+        target == Some(Arc::as_ptr(other))
+    }
+
+    pub(super) fn remove_visible(&self, passes: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        self.lock().messages.remove_visible(passes)
+    }
+
+    pub(super) fn map_entries<T>(&self, map: impl Fn(&Entry) -> T) -> Vec<T> {
+        self.lock().messages.entries().map(map).collect()
+    }
+
+    fn wake(&self, sooner: bool) {
+        self.arrived.notify_one();
+        if sooner {
+            self.arrived.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn delay(&self, given: Option<u32>) -> Result<Duration, SendError> {
+        let seconds = given.map_or(self.settings.delay_seconds, u64::from);
+        if !DELAY_SECONDS.contains(&seconds) {
+            return Err(SendError::new("InvalidParameterValue", "DelaySeconds must be from 0 to 900"));
+        }
+        Ok(Duration::from_secs(seconds))
+    }
+
+    fn check_size(&self, size: usize) -> Result<(), SendError> {
+        let max = self.settings.message_bytes_max;
+        if size as u64 > max {
+            return Err(SendError::new(
+                "InvalidParameterValue",
+                format!("One or more parameters are invalid. Reason: Message must be shorter than {max} bytes."),
+            ));
+        }
+        Ok(())
+    }
+
+    fn oldest_ms(&self) -> u64 {
+        now_ms().saturating_sub(self.settings.retention_seconds * 1_000)
+    }
+}
+
+/// A visibility timeout given in a call.
+///
+/// # Errors
+/// `InvalidParameterValue` beyond 12 hours.
+pub(crate) fn visibility(seconds: u64) -> Result<Duration, SendError> {
+    if !VISIBILITY_SECONDS.contains(&seconds) {
+        return Err(SendError::new("InvalidParameterValue", "VisibilityTimeout must be from 0 to 43200 seconds"));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+fn check_body(body: &str) -> Result<(), SendError> {
+    if body.is_empty() {
+        return Err(SendError::new("MissingParameter", "The request must contain the parameter MessageBody."));
+    }
+    // What XML 1.0 cannot carry, SQS does not take.
+    let allowed = |c: char| !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    if !body.chars().all(allowed) {
+        return Err(SendError::new("InvalidMessageContents", "Invalid characters found in the message body."));
+    }
+    Ok(())
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    // The clock of a machine from before 1970 is no case worth an error.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}

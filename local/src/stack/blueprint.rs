@@ -1,0 +1,89 @@
+//! What the template makes of the stack; read once before anything is started, so that a mistake in it is told
+//! at once.
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    cli::RunArguments,
+    edge::behavior::Distribution,
+    http_api::definition::{self, Definition},
+    template::{Context, Resource, Template},
+};
+
+/// Audience of the local issuer's tokens.
+pub const AUDIENCE: &str = "votes";
+
+/// Values of this machine for the template's parameters.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// `DatabaseUrl`.
+    pub database_url: String,
+    /// `RedisUrl`.
+    pub redis_url: String,
+    /// `VoterHashKey`.
+    pub voter_hash_key: String,
+}
+
+impl Machine {
+    /// Stands in until the stores run.
+    pub fn unknown() -> Self {
+        Self {
+            database_url: "postgres://localhost/votes".to_owned(),
+            redis_url: "redis://localhost:6379/0".to_owned(),
+            voter_hash_key: "0".repeat(64),
+        }
+    }
+}
+
+/// The template, resolved and read.
+#[derive(Debug)]
+pub struct Blueprint {
+    /// For the parts that read their own resources.
+    pub template: Template,
+    /// The HTTP API.
+    pub api: Definition,
+    /// What stands before it.
+    pub distribution: Distribution,
+}
+
+impl Blueprint {
+    /// Reads the template.
+    ///
+    /// # Errors
+    /// Names the place in the template and what is wrong with it.
+    pub fn read(arguments: &RunArguments, machine: &Machine) -> Result<Self> {
+        let context = Context {
+            parameters: parameters(arguments, machine),
+            overrides: arguments.set.clone(),
+            aws_endpoint: format!("http://localhost:{}", arguments.aws_port),
+        };
+        let template = Template::load(&arguments.template, &context)?;
+        let api = only(&template, "AWS::Serverless::HttpApi")?;
+        let api = definition::read(api, template.of_kind("AWS::Serverless::Function"))?;
+        let distribution = only(&template, "AWS::CloudFront::Distribution")?;
+        let distribution = Distribution::read(distribution, &|id| template.resource(id))?;
+        Ok(Self { template, api, distribution })
+    }
+}
+
+/// `iss` of the local issuer.
+pub fn issuer_url(port: u16) -> String {
+    format!("http://localhost:{port}/_local")
+}
+
+fn parameters(arguments: &RunArguments, machine: &Machine) -> BTreeMap<String, String> {
+    let own = [
+        ("DatabaseUrl", machine.database_url.clone()),
+        ("RedisUrl", machine.redis_url.clone()),
+        ("VoterHashKey", machine.voter_hash_key.clone()),
+        ("JwtIssuer", issuer_url(arguments.port)),
+        ("JwtAudience", AUDIENCE.to_owned()),
+    ];
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+    own.chain(arguments.parameter.iter().cloned()).collect()
+}
+
+fn only<'a>(template: &'a Template, kind: &'a str) -> Result<&'a Resource> {
+    template.of_kind(kind).next().with_context(|| format!("the template has no resource of type {kind}"))
+}
