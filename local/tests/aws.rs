@@ -1,4 +1,5 @@
 //! The stand-ins for Lambda and its event source mappings, with a real function: `examples/echo_function.rs`.
+#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 #[path = "aws/event_source.rs"]
 mod event_source;

@@ -67,15 +67,22 @@ fn queues_are_found_by_every_name() {
 #[test]
 fn properties_out_of_range_and_unknown_queues_are_refused() {
     for (properties, expected) in [
-        ("{VisibilityTimeout: 43201}", "VisibilityTimeout is 43201; it must be a whole number from 0 to 43200"),
+        (
+            "{VisibilityTimeout: 43201}",
+            "VisibilityTimeout is 43201; it must be a whole number from 0 to 43200",
+        ),
         ("{DelaySeconds: x}", "DelaySeconds is x"),
         ("{FifoQueue: true}", "FIFO queues are not supported"),
         ("{QueueName: 'a b'}", "a queue name has"),
-        ("{RedrivePolicy: {deadLetterTargetArn: 'arn:aws:sqs:x:0:Nope', maxReceiveCount: 3}}", "no other queue"),
+        (
+            "{RedrivePolicy: {deadLetterTargetArn: 'arn:aws:sqs:x:0:Nope', maxReceiveCount: 3}}",
+            "no other queue",
+        ),
         ("{RedrivePolicy: {deadLetterTargetArn: 'arn:aws:sqs:x:0:Q', maxReceiveCount: 3}}", "no other queue"),
         ("{RedrivePolicy: {deadLetterTargetArn: 'x', maxReceiveCount: 1001}}", "from 1 to 1000"),
     ] {
-        let error = queues(&format!("{{Q: {{Type: AWS::SQS::Queue, Properties: {properties}}}}}")).unwrap_err();
+        let error =
+            queues(&format!("{{Q: {{Type: AWS::SQS::Queue, Properties: {properties}}}}}")).unwrap_err();
         assert!(format!("{error:#}").contains(expected), "{error:#}");
     }
 }
@@ -84,7 +91,8 @@ fn properties_out_of_range_and_unknown_queues_are_refused() {
 fn digests_are_those_sdks_verify() {
     // Values SQS itself gave for this message.
     let timestamp = Attribute { data_type: "Number".to_owned(), value: "1493147359900".to_owned() };
-    let message = NewMessage { attributes: BTreeMap::from([("timestamp".to_owned(), timestamp)]), ..message("derp") };
+    let message =
+        NewMessage { attributes: BTreeMap::from([("timestamp".to_owned(), timestamp)]), ..message("derp") };
     let sent = queue("{}").send(message).unwrap();
     assert_eq!(sent.md5_of_body, "58fd9edd83341c29f1aebba81c31e257");
     assert_eq!(sent.md5_of_attributes.as_deref(), Some("235c5c510d26fb653d073faed50ae77c"));
@@ -288,7 +296,10 @@ async fn dead_letters_move_back_as_new_messages() {
     assert_eq!((task.status, task.moved), (MoveTaskStatus::Completed, 1));
     assert_eq!(queues.move_tasks(&dead.arn()).len(), 2);
     assert_eq!(queues.start_move(&queue.arn(), None).unwrap_err().code, "InvalidParameterValue");
-    assert_eq!(queues.start_move("arn:aws:sqs:x:0:none", None).unwrap_err().code, "ResourceNotFoundException");
+    assert_eq!(
+        queues.start_move("arn:aws:sqs:x:0:none", None).unwrap_err().code,
+        "ResourceNotFoundException"
+    );
 }
 
 #[tokio::test(start_paused = true)]

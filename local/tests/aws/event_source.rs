@@ -92,7 +92,8 @@ async fn what_always_fails_goes_to_the_dead_letter_queue() {
 
 #[tokio::test]
 async fn an_answer_is_ignored_when_failures_are_not_reported() {
-    let pipeline = Pipeline::start_with("BatchSize: 10", "", |queue| send(queue, &["ok", "fail", "malformed"]));
+    let pipeline =
+        Pipeline::start_with("BatchSize: 10", "", |queue| send(queue, &["ok", "fail", "malformed"]));
     assert_eq!(pipeline.drained().await, (1.0, 3.0, 0));
 }
 
@@ -150,6 +151,7 @@ fn an_unknown_queue_is_refused() {
 ",
     )
     .unwrap();
-    let error = event_source::start(&stack.template, &stack.queues, &stack.functions).unwrap_err().to_string();
+    let error =
+        event_source::start(&stack.template, &stack.queues, &stack.functions).unwrap_err().to_string();
     assert!(error.contains("F.Events.Messages: there is no queue") && error.contains("Nope"), "{error}");
 }

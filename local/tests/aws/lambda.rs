@@ -152,7 +152,8 @@ async fn a_crash_is_reported_with_the_last_line() {
 async fn sigkill_in_mid_invocation_is_a_crash_and_while_idle_is_not() {
     let stack = stack("{Timeout: 60}");
     invoke(&stack.functions, "{}").await.unwrap();
-    let kill_one = || kill(Pid::from_raw(counts(&stack.functions).pids[0].cast_signed()), Signal::SIGKILL).unwrap();
+    let kill_one =
+        || kill(Pid::from_raw(counts(&stack.functions).pids[0].cast_signed()), Signal::SIGKILL).unwrap();
     let functions = std::sync::Arc::clone(&stack.functions);
     let hanging = tokio::spawn(async move { invoke(&functions, r#"{"do":"hang"}"#).await });
     until("the second invocation runs", || counts(&stack.functions).invocations == 2).await;
@@ -170,6 +171,7 @@ async fn sigkill_in_mid_invocation_is_a_crash_and_while_idle_is_not() {
 
     invoke(&stack.functions, "{}").await.unwrap();
     kill_one();
+    until("the idle instance is gone", || counts(&stack.functions).pids.is_empty()).await;
     invoke(&stack.functions, "{}").await.unwrap();
     assert_eq!(counts(&stack.functions).errors, 1);
     stack.functions.shut_down().await;
@@ -193,14 +195,18 @@ async fn payloads_are_limited_both_ways() {
     let largest = format!(r#"{{"text":"{}"}}"#, "x".repeat(5 * 1024 * 1024));
     invoke(&stack.functions, &largest).await.unwrap();
     let error = invoke(&stack.functions, r#"{"do":"large"}"#).await.unwrap_err();
-    assert!(matches!(&error, InvokeError::Unhandled(body) if body.contains("ResponseSizeTooLarge")), "{error}");
+    assert!(
+        matches!(&error, InvokeError::Unhandled(body) if body.contains("ResponseSizeTooLarge")),
+        "{error}"
+    );
     stack.functions.shut_down().await;
 }
 
 #[tokio::test]
 async fn an_invocation_outlives_its_caller() {
     let stack = stack("{Timeout: 1}");
-    let abandoned = tokio::time::timeout(Duration::from_millis(1), invoke(&stack.functions, r#"{"do":"hang"}"#)).await;
+    let abandoned =
+        tokio::time::timeout(Duration::from_millis(1), invoke(&stack.functions, r#"{"do":"hang"}"#)).await;
     assert!(abandoned.is_err());
     until("the abandoned invocation times out", || counts(&stack.functions).errors == 1).await;
     until("its instance is gone", || counts(&stack.functions).pids.is_empty()).await;
@@ -257,7 +263,8 @@ fn binaries_are_found_in_every_layout() {
         template::{Context, Template},
     };
     let folder = tempfile::tempdir().unwrap();
-    let text = "Resources: {F: {Type: AWS::Serverless::Function, Metadata: {BuildProperties: {Binary: votes}}}}";
+    let text =
+        "Resources: {F: {Type: AWS::Serverless::Function, Metadata: {BuildProperties: {Binary: votes}}}}";
     let template = Template::parse(text, "t", &Context::default()).unwrap();
     let logs = std::sync::Arc::new(CloudWatch::new(folder.path().join("logs")).unwrap());
     let find = |layout: &str| {
