@@ -75,3 +75,6 @@ impl Mappings {
         while self.loops.join_next().await.is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests;
