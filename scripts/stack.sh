@@ -83,9 +83,11 @@ kill_stack() {
 
 # Peak memory of each process of the stack, where the kernel tells (Linux).
 print_peak_memory() {
-    local pid
+    local pid program
     for pid in $(family "$STACK_PID"); do
-        awk '/^Name:/ { name = $2 } /^VmHWM:/ { printf "%8.1f MB  %s\n", $2 / 1024, name }' \
+        program=$(readlink "/proc/$pid/exe" 2>/dev/null) || continue
+        program=${program%/bootstrap} # <function>/bootstrap
+        awk -v name="${program##*/}" '/^VmHWM:/ { printf "%8.1f MB  %s\n", $2 / 1024, name }' \
             "/proc/$pid/status" 2>/dev/null || true
     done | sort -rn
 }
