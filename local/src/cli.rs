@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn what_follows_the_dashes_is_the_command() {
-        let Some(Command::Stores { command }) = parse(&["stores", "--", "cargo", "test", "--all"]).command else {
+        let Some(Command::Stores { command }) = parse(&["stores", "--", "cargo", "test", "--all"]).command
+        else {
             panic!()
         };
         assert_eq!(command, ["cargo", "test", "--all"]);

@@ -65,7 +65,8 @@ pub async fn prepare(edge: &Arc<Edge>, issuer: &Issuer, never_make: bool) -> Res
         let contestants: Vec<_> = CONTESTANTS.iter().map(|name| json!({ "name": name })).collect();
         let poll = json!({"title": "Who wins tonight?", "results": "live", "contestants": contestants});
         let made: PollBody = client.call(Method::POST, "/admin/polls", poll.to_string()).await?;
-        let opened: PollBody = client.call(Method::POST, &format!("/admin/polls/{}/open", made.id), String::new()).await?;
+        let opened: PollBody =
+            client.call(Method::POST, &format!("/admin/polls/{}/open", made.id), String::new()).await?;
         Ok(Some(opened.example()))
     };
     tokio::time::timeout(TIMEOUT, asked).await.context("the admin API did not answer in time")?
@@ -89,7 +90,10 @@ impl Client<'_> {
         let status = response.status();
         let answer = to_bytes(response.into_body(), PAYLOAD_BYTES_MAX).await?;
         let text = String::from_utf8_lossy(&answer);
-        ensure!(status.is_success(), "{method} {path} answered {status}: {text} (logs are in the data folder)");
+        ensure!(
+            status.is_success(),
+            "{method} {path} answered {status}: {text} (logs are in the data folder)"
+        );
         serde_json::from_slice(&answer).with_context(|| format!("{method} {path} answered {text}"))
     }
 }

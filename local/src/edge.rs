@@ -130,9 +130,13 @@ impl Edge {
             return refusal(StatusCode::NOT_FOUND, "No cache behavior matches the path.");
         };
         if !behavior.allowed.contains(request.method()) {
-            return refusal(StatusCode::FORBIDDEN, "This distribution does not allow the HTTP request method.");
+            return refusal(
+                StatusCode::FORBIDDEN,
+                "This distribution does not allow the HTTP request method.",
+            );
         }
-        let viewer_headers = behavior.response_headers.as_ref().map(|policy| (policy, request.headers().clone()));
+        let viewer_headers =
+            behavior.response_headers.as_ref().map(|policy| (policy, request.headers().clone()));
         let mut response = if behavior.caches(request.method()) {
             self.cached(index, behavior, request.into_parts().0).await
         } else {
@@ -274,7 +278,11 @@ impl Edge {
     }
 
     /// `CustomErrorResponses`: another status and page in place of the origin's.
-    async fn replace_error(self: &Arc<Self>, behavior: &Behavior, response: Response<Bytes>) -> Response<Bytes> {
+    async fn replace_error(
+        self: &Arc<Self>,
+        behavior: &Behavior,
+        response: Response<Bytes>,
+    ) -> Response<Bytes> {
         let code = response.status().as_u16();
         let rule = self.distribution.errors.iter().find(|rule| rule.status == code);
         let Some((status, page)) = rule.and_then(|rule| rule.page.as_ref()) else { return response };
@@ -293,7 +301,9 @@ impl Edge {
 
     fn serve_outcome(&self, outcome: &Outcome, viewer: &HeaderMap) -> Response<Body> {
         let (served, x_cache) = match outcome.result {
-            OriginResult::Fetched if is_error(outcome.entry.status) => (Served::Miss, "Error from cloudfront"),
+            OriginResult::Fetched if is_error(outcome.entry.status) => {
+                (Served::Miss, "Error from cloudfront")
+            }
             OriginResult::Fetched => (Served::Miss, "Miss from cloudfront"),
             OriginResult::Confirmed => (Served::Miss, "RefreshHit from cloudfront"),
             OriginResult::StaleOnError => (Served::Stale, "Hit from cloudfront"),
@@ -301,7 +311,13 @@ impl Edge {
         self.serve(served, &outcome.entry, viewer, x_cache)
     }
 
-    fn serve(&self, served: Served, entry: &Entry, viewer: &HeaderMap, x_cache: &'static str) -> Response<Body> {
+    fn serve(
+        &self,
+        served: Served,
+        entry: &Entry,
+        viewer: &HeaderMap,
+        x_cache: &'static str,
+    ) -> Response<Body> {
         self.counters.count(served);
         let known = entry.is_known_to(viewer);
         let mut response = Response::new(if known { Body::empty() } else { Body::from(entry.body.clone()) });

@@ -115,12 +115,14 @@ impl HttpApi {
                 Target::Lambda(function) => Integration::Lambda(function),
                 Target::SendMessage { request, response } => {
                     let compiled = SendMessage::compile(&request, &response);
-                    Integration::SendMessage(Box::new(compiled.with_context(|| format!("route {}", route.key))?))
+                    Integration::SendMessage(Box::new(
+                        compiled.with_context(|| format!("route {}", route.key))?,
+                    ))
                 }
             };
-            let authorization = route.authorization.and_then(|needed| {
-                Some((Arc::clone(authorizers.get(&needed.authorizer)?), needed))
-            });
+            let authorization = route
+                .authorization
+                .and_then(|needed| Some((Arc::clone(authorizers.get(&needed.authorizer)?), needed)));
             let compiled = Route {
                 key: route.key.to_string(),
                 authorization,
@@ -190,12 +192,16 @@ impl HttpApi {
             protocol: "HTTP/1.1",
             domain_name,
             domain_prefix: domain_name.split(['.', ':']).next().unwrap_or_default(),
-            source_ip: parts.extensions.get::<Viewer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |viewer| viewer.0),
+            source_ip: parts
+                .extensions
+                .get::<Viewer>()
+                .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |viewer| viewer.0),
             user_agent: header_text(&parts.headers, &header::USER_AGENT),
             claims: claims.as_deref(),
             time_ms: i128::try_from(now.as_millis()).unwrap_or(i128::MAX),
         };
-        let call = Call { parts, context: &context, path_parameters: &path_parameters, query: &query, body: &body };
+        let call =
+            Call { parts, context: &context, path_parameters: &path_parameters, query: &query, body: &body };
         match &route.integration {
             Integration::SendMessage(integration) => Ok(integration.call(&call, self.backend.as_ref())),
             Integration::Lambda(function) => {

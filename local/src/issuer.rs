@@ -46,14 +46,16 @@ impl Issuer {
     /// The file cannot be read, written or holds no key.
     pub fn open(key_file: &Path, url: &str, audience: &str) -> Result<Self> {
         let key = match fs::read(key_file) {
-            Ok(der) => RsaKeyPair::from_pkcs8(&der)
-                .map_err(|e| anyhow!("{} holds no RSA key ({e}): delete it to get a new one", key_file.display()))?,
+            Ok(der) => RsaKeyPair::from_pkcs8(&der).map_err(|e| {
+                anyhow!("{} holds no RSA key ({e}): delete it to get a new one", key_file.display())
+            })?,
             Err(_) => make_key(key_file)?,
         };
         let modulus = key.public_key().modulus().big_endian_without_leading_zero().to_vec();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &modulus);
         let key_id = BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..12]);
-        let header = BASE64_URL_SAFE_NO_PAD.encode(json!({"alg": "RS256", "typ": "JWT", "kid": key_id}).to_string());
+        let header =
+            BASE64_URL_SAFE_NO_PAD.encode(json!({"alg": "RS256", "typ": "JWT", "kid": key_id}).to_string());
         Ok(Self { key, key_id, url: url.to_owned(), audience: audience.to_owned(), header })
     }
 
@@ -107,12 +109,14 @@ impl Issuer {
                 .chunks(share)
                 .map(|part| {
                     let part = part.to_vec();
-                    scope.spawn(move || part.iter().map(|n| self.token(&format!("voter-{n}"), None)).collect())
+                    scope
+                        .spawn(move || part.iter().map(|n| self.token(&format!("voter-{n}"), None)).collect())
                 })
                 .collect();
             let mut tokens = Vec::with_capacity(count);
             for part in parts {
-                let part: Result<Vec<String>> = part.join().map_err(|_| anyhow!("a signing thread panicked"))?;
+                let part: Result<Vec<String>> =
+                    part.join().map_err(|_| anyhow!("a signing thread panicked"))?;
                 tokens.extend(part?);
             }
             Ok(tokens)

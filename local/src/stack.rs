@@ -74,7 +74,8 @@ async fn run_with_stores(
     let blueprint = Blueprint::read(arguments, &machine)?;
     let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
     let functions = Functions::from_template(&blueprint.template, artifacts(arguments)?, Arc::clone(&logs))?;
-    let result = run_with_functions(arguments, stop, listeners, folder, stores, blueprint, logs, &functions).await;
+    let result =
+        run_with_functions(arguments, stop, listeners, folder, stores, blueprint, logs, &functions).await;
     functions.shut_down().await;
     result
 }

@@ -39,7 +39,8 @@ struct Snapshot {
 
 impl Figures {
     fn now(&self) -> Snapshot {
-        let mut snapshot = Snapshot { counted: self.logs.total("VotesCounted") as u64, ..Snapshot::default() };
+        let mut snapshot =
+            Snapshot { counted: self.logs.total("VotesCounted") as u64, ..Snapshot::default() };
         for queue in self.queues.all() {
             let counts = queue.counts();
             snapshot.accepted += counts.sent_total;
@@ -54,9 +55,13 @@ fn render(now: Snapshot, before: Snapshot, elapsed: Duration, draining: bool) ->
     let rate = now.counted.saturating_sub(before.counted) as f64 / elapsed.as_secs_f64().max(0.001);
     let Snapshot { accepted, queued, in_flight, counted } = now;
     if draining {
-        return format!("draining: {queued} queued · {in_flight} in flight · {counted} counted (Ctrl-C stops at once)");
+        return format!(
+            "draining: {queued} queued · {in_flight} in flight · {counted} counted (Ctrl-C stops at once)"
+        );
     }
-    format!("{accepted} accepted · {queued} queued · {in_flight} in flight · {counted} counted · {rate:.0} votes/s")
+    format!(
+        "{accepted} accepted · {queued} queued · {in_flight} in flight · {counted} counted · {rate:.0} votes/s"
+    )
 }
 
 /// Shows the figures until finished.
@@ -121,6 +126,9 @@ mod tests {
         let now = Snapshot { accepted: 900, queued: 30, in_flight: 20, counted: 850 };
         let line = render(now, before, Duration::from_millis(500), false);
         assert_eq!(line, "900 accepted · 30 queued · 20 in flight · 850 counted · 1500 votes/s");
-        assert!(render(now, before, Duration::from_secs(1), true).starts_with("draining: 30 queued · 20 in flight"));
+        assert!(
+            render(now, before, Duration::from_secs(1), true)
+                .starts_with("draining: 30 queued · 20 in flight")
+        );
     }
 }

@@ -111,6 +111,7 @@ async fn a_ranking_is_public_cacheable_and_tagged() {
     let unchanged = bench.handler.handle(again).await.unwrap();
     assert_eq!((unchanged.status().as_u16(), unchanged.body().is_empty()), (304, true));
     assert_eq!(header(&unchanged, "cache-control"), "public, max-age=1, s-maxage=3");
+    assert_eq!(header(&unchanged, "content-type"), "application/json", "or the gateway names one of its own");
 }
 
 #[tokio::test]
@@ -207,6 +208,7 @@ async fn with_both_stores_away_the_answer_is_an_apology_without_internals() {
     let handler = Handler::new(&lookup).unwrap();
     let response = handler.handle(request("GET /polls", "", &json!({}), None)).await.unwrap();
     assert_eq!(response.status(), 503);
+    assert_eq!(header(&response, "cache-control"), "private, no-store");
     assert_eq!(json_of(&response)["error"]["code"], "unavailable");
     assert!(!String::from_utf8_lossy(response.body()).contains("127.0.0.1"));
 }

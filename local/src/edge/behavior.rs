@@ -39,9 +39,13 @@ impl Behavior {
         let methods = |name: &str| -> Result<Vec<Method>> {
             let listed = strings(&config[name]);
             let listed = if listed.is_empty() { vec!["GET".to_owned(), "HEAD".to_owned()] } else { listed };
-            listed.iter().map(|method| method.parse().with_context(|| format!("{name}: {method:?}"))).collect()
+            listed
+                .iter()
+                .map(|method| method.parse().with_context(|| format!("{name}: {method:?}")))
+                .collect()
         };
-        let policy = text("CachePolicyId").context("CachePolicyId is missing: ForwardedValues is not available here")?;
+        let policy = text("CachePolicyId")
+            .context("CachePolicyId is missing: ForwardedValues is not available here")?;
         Ok(Self {
             pattern: text("PathPattern").unwrap_or("*").to_owned(),
             allowed: methods("AllowedMethods")?,
@@ -142,7 +146,11 @@ impl Distribution {
         let mut behaviors = Vec::new();
         let listed = config["CacheBehaviors"].as_array().into_iter().flatten();
         for (index, behavior) in listed.enumerate() {
-            ensure!(behavior["PathPattern"].is_string(), "{}.CacheBehaviors.{index}: PathPattern is missing", resource.id);
+            ensure!(
+                behavior["PathPattern"].is_string(),
+                "{}.CacheBehaviors.{index}: PathPattern is missing",
+                resource.id
+            );
             let behavior = Behavior::read(behavior, resources);
             behaviors.push(behavior.with_context(|| format!("{}.CacheBehaviors.{index}", resource.id))?);
         }
@@ -158,7 +166,8 @@ impl Distribution {
                 behavior.origin
             );
         }
-        let errors = config["CustomErrorResponses"].as_array().into_iter().flatten().filter_map(read_error).collect();
+        let errors =
+            config["CustomErrorResponses"].as_array().into_iter().flatten().filter_map(read_error).collect();
         Ok(Self { behaviors, origins, errors })
     }
 
@@ -186,9 +195,9 @@ fn read_origin(config: &Value) -> OriginConfig {
 
 fn read_error(config: &Value) -> Option<ErrorRule> {
     let status = number(&config["ErrorCode"])? as u16;
-    let page = config["ResponsePagePath"].as_str().map(|path| {
-        (number(&config["ResponseCode"]).map_or(status, |code| code as u16), path.to_owned())
-    });
+    let page = config["ResponsePagePath"]
+        .as_str()
+        .map(|path| (number(&config["ResponseCode"]).map_or(status, |code| code as u16), path.to_owned()));
     let ttl = number(&config["ErrorCachingMinTTL"]).and_then(|s| Duration::try_from_secs_f64(s).ok());
     Some(ErrorRule { status, page, ttl: ttl.unwrap_or(ERROR_TTL) })
 }

@@ -112,7 +112,8 @@ impl Entry {
 
     /// `If-None-Match` or `If-Modified-Since` for the origin.
     pub fn validators(&self) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> {
-        let pairs = [(header::ETAG, header::IF_NONE_MATCH), (header::LAST_MODIFIED, header::IF_MODIFIED_SINCE)];
+        let pairs =
+            [(header::ETAG, header::IF_NONE_MATCH), (header::LAST_MODIFIED, header::IF_MODIFIED_SINCE)];
         let found = pairs.map(|(has, asks)| Some((asks, self.headers.get(has)?.clone())));
         found.into_iter().flatten()
     }

@@ -59,7 +59,12 @@ pub fn cache_key(index: usize, behavior: &Behavior, viewer: &Parts) -> Arc<str> 
 }
 
 /// The viewer's request as the origin gets it.
-pub fn origin_request(behavior: &Behavior, origin: &OriginConfig, viewer: Parts, body: Body) -> Request<Body> {
+pub fn origin_request(
+    behavior: &Behavior,
+    origin: &OriginConfig,
+    viewer: Parts,
+    body: Body,
+) -> Request<Body> {
     let (key, forward) = (&behavior.cache.key, &behavior.forward);
     let mut parts = viewer;
     let host = parts.headers.get(header::HOST).cloned();

@@ -31,7 +31,8 @@ pub fn lifetime(policy: &CachePolicy, headers: &HeaderMap) -> Option<Lifetime> {
     if fresh.is_zero() {
         return None;
     }
-    let must_revalidate = ["must-revalidate", "proxy-revalidate"].iter().any(|d| directive(headers, d).is_some());
+    let must_revalidate =
+        ["must-revalidate", "proxy-revalidate"].iter().any(|d| directive(headers, d).is_some());
     // Stale serving counts towards MaxTTL: a MaxTTL no longer than the freshness cancels it.
     let beyond = |seconds: u64| (fresh + Duration::from_secs(seconds)).min(policy.max_ttl).max(fresh);
     Some(Lifetime {

@@ -52,7 +52,8 @@ impl Names {
 
     fn read(config: &Value, kind: &str, list: &str) -> Result<Self> {
         let names = strings(&config[list]).into_iter();
-        let names = names.map(|name| if list == "Headers" { name.to_ascii_lowercase() } else { name }).collect();
+        let names =
+            names.map(|name| if list == "Headers" { name.to_ascii_lowercase() } else { name }).collect();
         Ok(match config[kind].as_str().unwrap_or("none") {
             "none" => Self::none(),
             "whitelist" => Self::Only(names),
@@ -113,7 +114,8 @@ impl CachePolicy {
     pub fn find(id: &str, resources: Lookup<'_>) -> Result<Self> {
         const YEAR_S: u64 = 31_536_000;
         const DAY_S: u64 = 86_400;
-        let method_override = ["host", "origin", "x-http-method", "x-http-method-override", "x-method-override"];
+        let method_override =
+            ["host", "origin", "x-http-method", "x-http-method-override", "x-method-override"];
         let origin_controlled = Parameters {
             headers: Names::only(&method_override),
             cookies: Names::all(),
@@ -139,7 +141,9 @@ impl CachePolicy {
             _ => {
                 let resource = resources(id)
                     .filter(|resource| resource.kind == "AWS::CloudFront::CachePolicy")
-                    .with_context(|| format!("CachePolicyId {id:?} is neither managed nor in the template"))?;
+                    .with_context(|| {
+                        format!("CachePolicyId {id:?} is neither managed nor in the template")
+                    })?;
                 Self::read(&resource.properties["CachePolicyConfig"])
                     .with_context(|| format!("{id}.Properties.CachePolicyConfig"))
             }
@@ -154,7 +158,8 @@ impl CachePolicy {
         let key = &config["ParametersInCacheKeyAndForwardedToOrigin"];
         let ttl = |name: &str, default_s: f64| {
             let seconds = number(&config[name]).unwrap_or(default_s);
-            Duration::try_from_secs_f64(seconds).with_context(|| format!("{name} {seconds} is no time in seconds"))
+            Duration::try_from_secs_f64(seconds)
+                .with_context(|| format!("{name} {seconds} is no time in seconds"))
         };
         let policy = Self {
             min_ttl: ttl("MinTTL", 0.0)?,
@@ -173,7 +178,9 @@ impl CachePolicy {
     /// Viewers' encodings come down to what the policy tells apart.
     pub fn encodings(&self, headers: &HeaderMap) -> Option<&'static str> {
         let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok())?;
-        let accepts = |coding: &str| accepted.split(',').any(|item| item.split(';').next().map(str::trim) == Some(coding));
+        let accepts = |coding: &str| {
+            accepted.split(',').any(|item| item.split(';').next().map(str::trim) == Some(coding))
+        };
         match (self.brotli && accepts("br"), self.gzip && accepts("gzip")) {
             (true, true) => Some("br,gzip"),
             (true, false) => Some("br"),
@@ -203,13 +210,19 @@ pub fn origin_request_policy(id: Option<&str>, resources: Lookup<'_>) -> Result<
         }
         // CORS-S3Origin
         Some("88a5eaf4-2fd4-4709-b370-b4c650ea3fcf") => Parameters {
-            headers: Names::only(&["origin", "access-control-request-headers", "access-control-request-method"]),
+            headers: Names::only(&[
+                "origin",
+                "access-control-request-headers",
+                "access-control-request-method",
+            ]),
             ..Parameters::none()
         },
         Some(id) => {
             let resource = resources(id)
                 .filter(|resource| resource.kind == "AWS::CloudFront::OriginRequestPolicy")
-                .with_context(|| format!("OriginRequestPolicyId {id:?} is neither managed nor in the template"))?;
+                .with_context(|| {
+                    format!("OriginRequestPolicyId {id:?} is neither managed nor in the template")
+                })?;
             Parameters::read(&resource.properties["OriginRequestPolicyConfig"])
                 .with_context(|| format!("{id}.Properties.OriginRequestPolicyConfig"))?
         }

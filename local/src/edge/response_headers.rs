@@ -56,7 +56,9 @@ impl ResponseHeaders {
             }
             _ => resources(id)
                 .filter(|resource| resource.kind == "AWS::CloudFront::ResponseHeadersPolicy")
-                .with_context(|| format!("ResponseHeadersPolicyId {id:?} is neither managed nor in the template"))?
+                .with_context(|| {
+                    format!("ResponseHeadersPolicyId {id:?} is neither managed nor in the template")
+                })?
                 .properties["ResponseHeadersPolicyConfig"]
                 .clone(),
         };
@@ -99,7 +101,8 @@ impl ResponseHeaders {
         if is_true(&cors["AccessControlAllowCredentials"]) {
             add("access-control-allow-credentials", "true", replaces)?;
         }
-        let origins = cors.is_object().then(|| (strings(&cors["AccessControlAllowOrigins"]["Items"]), replaces));
+        let origins =
+            cors.is_object().then(|| (strings(&cors["AccessControlAllowOrigins"]["Items"]), replaces));
         let removed = config["RemoveHeadersConfig"]["Items"].as_array().into_iter().flatten();
         let removed = removed.filter_map(|item| item["Header"].as_str()?.parse().ok()).collect();
         Ok(Self { fixed, removed, origins })

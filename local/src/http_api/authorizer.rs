@@ -27,7 +27,8 @@ impl Claims {
             Value::String(text) => text,
             // API Gateway writes a list as `[a b]`.
             Value::Array(list) => {
-                let words = list.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
+                let words =
+                    list.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
                 format!("[{}]", words.collect::<Vec<_>>().join(" "))
             }
             other => other.to_string(),
@@ -105,7 +106,12 @@ impl Authorizer {
     ///
     /// # Errors
     /// What to answer instead.
-    pub fn authorize(&self, header: Option<&str>, scopes: &[String], now_s: u64) -> Result<Arc<Claims>, Denied> {
+    pub fn authorize(
+        &self,
+        header: Option<&str>,
+        scopes: &[String],
+        now_s: u64,
+    ) -> Result<Arc<Claims>, Denied> {
         let header = header.map(str::trim).filter(|header| !header.is_empty()).ok_or(Denied::Missing)?;
         let bearer = header.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer "));
         let token = bearer.map_or(header, |(_, token)| token.trim());
@@ -131,7 +137,8 @@ impl Authorizer {
     fn check(&self, token: &str, now_s: u64) -> Result<Verified, Denied> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Denied::Invalid("malformed token"))?;
         let key_id = header.kid.unwrap_or_default();
-        let (_, key) = self.keys.iter().find(|(id, _)| *id == key_id).ok_or(Denied::Invalid("unknown key"))?;
+        let (_, key) =
+            self.keys.iter().find(|(id, _)| *id == key_id).ok_or(Denied::Invalid("unknown key"))?;
         let token = jsonwebtoken::decode::<Map<String, Value>>(token, key, &self.validation);
         let claims = token.map_err(|error| Denied::Invalid(reason(error.kind())))?.claims;
         if !self.meant_for_us(&claims) {
@@ -145,7 +152,8 @@ impl Authorizer {
     }
 
     fn meant_for_us(&self, claims: &Map<String, Value>) -> bool {
-        let known = |value: &Value| value.as_str().is_some_and(|name| self.audience.iter().any(|a| a == name));
+        let known =
+            |value: &Value| value.as_str().is_some_and(|name| self.audience.iter().any(|a| a == name));
         match claims.get("aud") {
             Some(Value::Array(audiences)) => audiences.iter().any(known),
             Some(audience) => known(audience),

@@ -158,7 +158,8 @@ fn body_routes(body: &Value) -> Result<Vec<(Route, Explicit)>> {
 }
 
 fn security_authorization(list: &[Value]) -> Option<Authorization> {
-    let (name, scopes) = list.iter().filter_map(Value::as_object).flatten().find(|(name, _)| *name != "NONE")?;
+    let (name, scopes) =
+        list.iter().filter_map(Value::as_object).flatten().find(|(name, _)| *name != "NONE")?;
     Some(Authorization { authorizer: name.clone(), scopes: strings(scopes) })
 }
 
@@ -179,7 +180,9 @@ fn body_target(integration: &Value) -> Result<Target> {
     let version = integration["payloadFormatVersion"].as_str().unwrap_or("1.0");
     ensure!(version == "2.0", "payloadFormatVersion {version:?} is not available here: use \"2.0\"");
     let uri = integration["uri"].as_str().unwrap_or_default();
-    Ok(Target::Lambda(function_of_uri(uri).with_context(|| format!("uri {uri:?} names no function"))?.to_owned()))
+    Ok(Target::Lambda(
+        function_of_uri(uri).with_context(|| format!("uri {uri:?} names no function"))?.to_owned(),
+    ))
 }
 
 /// `arn:aws:apigateway:…:lambda:path/2015-03-31/functions/<arn>/invocations` or the function's ARN itself.
@@ -198,8 +201,7 @@ fn event_routes(function: &Resource, api: &str, auth: &Value) -> Result<Vec<(Rou
         }
         let path = properties["Path"].as_str().unwrap_or("$default");
         let method = properties["Method"].as_str().unwrap_or("ANY");
-        let key =
-            RouteKey::new(method, path).with_context(|| format!("{}.Events.{name}", function.id))?;
+        let key = RouteKey::new(method, path).with_context(|| format!("{}.Events.{name}", function.id))?;
         let authorizer = properties["Auth"]["Authorizer"].as_str();
         let scopes = strings(&properties["Auth"]["AuthorizationScopes"]);
         let named = authorizer.or_else(|| auth["DefaultAuthorizer"].as_str().filter(|_| !scopes.is_empty()));
@@ -247,8 +249,9 @@ fn apply_throttles(routes: &mut [Route], properties: &Value) -> Result<()> {
     for (key, settings) in properties["RouteSettings"].as_object().into_iter().flatten() {
         let throttle = read(&format!("RouteSettings {key:?}"), settings)?;
         let route = routes.iter_mut().find(|route| route.key.to_string() == *key);
-        route.with_context(|| format!("RouteSettings names {key:?}, which is no route of the API"))?.throttle =
-            throttle;
+        route
+            .with_context(|| format!("RouteSettings names {key:?}, which is no route of the API"))?
+            .throttle = throttle;
     }
     Ok(())
 }

@@ -286,7 +286,10 @@ mod tests {
             ("$context.stage", "$default"),
             ("static", "static"),
             ("", ""),
-            (r#"{"v":"${context.authorizer.claims.sub}","r":"${request.path.id}"}"#, r#"{"v":"alice","r":"7"}"#),
+            (
+                r#"{"v":"${context.authorizer.claims.sub}","r":"${request.path.id}"}"#,
+                r#"{"v":"alice","r":"7"}"#,
+            ),
         ] {
             assert_eq!(evaluate(mapping).as_deref(), Ok(value), "{mapping}");
         }
@@ -308,7 +311,8 @@ mod tests {
 
     #[test]
     fn an_unknown_source_is_refused_when_the_template_is_read() {
-        for mapping in ["$request.cookie.a", "$context.authorizer", "${request.header}", "${oops", "${stage}"] {
+        for mapping in ["$request.cookie.a", "$context.authorizer", "${request.header}", "${oops", "${stage}"]
+        {
             assert!(Mapping::compile(mapping).is_err(), "{mapping}");
         }
     }

@@ -55,7 +55,10 @@ impl SendMessage {
         let mut mappings = BTreeMap::new();
         for (name, value) in request {
             ensure!(
-                matches!(name.as_str(), "QueueUrl" | "MessageBody" | "MessageAttributes" | "DelaySeconds" | "Region"),
+                matches!(
+                    name.as_str(),
+                    "QueueUrl" | "MessageBody" | "MessageAttributes" | "DelaySeconds" | "Region"
+                ),
                 "requestParameters.{name} is not available for a standard queue here"
             );
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -77,7 +80,8 @@ impl SendMessage {
     /// Sends the message and answers as SQS does, after `responseParameters`.
     pub(super) fn call(&self, call: &Call<'_>, backend: &dyn Backend) -> Response<Bytes> {
         let Ok(body) = str::from_utf8(call.body) else {
-            let error = SendError { code: "InvalidMessageContents", message: "The body is not UTF-8.".to_owned() };
+            let error =
+                SendError { code: "InvalidMessageContents", message: "The body is not UTF-8.".to_owned() };
             return self.finish(error_response(&error, call.context.request_id), call, "");
         };
         let inputs = inputs(call, body);
@@ -191,7 +195,9 @@ fn compile_response((status, changes): (&String, &Value)) -> Result<(u16, Vec<Re
             Some(("overwrite", "statuscode")) => ResponseChange::Status(text.parse().with_context(at)?),
             _ => match target.split_once(":header.").or_else(|| target.split_once(".header.")) {
                 Some(("append", header)) => ResponseChange::Append(name(header)?, Mapping::compile(&text)?),
-                Some(("overwrite", header)) => ResponseChange::Overwrite(name(header)?, Mapping::compile(&text)?),
+                Some(("overwrite", header)) => {
+                    ResponseChange::Overwrite(name(header)?, Mapping::compile(&text)?)
+                }
                 Some(("remove", header)) => ResponseChange::Remove(name(header)?),
                 _ => bail!("{}: {target:?} is no change of a response", at()),
             },
@@ -201,9 +207,10 @@ fn compile_response((status, changes): (&String, &Value)) -> Result<(u16, Vec<Re
 }
 
 fn success_response(sent: &Sent, request_id: &str) -> Response<Bytes> {
-    let attributes = sent.md5_of_attributes.as_ref().map_or_else(String::new, |md5| {
-        format!("<MD5OfMessageAttributes>{md5}</MD5OfMessageAttributes>")
-    });
+    let attributes = sent
+        .md5_of_attributes
+        .as_ref()
+        .map_or_else(String::new, |md5| format!("<MD5OfMessageAttributes>{md5}</MD5OfMessageAttributes>"));
     xml(
         StatusCode::OK,
         format!(

@@ -49,7 +49,12 @@ fn functions(api: &LocalApi) -> Vec<Family> {
     vec![
         Family::new("lambda_invocations_total", "counter", "Invocations started.", lines(|c| c.invocations)),
         Family::new("lambda_errors_total", "counter", "Invocations without an answer.", lines(|c| c.errors)),
-        Family::new("lambda_concurrent_max", "gauge", "Most invocations at a time.", lines(|c| c.concurrent_max)),
+        Family::new(
+            "lambda_concurrent_max",
+            "gauge",
+            "Most invocations at a time.",
+            lines(|c| c.concurrent_max),
+        ),
         Family::new("lambda_cold_starts_total", "counter", "Instances started.", lines(|c| c.cold_starts)),
         Family::new("lambda_instances", "gauge", "Instances alive.", lines(|c| c.pids.len() as u64)),
     ]

@@ -29,10 +29,14 @@ impl DataFolder {
     /// # Errors
     /// It cannot be written, or another stack uses it.
     pub fn open(arguments: &RunArguments) -> Result<Self> {
-        let temporary =
-            if arguments.ephemeral { Some(tempfile::Builder::new().prefix("votes-local-").tempdir()?) } else { None };
+        let temporary = if arguments.ephemeral {
+            Some(tempfile::Builder::new().prefix("votes-local-").tempdir()?)
+        } else {
+            None
+        };
         let path = temporary.as_ref().map_or(arguments.data_dir.as_path(), TempDir::path);
-        fs::create_dir_all(path).with_context(|| format!("the data folder {} cannot be made", path.display()))?;
+        fs::create_dir_all(path)
+            .with_context(|| format!("the data folder {} cannot be made", path.display()))?;
         let path = path.canonicalize()?;
         if temporary.is_some() {
             // PostgreSQL's user must be able to enter it.
@@ -41,7 +45,10 @@ impl DataFolder {
         let lock = File::create(path.join("lock"))
             .with_context(|| format!("the data folder {} cannot be written", path.display()))?;
         if lock.try_lock().is_err() {
-            bail!("another stack is running on {}: choose another --data-dir, or --ephemeral", path.display());
+            bail!(
+                "another stack is running on {}: choose another --data-dir, or --ephemeral",
+                path.display()
+            );
         }
         Ok(Self { path, _lock: lock, temporary })
     }
@@ -69,7 +76,9 @@ impl DataFolder {
         aws_lc_rs::rand::fill(&mut bytes).context("no random numbers")?;
         let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let options = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-        options.and_then(|mut file| file.write_all(key.as_bytes())).context("the voter hash key cannot be kept")?;
+        options
+            .and_then(|mut file| file.write_all(key.as_bytes()))
+            .context("the voter hash key cannot be kept")?;
         Ok(key)
     }
 
@@ -80,7 +89,9 @@ impl DataFolder {
     pub fn restore_messages(&self, queues: &Queues) -> Result<usize> {
         let file = self.path.join("messages.json");
         let Ok(saved) = fs::read(&file) else { return Ok(0) };
-        let advice = || format!("{} holds votes of an earlier run that cannot be restored; move it away", file.display());
+        let advice = || {
+            format!("{} holds votes of an earlier run that cannot be restored; move it away", file.display())
+        };
         let snapshot: crate::sqs::Snapshot = serde_json::from_slice(&saved).with_context(advice)?;
         let count = snapshot.len();
         queues.restore(snapshot).with_context(advice)?;

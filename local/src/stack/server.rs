@@ -10,7 +10,9 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::{aws_endpoint, cli::RunArguments, edge::Edge, http_api::Viewer, local_api::LocalApi, sqs::Queues};
+use crate::{
+    aws_endpoint, cli::RunArguments, edge::Edge, http_api::Viewer, local_api::LocalApi, sqs::Queues,
+};
 
 /// Where the stack's own routes are, beside those of the API.
 pub const BASE_PATH: &str = "/_local";
@@ -35,7 +37,10 @@ impl Listeners {
             let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await;
             listener.with_context(|| format!("port {port} cannot be used: choose another with {flag}"))
         };
-        Ok(Self { edge: bind(arguments.port, "--port").await?, aws: bind(arguments.aws_port, "--aws-port").await? })
+        Ok(Self {
+            edge: bind(arguments.port, "--port").await?,
+            aws: bind(arguments.aws_port, "--aws-port").await?,
+        })
     }
 }
 

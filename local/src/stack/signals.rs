@@ -17,7 +17,8 @@ impl StopRequests {
     /// # Errors
     /// The signals cannot be taken over.
     pub fn listen() -> Result<Self> {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let (sender, count) = watch::channel(0);
         tokio::spawn(async move {
             loop {

@@ -13,15 +13,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// Names the variable and the host, never the password.
 pub async fn check_database(url: &str) -> Result<()> {
-    let options: PgConnectOptions = url
-        .parse()
-        .map_err(|_| anyhow!("DATABASE_URL is no PostgreSQL URL: use postgres://user:password@host:5432/database"))?;
+    let options: PgConnectOptions = url.parse().map_err(|_| {
+        anyhow!("DATABASE_URL is no PostgreSQL URL: use postgres://user:password@host:5432/database")
+    })?;
     let host = match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => format!("{}:{}", options.get_host(), options.get_port()),
     };
     let advice = || {
-        format!("DATABASE_URL: PostgreSQL at {host} cannot be used; correct the URL, or unset it to have a server started")
+        format!(
+            "DATABASE_URL: PostgreSQL at {host} cannot be used; correct the URL, or unset it to have a server started"
+        )
     };
     let connection = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
     let connection = connection.map_err(|_| anyhow!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
@@ -36,8 +38,11 @@ pub async fn check_redis(url: &str) -> Result<()> {
     let client = redis::Client::open(url)
         .map_err(|_| anyhow!("REDIS_URL is no Redis URL: use redis://user:password@host:6379/0"))?;
     let host = client.get_connection_info().addr().to_string();
-    let advice =
-        || format!("REDIS_URL: Redis at {host} cannot be used; correct the URL, or unset it to have a server started");
+    let advice = || {
+        format!(
+            "REDIS_URL: Redis at {host} cannot be used; correct the URL, or unset it to have a server started"
+        )
+    };
     let ping = async {
         let mut connection = client.get_multiplexed_async_connection().await?;
         redis::cmd("PING").query_async::<()>(&mut connection).await

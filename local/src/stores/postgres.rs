@@ -129,8 +129,13 @@ impl Programs {
             None => configured_folder().await.or_else(packaged_folder),
         };
         let folder = folder.with_context(|| {
-            let hint =
-                install_hint(["postgresql", "postgresql-server", "postgresql", "postgresql", "postgresql@17"]);
+            let hint = install_hint([
+                "postgresql",
+                "postgresql-server",
+                "postgresql",
+                "postgresql",
+                "postgresql@17",
+            ]);
             format!("PostgreSQL is not installed: run `{hint}`, or set DATABASE_URL to a server")
         })?;
         let user = if Uid::effective().is_root() {
@@ -169,7 +174,10 @@ impl Programs {
         let wanted = folder.canonicalize()?.join("postgres");
         let data = match &self.user {
             Some(user) if !may_reach(user, &wanted) => {
-                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, wanted.as_os_str().as_encoded_bytes());
+                let digest = aws_lc_rs::digest::digest(
+                    &aws_lc_rs::digest::SHA256,
+                    wanted.as_os_str().as_encoded_bytes(),
+                );
                 let name: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
                 let elsewhere = PathBuf::from(format!("/var/tmp/votes-{name}"));
                 eprintln!(
@@ -201,7 +209,13 @@ impl Programs {
     async fn stop_leftover(&self, data: &Path) -> Result<()> {
         let control = |action: &'static [&'static str]| {
             let mut command = self.command("pg_ctl");
-            command.args(action).arg("-D").arg(data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+                .args(action)
+                .arg("-D")
+                .arg(data)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
             command
         };
         if control(&["status"]).status().await.context("pg_ctl cannot be started")?.success() {

@@ -40,7 +40,8 @@ impl Server {
         // Ctrl-C goes to the terminal's whole process group; this server must outlive the draining of the queues.
         command.process_group(0);
         end_with_parent(&mut command, stop_signal);
-        let child = command.kill_on_drop(true).spawn().with_context(|| format!("{name} cannot be started"))?;
+        let child =
+            command.kill_on_drop(true).spawn().with_context(|| format!("{name} cannot be started"))?;
         let pid = child.id().unwrap_or_default();
         Ok(Self { name, pid, child, stop_signal, log: log.to_owned() })
     }
@@ -67,7 +68,10 @@ impl Server {
 
 /// The kernel signals the child when the thread that started it ends, however that comes about.
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "a hook between fork and exec has no safe form; this one makes two system calls")]
+#[expect(
+    unsafe_code,
+    reason = "a hook between fork and exec has no safe form; this one makes two system calls"
+)]
 fn end_with_parent(command: &mut Command, signal: Signal) {
     let parent = std::process::id();
     // Safety: the closure only makes async-signal-safe system calls and allocates nothing.

@@ -37,7 +37,10 @@ impl RedisServer {
         let port = free_port()?;
         let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--databases", DATABASES]);
-        command.args(["--appendonly", "no", "--save", if keep { "300 1" } else { "" }]).arg("--dir").arg(data);
+        command
+            .args(["--appendonly", "no", "--save", if keep { "300 1" } else { "" }])
+            .arg("--dir")
+            .arg(data);
         let mut server = Server::spawn("redis", command, Signal::SIGTERM, &folder.join("redis.log"))?;
         let url = format!("redis://127.0.0.1:{port}/0");
         wait_until_ready(&mut server, &url).await?;
