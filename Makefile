@@ -16,6 +16,10 @@ help: ## List the targets
 run: stores build ## Start everything on this machine; ARGS="--port 9000 --aws-port 9001 --ephemeral"
 	@exec $(TARGET)/debug/local run $(ARGS)
 
+# Tests have stores of their own, whatever else there is.
+test loadtest: export DATABASE_URL :=
+test loadtest: export REDIS_URL :=
+
 .PHONY: test
 test: stores tools build artifacts ## All tests: the code, then the running stack
 	$(TARGET)/debug/local stores -- cargo test --workspace --locked

@@ -83,9 +83,14 @@ kill_stack() {
 
 # Peak memory of each process of the stack, where the kernel tells (Linux).
 print_peak_memory() {
-    local pid
+    local pid program name
     for pid in $(family "$STACK_PID"); do
-        awk '/^Name:/ { name = $2 } /^VmHWM:/ { printf "%8.1f MB  %s\n", $2 / 1024, name }' \
-            "/proc/$pid/status" 2>/dev/null || true
+        name=$(ps -o comm= -p "$pid") || continue
+        program=$(readlink "/proc/$pid/exe" 2>/dev/null) || continue
+        if [[ $program == */bootstrap ]]; then
+            program=${program%/bootstrap} # Named after its function, which is its folder.
+            name=${program##*/}
+        fi
+        awk -v name="$name" '/^VmHWM:/ { printf "%8.1f MB  %s\n", $2 / 1024, name }' "/proc/$pid/status" 2>/dev/null || true
     done | sort -rn
 }

@@ -75,3 +75,6 @@ fn respond(answer: Result<Value, ApiError>) -> Response {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,9 +28,18 @@ pub struct CloudWatch {
 #[derive(Debug, Default)]
 struct Inner {
     logs: HashMap<String, Log>,
-    sums: BTreeMap<(String, Vec<(String, String)>), (f64, u64)>,
+    sums: BTreeMap<(String, Dimensions), Values>,
     totals: HashMap<String, f64>,
     problems: VecDeque<Problem>,
+}
+
+/// Names and values, in the directive's order.
+type Dimensions = Vec<(String, String)>;
+
+#[derive(Debug, Default)]
+struct Values {
+    sum: f64,
+    count: u64,
 }
 
 #[derive(Debug)]
@@ -81,7 +90,8 @@ struct MetricDefinition {
 impl CloudWatch {
     /// Logs go to `folder`, which is made if it is not there.
     pub fn new(folder: PathBuf) -> anyhow::Result<Self> {
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make the log folder {}", folder.display()))?;
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make the log folder {}", folder.display()))?;
         Ok(Self { folder, inner: Mutex::default() })
     }
 
@@ -103,11 +113,11 @@ impl CloudWatch {
     /// Every sum.
     pub fn sums(&self) -> Vec<Sum> {
         let inner = self.lock();
-        let sum = |((metric, dimensions), (sum, count)): (&(String, Vec<_>), &(f64, u64))| Sum {
+        let sum = |((metric, dimensions), values): (&(String, Dimensions), &Values)| Sum {
             metric: metric.clone(),
             dimensions: dimensions.clone(),
-            sum: *sum,
-            count: *count,
+            sum: values.sum,
+            count: values.count,
         };
         inner.sums.iter().map(sum).collect()
     }
@@ -148,7 +158,9 @@ impl CloudWatch {
 
 impl Inner {
     fn add_metrics(&mut self, fields: &Map<String, Value>) {
-        let Some(directives) = fields.get("_aws").and_then(|aws| aws.get("CloudWatchMetrics")) else { return };
+        let Some(directives) = fields.get("_aws").and_then(|aws| aws.get("CloudWatchMetrics")) else {
+            return;
+        };
         let Ok(directives) = Vec::<Directive>::deserialize(directives) else { return };
         for directive in &directives {
             for metric in &directive.metrics {
@@ -169,8 +181,8 @@ impl Inner {
         for set in sets {
             let dimensions = set.iter().map(|name| (name.clone(), text(fields.get(name)))).collect();
             let entry = self.sums.entry((metric.to_owned(), dimensions)).or_default();
-            entry.0 += sum;
-            entry.1 += values.len() as u64;
+            entry.sum += sum;
+            entry.count += values.len() as u64;
         }
     }
 
@@ -224,7 +236,8 @@ mod tests {
         logs.ingest("F", &line("notJson", "1"));
         assert_eq!(logs.total("Rejected"), 7.0);
         assert_eq!(logs.total("Nothing"), 0.0);
-        let sums: Vec<_> = logs.sums().into_iter().map(|s| (s.dimensions[0].1.clone(), s.sum, s.count)).collect();
+        let sums: Vec<_> =
+            logs.sums().into_iter().map(|s| (s.dimensions[0].1.clone(), s.sum, s.count)).collect();
         assert_eq!(sums, [("notJson".to_owned(), 1.0, 1), ("tooLarge".to_owned(), 6.0, 3)]);
     }
 
@@ -250,7 +263,10 @@ mod tests {
         let written = fs::read_to_string(folder.path().join("logs/F.log")).unwrap();
         assert_eq!(written, "plain\n{\"level\":\"INFO\",\"message\":\"fine\"}\n");
         let problems = logs.problems();
-        assert_eq!((problems.len(), problems[0].line.as_str()), (PROBLEMS_KEPT, r#"{"level":"ERROR","n":1}"#));
+        assert_eq!(
+            (problems.len(), problems[0].line.as_str()),
+            (PROBLEMS_KEPT, r#"{"level":"ERROR","n":1}"#)
+        );
     }
 
     #[test]

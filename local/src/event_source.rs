@@ -34,8 +34,13 @@ pub struct Mappings {
 ///
 /// # Errors
 /// An event with an unknown queue, or with properties AWS would refuse.
-pub fn start(template: &Template, queues: &Arc<Queues>, functions: &Arc<Functions>) -> anyhow::Result<Mappings> {
-    let mut mappings = Mappings { loops: JoinSet::new(), queues: Vec::new(), stop: watch::Sender::new(false) };
+pub fn start(
+    template: &Template,
+    queues: &Arc<Queues>,
+    functions: &Arc<Functions>,
+) -> anyhow::Result<Mappings> {
+    let mut mappings =
+        Mappings { loops: JoinSet::new(), queues: Vec::new(), stop: watch::Sender::new(false) };
     for function in template.of_kind("AWS::Serverless::Function") {
         for (name, event) in function.properties["Events"].as_object().into_iter().flatten() {
             if event["Type"] != "SQS" || event["Properties"]["Enabled"] == Value::Bool(false) {
@@ -70,3 +75,6 @@ impl Mappings {
         while self.loops.join_next().await.is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests;

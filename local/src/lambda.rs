@@ -111,8 +111,9 @@ impl Functions {
         artifacts: PathBuf,
         logs: Arc<CloudWatch>,
     ) -> anyhow::Result<Arc<Self>> {
-        let artifacts = std::path::absolute(artifacts).context("the artifacts folder has no absolute path")?;
-        let functions = template.of_kind("AWS::Serverless::Function").map(|resource| {
+        let artifacts =
+            std::path::absolute(artifacts).context("the artifacts folder has no absolute path")?;
+        let functions = template.of_kind("AWS::Serverless::Function").map(move |resource| {
             let settings = Settings::of(resource, template.aws_endpoint(), &artifacts)?;
             Ok((resource.id.clone(), Arc::new(Function::new(settings, Arc::clone(&logs)))))
         });

@@ -12,7 +12,9 @@ pub mod event_source;
 pub mod http_api;
 pub mod issuer;
 pub mod lambda;
+
 mod local_api;
+pub mod scratch;
 pub mod sqs;
 pub mod stack;
 mod status;

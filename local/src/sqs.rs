@@ -139,7 +139,8 @@ impl Queues {
             ));
         }
         let mut queues = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        let queue = queues.entry(name.to_owned()).or_insert_with(|| Arc::new(Queue::new(name, &self.aws_endpoint)));
+        let queue =
+            queues.entry(name.to_owned()).or_insert_with(|| Arc::new(Queue::new(name, &self.aws_endpoint)));
         Ok(Arc::clone(queue))
     }
 
@@ -179,9 +180,13 @@ impl Queues {
         }
         let redrive = redrive::parse_policy(value)?
             .map(|(arn, max_receive_count)| {
-                let target = self.get(&arn).filter(|target| !Arc::ptr_eq(target, queue)).ok_or_else(|| {
-                    SendError::new("InvalidAttributeValue", format!("RedrivePolicy: there is no other queue {arn}"))
-                })?;
+                let target =
+                    self.get(&arn).filter(|target| !Arc::ptr_eq(target, queue)).ok_or_else(|| {
+                        SendError::new(
+                            "InvalidAttributeValue",
+                            format!("RedrivePolicy: there is no other queue {arn}"),
+                        )
+                    })?;
                 Ok(redrive::Redrive { target: Arc::downgrade(&target), arn: target.arn(), max_receive_count })
             })
             .transpose()?;

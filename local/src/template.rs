@@ -50,14 +50,15 @@ pub struct Template {
 impl Template {
     /// Reads, overrides and resolves. Errors name the file, the path in it and what to do.
     pub fn load(path: &Path, context: &Context) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text, &path.display().to_string(), context)
     }
 
     /// As [`Template::load`], from text; `name` stands for the file in errors.
     pub fn parse(text: &str, name: &str, context: &Context) -> anyhow::Result<Self> {
-        let mut document = yaml::parse(text)
-            .map_err(|e| anyhow!("{name}:{}:{}: {}", e.line, e.column, e.message))?;
+        let mut document =
+            yaml::parse(text).map_err(|e| anyhow!("{name}:{}:{}: {}", e.line, e.column, e.message))?;
         let resources = resolve(&mut document.value, &document.resource_ids, context)
             .map_err(|e| anyhow!("{name}: {e}"))?;
         Ok(Self { resources, aws_endpoint: context.aws_endpoint.clone() })
@@ -105,8 +106,8 @@ pub(crate) fn number(
 
 fn resolve(root: &mut Value, ids: &[String], context: &Context) -> Result<Vec<Resource>, ResolveError> {
     let section = |name: &str| root.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
-    let parameters = parameters::resolve(&section("Parameters"), &context.parameters)
-        .map_err(|e| e.at("Parameters"))?;
+    let parameters =
+        parameters::resolve(&section("Parameters"), &context.parameters).map_err(|e| e.at("Parameters"))?;
     let (conditions, mappings) = (section("Conditions"), section("Mappings"));
     let globals = root.get("Globals").cloned().unwrap_or_default();
     let mut resources = match root.get_mut("Resources").map(Value::take) {
@@ -121,7 +122,9 @@ fn resolve(root: &mut Value, ids: &[String], context: &Context) -> Result<Vec<Re
     let resolver = Resolver::new(parameters, conditions, mappings, &resources, &context.aws_endpoint);
     ids.iter()
         .filter_map(|id| Some((id, resources.get(id)?)))
-        .filter_map(|(id, raw)| resource(&resolver, id, raw).map_err(|e| e.at(id).at("Resources")).transpose())
+        .filter_map(|(id, raw)| {
+            resource(&resolver, id, raw).map_err(|e| e.at(id).at("Resources")).transpose()
+        })
         .collect()
 }
 
@@ -168,8 +171,8 @@ impl ResolveError {
     }
 
     /// The same error, seen from one level further up.
-    fn at(mut self, key: impl ToString) -> Self {
-        self.path.insert(0, key.to_string());
+    fn at(mut self, key: impl Into<String>) -> Self {
+        self.path.insert(0, key.into());
         self
     }
 }

@@ -59,7 +59,11 @@ impl Handler {
             }
             _ => Err(Problem::new(StatusCode::NOT_FOUND, "routeNotFound", "There is no such route.")),
         };
-        Ok(answer.unwrap_or_else(|problem| problem.into_response(&self.public_cache_control)))
+        Ok(answer.unwrap_or_else(|problem| {
+            // A refusal is the same for everyone; a failure of ours should be over at the next request.
+            let is_ours = problem.status.is_server_error();
+            problem.into_response(if is_ours { NO_STORE } else { &self.public_cache_control })
+        }))
     }
 
     async fn polls(&self, request: &Request) -> Result<Response<Body>, Problem> {
@@ -131,7 +135,6 @@ impl Handler {
         if is_known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.body_mut() = Body::Empty;
-            response.headers_mut().remove(header::CONTENT_TYPE);
         }
         let tag = HeaderValue::from_str(&tag).expect("hexadecimal digits and quotes");
         response.headers_mut().insert(header::ETAG, tag);

@@ -65,12 +65,18 @@ const ENTRY_ID_LENGTH_MAX: usize = 80;
 impl<T> BatchOf<T> {
     fn check(&self) -> Result<(), ApiError> {
         if self.entries.is_empty() {
-            return Err(ApiError::new("EmptyBatchRequest", "There should be at least one entry in the request."));
+            return Err(ApiError::new(
+                "EmptyBatchRequest",
+                "There should be at least one entry in the request.",
+            ));
         }
         if self.entries.len() > BATCH_ENTRIES_MAX {
             return Err(ApiError::new(
                 "TooManyEntriesInBatchRequest",
-                format!("Maximum number of entries per request are {BATCH_ENTRIES_MAX}. You have sent {}.", self.entries.len()),
+                format!(
+                    "Maximum number of entries per request are {BATCH_ENTRIES_MAX}. You have sent {}.",
+                    self.entries.len()
+                ),
             ));
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -93,7 +99,8 @@ impl<T> BatchOf<T> {
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
-        let code = if text.starts_with("missing field") { "MissingParameter" } else { "InvalidParameterValue" };
+        let code =
+            if text.starts_with("missing field") { "MissingParameter" } else { "InvalidParameterValue" };
         ApiError::new(code, text)
     })
 }

@@ -80,7 +80,7 @@ impl Mapping {
     }
 
     /// Waits for a message, then for more until the batch is full or the window over.
-    async fn gather(&self, left_over: &mut Vec<Received>) -> Batch<'_> {
+    pub(super) async fn gather(&self, left_over: &mut Vec<Received>) -> Batch<'_> {
         let mut batch = Batch::new(&self.queue_arn, self.settings.batch_size * RECORD_BYTES_GUESS);
         let mut received = std::mem::take(left_over);
         while received.is_empty() {

@@ -13,11 +13,14 @@ pub(super) fn failures(answer: &[u8], batch: &HashSet<Uuid>) -> Result<HashSet<U
     if answer.iter().all(u8::is_ascii_whitespace) {
         return Ok(HashSet::new());
     }
-    let answer: Value = serde_json::from_slice(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
+    let answer: Value =
+        serde_json::from_slice(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
     let list = match &answer {
         Value::Null => return Ok(HashSet::new()),
         Value::Object(fields) if fields.is_empty() => return Ok(HashSet::new()),
-        Value::Object(fields) => fields.get("batchItemFailures").ok_or("the answer has no batchItemFailures")?,
+        Value::Object(fields) => {
+            fields.get("batchItemFailures").ok_or("the answer has no batchItemFailures")?
+        }
         _ => return Err("the answer is not an object".to_owned()),
     };
     match list {
@@ -47,7 +50,8 @@ mod tests {
 
     #[test]
     fn success() {
-        for answer in ["", "null", "{}", " ", r#"{"batchItemFailures":null}"#, r#"{"batchItemFailures":[]}"#] {
+        for answer in ["", "null", "{}", " ", r#"{"batchItemFailures":null}"#, r#"{"batchItemFailures":[]}"#]
+        {
             assert_eq!(of(answer), Ok(HashSet::new()), "{answer}");
         }
     }
@@ -62,7 +66,8 @@ mod tests {
     fn the_whole_batch_fails() {
         let unknown = format!(r#"{{"batchItemFailures":[{{"itemIdentifier":"{}"}}]}}"#, Uuid::from_u128(3));
         let wrong_key = format!(r#"{{"batchItemFailures":[{{"messageId":"{A}"}}]}}"#);
-        let one_bad = format!(r#"{{"batchItemFailures":[{{"itemIdentifier":"{A}"}},{{"itemIdentifier":""}}]}}"#);
+        let one_bad =
+            format!(r#"{{"batchItemFailures":[{{"itemIdentifier":"{A}"}},{{"itemIdentifier":""}}]}}"#);
         for answer in [
             unknown.as_str(),
             wrong_key.as_str(),

@@ -85,19 +85,19 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn settings(event: Value) -> anyhow::Result<Settings> {
+    fn settings(event: &Value) -> anyhow::Result<Settings> {
         let function = Resource {
             id: "F".to_owned(),
             kind: String::new(),
             properties: json!({"Timeout": 7}),
             metadata: Value::Null,
         };
-        Settings::of(&function, &event)
+        Settings::of(&function, event)
     }
 
     #[test]
     fn defaults_are_lambdas() {
-        let settings = settings(json!({})).unwrap();
+        let settings = settings(&json!({})).unwrap();
         assert_eq!((settings.batch_size, settings.window), (10, Duration::ZERO));
         assert_eq!((settings.concurrency_max, settings.reports_failures), (None, false));
         assert_eq!(settings.function_timeout, Duration::from_secs(7));
@@ -114,14 +114,17 @@ mod tests {
             (json!({"FunctionResponseTypes": ["ReportFailures"]}), "FunctionResponseTypes"),
             (json!({"FilterCriteria": {}}), "FilterCriteria is not supported"),
         ] {
-            let error = settings(event).unwrap_err().to_string();
+            let error = settings(&event).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
         let full = json!({
             "BatchSize": "300", "MaximumBatchingWindowInSeconds": 3, "ScalingConfig": {"MaximumConcurrency": 10},
             "FunctionResponseTypes": ["ReportBatchItemFailures"],
         });
-        let settings = settings(full).unwrap();
-        assert_eq!((settings.batch_size, settings.concurrency_max, settings.reports_failures), (300, Some(10), true));
+        let settings = settings(&full).unwrap();
+        assert_eq!(
+            (settings.batch_size, settings.concurrency_max, settings.reports_failures),
+            (300, Some(10), true)
+        );
     }
 }

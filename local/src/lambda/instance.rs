@@ -214,7 +214,10 @@ impl Watcher {
             })
         };
         let outputs = [
-            self.child.stdout.take().map(|output| tokio::spawn(process::read_lines(output, Arc::clone(&take)))),
+            self.child
+                .stdout
+                .take()
+                .map(|output| tokio::spawn(process::read_lines(output, Arc::clone(&take)))),
             self.child.stderr.take().map(|output| tokio::spawn(process::read_lines(output, take))),
         ];
         let status = self.wait().await;

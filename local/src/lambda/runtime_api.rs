@@ -80,7 +80,11 @@ impl RuntimeApi {
     }
 
     fn finish(&self, id: Uuid, answer: Answer) -> Response {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take_if(|(running, _)| *running == id);
+        let running = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|(running, _)| *running == id);
         match running {
             Some((_, sender)) => {
                 // The receiver is gone when the invocation has just timed out.

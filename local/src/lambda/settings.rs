@@ -64,7 +64,8 @@ fn find_binary(resource: &Resource, artifacts: &Path) -> anyhow::Result<PathBuf>
         return Ok(found.clone());
     }
     let tried: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
-    let hint = if named.is_none() { "; the template's Metadata.BuildProperties.Binary would name it" } else { "" };
+    let hint =
+        if named.is_none() { "; the template's Metadata.BuildProperties.Binary would name it" } else { "" };
     bail!("{id}: there is no binary, build the functions first (looked for {}{hint})", tried.join(", "))
 }
 

@@ -36,7 +36,23 @@ const ATTRIBUTE_NAME_LENGTH_MAX: usize = 256;
 ///
 /// It is kept as it is: one allocation for all attributes of a message, and the digest is one pass over it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Attributes(Box<[u8]>);
+
+impl From<Attributes> for String {
+    /// Base64, for snapshots.
+    fn from(attributes: Attributes) -> Self {
+        BASE64_STANDARD.encode(&attributes.0)
+    }
+}
+
+impl TryFrom<String> for Attributes {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Ok(Self(BASE64_STANDARD.decode(text)?.into_boxed_slice()))
+    }
+}
 
 /// An attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,10 +121,12 @@ impl Attributes {
     pub(super) fn size(&self) -> usize {
         self.iter()
             .map(|(name, data_type, value)| {
-                name.len() + data_type.len() + match value {
-                    Value::Text(text) => text.len(),
-                    Value::Binary(binary) => binary.len(),
-                }
+                name.len()
+                    + data_type.len()
+                    + match value {
+                        Value::Text(text) => text.len(),
+                        Value::Binary(binary) => binary.len(),
+                    }
             })
             .sum()
     }
@@ -235,6 +253,8 @@ impl FromStr for Receipt {
                 delivery: u32::from_str_radix(delivery, 16).ok()?,
             })
         };
-        parse().ok_or_else(|| SendError::new("ReceiptHandleIsInvalid", "the receipt handle is not one of this queue"))
+        parse().ok_or_else(|| {
+            SendError::new("ReceiptHandleIsInvalid", "the receipt handle is not one of this queue")
+        })
     }
 }

@@ -282,7 +282,9 @@ impl Inner {
         if size as u64 > max {
             return Err(SendError::new(
                 "InvalidParameterValue",
-                format!("One or more parameters are invalid. Reason: Message must be shorter than {max} bytes."),
+                format!(
+                    "One or more parameters are invalid. Reason: Message must be shorter than {max} bytes."
+                ),
             ));
         }
         Ok(())
@@ -299,19 +301,28 @@ impl Inner {
 /// `InvalidParameterValue` beyond 12 hours.
 pub(crate) fn visibility(seconds: u64) -> Result<Duration, SendError> {
     if !VISIBILITY_SECONDS.contains(&seconds) {
-        return Err(SendError::new("InvalidParameterValue", "VisibilityTimeout must be from 0 to 43200 seconds"));
+        return Err(SendError::new(
+            "InvalidParameterValue",
+            "VisibilityTimeout must be from 0 to 43200 seconds",
+        ));
     }
     Ok(Duration::from_secs(seconds))
 }
 
 fn check_body(body: &str) -> Result<(), SendError> {
     if body.is_empty() {
-        return Err(SendError::new("MissingParameter", "The request must contain the parameter MessageBody."));
+        return Err(SendError::new(
+            "MissingParameter",
+            "The request must contain the parameter MessageBody.",
+        ));
     }
     // What XML 1.0 cannot carry, SQS does not take.
     let allowed = |c: char| !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
     if !body.chars().all(allowed) {
-        return Err(SendError::new("InvalidMessageContents", "Invalid characters found in the message body."));
+        return Err(SendError::new(
+            "InvalidMessageContents",
+            "Invalid characters found in the message body.",
+        ));
     }
     Ok(())
 }

@@ -1,17 +1,10 @@
 //! Redrive: into a DLQ by receive count, and out of it by a message move task.
-use std::{
-    sync::{Arc, PoisonError, Weak},
-};
+use std::sync::{Arc, PoisonError, Weak};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{
-    Queue, Queues, SendError,
-    message::Content,
-    queue::now_ms,
-    state::Entry,
-};
+use super::{Queue, Queues, SendError, message::Content, queue::now_ms, state::Entry};
 use crate::template;
 
 /// SQS's range of `maxReceiveCount`.
@@ -35,7 +28,8 @@ impl Redrive {
 
 /// ARN of the DLQ and the receive count; `None` for an empty policy, which removes it.
 pub(super) fn parse_policy(text: &str) -> Result<Option<(String, u32)>, SendError> {
-    let invalid = |what: &str| SendError::new("InvalidAttributeValue", format!("RedrivePolicy {text}: {what}"));
+    let invalid =
+        |what: &str| SendError::new("InvalidAttributeValue", format!("RedrivePolicy {text}: {what}"));
     if text.is_empty() {
         return Ok(None);
     }

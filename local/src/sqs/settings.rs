@@ -42,7 +42,6 @@ impl Default for Settings {
     }
 }
 
-
 /// Whether the stand-in knows the attribute.
 pub(super) fn is_settable(name: &str) -> bool {
     name == "RedrivePolicy" || Settings::default().field(name).is_some()
@@ -68,7 +67,11 @@ impl Settings {
         *field = number.ok_or_else(|| {
             SendError::new(
                 "InvalidAttributeValue",
-                format!("{name} is {value}; it must be a whole number from {} to {}", range.start(), range.end()),
+                format!(
+                    "{name} is {value}; it must be a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                ),
             )
         })?;
         Ok(())

@@ -42,7 +42,8 @@ impl Queues {
             receive_count: entry.receive_count,
             deliveries: entry.deliveries,
         };
-        let queues = self.all().iter().map(|queue| (queue.name().to_owned(), queue.map_entries(saved))).collect();
+        let queues =
+            self.all().iter().map(|queue| (queue.name().to_owned(), queue.map_entries(saved))).collect();
         Snapshot { queues }
     }
 
@@ -56,7 +57,10 @@ impl Queues {
             let queue = self.get(&name).ok_or_else(|| {
                 SendError::new(
                     "QueueDoesNotExist",
-                    format!("{} saved messages are for {name}, a queue that is not there any more", messages.len()),
+                    format!(
+                        "{} saved messages are for {name}, a queue that is not there any more",
+                        messages.len()
+                    ),
                 )
             })?;
             pairs.push((queue, messages));

@@ -205,7 +205,8 @@ impl Messages {
     /// Messages whose deadline has passed become visible.
     fn advance(&mut self) {
         let now = Instant::now();
-        while let Some((until, sequence)) = self.deadlines.first().copied().filter(|(until, _)| *until <= now) {
+        while let Some((until, sequence)) = self.deadlines.first().copied().filter(|(until, _)| *until <= now)
+        {
             self.deadlines.remove(&(until, sequence));
             if let Some(entry) = self.entries.get_mut(&sequence) {
                 if matches!(entry.place, Place::InFlight(_)) {

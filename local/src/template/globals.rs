@@ -16,7 +16,7 @@ pub(super) fn merge_into(resources: &mut Map<String, Value>, globals: &Value) {
     for (section, kind) in SECTIONS {
         let Some(global) = globals.get(section) else { continue };
         for resource in resources.values_mut().filter(|resource| resource["Type"] == kind) {
-            let own = resource.get_mut("Properties").map(Value::take).unwrap_or_else(|| Value::Object(Map::new()));
+            let own = resource.get_mut("Properties").map_or_else(|| Value::Object(Map::new()), Value::take);
             resource["Properties"] = merged(global, own);
         }
     }

@@ -56,7 +56,7 @@ impl<'a> Resolver<'a> {
             }
             Value::Array(items) => {
                 let resolved = items.iter().enumerate().filter_map(|(index, item)| {
-                    self.resolve(item).map_err(|e| e.at(index)).transpose()
+                    self.resolve(item).map_err(|e| e.at(index.to_string())).transpose()
                 });
                 Ok(Some(Value::Array(resolved.collect::<Resolved<_>>()?)))
             }
@@ -75,7 +75,9 @@ impl<'a> Resolver<'a> {
             "Fn::Split" => self.split(argument).map(Some),
             "Fn::FindInMap" => self.find_in_map(argument).map(Some),
             "Fn::Base64" => Ok(Some(json!(BASE64_STANDARD.encode(self.text(argument)?)))),
-            "Fn::GetAZs" => Ok(Some(json!([format!("{}a", physical::REGION), format!("{}b", physical::REGION)]))),
+            "Fn::GetAZs" => {
+                Ok(Some(json!([format!("{}a", physical::REGION), format!("{}b", physical::REGION)])))
+            }
             "Fn::Length" => Ok(Some(json!(self.list(argument)?.len()))),
             "Fn::ToJsonString" => Ok(Some(json!(self.value(argument)?.to_string()))),
             "Fn::And" | "Fn::Or" | "Fn::Not" | "Fn::Equals" => {
@@ -121,7 +123,9 @@ impl<'a> Resolver<'a> {
 
     fn get_att(&self, argument: &Value) -> Resolved<Value> {
         let (id, attribute) = match argument {
-            Value::String(text) => text.split_once('.').map(|(id, attribute)| (id.to_owned(), attribute.to_owned())),
+            Value::String(text) => {
+                text.split_once('.').map(|(id, attribute)| (id.to_owned(), attribute.to_owned()))
+            }
             Value::Array(parts) if parts.len() == 2 => Some((text_of(&parts[0]), self.text(&parts[1])?)),
             _ => None,
         }
@@ -138,7 +142,7 @@ impl<'a> Resolver<'a> {
         let [condition, then, otherwise] = arguments(argument, "a condition and two values")?;
         let (index, branch) =
             if self.named_condition(&text_of(condition), 0)? { (1, then) } else { (2, otherwise) };
-        self.resolve(branch).map_err(|e| e.at(index))
+        self.resolve(branch).map_err(|e| e.at(index.to_string()))
     }
 
     fn sub(&self, argument: &Value) -> Resolved<Value> {
@@ -190,7 +194,9 @@ impl<'a> Resolver<'a> {
         let [index, items] = arguments(argument, "an index and a list")?;
         let (index, items) = (self.text(index)?, self.list(items)?);
         let item = index.parse::<usize>().ok().and_then(|index| items.get(index));
-        item.cloned().ok_or_else(|| ResolveError::new(format!("there is no item {index} in a list of {}", items.len())))
+        item.cloned().ok_or_else(|| {
+            ResolveError::new(format!("there is no item {index} in a list of {}", items.len()))
+        })
     }
 
     fn split(&self, argument: &Value) -> Resolved<Value> {

@@ -9,9 +9,8 @@ use super::{ResolveError, yaml};
 /// out: `VotesFunction.Events.Votes.BatchSize`. The last key may be new, everything before it must exist.
 pub(super) fn apply(resources: &mut Map<String, Value>, text: &str) -> Result<(), ResolveError> {
     let fail = |message: String| ResolveError::new(format!("--set {text}: {message}"));
-    let (path, value) = text
-        .split_once('=')
-        .ok_or_else(|| fail("write it as Resource.Property=value".to_owned()))?;
+    let (path, value) =
+        text.split_once('=').ok_or_else(|| fail("write it as Resource.Property=value".to_owned()))?;
     let value = yaml::parse(value).map_err(|e| fail(format!("the value is not YAML: {}", e.message)))?.value;
     let mut keys: Vec<&str> = path.split('.').collect();
     if keys.len() < 2 || keys.iter().any(|key| key.is_empty()) {
@@ -98,7 +97,10 @@ mod tests {
 
     #[test]
     fn sets_properties() {
-        assert_eq!(applied("Queue.VisibilityTimeout=5")["Queue"]["Properties"]["VisibilityTimeout"], json!(5));
+        assert_eq!(
+            applied("Queue.VisibilityTimeout=5")["Queue"]["Properties"]["VisibilityTimeout"],
+            json!(5)
+        );
         assert_eq!(applied("Function.Timeout=9")["Function"]["Properties"]["Timeout"], json!(9));
         assert_eq!(applied("Function.MemorySize=9")["Function"]["Properties"]["MemorySize"], json!(9));
         assert_eq!(applied("Function.Layers.1=c")["Function"]["Properties"]["Layers"], json!(["a", "c"]));
@@ -106,7 +108,9 @@ mod tests {
 
     #[test]
     fn the_properties_level_of_an_event_is_skipped() {
-        for text in ["Function.Events.Votes.BatchSize=1000", "Function.Events.Votes.Properties.BatchSize=1000"] {
+        for text in
+            ["Function.Events.Votes.BatchSize=1000", "Function.Events.Votes.Properties.BatchSize=1000"]
+        {
             let changed = applied(text);
             assert_eq!(
                 changed["Function"]["Properties"]["Events"]["Votes"],

@@ -41,8 +41,10 @@ fn value_of(declaration: &Value, given: Option<&String>) -> Result<Value, Resolv
     };
     check(declaration, kind, &text).map_err(|problem| {
         // A NoEcho value is a secret: it must not reach a terminal or a log.
-        let shown = if is_true(&declaration["NoEcho"]) { "the value".to_owned() } else { format!("\"{text}\"") };
-        let hint = declaration["ConstraintDescription"].as_str().map(|d| format!(" ({d})")).unwrap_or_default();
+        let shown =
+            if is_true(&declaration["NoEcho"]) { "the value".to_owned() } else { format!("\"{text}\"") };
+        let hint =
+            declaration["ConstraintDescription"].as_str().map(|d| format!(" ({d})")).unwrap_or_default();
         ResolveError::new(format!("{shown} {problem}{hint}"))
     })?;
     Ok(typed(kind, text))
@@ -73,8 +75,9 @@ fn check(declaration: &Value, kind: &str, text: &str) -> Result<(), String> {
         }
     }
     if let Some(pattern) = declaration["AllowedPattern"].as_str() {
-        let regex = Regex::new(&format!("^(?:{pattern})$"))
-            .map_err(|e| format!("cannot be checked: AllowedPattern {pattern} is not a valid pattern: {e}"))?;
+        let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|e| {
+            format!("cannot be checked: AllowedPattern {pattern} is not a valid pattern: {e}")
+        })?;
         if !regex.is_match(text) {
             return Err(format!("does not match the pattern {pattern}"));
         }
@@ -102,23 +105,25 @@ fn check_range(value: f64, min: &Value, max: &Value, what: &str) -> Result<(), S
 mod tests {
     use super::*;
 
-    fn one(declaration: Value, given: Option<&str>) -> Result<Value, String> {
+    fn one(declaration: &Value, given: Option<&str>) -> Result<Value, String> {
         let declared = json!({ "P": declaration });
         let given = given.map(|text| ("P".to_owned(), text.to_owned())).into_iter().collect();
-        resolve(declared.as_object().unwrap(), &given).map(|mut all| all.remove("P").unwrap()).map_err(|e| e.to_string())
+        resolve(declared.as_object().unwrap(), &given)
+            .map(|mut all| all.remove("P").unwrap())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
     fn defaults_and_types() {
-        assert_eq!(one(json!({"Type": "String", "Default": "x"}), None).unwrap(), json!("x"));
-        assert_eq!(one(json!({"Type": "String", "Default": "x"}), Some("y")).unwrap(), json!("y"));
-        assert_eq!(one(json!({"Type": "Number", "Default": 5}), None).unwrap(), json!(5));
-        assert_eq!(one(json!({"Type": "CommaDelimitedList"}), Some("a, b")).unwrap(), json!(["a", "b"]));
+        assert_eq!(one(&json!({"Type": "String", "Default": "x"}), None).unwrap(), json!("x"));
+        assert_eq!(one(&json!({"Type": "String", "Default": "x"}), Some("y")).unwrap(), json!("y"));
+        assert_eq!(one(&json!({"Type": "Number", "Default": 5}), None).unwrap(), json!(5));
+        assert_eq!(one(&json!({"Type": "CommaDelimitedList"}), Some("a, b")).unwrap(), json!(["a", "b"]));
     }
 
     #[test]
     fn a_missing_value_names_its_parameter() {
-        let error = one(json!({"Type": "String"}), None).unwrap_err();
+        let error = one(&json!({"Type": "String"}), None).unwrap_err();
         assert!(error.contains('P') && error.contains("no Default"), "{error}");
     }
 
@@ -132,22 +137,26 @@ mod tests {
 
     #[test]
     fn constraints_are_checked() {
-        assert!(one(json!({"Type": "String", "AllowedValues": ["a", 2]}), Some("2")).is_ok());
-        assert!(one(json!({"Type": "String", "AllowedValues": ["a"]}), Some("b")).unwrap_err().contains("allowed"));
-        assert!(one(json!({"Type": "String", "AllowedPattern": "[0-9a-f]{4}"}), Some("00ff")).is_ok());
-        assert!(one(json!({"Type": "String", "AllowedPattern": "[0-9a-f]{4}"}), Some("00ff0")).is_err());
-        assert!(one(json!({"Type": "String", "MinLength": 2}), Some("a")).is_err());
-        assert!(one(json!({"Type": "String", "MaxLength": "2"}), Some("abc")).is_err());
-        assert!(one(json!({"Type": "Number", "MinValue": 2, "MaxValue": 4}), Some("3")).is_ok());
-        assert!(one(json!({"Type": "Number", "MinValue": 2}), Some("1")).is_err());
-        assert!(one(json!({"Type": "Number", "MaxValue": 4}), Some("5")).is_err());
-        assert!(one(json!({"Type": "Number"}), Some("five")).unwrap_err().contains("number"));
+        assert!(one(&json!({"Type": "String", "AllowedValues": ["a", 2]}), Some("2")).is_ok());
+        assert!(
+            one(&json!({"Type": "String", "AllowedValues": ["a"]}), Some("b"))
+                .unwrap_err()
+                .contains("allowed")
+        );
+        assert!(one(&json!({"Type": "String", "AllowedPattern": "[0-9a-f]{4}"}), Some("00ff")).is_ok());
+        assert!(one(&json!({"Type": "String", "AllowedPattern": "[0-9a-f]{4}"}), Some("00ff0")).is_err());
+        assert!(one(&json!({"Type": "String", "MinLength": 2}), Some("a")).is_err());
+        assert!(one(&json!({"Type": "String", "MaxLength": "2"}), Some("abc")).is_err());
+        assert!(one(&json!({"Type": "Number", "MinValue": 2, "MaxValue": 4}), Some("3")).is_ok());
+        assert!(one(&json!({"Type": "Number", "MinValue": 2}), Some("1")).is_err());
+        assert!(one(&json!({"Type": "Number", "MaxValue": 4}), Some("5")).is_err());
+        assert!(one(&json!({"Type": "Number"}), Some("five")).unwrap_err().contains("number"));
     }
 
     #[test]
     fn a_secret_is_not_shown() {
         let declaration = json!({"Type": "String", "NoEcho": true, "MinLength": 64, "ConstraintDescription": "64 hex digits"});
-        let error = one(declaration, Some("hunter2")).unwrap_err();
+        let error = one(&declaration, Some("hunter2")).unwrap_err();
         assert!(!error.contains("hunter2") && error.contains("64 hex digits"), "{error}");
     }
 }

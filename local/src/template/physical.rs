@@ -78,7 +78,10 @@ pub(super) fn attribute(
 }
 
 /// Whether SAM makes a resource of this id from another one (`VotesFunctionRole`, `ApiApiGatewayDefaultStage`).
-pub(super) fn is_made_by_sam<'a>(id: &str, mut resources: impl Iterator<Item = (&'a String, &'a serde_json::Value)>) -> bool {
+pub(super) fn is_made_by_sam<'a>(
+    id: &str,
+    mut resources: impl Iterator<Item = (&'a String, &'a serde_json::Value)>,
+) -> bool {
     id.starts_with("ServerlessHttpApi")
         || resources.any(|(other, raw)| {
             id.starts_with(other.as_str()) && text_of(&raw["Type"]).starts_with("AWS::Serverless::")

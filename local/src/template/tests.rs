@@ -49,7 +49,10 @@ fn intrinsic_functions_resolve() {
         ("{'Fn::GetAtt': Queue.Arn}", json!("arn:aws:sqs:us-east-1:000000000000:Queue")),
         ("!GetAtt Function.Arn", json!("arn:aws:lambda:us-east-1:000000000000:function:Function")),
         ("!GetAtt FunctionRole.Arn", json!("arn:aws:aws:us-east-1:000000000000:FunctionRole")),
-        ("!Sub 'x-${Stage}-${Queue.QueueName}-${!kept}-${AWS::Partition}'", json!("x-prod-Queue-${kept}-aws")),
+        (
+            "!Sub 'x-${Stage}-${Queue.QueueName}-${!kept}-${AWS::Partition}'",
+            json!("x-prod-Queue-${kept}-aws"),
+        ),
         ("!Sub ['${a}/${Stage}', {a: !Ref Count}]", json!("3/prod")),
         ("!If [IsProd, yes, no]", json!("yes")),
         ("!If [IsTest, yes, [!Ref Stage]]", json!(["prod"])),
@@ -108,8 +111,15 @@ fn a_syntax_error_names_its_line() {
 fn a_template_without_resources_or_types_is_refused() {
     assert!(load("Foo: 1").unwrap_err().to_string().contains("Resources"));
     assert!(load("").unwrap_err().to_string().contains("Resources"));
-    assert!(load("Resources: {Q: {Properties: {}}}").unwrap_err().to_string().contains("Q: a resource needs a Type"));
-    assert!(load("Resources: {Q: {Type: T, Properties: 5}}").unwrap_err().to_string().contains("must be a map"));
+    assert!(
+        load("Resources: {Q: {Properties: {}}}")
+            .unwrap_err()
+            .to_string()
+            .contains("Q: a resource needs a Type")
+    );
+    assert!(
+        load("Resources: {Q: {Type: T, Properties: 5}}").unwrap_err().to_string().contains("must be a map")
+    );
 }
 
 #[test]
@@ -151,6 +161,8 @@ Resources:
     assert_eq!(function.number(&["Timeout"], 1..=900).unwrap(), Some(60));
     assert_eq!(function.number(&["MemorySize"], 128..=10_240).unwrap(), Some(128));
     assert_eq!(function.number(&["Nope"], 1..=2).unwrap(), None);
-    assert!(format!("{:#}", function.number(&["Timeout"], 1..=5).unwrap_err()).contains("F.Timeout: 60 is not"));
+    assert!(
+        format!("{:#}", function.number(&["Timeout"], 1..=5).unwrap_err()).contains("F.Timeout: 60 is not")
+    );
     assert_eq!(function.properties["Events"]["Votes"]["Properties"]["BatchSize"], json!(1000));
 }

@@ -9,8 +9,8 @@ use super::{Answer, BatchOf, Entry, find};
 use crate::{
     aws_endpoint::error::ApiError,
     sqs::{
-        Attribute, AttributeValue, IN_FLIGHT_MAX, NewMessage, Queue, Queues, RECEIVE_MAX, Receipt, Received, Sent,
-        WAIT_MAX, visibility,
+        Attribute, AttributeValue, IN_FLIGHT_MAX, NewMessage, Queue, Queues, RECEIVE_MAX, Receipt, Received,
+        Sent, WAIT_MAX, visibility,
     },
     template::physical::ACCOUNT,
 };
@@ -49,7 +49,10 @@ struct ApiAttribute {
 impl Send {
     fn send(self, queue: &Queue) -> Result<Sent, ApiError> {
         if !self.message_system_attributes.is_empty() {
-            return Err(ApiError::new("UnsupportedOperation", "MessageSystemAttributes are not kept on one machine"));
+            return Err(ApiError::new(
+                "UnsupportedOperation",
+                "MessageSystemAttributes are not kept on one machine",
+            ));
         }
         let attributes = self.message_attributes.into_iter().map(|(name, attribute)| {
             let value = attribute.string_value.or(attribute.binary_value).unwrap_or_default();
@@ -84,7 +87,9 @@ pub(super) fn send_batch(queues: &Queues, batch: BatchOf<Send>) -> Answer {
     if bytes > BATCH_BYTES_MAX {
         return Err(ApiError::new(
             "BatchRequestTooLong",
-            format!("Batch requests cannot be longer than {BATCH_BYTES_MAX} bytes. You have sent {bytes} bytes."),
+            format!(
+                "Batch requests cannot be longer than {BATCH_BYTES_MAX} bytes. You have sent {bytes} bytes."
+            ),
         ));
     }
     Ok(batch_answer(batch.entries.into_iter().map(|Entry { id, request }| {
@@ -129,7 +134,9 @@ pub(super) async fn receive(queues: &Queues, request: Receive) -> Answer {
     if !(1..=RECEIVE_MAX).contains(&max) {
         return Err(ApiError::new(
             "InvalidParameterValue",
-            format!("Value {max} for parameter MaxNumberOfMessages is invalid. Reason: Must be between 1 and 10, if provided."),
+            format!(
+                "Value {max} for parameter MaxNumberOfMessages is invalid. Reason: Must be between 1 and 10, if provided."
+            ),
         ));
     }
     let wait = request.wait_time_seconds.map_or_else(|| queue.receive_wait(), Duration::from_secs);

@@ -164,9 +164,9 @@ pub(super) struct ListMoves {
 }
 
 pub(super) fn list_moves(queues: &Queues, request: &ListMoves) -> Answer {
-    let source = queues
-        .get(&request.source_arn)
-        .ok_or_else(|| ApiError::new("ResourceNotFoundException", "The resource that you specified does not exist."))?;
+    let source = queues.get(&request.source_arn).ok_or_else(|| {
+        ApiError::new("ResourceNotFoundException", "The resource that you specified does not exist.")
+    })?;
     let tasks = queues.move_tasks(&source.arn());
     let shown: Vec<Value> = tasks.iter().take(request.max_results.unwrap_or(1)).map(move_task).collect();
     Ok(json!({ "Results": shown }))

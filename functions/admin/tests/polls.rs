@@ -1,0 +1,209 @@
+//! The show's routes through the handler, against real stores.
+
+use std::time::Duration;
+
+use admin::Handler;
+use lambda_http::{Body, Response, request};
+use local::scratch::Scratch;
+use serde_json::{Value, json};
+use shared::{
+    domain::{PollId, Tally},
+    ledger::Ledger,
+    ranking::RankingStore,
+};
+
+struct Bench {
+    scratch: Scratch,
+    handler: Handler,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let scratch = Scratch::new().await.unwrap();
+        let handler = Handler::new(&|name| scratch.environment(name)).unwrap();
+        Self { scratch, handler }
+    }
+
+    async fn call(&self, route: &str, id: i64, body: &str) -> (u16, Value) {
+        let response = self.respond(route, id, body, "").await;
+        let json = if response.body().is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(response.body()).unwrap()
+        };
+        (response.status().as_u16(), json)
+    }
+
+    async fn respond(&self, route: &str, id: i64, body: &str, query: &str) -> Response<Body> {
+        let (method, path) = route.split_once(' ').unwrap();
+        let path = path.replace("{id}", &id.to_string());
+        let event = json!({
+            "version": "2.0", "routeKey": route, "rawPath": path, "rawQueryString": query, "headers": {},
+            "queryStringParameters": query.split_once('=').map(|(name, value)| json!({name: value})),
+            "pathParameters": {"id": id.to_string()}, "body": body, "isBase64Encoded": false,
+            "requestContext": {
+                "accountId": "000000000000", "apiId": "api", "domainName": "api.example", "domainPrefix": "api",
+                "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test"},
+                "requestId": "r", "routeKey": route, "stage": "$default", "time": "21/Nov/2026:20:30:00 +0000", "timeEpoch": 0,
+            },
+        });
+        let response = self.handler.handle(request::from_str(&event.to_string()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()["cache-control"], "private, no-store");
+        response
+    }
+
+    async fn created(&self, changes: Value) -> i64 {
+        let (status, poll) = self.call("POST /admin/polls", 0, &draft(changes)).await;
+        assert_eq!(status, 201, "{poll}");
+        poll["id"].as_i64().unwrap()
+    }
+
+    /// Puts votes into ledger and tally, as a batch does, without going through one.
+    async fn voted(&self, id: i64, votes: i64) {
+        let mut connection = self.scratch.connect().await.unwrap();
+        let sql =
+            "INSERT INTO votes SELECT gen_random_uuid(), 1, now(), $1, 1, NULL FROM generate_series(1, $2)";
+        sqlx::query(sql).bind(id as i32).bind(votes).execute(&mut connection).await.unwrap();
+        let sql = "UPDATE tallies SET votes = votes + $2 WHERE poll = $1 AND contestant = 1";
+        sqlx::query(sql).bind(id as i32).bind(votes).execute(&mut connection).await.unwrap();
+    }
+
+    fn ranking(&self) -> RankingStore {
+        RankingStore::new(&self.scratch.redis_url, Duration::from_secs(5), 600).unwrap()
+    }
+
+    async fn ranked(&self, id: i64) -> Option<Tally> {
+        let ledger = Ledger::new(&self.scratch.database_url, Duration::from_secs(20)).unwrap();
+        let poll = ledger.polls(&[PollId(id as i32)]).await.unwrap().pop().unwrap().poll;
+        self.ranking().tally(&poll).await.unwrap()
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
+fn draft(changes: Value) -> String {
+    let mut draft =
+        json!({"title": "Who stays?", "results": "live", "contestants": [{"name": "Ana"}, {"name": "Bia"}]});
+    draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    draft.to_string()
+}
+
+#[tokio::test]
+async fn a_poll_lives_from_draft_to_deletion() {
+    let bench = Bench::new().await;
+    let response = bench.respond("POST /admin/polls", 0, &draft(json!({})), "").await;
+    assert_eq!(response.status(), 201);
+    let poll: Value = serde_json::from_slice(response.body()).unwrap();
+    let id = poll["id"].as_i64().unwrap();
+    assert_eq!(response.headers()["location"], format!("/admin/polls/{id}"));
+    assert_eq!(poll["status"], "scheduled");
+    assert_eq!(bench.call("POST /admin/polls/{id}/close", id, "").await.1["error"]["code"], "pollNotOpen");
+    assert_eq!(bench.call("POST /admin/polls/{id}/open", id, "").await.1["status"], "open");
+    assert_eq!(bench.call("POST /admin/polls/{id}/close", id, "").await.1["status"], "closed");
+    assert_eq!(bench.call("GET /admin/polls/{id}", id, "").await.1["status"], "closed");
+    let (status, patched) = bench.call("PATCH /admin/polls/{id}", id, r#"{"title":"Who goes?"}"#).await;
+    assert_eq!((status, &patched["title"]), (200, &json!("Who goes?")));
+    assert_eq!(bench.call("DELETE /admin/polls/{id}", id, "").await, (204, Value::Null));
+    for route in ["GET /admin/polls/{id}", "DELETE /admin/polls/{id}", "GET /admin/polls/{id}/audit"] {
+        assert_eq!(bench.call(route, id, "").await.0, 404, "{route}");
+    }
+    for route in
+        ["POST /admin/polls/{id}/open", "POST /admin/polls/{id}/close", "POST /admin/polls/{id}/rebuild"]
+    {
+        assert_eq!(bench.call(route, id, "").await.0, 404, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_in_redis_when_it_is_answered() {
+    let bench = Bench::new().await;
+    let id = bench.created(json!({"opensAt": "2020-01-01T00:00:00Z"})).await;
+    bench.call("POST /admin/polls/{id}/close", id, "").await;
+    let cached = bench.ranking().polls(&[PollId(id as i32)]).await.unwrap().pop().flatten().unwrap().value;
+    assert!(cached.closes_at.is_some());
+    let listed = bench.ranking().current_polls().await.unwrap().unwrap().value;
+    assert_eq!(listed, [cached]);
+}
+
+#[tokio::test]
+async fn a_change_is_made_while_redis_is_away() {
+    let scratch = Scratch::new().await.unwrap();
+    let away = |name: &str| match name {
+        "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
+        _ => scratch.environment(name),
+    };
+    let handler = Handler::new(&away).unwrap();
+    let bench = Bench { scratch: scratch.clone(), handler };
+    let id = bench.created(json!({})).await;
+    assert_eq!(bench.call("POST /admin/polls/{id}/open", id, "").await.1["status"], "open");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named() {
+    let bench = Bench::new().await;
+    for (changes, field) in [
+        (json!({"title": ""}), "title"),
+        (json!({"opensAt": "2026-01-02T00:00:00Z", "closesAt": "2026-01-01T00:00:00Z"}), "closesAt"),
+        (json!({"contestants": []}), "contestants"),
+        (json!({"contestants": vec![json!({"name": "a"}); 1_001]}), "contestants"),
+        (
+            json!({"contestants": [{"name": "a", "number": 1}, {"name": "b", "number": 1}]}),
+            "contestants[1].number",
+        ),
+        (json!({"results": "never"}), "results"),
+    ] {
+        let (status, body) = bench.call("POST /admin/polls", 0, &draft(changes)).await;
+        assert_eq!(status, 422, "{body}");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("{field}:")), "{field} in {message}");
+        assert!(body["error"]["code"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn votes_hold_a_poll_in_place() {
+    let bench = Bench::new().await;
+    let id = bench.created(json!({})).await;
+    bench.voted(id, 1).await;
+    let renumber =
+        json!({"contestants": [{"name": "Ana", "number": 2}, {"name": "Bia", "number": 1}]}).to_string();
+    for (route, body) in [("DELETE /admin/polls/{id}", ""), ("PATCH /admin/polls/{id}", renumber.as_str())] {
+        let (status, answer) = bench.call(route, id, body).await;
+        assert_eq!((status, &answer["error"]["code"]), (409, &json!("pollHasVotes")), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_shows_a_difference_and_the_rebuild_removes_it() {
+    let bench = Bench::new().await;
+    let id = bench.created(json!({})).await;
+    bench.voted(id, 3).await;
+    let (_, behind) = bench.call("GET /admin/polls/{id}/audit", id, "").await;
+    assert_eq!(
+        (&behind["ledgerVotes"], &behind["rankingVotes"], &behind["inSync"]),
+        (&json!(3), &json!(0), &json!(false))
+    );
+    let mut connection = bench.scratch.connect().await.unwrap();
+    sqlx::query("UPDATE tallies SET votes = 99").execute(&mut connection).await.unwrap();
+    let (status, rebuilt) = bench.call("POST /admin/polls/{id}/rebuild", id, "").await;
+    assert_eq!(
+        (status, &rebuilt["inSync"], &rebuilt["tallyVotes"]),
+        (200, &json!(true), &json!(3)),
+        "{rebuilt}"
+    );
+    assert_eq!(bench.ranked(id).await.unwrap().into_values().collect::<Vec<_>>(), [3, 0]);
+    assert_eq!(rebuilt["contestants"][0], json!({"number": 1, "ledger": 3, "tally": 3, "ranking": 3}));
+}
+
+#[tokio::test]
+async fn the_list_goes_back_in_pages() {
+    let bench = Bench::new().await;
+    let (first, second) = (bench.created(json!({})).await, bench.created(json!({})).await);
+    let ids = async |query: &str| {
+        let response = bench.respond("GET /admin/polls", 0, "", query).await;
+        let body: Value = serde_json::from_slice(response.body()).unwrap();
+        body["polls"].as_array().unwrap().iter().map(|poll| poll["id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("").await, [second, first]);
+    assert_eq!(ids(&format!("before={second}")).await, [first]);
+    assert_eq!(bench.respond("GET /admin/polls", 0, "", "before=yesterday").await.status(), 400);
+}

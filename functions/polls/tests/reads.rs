@@ -1,0 +1,214 @@
+//! The public reads through the handler, against real stores.
+
+use std::time::Duration;
+
+use lambda_http::{Body, Request, Response, request};
+use local::scratch::Scratch;
+use polls::Handler;
+use serde_json::{Value, json};
+use shared::{
+    clock,
+    domain::{Message, Poll, PollId, Timestamp, VoteRequest, VoterHasher, judge},
+    ledger::{Batch, Ledger},
+};
+
+struct Bench {
+    ledger: Ledger,
+    handler: Handler,
+    hasher: VoterHasher,
+}
+
+fn bench(scratch: &Scratch) -> Bench {
+    Bench {
+        ledger: Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap(),
+        handler: Handler::new(&|name| scratch.environment(name)).unwrap(),
+        hasher: scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap(),
+    }
+}
+
+/// A request as the HTTP API hands it over, payload format 2.0.
+fn request(route: &str, id: &str, headers: &Value, sub: Option<&str>) -> Request {
+    let (method, path) = route.split_once(' ').unwrap();
+    let path = path.replace("{id}", id);
+    let mut event = json!({
+        "version": "2.0", "routeKey": route, "rawPath": path, "rawQueryString": "", "headers": headers,
+        "pathParameters": {"id": id}, "isBase64Encoded": false,
+        "requestContext": {
+            "accountId": "000000000000", "apiId": "api", "domainName": "api.example", "domainPrefix": "api",
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test"},
+            "requestId": "r", "routeKey": route, "stage": "$default", "time": "21/Nov/2026:20:30:00 +0000", "timeEpoch": 0,
+        },
+    });
+    if let Some(sub) = sub {
+        event["requestContext"]["authorizer"] = json!({"jwt": {"claims": {"sub": sub}, "scopes": null}});
+    }
+    request::from_str(&event.to_string()).unwrap()
+}
+
+impl Bench {
+    async fn get(&self, route: &str, id: PollId) -> Response<Body> {
+        self.handler.handle(request(route, &id.0.to_string(), &json!({}), None)).await.unwrap()
+    }
+
+    async fn mine(&self, id: PollId, sub: Option<&str>) -> Response<Body> {
+        let request = request("GET /polls/{id}/votes/mine", &id.0.to_string(), &json!({}), sub);
+        self.handler.handle(request).await.unwrap()
+    }
+
+    async fn poll(&self, changes: Value) -> Poll {
+        let mut draft = json!({"title": "Who stays?", "opensAt": at_ms(-60_000),
+            "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}]});
+        draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        self.ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll
+    }
+
+    async fn vote(&self, poll: &Poll, sub: &str, contestant: i16, ballot: Option<i16>) {
+        let body = json!({"poll": poll.id.0, "contestant": contestant, "ballot": ballot}).to_string();
+        let message = Message {
+            id: uuid::Uuid::new_v4(),
+            sent_at: clock::now(),
+            voter: Some(self.hasher.voter(sub)),
+            request: VoteRequest::parse(&body),
+        };
+        let mut batch = Batch::default();
+        batch.judged_by(poll.id, poll.version);
+        batch.vote(message.id, &judge(&message, Some(poll), &self.hasher).unwrap());
+        self.ledger.count(&batch).await.unwrap();
+    }
+}
+
+/// A moment this far from now.
+fn at_ms(offset: i64) -> Timestamp {
+    Timestamp::from_millis(clock::now().millis() + offset).unwrap()
+}
+
+fn json_of(response: &Response<Body>) -> Value {
+    serde_json::from_slice(response.body()).unwrap()
+}
+
+fn header<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
+    response.headers()[name].to_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_ranking_is_public_cacheable_and_tagged() {
+    let scratch = Scratch::new().await.unwrap();
+    let bench = bench(&scratch);
+    let poll = bench.poll(json!({})).await;
+    bench.vote(&poll, "alice", 2, None).await;
+    let response = bench.get("GET /polls/{id}/ranking", poll.id).await;
+    let body = json_of(&response);
+    assert_eq!(response.status(), 200);
+    assert_eq!(header(&response, "cache-control"), "public, max-age=1, s-maxage=3");
+    assert_eq!(
+        (&body["poll"], &body["totalVotes"], &body["status"]),
+        (&json!(poll.id), &json!(1), &json!("open"))
+    );
+    let leader = json!({"rank": 1, "contestant": 2, "name": "Bia", "votes": 1, "share": 1.0});
+    assert_eq!(body["ranking"][0], leader);
+    let tag = json!({"if-none-match": header(&response, "etag")});
+    let again = request("GET /polls/{id}/ranking", &poll.id.0.to_string(), &tag, None);
+    let unchanged = bench.handler.handle(again).await.unwrap();
+    assert_eq!((unchanged.status().as_u16(), unchanged.body().is_empty()), (304, true));
+    assert_eq!(header(&unchanged, "cache-control"), "public, max-age=1, s-maxage=3");
+    assert_eq!(header(&unchanged, "content-type"), "application/json", "or the gateway names one of its own");
+}
+
+#[tokio::test]
+async fn a_changed_standing_has_another_tag() {
+    let scratch = Scratch::new().await.unwrap();
+    let bench = bench(&scratch);
+    let poll = bench.poll(json!({})).await;
+    let before = bench.get("GET /polls/{id}/ranking", poll.id).await;
+    bench.vote(&poll, "alice", 2, None).await;
+    // What a batch does after counting: the ranking is raised.
+    let ranking =
+        shared::ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
+    let loaded = bench.ledger.polls(&[poll.id]).await.unwrap();
+    ranking.keep_polls(&loaded, clock::now()).await.unwrap();
+    let after = bench.get("GET /polls/{id}/ranking", poll.id).await;
+    assert_ne!(header(&before, "etag"), header(&after, "etag"));
+}
+
+#[tokio::test]
+async fn a_standing_is_withheld_as_the_poll_says() {
+    let scratch = Scratch::new().await.unwrap();
+    let bench = bench(&scratch);
+    let closed = json!(at_ms(-1_000));
+    for (results, closes_at, status) in [
+        ("afterClose", json!(null), 403),
+        ("afterClose", closed.clone(), 200),
+        ("hidden", json!(null), 403),
+        ("hidden", closed, 403),
+    ] {
+        let poll = bench.poll(json!({"results": results, "closesAt": closes_at})).await;
+        let response = bench.get("GET /polls/{id}/ranking", poll.id).await;
+        assert_eq!(response.status(), status, "{results}");
+        if status == 403 {
+            assert_eq!(json_of(&response)["error"]["code"], "resultsWithheld");
+        }
+    }
+}
+
+#[tokio::test]
+async fn polls_are_listed_and_shown_with_their_status() {
+    let scratch = Scratch::new().await.unwrap();
+    let bench = bench(&scratch);
+    let poll = bench.poll(json!({"opensAt": at_ms(60_000)})).await;
+    let one = json_of(&bench.get("GET /polls/{id}", poll.id).await);
+    assert_eq!(
+        (&one["id"], &one["status"], &one["votesPerVoter"]),
+        (&json!(poll.id), &json!("scheduled"), &json!(null))
+    );
+    let fields: Vec<_> = one.as_object().unwrap().keys().map(String::as_str).collect();
+    let contract =
+        ["closesAt", "contestants", "id", "opensAt", "results", "status", "title", "votesPerVoter"];
+    assert_eq!(fields, contract);
+    let list = json_of(&bench.get("GET /polls", poll.id).await);
+    assert_eq!(list["polls"], json!([one]));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found_and_cached_all_the_same() {
+    let scratch = Scratch::new().await.unwrap();
+    let bench = bench(&scratch);
+    for id in ["1000000", "0", "-1", "one", "99999999999"] {
+        let response = bench.handler.handle(request("GET /polls/{id}", id, &json!({}), None)).await.unwrap();
+        assert_eq!(response.status(), 404, "{id}");
+        assert_eq!(json_of(&response)["error"]["code"], "pollNotFound");
+        assert_eq!(header(&response, "cache-control"), "public, max-age=1, s-maxage=3");
+    }
+}
+
+#[tokio::test]
+async fn a_voter_sees_their_own_ballots() {
+    let scratch = Scratch::new().await.unwrap();
+    let bench = bench(&scratch);
+    let poll = bench.poll(json!({"votesPerVoter": 3})).await;
+    bench.vote(&poll, "alice", 1, Some(3)).await;
+    bench.vote(&poll, "alice", 2, Some(1)).await;
+    bench.vote(&poll, "bob", 2, Some(2)).await;
+    let response = bench.mine(poll.id, Some("alice")).await;
+    assert_eq!(json_of(&response), json!({"limit": 3, "used": [1, 3], "remaining": 1}));
+    assert_eq!(header(&response, "cache-control"), "private, no-store");
+    let unlimited = bench.poll(json!({})).await;
+    let response = bench.mine(unlimited.id, Some("alice")).await;
+    assert_eq!(json_of(&response), json!({"limit": null, "used": [], "remaining": null}));
+    assert_eq!(bench.mine(poll.id, None).await.status(), 401);
+}
+
+#[tokio::test]
+async fn with_both_stores_away_the_answer_is_an_apology_without_internals() {
+    let scratch = Scratch::new().await.unwrap();
+    let lookup = |name: &str| match name {
+        "DATABASE_URL" => Some("postgres://secret@127.0.0.1:1/nothing".to_owned()),
+        "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
+        _ => scratch.environment(name),
+    };
+    let handler = Handler::new(&lookup).unwrap();
+    let response = handler.handle(request("GET /polls", "", &json!({}), None)).await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(header(&response, "cache-control"), "private, no-store");
+    assert_eq!(json_of(&response)["error"]["code"], "unavailable");
+    assert!(!String::from_utf8_lossy(response.body()).contains("127.0.0.1"));
+}

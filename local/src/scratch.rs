@@ -1,0 +1,74 @@
+//! A database and a Redis of its own for each test, on the servers that `local stores -- <command>` has started.
+
+use std::{env, str::FromStr};
+
+use anyhow::{Context, Result};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use uuid::Uuid;
+
+/// Stores that nobody else uses, with the schema in place. They go when the servers go.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    /// PostgreSQL, an empty ledger.
+    pub database_url: String,
+    /// Redis, empty.
+    pub redis_url: String,
+}
+
+impl Scratch {
+    /// Makes a database, and takes a number of Redis's that has not been taken.
+    ///
+    /// # Errors
+    /// When `DATABASE_URL` and `REDIS_URL` name no running servers.
+    pub async fn new() -> Result<Self> {
+        let server = |name| {
+            env::var(name).with_context(|| format!("{name} is not set: run the tests with `make test`"))
+        };
+        Ok(Self {
+            database_url: database(&server("DATABASE_URL")?).await?,
+            redis_url: redis(&server("REDIS_URL")?).await?,
+        })
+    }
+
+    /// The environment of a function on these stores, as the template sets it.
+    pub fn environment(&self, name: &str) -> Option<String> {
+        let value = match name {
+            "DATABASE_URL" => &self.database_url,
+            "REDIS_URL" => &self.redis_url,
+            "VOTER_HASH_KEY" => "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+            "DATABASE_TIMEOUT_MS" => "5000",
+            "REDIS_TIMEOUT_MS" => "500",
+            "RANKING_TTL_SECONDS" => "600",
+            "POLL_CACHE_SECONDS" => "3",
+            "PUBLIC_CACHE_CONTROL" => "public, max-age=1, s-maxage=3",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    /// A connection to look at the ledger, or spoil it.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        Ok(PgConnection::connect(&self.database_url).await?)
+    }
+}
+
+async fn database(server: &str) -> Result<String> {
+    let name = format!("scratch_{}", Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(server).await.context("DATABASE_URL")?;
+    // The name is made of hexadecimal digits.
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
+    let url = PgConnectOptions::from_str(server)?.database(&name).to_url_lossy().to_string();
+    shared::ledger::migrate(&url).await?;
+    Ok(url)
+}
+
+async fn redis(server: &str) -> Result<String> {
+    let mut connection =
+        redis::Client::open(server)?.get_multiplexed_async_connection().await.context("REDIS_URL")?;
+    let number: u64 = redis::cmd("INCR").arg("scratch").query_async(&mut connection).await?;
+    let base = server.rsplit_once('/').map_or(server, |(base, _)| base);
+    Ok(format!("{base}/{number}"))
+}

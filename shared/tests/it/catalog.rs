@@ -1,0 +1,128 @@
+//! Redis is a view: late, repeated or lost, it ends up as the ledger says.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::json;
+use shared::{
+    catalog::Catalog,
+    clock,
+    domain::{ContestantNumber, Poll, Tally},
+    ledger::{Ledger, PollWithTally},
+};
+
+use crate::support::{Bench, at};
+
+fn tally(votes: [u64; 3]) -> Tally {
+    (1..).map(ContestantNumber).zip(votes).collect()
+}
+
+fn totals(poll: &Poll, votes: [u64; 3]) -> BTreeMap<(shared::domain::PollId, i32), Tally> {
+    BTreeMap::from([((poll.id, poll.epoch), tally(votes))])
+}
+
+async fn flush(bench: &Bench) {
+    let client = redis::Client::open(bench.scratch.redis_url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn totals_that_arrive_late_change_nothing() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    assert_eq!(ranking.tally(&poll).await.unwrap(), None);
+    ranking.raise(&totals(&poll, [5, 0, 7])).await.unwrap();
+    ranking.raise(&totals(&poll, [4, 1, 7])).await.unwrap();
+    assert_eq!(ranking.tally(&poll).await.unwrap(), Some(tally([5, 1, 7])));
+}
+
+#[tokio::test]
+async fn totals_of_an_earlier_epoch_do_not_reach_the_ranking() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let rebuilt = Poll { epoch: 2, ..poll.clone() };
+    ranking.raise(&totals(&rebuilt, [1, 1, 1])).await.unwrap();
+    ranking.raise(&totals(&poll, [9, 9, 9])).await.unwrap();
+    assert_eq!(ranking.tally(&rebuilt).await.unwrap(), Some(tally([1, 1, 1])));
+}
+
+#[tokio::test]
+async fn a_definition_is_never_replaced_by_an_older_one() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let keep = async |version, title: &str| {
+        let poll = Poll { version, title: title.to_owned(), ..poll.clone() };
+        ranking.keep_polls(&[PollWithTally { poll, tally: tally([0; 3]) }], clock::now()).await.unwrap();
+    };
+    keep(3, "new").await;
+    keep(2, "old").await;
+    assert_eq!(ranking.polls(&[poll.id]).await.unwrap()[0].as_ref().unwrap().value.title, "new");
+    keep(10, "newest").await;
+    assert_eq!(ranking.polls(&[poll.id]).await.unwrap()[0].as_ref().unwrap().value.title, "newest");
+    ranking.forget_poll(poll.id).await.unwrap();
+    assert_eq!(ranking.polls(&[poll.id]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn a_lost_ranking_is_whole_again_when_it_is_read() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let catalog = Catalog::new(bench.ledger.clone(), ranking.clone(), Duration::from_secs(3));
+    bench.count(&bench.votes(&poll, 0..300)).await;
+    assert_eq!(catalog.tally(&poll).await.unwrap(), tally([100; 3]), "from the ledger");
+    assert_eq!(ranking.tally(&poll).await.unwrap(), Some(tally([100; 3])), "and kept");
+    flush(&bench).await;
+    assert_eq!(catalog.poll(poll.id).await.unwrap(), Some(poll.clone()));
+    assert_eq!(ranking.tally(&poll).await.unwrap(), Some(tally([100; 3])), "by loading the definition alone");
+}
+
+#[tokio::test]
+async fn a_ranking_that_missed_a_contestant_is_not_believed() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let catalog = Catalog::new(bench.ledger.clone(), ranking.clone(), Duration::from_secs(3));
+    bench.count(&bench.votes(&poll, 0..300)).await;
+    let partial: Tally = [(ContestantNumber(1), 1)].into();
+    ranking.raise(&BTreeMap::from([((poll.id, poll.epoch), partial)])).await.unwrap();
+    assert_eq!(catalog.tally(&poll).await.unwrap(), tally([100; 3]));
+}
+
+#[tokio::test]
+async fn the_ledger_is_asked_again_once_redis_is_out_of_date() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let fresh = Duration::from_secs(3);
+    let catalog = Catalog::new(bench.ledger.clone(), ranking.clone(), fresh);
+    let outdated = Poll { title: "outdated".to_owned(), ..poll.clone() };
+    let kept = [PollWithTally { poll: outdated, tally: tally([0; 3]) }];
+    ranking.keep_polls(&kept, clock::now()).await.unwrap();
+    assert_eq!(catalog.poll(poll.id).await.unwrap().unwrap().title, "outdated");
+    ranking.keep_polls(&kept, at(clock::now().millis() - 3_001)).await.unwrap();
+    assert_eq!(catalog.poll(poll.id).await.unwrap().unwrap().title, poll.title);
+}
+
+#[tokio::test]
+async fn a_deleted_poll_is_forgotten_when_next_asked_for() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let catalog = Catalog::new(bench.ledger.clone(), ranking.clone(), Duration::ZERO);
+    assert!(catalog.poll(poll.id).await.unwrap().is_some());
+    bench.ledger.delete_poll(poll.id).await.unwrap();
+    assert!(catalog.poll(poll.id).await.unwrap().is_none());
+    assert_eq!(ranking.polls(&[poll.id]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn reads_go_on_from_redis_while_the_ledger_is_away() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    bench.count(&bench.votes(&poll, 0..300)).await;
+    let with_ledger = Catalog::new(bench.ledger.clone(), ranking.clone(), Duration::ZERO);
+    with_ledger.load(&[poll.id]).await.unwrap();
+    with_ledger.refresh_current_polls().await.unwrap();
+    let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", Duration::from_secs(5)).unwrap();
+    let catalog = Catalog::new(away, ranking, Duration::ZERO);
+    assert_eq!(catalog.poll(poll.id).await.unwrap(), Some(poll.clone()));
+    assert_eq!(catalog.current_polls().await.unwrap(), [poll.clone()]);
+    assert_eq!(catalog.tally(&poll).await.unwrap(), tally([100; 3]));
+}

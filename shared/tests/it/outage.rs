@@ -1,0 +1,81 @@
+//! A store that is away, hangs or has dropped the connection fails a call within its time, and only that call.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use shared::{
+    ledger::{self, Ledger},
+    ranking::{self, RankingStore},
+};
+use tokio::net::TcpListener;
+
+use crate::support::Bench;
+
+const LIMIT: Duration = Duration::from_millis(200);
+
+/// A server that takes connections and says nothing.
+async fn silent_server() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_away_fails_at_once() {
+    let ledger = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", Duration::from_secs(60)).unwrap();
+    let started = Instant::now();
+    assert!(matches!(ledger.current_polls().await.unwrap_err(), ledger::Error::Unavailable(_)));
+    assert!(started.elapsed() < Duration::from_secs(30), "it did not wait for the limit");
+}
+
+#[tokio::test]
+async fn a_ledger_that_hangs_fails_within_the_limit() {
+    let (_listener, address) = silent_server().await;
+    let ledger = Ledger::new(&format!("postgres://nobody@{address}/nothing"), LIMIT).unwrap();
+    assert!(matches!(ledger.current_polls().await.unwrap_err(), ledger::Error::Timeout(LIMIT)));
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_or_hangs_fails_within_the_limit() {
+    let (_listener, hanging) = silent_server().await;
+    for address in ["127.0.0.1:1", &hanging] {
+        let ranking = RankingStore::new(&format!("redis://{address}"), LIMIT, 600).unwrap();
+        let error = ranking.raise(&BTreeMap::from([((shared::domain::PollId(1), 1), [].into())])).await;
+        let error = error.and(ranking.current_polls().await.map(drop)).unwrap_err();
+        assert!(matches!(error, ranking::Error::Unavailable(_) | ranking::Error::Timeout(LIMIT)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_given_up_by_the_server_too() {
+    let bench = Bench::new().await;
+    let poll = bench.poll(json!({})).await;
+    let mut holder = bench.scratch.connect().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();
+    let ledger = Ledger::new(&bench.scratch.database_url, LIMIT).unwrap();
+    let batch = bench.votes(&poll, 0..3);
+    assert!(ledger.count(&batch).await.is_err());
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut holder).await.unwrap() > 0 {
+        tokio::task::yield_now().await;
+    }
+    sqlx::query("SELECT pg_advisory_unlock(fence())").execute(&mut holder).await.unwrap();
+    assert_eq!(bench.ledger_votes(&poll).await, 0);
+    assert_eq!(bench.count(&batch).await.counted, 3);
+}
+
+#[tokio::test]
+async fn after_a_connection_was_cut_the_next_call_opens_another() {
+    let bench = Bench::new().await;
+    let poll = bench.poll(json!({})).await;
+    let mut other = bench.scratch.connect().await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sqlx::query(cut).execute(&mut other).await.unwrap();
+    let batch = bench.votes(&poll, 0..3);
+    assert!(bench.ledger.count(&batch).await.is_err(), "the batch that met the break fails, whole");
+    assert_eq!(bench.count(&batch).await.counted, 3);
+}
