@@ -112,22 +112,26 @@ impl Queue {
     }
 
     fn take(&self, max: usize, visibility: Option<Duration>) -> (Vec<Received>, Option<Instant>) {
-        let (taken, sooner, redrive) = {
+        let (taken, sooner, target) = {
             let mut inner = self.lock();
+            // Nothing is given up to a DLQ that was deleted: it would be lost.
+            let redrive = inner.redrive.as_ref();
+            let redrive =
+                redrive.and_then(|redrive| Some((redrive.target.upgrade()?, redrive.max_receive_count)));
             let take = Take {
                 max,
                 visibility: visibility.unwrap_or(Duration::from_secs(inner.settings.visibility_seconds)),
                 now_ms: now_ms(),
                 oldest_ms: inner.oldest_ms(),
-                deliveries_max: inner.redrive.as_ref().map(|redrive| redrive.max_receive_count),
+                deliveries_max: redrive.as_ref().map(|(_, max_receive_count)| *max_receive_count),
             };
             let (taken, sooner) = inner.messages.take(take);
-            (taken, sooner, inner.redrive.clone())
+            (taken, sooner, redrive.map(|(target, _)| target))
         };
         if !taken.dead.is_empty() {
             self.emptied.notify_waiters();
         }
-        if let Some(target) = redrive.and_then(|redrive| redrive.target.upgrade()) {
+        if let Some(target) = target {
             // The DLQ's lock is taken after this queue's is given back: two queues can redrive to each other.
             target.accept(taken.dead, &self.arn().into());
         }

@@ -276,6 +276,18 @@ async fn a_message_received_too_often_moves_to_the_dead_letter_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_given_up_to_a_dead_letter_queue_that_is_gone() {
+    let (queues, queue, dead) = with_dead_letters(1);
+    queue.send(message("m")).unwrap();
+    queues.remove(dead.name());
+    drop(dead);
+    for count in 1..=3 {
+        assert_eq!(one(&queue).await.receive_count, count);
+        tokio::time::advance(Duration::from_secs(31)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_move_back_as_new_messages() {
     let (queues, queue, dead) = with_dead_letters(1);
     let sent = queue.send(message("m")).unwrap();
