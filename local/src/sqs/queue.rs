@@ -1,6 +1,5 @@
 //! One queue: sending, receiving with long polling, deleting.
 use std::{
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -96,9 +95,8 @@ impl Queue {
     pub async fn receive(&self, max: usize, visibility: Option<Duration>, wait: Duration) -> Vec<Received> {
         let until = Instant::now() + wait;
         loop {
-            let mut arrived = pin!(self.arrived.notified());
-            // Before looking: what arrives between looking and waiting must wake this receiver.
-            arrived.as_mut().enable();
+            // Made before looking: what arrives between looking and waiting must wake this receiver.
+            let arrived = self.arrived.notified();
             let (received, next) = self.take(max, visibility);
             if !received.is_empty() || Instant::now() >= until {
                 return received;
@@ -134,9 +132,6 @@ impl Queue {
         if let Some(target) = target {
             // The DLQ's lock is taken after this queue's is given back: two queues can redrive to each other.
             target.accept(taken.dead, &self.arn().into());
-        }
-        if taken.more {
-            self.arrived.notify_one();
         }
         if sooner {
             self.arrived.notify_waiters();
@@ -196,8 +191,7 @@ impl Queue {
     /// Waits until there is nothing in the queue: visible, in flight or delayed.
     pub async fn emptied(&self) {
         loop {
-            let mut emptied = pin!(self.emptied.notified());
-            emptied.as_mut().enable();
+            let emptied = self.emptied.notified();
             let counts = self.counts();
             if counts.visible + counts.in_flight + counts.delayed == 0 {
                 return;
