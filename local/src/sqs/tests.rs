@@ -300,6 +300,18 @@ async fn nothing_is_given_up_to_a_dead_letter_queue_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_queue_counts_its_own_deliveries() {
+    let (queues, queue, dead) = with_dead_letters(1);
+    let back = json!({ "deadLetterTargetArn": queue.arn(), "maxReceiveCount": 1 }).to_string();
+    queues.set_attribute(&dead, "RedrivePolicy", &back).unwrap();
+    queue.send(message("m")).unwrap();
+    one(&queue).await;
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert!(queue.receive(1, None, NOW).await.is_empty());
+    assert_eq!(one(&dead).await.receive_count, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_move_back_as_new_messages() {
     let (queues, queue, dead) = with_dead_letters(1);
     let sent = queue.send(message("m")).unwrap();
