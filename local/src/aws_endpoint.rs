@@ -1,7 +1,7 @@
 //! Stands in for AWS's regional endpoints: one address for the AWS CLI and SDKs.
 //!
 //! A request names its service in `X-Amz-Target`; each service is a module of its own. What has other protocols
-//! (S3's paths, CloudFront's) is recognised in [`handle`] before the target is looked at.
+//! (S3's paths, CloudFront's) is to be recognised in `handle` before the target is looked at.
 mod error;
 mod sqs;
 

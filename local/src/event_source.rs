@@ -2,6 +2,7 @@
 //!
 //! Invariants: a message is deleted only after the function has answered for it; whatever else happens, it becomes
 //! visible again when its visibility timeout ends.
+mod backoff;
 mod batch;
 mod concurrency;
 mod mapping;

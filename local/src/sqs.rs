@@ -22,7 +22,6 @@ use uuid::Uuid;
 
 use crate::template::{Resource, Template, physical};
 
-pub use checksum::md5_hex;
 pub use message::{Attribute, Attributes, Content, NewMessage, Receipt, Received, Value as AttributeValue};
 pub use queue::Queue;
 pub(crate) use queue::visibility;

@@ -1,3 +1,5 @@
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -8,22 +10,26 @@ use tower::ServiceExt as _;
 
 use super::{REQUEST_BYTES_MAX, router};
 use crate::{
-    sqs::Queues,
+    sqs::{IN_FLIGHT_MAX, NewMessage, Queues},
     template::{Context, Template},
 };
 
-fn endpoint() -> Router {
+fn queues() -> Arc<Queues> {
     let context = Context { aws_endpoint: "http://localhost:4566".to_owned(), ..Context::default() };
     let template = Template::parse("Resources: {Q: {Type: AWS::SQS::Queue}}", "t", &context).unwrap();
-    router(Queues::from_template(&template).unwrap())
+    Queues::from_template(&template).unwrap()
 }
 
 async fn call(target: Option<&str>, body: String) -> (StatusCode, HeaderMap, Value) {
+    call_at(router(queues()), target, body).await
+}
+
+async fn call_at(endpoint: Router, target: Option<&str>, body: String) -> (StatusCode, HeaderMap, Value) {
     let mut request = Request::post("/");
     if let Some(target) = target {
         request = request.header("X-Amz-Target", target);
     }
-    let answer = endpoint().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let answer = endpoint.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
     let (parts, body) = answer.into_parts();
     let body = to_bytes(body, REQUEST_BYTES_MAX).await.unwrap();
     (parts.status, parts.headers, serde_json::from_slice(&body).unwrap_or_default())
@@ -80,6 +86,21 @@ async fn errors_have_the_shapes_clients_read() {
         assert_eq!((status, &answer["__type"]), (StatusCode::BAD_REQUEST, &json!(kind)), "{action}");
         assert_eq!(headers["x-amzn-query-error"], query, "{action}");
         assert!(!answer["message"].as_str().unwrap().is_empty(), "{action}");
+    }
+}
+
+#[tokio::test]
+async fn a_short_poll_is_told_about_too_many_messages_in_flight() {
+    let queues = queues();
+    let queue = queues.get("Q").unwrap();
+    for _ in 0..IN_FLIGHT_MAX {
+        queue.send(NewMessage { body: "m".to_owned(), ..NewMessage::default() }).unwrap();
+    }
+    queue.receive(IN_FLIGHT_MAX, None, Duration::ZERO).await;
+    for (wait_seconds, expected) in [(0, json!("com.amazonaws.sqs#OverLimit")), (1, Value::Null)] {
+        let body = json!({ "QueueUrl": queue.url(), "WaitTimeSeconds": wait_seconds }).to_string();
+        let (.., answer) = call_at(router(Arc::clone(&queues)), Some("AmazonSQS.ReceiveMessage"), body).await;
+        assert_eq!(answer["__type"], expected);
     }
 }
 

@@ -1,6 +1,5 @@
 //! How many batches of a mapping run at a time.
 use std::{
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -42,8 +41,8 @@ impl Concurrency {
     /// Waits for a slot. One caller at a time.
     pub async fn enter(self: &Arc<Self>) -> Slot {
         loop {
-            let mut freed = pin!(self.freed.notified());
-            freed.as_mut().enable();
+            // Made before looking: a slot freed between looking and waiting must not be missed.
+            let freed = self.freed.notified();
             let Some(grows) = self.try_enter() else { return Slot(Arc::clone(self)) };
             match grows {
                 Some(at) => tokio::select! {

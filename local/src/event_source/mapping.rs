@@ -1,19 +1,12 @@
 //! The loop of one mapping: gather a batch, invoke, delete what succeeded.
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use axum::body::Bytes;
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
 use super::{
+    backoff::Backoff,
     batch::Batch,
     concurrency::{Concurrency, Slot},
     response,
@@ -27,10 +20,6 @@ use crate::{
 /// Messages taken from the queue at a time: bounds how long its lock is held.
 const TAKE_MAX: usize = 1_000;
 
-/// Pause after a throttled invocation, doubled with each further one up to the second value.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
-
 /// Guess at the bytes of one record in the event, for the buffer's first size: a vote is around 800.
 const RECORD_BYTES_GUESS: usize = 1_024;
 
@@ -40,19 +29,13 @@ pub(super) struct Mapping {
     queue: Arc<Queue>,
     queue_arn: String,
     functions: Arc<Functions>,
-    backoff: Mutex<Backoff>,
-}
-
-#[derive(Debug, Default)]
-struct Backoff {
-    pause: Duration,
-    until: Option<Instant>,
+    backoff: Backoff,
 }
 
 impl Mapping {
     pub fn new(settings: Settings, queue: Arc<Queue>, functions: Arc<Functions>) -> Arc<Self> {
         let queue_arn = queue.arn();
-        Arc::new(Self { settings, queue, queue_arn, functions, backoff: Mutex::default() })
+        Arc::new(Self { settings, queue, queue_arn, functions, backoff: Backoff::default() })
     }
 
     /// Runs until `stop` becomes true, and then until the last invocation has ended.
@@ -62,7 +45,7 @@ impl Mapping {
         let mut left_over = Vec::new();
         loop {
             let next = async {
-                self.back_off().await;
+                self.backoff.wait().await;
                 // The slot first: what is received and then waits for one loses time of its visibility timeout.
                 let slot = concurrency.enter().await;
                 (slot, self.gather(&mut left_over).await)
@@ -108,7 +91,7 @@ impl Mapping {
     async fn process(self: Arc<Self>, slot: Slot, event: Bytes, deliveries: Vec<(Uuid, Receipt)>) {
         let answer = self.functions.invoke(&self.settings.function, event).await;
         drop(slot);
-        self.note_throttling(matches!(answer, Err(InvokeError::Throttled)));
+        self.backoff.note(matches!(answer, Err(InvokeError::Throttled)));
         match answer.map_err(|error| error.to_string()).and_then(|answer| self.failed(&answer, &deliveries)) {
             Ok(failed) => {
                 let done: Vec<Receipt> =
@@ -127,22 +110,5 @@ impl Mapping {
             return Ok(HashSet::new());
         }
         response::failures(answer, &deliveries.iter().map(|(id, _)| *id).collect())
-    }
-
-    fn note_throttling(&self, throttled: bool) {
-        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
-        if throttled {
-            backoff.pause = (backoff.pause * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
-            backoff.until = Some(Instant::now() + backoff.pause);
-        } else {
-            *backoff = Backoff::default();
-        }
-    }
-
-    async fn back_off(&self) {
-        let until = self.backoff.lock().unwrap_or_else(PoisonError::into_inner).until;
-        if let Some(until) = until {
-            sleep_until(until).await;
-        }
     }
 }

@@ -64,3 +64,28 @@ pub(super) async fn read_lines(output: impl AsyncRead + Unpin, take: Arc<dyn Fn(
         line.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_split_and_long_ones_cut() {
+        let long = "x".repeat(usize::try_from(LINE_BYTES_MAX).unwrap() + 5);
+        let output = format!("first\r\n\n{long}\nlast without end");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let take = {
+            let lines = Arc::clone(&lines);
+            Arc::new(move |line: &str| {
+                lines.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+            })
+        };
+        read_lines(output.as_bytes(), take).await;
+        let lines = lines.lock().unwrap();
+        let lengths: Vec<usize> = lines.iter().map(String::len).collect();
+        assert_eq!(lengths, [5, 0, 256 * 1024, 5, 16]);
+        assert_eq!((&*lines[0], &*lines[4]), ("first", "last without end"));
+    }
+}

@@ -2,7 +2,7 @@
 use md5::{Digest, Md5};
 
 /// Lower-case hex digest.
-pub fn md5_hex(bytes: &[u8]) -> String {
+pub(super) fn md5_hex(bytes: &[u8]) -> String {
     hex(&md5(bytes))
 }
 

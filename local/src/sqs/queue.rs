@@ -1,6 +1,5 @@
 //! One queue: sending, receiving with long polling, deleting.
 use std::{
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -96,9 +95,8 @@ impl Queue {
     pub async fn receive(&self, max: usize, visibility: Option<Duration>, wait: Duration) -> Vec<Received> {
         let until = Instant::now() + wait;
         loop {
-            let mut arrived = pin!(self.arrived.notified());
-            // Before looking: what arrives between looking and waiting must wake this receiver.
-            arrived.as_mut().enable();
+            // Made before looking: what arrives between looking and waiting must wake this receiver.
+            let arrived = self.arrived.notified();
             let (received, next) = self.take(max, visibility);
             if !received.is_empty() || Instant::now() >= until {
                 return received;
@@ -112,27 +110,28 @@ impl Queue {
     }
 
     fn take(&self, max: usize, visibility: Option<Duration>) -> (Vec<Received>, Option<Instant>) {
-        let (taken, sooner, redrive) = {
+        let (taken, sooner, target) = {
             let mut inner = self.lock();
+            // Nothing is given up to a DLQ that was deleted: it would be lost.
+            let redrive = inner.redrive.as_ref();
+            let redrive =
+                redrive.and_then(|redrive| Some((redrive.target.upgrade()?, redrive.max_receive_count)));
             let take = Take {
                 max,
                 visibility: visibility.unwrap_or(Duration::from_secs(inner.settings.visibility_seconds)),
                 now_ms: now_ms(),
                 oldest_ms: inner.oldest_ms(),
-                deliveries_max: inner.redrive.as_ref().map(|redrive| redrive.max_receive_count),
+                deliveries_max: redrive.as_ref().map(|(_, max_receive_count)| *max_receive_count),
             };
             let (taken, sooner) = inner.messages.take(take);
-            (taken, sooner, inner.redrive.clone())
+            (taken, sooner, redrive.map(|(target, _)| target))
         };
         if !taken.dead.is_empty() {
             self.emptied.notify_waiters();
         }
-        if let Some(target) = redrive.and_then(|redrive| redrive.target.upgrade()) {
+        if let Some(target) = target {
             // The DLQ's lock is taken after this queue's is given back: two queues can redrive to each other.
             target.accept(taken.dead, &self.arn().into());
-        }
-        if taken.more {
-            self.arrived.notify_one();
         }
         if sooner {
             self.arrived.notify_waiters();
@@ -192,8 +191,7 @@ impl Queue {
     /// Waits until there is nothing in the queue: visible, in flight or delayed.
     pub async fn emptied(&self) {
         loop {
-            let mut emptied = pin!(self.emptied.notified());
-            emptied.as_mut().enable();
+            let emptied = self.emptied.notified();
             let counts = self.counts();
             if counts.visible + counts.in_flight + counts.delayed == 0 {
                 return;

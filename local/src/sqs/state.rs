@@ -55,8 +55,6 @@ pub(super) struct Taken {
     pub received: Vec<Received>,
     /// Messages received too often: they belong into the DLQ.
     pub dead: Vec<Entry>,
-    /// Whether visible messages are left.
-    pub more: bool,
     /// When the next message becomes visible by itself.
     pub next: Option<Instant>,
 }
@@ -135,7 +133,6 @@ impl Messages {
             sooner |= self.add_deadline(until, sequence);
         }
         self.visible.extend(still_visible);
-        taken.more = !self.visible.is_empty() && self.in_flight < IN_FLIGHT_MAX;
         taken.next = self.deadlines.first().map(|(until, _)| *until);
         (taken, sooner)
     }

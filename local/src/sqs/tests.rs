@@ -48,6 +48,12 @@ fn receipts(received: &[Received]) -> Vec<Receipt> {
     received.iter().map(|message| message.receipt).collect()
 }
 
+/// A long poll in another task; gives the number of messages it got.
+fn waiting_receiver(queue: &Arc<Queue>) -> tokio::task::JoinHandle<usize> {
+    let queue = Arc::clone(queue);
+    tokio::spawn(async move { queue.receive(1, None, Duration::from_secs(20)).await.len() })
+}
+
 async fn one(queue: &Queue) -> Received {
     queue.receive(1, None, NOW).await.pop().unwrap()
 }
@@ -183,19 +189,25 @@ async fn a_long_poll_ends_with_a_message_or_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_waiting_receiver_is_woken() {
-    let queue = queue("{VisibilityTimeout: 3}");
-    let waiting: Vec<_> = (0..3)
-        .map(|_| {
-            let queue = Arc::clone(&queue);
-            tokio::spawn(async move { queue.receive(1, None, Duration::from_secs(20)).await.len() })
-        })
-        .collect();
+async fn every_waiting_receiver_gets_its_message() {
+    let queue = queue("{}");
+    let waiting: Vec<_> = (0..3).map(|_| waiting_receiver(&queue)).collect();
     tokio::task::yield_now().await;
     let start = Instant::now();
-    // Two messages for three receivers: the third gets one that nobody deletes.
-    queue.send(message("1")).unwrap();
-    queue.send(message("2")).unwrap();
+    (0..3).for_each(|_| drop(queue.send(message("m")).unwrap()));
+    for receiver in waiting {
+        assert_eq!(receiver.await.unwrap(), 1);
+    }
+    assert_eq!(start.elapsed(), NOW);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_receiver_gets_what_another_one_did_not_delete() {
+    let queue = queue("{VisibilityTimeout: 3}");
+    let waiting = [waiting_receiver(&queue), waiting_receiver(&queue)];
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    queue.send(message("m")).unwrap();
     for receiver in waiting {
         assert_eq!(receiver.await.unwrap(), 1);
     }
@@ -276,6 +288,30 @@ async fn a_message_received_too_often_moves_to_the_dead_letter_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_given_up_to_a_dead_letter_queue_that_is_gone() {
+    let (queues, queue, dead) = with_dead_letters(1);
+    queue.send(message("m")).unwrap();
+    queues.remove(dead.name());
+    drop(dead);
+    for count in 1..=3 {
+        assert_eq!(one(&queue).await.receive_count, count);
+        tokio::time::advance(Duration::from_secs(31)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_queue_counts_its_own_deliveries() {
+    let (queues, queue, dead) = with_dead_letters(1);
+    let back = json!({ "deadLetterTargetArn": queue.arn(), "maxReceiveCount": 1 }).to_string();
+    queues.set_attribute(&dead, "RedrivePolicy", &back).unwrap();
+    queue.send(message("m")).unwrap();
+    one(&queue).await;
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert!(queue.receive(1, None, NOW).await.is_empty());
+    assert_eq!(one(&dead).await.receive_count, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_move_back_as_new_messages() {
     let (queues, queue, dead) = with_dead_letters(1);
     let sent = queue.send(message("m")).unwrap();
@@ -310,13 +346,12 @@ async fn no_more_than_sqs_limit_is_in_flight() {
     }
     let received = queue.receive(usize::MAX, None, NOW).await;
     assert_eq!(received.len(), IN_FLIGHT_MAX);
-    let waiting = tokio::spawn({
-        let queue = Arc::clone(&queue);
-        async move { queue.receive(1, None, Duration::from_secs(20)).await.len() }
-    });
+    let waiting = waiting_receiver(&queue);
     tokio::task::yield_now().await;
+    let start = Instant::now();
     queue.delete(&receipts(&received[..1]));
     assert_eq!(waiting.await.unwrap(), 1);
+    assert_eq!(start.elapsed(), NOW);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,19 @@
 use std::{
+    fs::Permissions,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::body::Bytes;
-use local::lambda::{FunctionCounts, Functions, InvokeError, PAYLOAD_BYTES_MAX};
+use local::{
+    cloudwatch::CloudWatch,
+    lambda::{FunctionCounts, Functions, InvokeError, PAYLOAD_BYTES_MAX},
+    template::{Context, Template},
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -108,7 +116,7 @@ async fn idle_instances_are_used_again_also_after_an_error() {
 async fn the_concurrency_limit_throttles() {
     let stack = stack("{ReservedConcurrentExecutions: 2, Timeout: 60}");
     let hang = || {
-        let functions = std::sync::Arc::clone(&stack.functions);
+        let functions = Arc::clone(&stack.functions);
         tokio::spawn(async move { invoke(&functions, r#"{"do":"hang"}"#).await })
     };
     let hanging = [hang(), hang()];
@@ -154,7 +162,7 @@ async fn sigkill_in_mid_invocation_is_a_crash_and_while_idle_is_not() {
     invoke(&stack.functions, "{}").await.unwrap();
     let kill_one =
         || kill(Pid::from_raw(counts(&stack.functions).pids[0].cast_signed()), Signal::SIGKILL).unwrap();
-    let functions = std::sync::Arc::clone(&stack.functions);
+    let functions = Arc::clone(&stack.functions);
     let hanging = tokio::spawn(async move { invoke(&functions, r#"{"do":"hang"}"#).await });
     until("the second invocation runs", || counts(&stack.functions).invocations == 2).await;
     kill_one();
@@ -256,23 +264,61 @@ async fn functions_die_with_a_killed_stack() {
     until("the function has ended", || !lives(pid)).await;
 }
 
+/// A function that is a shell script.
+fn script(folder: &Path, text: &str) -> Arc<Functions> {
+    std::fs::create_dir(folder.join("F")).unwrap();
+    let binary = folder.join("F/bootstrap");
+    std::fs::write(&binary, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&binary, Permissions::from_mode(0o755)).unwrap();
+    let template =
+        Template::parse("Resources: {F: {Type: AWS::Serverless::Function}}", "t", &Context::default())
+            .unwrap();
+    let logs = Arc::new(CloudWatch::new(folder.join("logs")).unwrap());
+    Functions::from_template(&template, folder.to_owned(), logs).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_never_asks_for_work_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let functions = script(folder.path(), "exec sleep 600");
+    let start = tokio::time::Instant::now();
+    let error = invoke(&functions, "{}").await.unwrap_err();
+    assert!(matches!(&error, InvokeError::Crashed(why) if why.contains("within 10 s")), "{error}");
+    assert!(start.elapsed() >= Duration::from_secs(10));
+    until("the process is gone", || counts(&functions).pids.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_function_that_ignores_sigterm_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let functions = script(folder.path(), "trap '' TERM; echo ready; exec sleep 600");
+    let invocation = tokio::spawn({
+        let functions = Arc::clone(&functions);
+        async move { invoke(&functions, "{}").await }
+    });
+    let log = folder.path().join("logs/F.log");
+    until("the trap is set", || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("ready"))).await;
+    let pid = counts(&functions).pids[0];
+    let start = Instant::now();
+    functions.shut_down().await;
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    assert!(!lives(pid));
+    assert!(matches!(invocation.await.unwrap(), Err(InvokeError::Crashed(_))));
+}
+
 #[test]
 fn binaries_are_found_in_every_layout() {
-    use local::{
-        cloudwatch::CloudWatch,
-        template::{Context, Template},
-    };
     let folder = tempfile::tempdir().unwrap();
     let text =
         "Resources: {F: {Type: AWS::Serverless::Function, Metadata: {BuildProperties: {Binary: votes}}}}";
     let template = Template::parse(text, "t", &Context::default()).unwrap();
-    let logs = std::sync::Arc::new(CloudWatch::new(folder.path().join("logs")).unwrap());
+    let logs = Arc::new(CloudWatch::new(folder.path().join("logs")).unwrap());
     let find = |layout: &str| {
         let artifacts = folder.path().join(layout.replace('/', "_"));
         let path = artifacts.join(layout);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "").unwrap();
-        Functions::from_template(&template, artifacts, std::sync::Arc::clone(&logs)).map(|_| ())
+        Functions::from_template(&template, artifacts, Arc::clone(&logs)).map(|_| ())
     };
     for layout in ["votes", "votes/bootstrap", "F/bootstrap"] {
         find(layout).unwrap();
