@@ -1,6 +1,8 @@
 //! Batches through the handler, against real stores.
 
 use std::{
+    path::PathBuf,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,9 +18,10 @@ use shared::{
     ledger::{self, Ledger},
     ranking::RankingStore,
 };
+use sqlx::postgres::PgConnectOptions;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
 };
 use votes::Handler;
 
@@ -221,15 +224,35 @@ async fn every_batch_sends_the_totals_also_when_nothing_in_it_is_new() {
     assert_eq!(tally, [0, 1, 0]);
 }
 
+/// Where a server listens.
+#[derive(Clone)]
+enum Upstream {
+    Port(u16),
+    Socket(PathBuf),
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+impl Upstream {
+    async fn connect(&self) -> Box<dyn Duplex> {
+        match self {
+            Self::Port(port) => Box::new(TcpStream::connect(("127.0.0.1", *port)).await.unwrap()),
+            Self::Socket(path) => Box::new(UnixStream::connect(path).await.unwrap()),
+        }
+    }
+}
+
 /// Passes bytes on, and counts how often the conversation turns from the server to the client and back.
-async fn counting_proxy(upstream: String) -> (String, Arc<AtomicUsize>) {
+async fn counting_proxy(upstream: Upstream) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let port = listener.local_addr().unwrap().port();
     let turns = Arc::new(AtomicUsize::new(0));
     let counter = turns.clone();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let (mut server, counter) = (TcpStream::connect(&upstream).await.unwrap(), counter.clone());
+            let (mut server, counter) = (upstream.connect().await, counter.clone());
             tokio::spawn(async move {
                 let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
                 let mut clients_turn = false;
@@ -253,24 +276,25 @@ async fn counting_proxy(upstream: String) -> (String, Arc<AtomicUsize>) {
             });
         }
     });
-    (address, turns)
+    (port, turns)
 }
 
 #[tokio::test]
 async fn a_warm_batch_is_one_round_trip_to_each_store_whatever_its_size() {
     let scratch = Scratch::new().await.unwrap();
-    let authority = |url: &str| {
-        let url = url.split_once("://").unwrap().1;
-        let host = url.rsplit_once('@').map_or(url, |(_, host)| host);
-        host.split('/').next().unwrap().to_owned()
+    let database = PgConnectOptions::from_str(&scratch.database_url).unwrap();
+    let database_server = match database.get_socket() {
+        Some(folder) => Upstream::Socket(folder.join(format!(".s.PGSQL.{}", database.get_port()))),
+        None => Upstream::Port(database.get_port()),
     };
-    let (database, redis) = (authority(&scratch.database_url), authority(&scratch.redis_url));
-    let (database_proxy, database_turns) = counting_proxy(database.clone()).await;
-    let (redis_proxy, redis_turns) = counting_proxy(redis.clone()).await;
-    let lookup = |name: &str| match name {
-        "DATABASE_URL" => Some(scratch.database_url.replace(&database, &database_proxy)),
-        "REDIS_URL" => Some(scratch.redis_url.replace(&redis, &redis_proxy)),
-        _ => scratch.environment(name),
+    let redis_port = scratch.redis_url.rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
+    let (database_proxy, database_turns) = counting_proxy(database_server).await;
+    let (redis_proxy, redis_turns) = counting_proxy(Upstream::Port(redis_port)).await;
+    let (user, name) = (database.get_username(), database.get_database().unwrap());
+    let lookup = |variable: &str| match variable {
+        "DATABASE_URL" => Some(format!("postgres://{user}@127.0.0.1:{database_proxy}/{name}")),
+        "REDIS_URL" => Some(scratch.redis_url.replace(&redis_port.to_string(), &redis_proxy.to_string())),
+        _ => scratch.environment(variable),
     };
     let ledger = Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap();
     let bench = Bench { handler: Handler::new(&lookup).unwrap(), ledger, scratch: scratch.clone() };
