@@ -1,10 +1,11 @@
-//! The stand-ins for Lambda and its event source mappings, with a real function: `examples/echo_function.rs`.
+//! The stand-ins for Lambda and its event source mappings, with a real function: `examples/echo_function.rs`; and the
+//! whole stack with the real ones.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
-#[path = "aws/event_source.rs"]
 mod event_source;
-#[path = "aws/lambda.rs"]
 mod lambda;
+mod stack;
+mod whole;
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -1,0 +1,137 @@
+//! The program `local` with the real functions, on stores of its own.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use local::scratch::Scratch;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+/// Long enough for anything that happens at all, on the slowest machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A running stack; stopped when dropped.
+pub struct Whole {
+    process: Child,
+    port: u16,
+    crew: String,
+    voter: String,
+}
+
+/// An answer: status and body.
+pub type Answer = (u16, String);
+
+impl Whole {
+    /// Starts a stack and waits until it answers.
+    pub fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
+        let (port, aws_port) = (free_port(), free_port());
+        let process = Command::new(env!("CARGO_BIN_EXE_local"))
+            .args(["run", "--ephemeral", "--template", "../template.yaml"])
+            .args(["--port", &port.to_string(), "--aws-port", &aws_port.to_string()])
+            .args(arguments)
+            .env("DATABASE_URL", &scratch.database_url)
+            .env("REDIS_URL", &scratch.redis_url)
+            .stdout(Stdio::null())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stack = Self { process, port, crew: String::new(), voter: String::new() };
+        until("the demo poll is there", || {
+            stack.request("GET", "/polls/1", "", "").is_ok_and(|(status, _)| status == 200)
+        });
+        stack.crew = stack.token("sub=crew&scope=admin");
+        stack.voter = stack.token("sub=alice");
+        stack
+    }
+
+    fn token(&self, query: &str) -> String {
+        let (_, body) = self.request("GET", &format!("/_local/token?{query}"), "", "").unwrap();
+        serde_json::from_str::<Value>(&body).unwrap()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    fn request(&self, method: &str, path: &str, token: &str, body: &str) -> std::io::Result<Answer> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Ok((status, body.to_owned()))
+    }
+
+    /// Casts a vote in the demo poll.
+    pub fn vote(&self, contestant: u32) {
+        let body = format!(r#"{{"poll":1,"contestant":{contestant}}}"#);
+        assert_eq!(self.request("POST", "/votes", &self.voter, &body).unwrap().0, 202);
+    }
+
+    /// The demo poll's audit.
+    pub fn audit(&self) -> Value {
+        let (status, body) = self.request("GET", "/admin/polls/1/audit", &self.crew, "").unwrap();
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// A figure of `/_local/metrics`, by its name and labels as they are printed.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.request("GET", "/_local/metrics", "", "").unwrap();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
+        line.trim().parse().unwrap()
+    }
+
+    /// Kills every running instance of the function, with no chance to clean up.
+    pub fn kill_votes(&self) {
+        let (_, text) = self.request("GET", "/_local/metrics", "", "").unwrap();
+        let ours = |line: &&str| line.starts_with(r#"process_resident_memory_bytes{process="VotesFunction""#);
+        let pids: Vec<i32> =
+            text.lines().filter(ours).map(|line| line.split('"').nth(3).unwrap().parse().unwrap()).collect();
+        assert!(!pids.is_empty());
+        for pid in pids {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        }
+    }
+
+    /// Waits until no message is queued or under way.
+    pub fn until_the_queue_is_empty(&self) {
+        until("the queue is empty", || {
+            ["visible", "in_flight"]
+                .iter()
+                .all(|state| self.metric(&format!(r#"sqs_messages_{state}{{queue="VotesQueue"}}"#)) == 0.0)
+        });
+        assert_eq!(self.metric(r#"sqs_messages_visible{queue="VotesDeadLetterQueue"}"#), 0.0);
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
+        let _ = self.process.wait();
+    }
+}
+
+/// Waits for a condition.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
