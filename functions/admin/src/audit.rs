@@ -75,7 +75,7 @@ impl Handler {
     /// Makes tally and ranking equal the ledger, and audits the result.
     pub(crate) async fn rebuild(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
-        if !self.stores.ledger.rebuild(id).await? {
+        if !self.stores.ledger.rebuild(id, self.audit_timeout).await? {
             return Err(Problem::poll_not_found());
         }
         self.stores.catalog.load(&[id]).await?;
@@ -84,7 +84,7 @@ impl Handler {
 
     async fn audited(&self, id: PollId) -> Result<Response<Body>, Problem> {
         let found = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?;
-        let audit = self.stores.ledger.audit(id).await?;
+        let audit = self.stores.ledger.audit(id, self.audit_timeout).await?;
         let ranking = self.stores.ranking.tally(&found.poll).await.inspect_err(|error| {
             tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable");
         });

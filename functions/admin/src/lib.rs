@@ -6,7 +6,7 @@
 mod audit;
 mod body;
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use lambda_http::{
     Body, Request, RequestExt, Response,
@@ -25,6 +25,7 @@ use shared::{
 #[derive(Debug)]
 pub struct Handler {
     stores: Stores,
+    audit_timeout: Duration,
 }
 
 impl Handler {
@@ -34,8 +35,9 @@ impl Handler {
     /// All that is wrong with the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = config::Reader::new(lookup);
-        let stores = reader.stores();
-        Ok(Self { stores: reader.finish(stores)? })
+        let config = (reader.stores(), reader.parsed("AUDIT_TIMEOUT_MS"));
+        let (stores, audit_timeout_ms) = reader.finish(config.0.zip(config.1))?;
+        Ok(Self { stores, audit_timeout: Duration::from_millis(audit_timeout_ms) })
     }
 
     /// Answers one request of the gateway, which has checked the scope. It never fails: every failure is an answer.

@@ -1,4 +1,5 @@
 //! Batches through the handler, against real stores.
+#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 use std::{
     path::PathBuf,
@@ -25,6 +26,9 @@ use tokio::{
 };
 use votes::Handler;
 
+/// Long enough for any call that ends at all.
+const LIMIT: Duration = Duration::from_secs(20);
+
 const CAST_AT: i64 = 1_750_000_000_000;
 
 fn at(millis: i64) -> Timestamp {
@@ -45,7 +49,7 @@ impl Bench {
     /// A handler whose environment differs in what `change` answers.
     async fn with(change: impl Fn(&Scratch, &str) -> Option<String>) -> Self {
         let scratch = Scratch::new().await.unwrap();
-        let ledger = Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap();
+        let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
         let lookup = |name: &str| change(&scratch, name).or_else(|| scratch.environment(name));
         let handler = Handler::new(&lookup).unwrap();
         Self { scratch, ledger, handler }
@@ -71,7 +75,7 @@ impl Bench {
     }
 
     async fn audit(&self, poll: PollId) -> ledger::Audit {
-        let audit = self.ledger.audit(poll).await.unwrap();
+        let audit = self.ledger.audit(poll, LIMIT).await.unwrap();
         assert_eq!(audit.ledger, audit.tally);
         audit
     }
@@ -296,7 +300,7 @@ async fn a_warm_batch_is_one_round_trip_to_each_store_whatever_its_size() {
         "REDIS_URL" => Some(scratch.redis_url.replace(&redis_port.to_string(), &redis_proxy.to_string())),
         _ => scratch.environment(variable),
     };
-    let ledger = Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap();
+    let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
     let bench = Bench { handler: Handler::new(&lookup).unwrap(), ledger, scratch: scratch.clone() };
     let poll = bench.poll(json!({})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1});

@@ -1,12 +1,9 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::{Connection, Row};
+use sqlx::{Connection, PgConnection, Row};
 
-use super::{AUDIT_TIMEOUT, Error, Ledger};
+use super::{Error, Ledger};
 use crate::domain::{ContestantNumber, PollId, Tally};
-
-/// The server's part of [`AUDIT_TIMEOUT`], until the transaction ends.
-const PATIENCE: &str = "/* patience */ SET LOCAL statement_timeout = '25s'";
 
 /// What the ledger itself says of a poll, at one instant.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,11 +19,12 @@ pub struct Audit {
 }
 
 impl Ledger {
-    /// Counts a poll's votes one by one, next to its tally, in one snapshot. Blocks no vote.
+    /// Counts a poll's votes one by one, next to its tally, in one snapshot. Blocks no vote. `limit` bounds the
+    /// whole of it: counting takes longer than any vote may wait.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]; [`Error::Timeout`] after 25 s.
-    pub async fn audit(&self, poll: PollId) -> Result<Audit, Error> {
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn audit(&self, poll: PollId, limit: Duration) -> Result<Audit, Error> {
         let counts_sql = "/* audit */ \
             SELECT contestant, coalesce(counted, 0) AS ledger, coalesce(votes, 0) AS tally \
             FROM (SELECT contestant, count(*) AS counted FROM votes WHERE poll = $1 GROUP BY contestant) AS ledger \
@@ -34,12 +32,12 @@ impl Ledger {
         let rejected_sql = "/* audit */ SELECT poll IS NOT DISTINCT FROM $1 AS attributed, reason, count(*) AS count \
             FROM rejections WHERE poll = $1 OR poll IS NULL OR NOT EXISTS (SELECT FROM polls WHERE id = poll) \
             GROUP BY 1, 2";
-        self.within(AUDIT_TIMEOUT, async {
+        self.within(limit, async {
             let mut connection = self.connection().await?;
             let mut audit = Audit::default();
             let mut snapshot =
                 connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-            sqlx::query(PATIENCE).execute(&mut *snapshot).await?;
+            allow(&mut snapshot, limit).await?;
             for row in sqlx::query(counts_sql).bind(poll.0).fetch_all(&mut *snapshot).await? {
                 let contestant = ContestantNumber(row.try_get("contestant")?);
                 audit.ledger.insert(contestant, row.try_get::<i64, _>("ledger")?.unsigned_abs());
@@ -64,8 +62,8 @@ impl Ledger {
     /// snapshot is still the drift when it is put right. Only that last step closes the fence, for milliseconds.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]; [`Error::Timeout`] after 25 s, with nothing changed.
-    pub async fn rebuild(&self, poll: PollId) -> Result<bool, Error> {
+    /// [`Error::Unavailable`]; [`Error::Timeout`] after `limit`, with nothing changed.
+    pub async fn rebuild(&self, poll: PollId, limit: Duration) -> Result<bool, Error> {
         // The two-number lock space is apart from the fence's. Two rebuilds at once would put a drift right twice.
         let lock_sql = "/* rebuild */ SELECT pg_advisory_xact_lock(1, $1)";
         let drift_sql = "/* rebuild */ \
@@ -79,10 +77,10 @@ impl Ledger {
             ORDER BY contestant ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes";
         let epoch_sql =
             "/* rebuild */ UPDATE polls SET epoch = epoch + 1, version = version + 1 WHERE id = $1";
-        self.within(AUDIT_TIMEOUT, async {
+        self.within(limit, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            sqlx::query(PATIENCE).execute(&mut *transaction).await?;
+            allow(&mut transaction, limit).await?;
             sqlx::query(lock_sql).bind(poll.0).execute(&mut *transaction).await?;
             let row = sqlx::query(drift_sql).bind(poll.0).fetch_one(&mut *transaction).await?;
             let (contestants, drifts): (Vec<i16>, Vec<i64>) =
@@ -106,4 +104,11 @@ impl Ledger {
         })
         .await
     }
+}
+
+/// Has the server wait as long as we do, until the transaction ends.
+async fn allow(transaction: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+    let sql = "/* allow */ SELECT set_config('statement_timeout', $1, true)";
+    sqlx::query(sql).bind(format!("{}ms", limit.as_millis())).execute(transaction).await?;
+    Ok(())
 }

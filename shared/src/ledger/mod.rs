@@ -32,10 +32,6 @@ use crate::domain::{Invalid, VoteKey, Voter};
 /// round trip for every batch. An instance frozen for longer asks first.
 const TRUSTED: Duration = Duration::from_secs(30);
 
-/// Counting the ledger of a large poll takes longer than any vote may wait. Less than the 30 s after which the
-/// HTTP API gives up.
-const AUDIT_TIMEOUT: Duration = Duration::from_secs(25);
-
 /// The ledger, through one lazily opened connection: a Lambda instance handles one event at a time, so the number
 /// of instances bounds the connections of the database.
 #[derive(Debug, Clone)]

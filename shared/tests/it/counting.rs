@@ -9,7 +9,7 @@ use shared::{
 };
 use sqlx::Connection;
 
-use crate::support::{Bench, CAST_AT, at, rejected};
+use crate::support::{Bench, CAST_AT, LIMIT, at, rejected};
 
 #[tokio::test]
 async fn a_batch_delivered_again_counts_nothing_and_still_answers_the_totals() {
@@ -100,7 +100,7 @@ async fn a_poll_thought_absent_that_exists_makes_the_batch_stale() {
     let message = bench.message(1, &json!({"poll": poll.id.0, "contestant": 1}));
     rejected(&mut batch, &message, Rejection::UnknownPoll);
     assert!(matches!(bench.ledger.count(&batch).await.unwrap(), Outcome::Stale));
-    assert!(bench.ledger.audit(poll.id).await.unwrap().rejected.is_empty());
+    assert!(bench.ledger.audit(poll.id, LIMIT).await.unwrap().rejected.is_empty());
 }
 
 /// A close waits for batches under way and lets none through that began later: the fence is fair.
@@ -173,7 +173,7 @@ async fn a_rejection_is_recorded_once_and_shown_where_it_belongs() {
     rejected(&mut batch, &beyond, Rejection::UnknownPoll);
     assert_eq!(bench.count(&batch).await.rejected.values().sum::<u64>(), 4);
     assert!(bench.count(&batch).await.rejected.is_empty());
-    let audit = bench.ledger.audit(poll.id).await.unwrap();
+    let audit = bench.ledger.audit(poll.id, LIMIT).await.unwrap();
     assert_eq!(audit.rejected, BTreeMap::from([("unknownContestant".to_owned(), 1)]));
     let elsewhere = [("notJson".to_owned(), 1), ("unknownPoll".to_owned(), 2)];
     assert_eq!(audit.unattributed, BTreeMap::from(elsewhere));

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::support::Bench;
 
-const LIMIT: Duration = Duration::from_millis(200);
+const SHORT: Duration = Duration::from_millis(200);
 
 /// A server that takes connections and says nothing.
 async fn silent_server() -> (TcpListener, String) {
@@ -34,18 +34,18 @@ async fn a_ledger_that_is_away_fails_at_once() {
 #[tokio::test]
 async fn a_ledger_that_hangs_fails_within_the_limit() {
     let (_listener, address) = silent_server().await;
-    let ledger = Ledger::new(&format!("postgres://nobody@{address}/nothing"), LIMIT).unwrap();
-    assert!(matches!(ledger.current_polls().await.unwrap_err(), ledger::Error::Timeout(LIMIT)));
+    let ledger = Ledger::new(&format!("postgres://nobody@{address}/nothing"), SHORT).unwrap();
+    assert!(matches!(ledger.current_polls().await.unwrap_err(), ledger::Error::Timeout(SHORT)));
 }
 
 #[tokio::test]
 async fn a_redis_that_is_away_or_hangs_fails_within_the_limit() {
     let (_listener, hanging) = silent_server().await;
     for address in ["127.0.0.1:1", &hanging] {
-        let ranking = RankingStore::new(&format!("redis://{address}"), LIMIT, 600).unwrap();
+        let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
         let error = ranking.raise(&BTreeMap::from([((shared::domain::PollId(1), 1), [].into())])).await;
         let error = error.and(ranking.current_polls().await.map(drop)).unwrap_err();
-        assert!(matches!(error, ranking::Error::Unavailable(_) | ranking::Error::Timeout(LIMIT)), "{error}");
+        assert!(matches!(error, ranking::Error::Unavailable(_) | ranking::Error::Timeout(SHORT)), "{error}");
     }
 }
 
@@ -55,7 +55,7 @@ async fn a_statement_that_takes_too_long_is_given_up_by_the_server_too() {
     let poll = bench.poll(json!({})).await;
     let mut holder = bench.scratch.connect().await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();
-    let ledger = Ledger::new(&bench.scratch.database_url, LIMIT).unwrap();
+    let ledger = Ledger::new(&bench.scratch.database_url, SHORT).unwrap();
     let batch = bench.votes(&poll, 0..3);
     assert!(ledger.count(&batch).await.is_err());
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use shared::domain::{ContestantNumber, PollId};
 
-use crate::support::Bench;
+use crate::support::{Bench, LIMIT};
 
 #[tokio::test]
 async fn a_wrong_tally_is_seen_and_put_right() {
@@ -20,20 +20,20 @@ async fn a_wrong_tally_is_seen_and_put_right() {
     ] {
         sqlx::query(sql).execute(&mut connection).await.unwrap();
     }
-    let before = bench.ledger.audit(poll.id).await.unwrap();
+    let before = bench.ledger.audit(poll.id, LIMIT).await.unwrap();
     assert_eq!(before.tally[&ContestantNumber(1)], 105);
     assert_eq!(before.ledger[&ContestantNumber(1)], 100);
-    assert!(bench.ledger.rebuild(poll.id).await.unwrap());
+    assert!(bench.ledger.rebuild(poll.id, LIMIT).await.unwrap());
     assert_eq!(bench.ledger_votes(&poll).await, 300);
     assert_eq!(bench.reload(poll.id).await.epoch, poll.epoch + 1);
-    assert!(bench.ledger.rebuild(poll.id).await.unwrap(), "a second time changes no figure");
+    assert!(bench.ledger.rebuild(poll.id, LIMIT).await.unwrap(), "a second time changes no figure");
     assert_eq!(bench.ledger_votes(&poll).await, 300);
 }
 
 #[tokio::test]
 async fn there_is_nothing_to_rebuild_of_a_poll_that_is_not() {
     let bench = Bench::new().await;
-    assert!(!bench.ledger.rebuild(PollId(1_000_000)).await.unwrap());
+    assert!(!bench.ledger.rebuild(PollId(1_000_000), LIMIT).await.unwrap());
 }
 
 /// Rebuilds and batches at once: a rebuild that set the tally to a count taken earlier would lose votes.
@@ -58,7 +58,7 @@ async fn rebuilding_loses_no_vote_that_is_counted_meanwhile() {
     };
     while !voter.is_finished() {
         let (a, b) = (bench.second_ledger(), bench.second_ledger());
-        let (a, b) = tokio::join!(a.rebuild(poll.id), b.rebuild(poll.id));
+        let (a, b) = tokio::join!(a.rebuild(poll.id, LIMIT), b.rebuild(poll.id, LIMIT));
         assert!(a.unwrap() && b.unwrap());
     }
     voter.await.unwrap();

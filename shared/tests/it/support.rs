@@ -18,6 +18,9 @@ pub struct Bench {
     pub hasher: VoterHasher,
 }
 
+/// Long enough for any call that ends at all.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
 /// Votes of these tests are cast at this moment.
 pub const CAST_AT: i64 = 1_750_000_000_000;
 
@@ -33,14 +36,14 @@ pub fn uuid(number: u128) -> Uuid {
 impl Bench {
     pub async fn new() -> Self {
         let scratch = Scratch::new().await.unwrap();
-        let ledger = Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap();
+        let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
         let hasher = scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap();
         Self { scratch, ledger, hasher }
     }
 
     /// Another function's connection.
     pub fn second_ledger(&self) -> Ledger {
-        Ledger::new(&self.scratch.database_url, Duration::from_secs(20)).unwrap()
+        Ledger::new(&self.scratch.database_url, LIMIT).unwrap()
     }
 
     pub fn ranking(&self) -> RankingStore {
@@ -100,7 +103,7 @@ impl Bench {
 
     /// The votes in the ledger, counted one by one, after checking that the tally says the same.
     pub async fn ledger_votes(&self, poll: &Poll) -> u64 {
-        let audit = self.ledger.audit(poll.id).await.unwrap();
+        let audit = self.ledger.audit(poll.id, LIMIT).await.unwrap();
         assert_eq!(audit.ledger, audit.tally);
         audit.ledger.values().sum()
     }
