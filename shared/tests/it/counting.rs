@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 use shared::{
-    domain::{ContestantNumber, Rejection, Timestamp, VoteRequest},
+    domain::{ContestantNumber, Rejection, Timestamp, VoteRequest, judge},
     ledger::{Batch, Outcome},
 };
 use sqlx::Connection;
@@ -60,6 +60,44 @@ async fn concurrent_deliveries_in_any_order_count_once() {
     assert_eq!(counted, 900);
     assert_eq!(bench.ledger_votes(&polls[0]).await, 450);
     assert_eq!(bench.ledger_votes(&polls[1]).await, 450);
+}
+
+/// Different votes for the same contestants of the same polls, from many functions at once: they meet nowhere but at
+/// the tallies, which an unordered update would deadlock on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
+    let bench = Arc::new(Bench::new().await);
+    let contestants: Vec<_> = (0..10).map(|number| json!({"name": format!("{number}")})).collect();
+    let mut polls = Vec::new();
+    for _ in 0..3 {
+        polls.push(bench.poll(json!({ "contestants": contestants })).await);
+    }
+    let polls = Arc::new(polls);
+    let workers = (0..8_u128).map(|worker| {
+        let (bench, polls) = (bench.clone(), polls.clone());
+        tokio::spawn(async move {
+            let ledger = bench.second_ledger();
+            for turn in 0..20 {
+                let mut batch = Batch::default();
+                for poll in polls.iter() {
+                    batch.judged_by(poll.id, poll.version);
+                    for vote in 0..30 {
+                        let id = (worker * 20 + turn) * 30 + vote;
+                        let message =
+                            bench.message(id, &json!({"poll": poll.id.0, "contestant": id % 10 + 1}));
+                        batch.vote(message.id, &judge(&message, Some(poll), &bench.hasher).unwrap());
+                    }
+                }
+                assert!(matches!(ledger.count(&batch).await.unwrap(), Outcome::Counted(_)));
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    for poll in polls.iter() {
+        assert_eq!(bench.ledger_votes(poll).await, 8 * 20 * 30);
+    }
 }
 
 #[tokio::test]
