@@ -89,6 +89,18 @@ pub struct Queues {
 /// Names are letters, digits, hyphens and underscores, at most this many.
 const NAME_LENGTH_MAX: usize = 80;
 
+/// Properties of `AWS::SQS::Queue` that change nothing on one machine. CloudFormation refuses any that is neither
+/// here nor settable, and so catches a typo.
+const WITHOUT_EFFECT: [&str; 7] = [
+    "FifoQueue",
+    "KmsDataKeyReusePeriodSeconds",
+    "KmsMasterKeyId",
+    "QueueName",
+    "RedriveAllowPolicy",
+    "SqsManagedSseEnabled",
+    "Tags",
+];
+
 impl Queues {
     /// One queue for each `AWS::SQS::Queue`.
     pub fn from_template(template: &Template) -> anyhow::Result<Arc<Self>> {
@@ -120,6 +132,8 @@ impl Queues {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             if settings::is_settable(name) {
                 self.set_attribute(&queue, name, &text)?;
+            } else if !WITHOUT_EFFECT.contains(&name.as_str()) {
+                bail!("{name} is no property of a queue");
             }
         }
         Ok(())

@@ -17,6 +17,13 @@ fn queue(properties: &str) -> Arc<Queue> {
     queues(&format!("{{Q: {{Type: AWS::SQS::Queue, Properties: {properties}}}}}")).unwrap().get("Q").unwrap()
 }
 
+#[test]
+fn a_property_that_queues_do_not_have_is_refused() {
+    let refused = queues("{Q: {Type: AWS::SQS::Queue, Properties: {Visibility: 5}}}").unwrap_err();
+    assert_eq!(format!("{refused:#}"), "Q: Visibility is no property of a queue");
+    queue("{SqsManagedSseEnabled: true, Tags: []}");
+}
+
 fn with_dead_letters(max_receive_count: u32) -> (Arc<Queues>, Arc<Queue>, Arc<Queue>) {
     let queues = queues(&format!(
         "{{Q: {{Type: AWS::SQS::Queue, Properties: {{RedrivePolicy: {{deadLetterTargetArn: !GetAtt D.Arn, \

@@ -12,7 +12,7 @@ use shared::{
 };
 use tokio::net::TcpListener;
 
-use crate::support::Bench;
+use crate::support::{Bench, until};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -58,10 +58,9 @@ async fn a_statement_that_takes_too_long_is_given_up_by_the_server_too() {
     let ledger = Ledger::new(&bench.scratch.database_url, SHORT).unwrap();
     let batch = bench.votes(&poll, 0..3);
     assert!(ledger.count(&batch).await.is_err());
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
-    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut holder).await.unwrap() > 0 {
-        tokio::task::yield_now().await;
-    }
+    let given_up = "SELECT count(*) = 0 FROM pg_stat_activity \
+                    WHERE datname = current_database() AND wait_event = 'advisory'";
+    until(&mut holder, given_up).await;
     sqlx::query("SELECT pg_advisory_unlock(fence())").execute(&mut holder).await.unwrap();
     assert_eq!(bench.ledger_votes(&poll).await, 0);
     assert_eq!(bench.count(&batch).await.counted, 3);

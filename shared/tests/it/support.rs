@@ -9,7 +9,8 @@ use shared::{
     ledger::{Batch, Counted, Ledger, Outcome},
     ranking::RankingStore,
 };
-use sqlx::Row;
+use sqlx::PgConnection;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 pub struct Bench {
@@ -110,13 +111,20 @@ impl Bench {
 
     /// Waits until some session waits for an advisory lock: nothing else in these tests takes one.
     pub async fn until_someone_waits_at_the_fence(&self) {
-        let mut connection = self.scratch.connect().await.unwrap();
-        let sql = "SELECT count(*) AS waiting FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+        let sql = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        while sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get::<i64, _>("waiting") == 0 {
+        until(&mut self.scratch.connect().await.unwrap(), sql).await;
+    }
+}
+
+/// Asks again and again until the answer is yes.
+pub async fn until(connection: &mut PgConnection, question: &'static str) {
+    let answered = async {
+        while !sqlx::query_scalar::<_, bool>(question).fetch_one(&mut *connection).await.unwrap() {
             tokio::task::yield_now().await;
         }
-    }
+    };
+    timeout(LIMIT, answered).await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {question}"));
 }
 
 /// Adds a rejection that no definition could have prevented.
