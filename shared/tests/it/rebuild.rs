@@ -64,3 +64,20 @@ async fn rebuilding_loses_no_vote_that_is_counted_meanwhile() {
     voter.await.unwrap();
     assert_eq!(bench.ledger_votes(&poll).await, 3_000);
 }
+
+/// Each finds the same drift: put right by each, it would be a drift the other way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rebuilds_at_once_put_a_drift_right_once() {
+    let bench = Bench::new().await;
+    let poll = bench.poll(json!({})).await;
+    bench.count(&bench.votes(&poll, 0..30)).await;
+    let mut connection = bench.scratch.connect().await.unwrap();
+    let ledgers = [(); 3].map(|()| bench.second_ledger());
+    for _ in 0..20 {
+        sqlx::query("UPDATE tallies SET votes = votes + 5").execute(&mut connection).await.unwrap();
+        let [a, b, c] = ledgers.each_ref().map(|ledger| ledger.rebuild(poll.id, LIMIT));
+        let (a, b, c) = tokio::join!(a, b, c);
+        assert!(a.unwrap() && b.unwrap() && c.unwrap());
+        assert_eq!(bench.ledger_votes(&poll).await, 30);
+    }
+}
