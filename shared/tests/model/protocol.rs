@@ -289,7 +289,7 @@ impl Model for Protocol {
             adrift: None,
             load: None,
             rebuild: None,
-            budget: self.scenario.budget,
+            budget: self.scenario.budget(),
         }]
     }
 

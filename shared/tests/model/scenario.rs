@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     set::Set,
     state::{Budget, Definition, MESSAGES_MAX, POLLS, WORKERS_MAX},
+    witness::Event,
 };
 
 /// The windows between which the show moves the first poll: open for long, or closed early.
@@ -47,8 +48,10 @@ pub struct Scenario {
     pub window: u8,
     /// What the first poll's tally, and with it the ranking, has too much.
     pub drift: u8,
-    /// How often what need not happen happens.
+    /// How often what need not happen may happen. Heals need no number here, there are enough.
     pub budget: Budget,
+    /// What cannot be seen in it.
+    pub unseen: &'static [Event],
 }
 
 /// What judging says of each message, by every definition.
@@ -87,6 +90,13 @@ impl Scenario {
             same_key: (0..self.messages.len()).filter(|&other| key(other) == key(index)).collect(),
         };
         Verdicts { messages: (0..self.messages.len()).map(verdict).collect() }
+    }
+
+    /// The budget from the start. Each load in the end makes a ranking whole, unless something went wrong since; so
+    /// there are enough of them, and if there were not, the ranking would be found short.
+    pub fn budget(&self) -> Budget {
+        let enough = self.budget.total() + POLLS as u8;
+        Budget { heals: enough, ..self.budget }
     }
 
     /// Whether any definition may change.
