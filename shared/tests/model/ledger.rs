@@ -4,7 +4,7 @@ use crate::{
     mutation::Mutation,
     protocol::Protocol,
     set::Set,
-    state::{Call, POLLS, Pipeline, State, Transaction},
+    state::{Call, POLLS, Phase, Pipeline, State, Transaction},
     witness::Event,
 };
 
@@ -132,8 +132,7 @@ impl Protocol {
     /// Puts the first poll's tally right and moves it to another epoch.
     pub fn move_epoch(&self, state: &mut State, drift: u8) {
         self.witness.note_if(!state.is_quiet(), Event::Rebuilt);
-        let was_whole = state.ledger.tally[0] - drift;
-        state.ledger.tally[0] = was_whole;
+        state.ledger.tally[0] -= drift;
         state.ledger.drift -= drift;
         let definition = &mut state.ledger.polls[0];
         definition.version += 1;
@@ -159,9 +158,10 @@ impl Protocol {
         for message in call.batch.without(votes).iter() {
             witness.note_if(state.ledger.rows[message] > 0, Event::CountedStaysCounted);
         }
-        let others_raising = state.workers.iter().any(|worker| {
-            matches!(worker.phase, crate::state::Phase::Raising(..)) && worker.batch() != call.batch
-        });
+        let others_raising = state
+            .workers
+            .iter()
+            .any(|worker| matches!(worker.phase, Phase::Raising(..)) && worker.batch() != call.batch);
         let lacks = |poll: usize| {
             self.verdicts.of_poll(inserted, poll).is_empty() && state.ranked(poll) < totals[poll]
         };

@@ -15,6 +15,7 @@ use crate::{
     },
     step::Step,
     witness::{Event, Witness},
+    worker::cut_adrift,
 };
 
 /// The protocol in one scenario, right or wrong in one place.
@@ -227,7 +228,7 @@ impl Protocol {
             }
             (Step::RaiseTimesOut { .. }, Phase::Raising(batch, pipeline)) => {
                 self.witness.note(Event::RaiseTimedOut);
-                crate::worker::cut_adrift(state, pipeline);
+                cut_adrift(state, pipeline);
                 state.workers[worker].phase = Phase::Raised(batch);
             }
             (step, phase) => unreachable!("{step:?} in {phase:?}"),
@@ -247,7 +248,7 @@ impl Protocol {
         }
     }
 
-    /// Takes what a step that need not happen costs.
+    /// Takes from the budget what a step costs.
     fn spend(budget: &mut Budget, step: Step) {
         let cost = match step {
             Step::Redeliver { .. } => &mut budget.redeliveries,
@@ -256,7 +257,11 @@ impl Protocol {
             Step::Heal { .. } => &mut budget.heals,
             Step::Change => &mut budget.changes,
             Step::FindDrift => &mut budget.rebuilds,
-            step if step.is_chance() => &mut budget.failures,
+            Step::Die { .. }
+            | Step::TimeOut { .. }
+            | Step::LedgerDies
+            | Step::LoaderDies
+            | Step::RebuilderDies => &mut budget.failures,
             _ => return,
         };
         *cost -= 1;

@@ -3,6 +3,7 @@
 use crate::{
     mutation::Mutation,
     protocol::Protocol,
+    set::Set,
     state::{Definition, EPOCHS, Load, POLLS, Pipeline, State},
     witness::Event,
 };
@@ -11,7 +12,7 @@ impl Protocol {
     /// The next `ZADD … GT` of a batch's pipeline.
     pub fn raise_next(&self, state: &mut State, pipeline: &mut Pipeline) {
         let Some(poll) = pipeline.remaining.iter().next() else { return };
-        pipeline.remaining = pipeline.remaining.without(crate::set::Set::only(poll));
+        pipeline.remaining = pipeline.remaining.without(Set::only(poll));
         let (epoch, total) = (pipeline.epochs[poll], pipeline.totals[poll]);
         self.witness.note_if(epoch < state.ledger.polls[poll].epoch, Event::LateEpoch);
         if self.has(Mutation::Increments) {

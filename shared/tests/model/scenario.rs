@@ -50,8 +50,8 @@ pub struct Scenario {
     pub drift: u8,
     /// How often what need not happen may happen. Heals need no number here, there are enough.
     pub budget: Budget,
-    /// What cannot be seen in it.
-    pub unseen: &'static [Event],
+    /// What it is there to show.
+    pub shows: &'static [Event],
 }
 
 /// What judging says of each message, by every definition.

@@ -3,7 +3,14 @@
 use crate::{
     scenario::{Cast, EARLY, LATE, LONG, SHORT, Scenario},
     state::Budget,
-    witness::Event,
+    witness::Event::{
+        AbandonedCommit, AbandonedStale, AbandonedTooLate, AdriftTotal, Changed, Counted,
+        CountedStaysCounted, CountedWithinRebuild, DiedAfterAcknowledging, DiedBeforeAcknowledging,
+        DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging, DiedBeforeRaise, DiedBeforeReload,
+        DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry, HealedByLoad, HealedByRedelivery,
+        HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied, LedgerTimedOut, RaiseRefused,
+        RaiseTimedOut, Rebuilt, Rejected, RejectedStaysRejected, Settled,
+    },
 };
 
 /// A vote with the client's id, which a retry repeats.
@@ -25,24 +32,41 @@ pub fn deaths() -> Scenario {
         window: LONG,
         drift: 0,
         budget: Budget { failures: 2, redeliveries: 1, ..Budget::default() },
-        unseen: &[],
+        shows: &[
+            Counted,
+            DuplicateDelivery,
+            DuplicateRetry,
+            HeldTwice,
+            HealedByRedelivery,
+            AdriftTotal,
+            AbandonedCommit,
+            AbandonedTooLate,
+            DiedBeforeJudging,
+            DiedBeforeCounting,
+            DiedBeforeCommit,
+            DiedBeforeRaise,
+            DiedWithinRaise,
+            DiedBeforeAcknowledging,
+            LedgerDied,
+            Settled,
+        ],
     }
 }
 
-/// Three workers at once on two votes of one poll, a retry, and a vote on another poll.
+/// Three workers at once: two votes on one poll, and a retry.
 pub fn crowd() -> Scenario {
     Scenario {
         name: "crowd",
         workers: 3,
-        messages: vec![with_id(0, EARLY), with_id(0, EARLY), plain(0, EARLY), plain(1, EARLY)],
+        messages: vec![with_id(0, EARLY), with_id(0, EARLY), plain(0, EARLY)],
         window: LONG,
         drift: 0,
         budget: Budget { failures: 1, redeliveries: 1, ..Budget::default() },
-        unseen: &[],
+        shows: &[DuplicateRetry, HeldTwice, LateTotal, HealedByRedelivery, AbandonedTooLate, Settled],
     }
 }
 
-/// Redis loses its data, goes away, is slow, while polls are loaded.
+/// Redis loses its data, goes away or is slow, while polls are loaded.
 pub fn redis_faults() -> Scenario {
     Scenario {
         name: "redis faults",
@@ -50,25 +74,57 @@ pub fn redis_faults() -> Scenario {
         messages: vec![plain(0, EARLY), plain(1, EARLY)],
         window: LONG,
         drift: 0,
-        budget: Budget { failures: 1, redeliveries: 1, redis_faults: 2, loads: 1, ..Budget::default() },
-        unseen: &[],
+        budget: Budget { failures: 1, redeliveries: 1, redis_faults: 1, loads: 1, ..Budget::default() },
+        shows: &[
+            HealedByRedelivery,
+            HealedByLoad,
+            RaiseRefused,
+            RaiseTimedOut,
+            AdriftTotal,
+            DiedLoading,
+            Settled,
+        ],
     }
 }
 
-/// The poll closes and opens again: a vote and its retry on both sides of the early bell, and another late one.
+/// The same twice: away and empty, slow again and again.
+pub fn redis_fails_twice() -> Scenario {
+    Scenario {
+        name: "redis fails twice",
+        workers: 2,
+        messages: vec![plain(0, EARLY), plain(1, EARLY)],
+        window: LONG,
+        drift: 0,
+        budget: Budget { failures: 1, redis_faults: 2, loads: 1, ..Budget::default() },
+        shows: &[HealedByLoad, RaiseRefused, RaiseTimedOut, AdriftTotal, Settled],
+    }
+}
+
+/// The poll closes and opens again: a vote and its retry on both sides of the early bell.
 pub fn window_moves() -> Scenario {
     Scenario {
         name: "window moves",
         workers: 2,
-        messages: vec![with_id(0, EARLY), with_id(0, LATE), plain(0, LATE)],
+        messages: vec![with_id(0, EARLY), with_id(0, LATE)],
         window: LONG,
         drift: 0,
-        budget: Budget { failures: 1, redeliveries: 1, changes: 2, ..Budget::default() },
-        unseen: &[],
+        budget: Budget { failures: 2, redeliveries: 1, changes: 2, ..Budget::default() },
+        shows: &[
+            Rejected,
+            JudgedAgain,
+            CountedStaysCounted,
+            RejectedStaysRejected,
+            AbandonedStale,
+            DiedBeforeReload,
+            DiedAfterAcknowledging,
+            LedgerTimedOut,
+            Changed,
+            Settled,
+        ],
     }
 }
 
-/// The poll opens again and closes, under more failures.
+/// The poll opens again and closes: a late vote and its retry, three workers.
 pub fn window_moves_back() -> Scenario {
     Scenario {
         name: "window moves back",
@@ -76,28 +132,29 @@ pub fn window_moves_back() -> Scenario {
         messages: vec![with_id(0, LATE), with_id(0, LATE)],
         window: SHORT,
         drift: 0,
-        budget: Budget { failures: 2, redeliveries: 1, changes: 2, ..Budget::default() },
-        unseen: &[],
+        budget: Budget { failures: 1, redeliveries: 1, changes: 2, ..Budget::default() },
+        shows: &[
+            Rejected,
+            DuplicateRetry,
+            JudgedAgain,
+            CountedStaysCounted,
+            RejectedStaysRejected,
+            Changed,
+            Settled,
+        ],
     }
 }
 
-/// The window moves while Redis fails and has old definitions.
+/// The window moves while Redis fails, or has an old definition.
 pub fn window_and_redis() -> Scenario {
     Scenario {
         name: "window and Redis",
         workers: 2,
-        messages: vec![plain(0, LATE), plain(0, LATE)],
+        messages: vec![with_id(0, LATE), with_id(0, LATE)],
         window: LONG,
         drift: 0,
-        budget: Budget {
-            failures: 1,
-            redeliveries: 1,
-            redis_faults: 1,
-            changes: 1,
-            loads: 1,
-            ..Budget::default()
-        },
-        unseen: &[],
+        budget: Budget { failures: 1, redis_faults: 1, changes: 1, loads: 1, ..Budget::default() },
+        shows: &[Rejected, JudgedAgain, CountedStaysCounted, HealedByLoad, RaiseRefused, Changed, Settled],
     }
 }
 
@@ -110,19 +167,36 @@ pub fn rebuild() -> Scenario {
         window: LONG,
         drift: 1,
         budget: Budget { failures: 1, redeliveries: 1, rebuilds: 1, loads: 1, ..Budget::default() },
-        unseen: &[],
+        shows: &[JudgedAgain, HealedByLoad, Rebuilt, CountedWithinRebuild, LateEpoch, Settled],
     }
 }
 
 /// Every scenario.
-pub fn all() -> Vec<Scenario> {
-    vec![
+pub fn all() -> [Scenario; 8] {
+    [
         deaths(),
         crowd(),
         redis_faults(),
+        redis_fails_twice(),
         window_moves(),
         window_moves_back(),
         window_and_redis(),
         rebuild(),
     ]
+}
+
+/// The same with more messages, and more that goes wrong.
+pub fn wider() -> [Scenario; 5] {
+    let mut crowd = crowd();
+    crowd.messages.push(plain(1, EARLY));
+    let mut redis_faults = redis_faults();
+    redis_faults.budget.redis_faults += 1;
+    let mut window_moves = window_moves();
+    window_moves.messages.push(plain(0, LATE));
+    window_moves.budget.failures -= 1;
+    let mut window_and_redis = window_and_redis();
+    window_and_redis.budget.redeliveries += 1;
+    let mut rebuild = rebuild();
+    rebuild.budget.changes += 1;
+    [crowd, redis_faults, window_moves, window_and_redis, rebuild]
 }

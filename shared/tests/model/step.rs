@@ -4,6 +4,9 @@ use crate::set::Set;
 
 /// One atomic step of the protocol, or one thing that goes wrong.
 ///
+/// First what is bound to happen unless something else comes first, then what need not happen and has a
+/// [`Budget`](crate::state::Budget); nothing may depend on the latter.
+///
 /// A worker is an instance of `functions/votes`; its number is that of the moment, for workers are alike and kept
 /// in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,29 +46,29 @@ pub enum Step {
     /// The rest of the pipeline never arrived.
     AdriftEnds,
 
-    /// `shared/src/catalog.rs`, `Catalog::load`, its first half: `Ledger::polls` reads a definition and its totals
-    /// in one statement. By `functions/polls` for a viewer, `functions/admin` after a change, or
-    /// `functions/votes`.
-    Load { poll: usize },
     /// `shared/src/ranking.rs`, `RankingStore::keep_polls`: the script `KEEP_POLL`.
     KeepLoaded,
     /// `shared/src/ranking.rs`, `RankingStore::keep_polls`: its `ZADD … GT`.
     RaiseLoaded,
-    /// The same load when nothing else is left to happen: viewers keep looking, and what Redis has is fresh for 3
+    /// [`Load`](Self::Load) when nothing else is left to happen: viewers keep looking, and what Redis has is fresh for 3
     /// seconds only.
     Heal { poll: usize },
 
-    /// `shared/src/ledger/polls.rs`, `Ledger::change_poll`: the fence, the update, the commit. One step, since the
-    /// fence is its own.
-    Change,
-    /// `shared/src/ledger/audit.rs`, `Ledger::rebuild`, `drift_sql`: the drift in one snapshot, outside the fence.
-    FindDrift,
     /// `shared/src/ledger/audit.rs`, `Ledger::rebuild`, from the fence to the commit. `functions/admin` then loads
     /// the poll: [`Load`](Self::Load).
     MoveEpoch,
     /// Redis answers again, with the data it had; [`Flush`](Self::Flush) is without.
     RedisReturns,
 
+    /// `shared/src/catalog.rs`, `Catalog::load`, its first half: `Ledger::polls` reads a definition and its totals
+    /// in one statement. By `functions/polls` for a viewer, `functions/admin` after a change, or
+    /// `functions/votes`.
+    Load { poll: usize },
+    /// `shared/src/ledger/polls.rs`, `Ledger::change_poll`: the fence, the update, the commit. One step, since the
+    /// fence is its own.
+    Change,
+    /// `shared/src/ledger/audit.rs`, `Ledger::rebuild`, `drift_sql`: the drift in one snapshot, outside the fence.
+    FindDrift,
     /// SQS delivers once more what is in flight (the visibility timeout passes while the worker still works, or at
     /// least once is twice) or was deleted (the acknowledgement was lost).
     Redeliver { message: usize },
@@ -87,25 +90,4 @@ pub enum Step {
     Flush,
     /// Redis refuses every command from now on.
     RedisLeaves,
-}
-
-impl Step {
-    /// Whether it need not happen, so that nothing may depend on it. Such steps have a budget.
-    pub fn is_chance(self) -> bool {
-        matches!(
-            self,
-            Self::Load { .. }
-                | Self::Change
-                | Self::FindDrift
-                | Self::Redeliver { .. }
-                | Self::Die { .. }
-                | Self::TimeOut { .. }
-                | Self::RaiseTimesOut { .. }
-                | Self::LedgerDies
-                | Self::LoaderDies
-                | Self::RebuilderDies
-                | Self::Flush
-                | Self::RedisLeaves
-        )
-    }
 }
