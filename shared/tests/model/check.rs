@@ -16,7 +16,7 @@ fn keeps_every_promise(scenario: Scenario) {
     let checker = Protocol::new(scenario, None).checker().spawn_bfs().join();
     let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
     println!("{name}: {states} states, {steps} steps, at most {depth} in a row, {:.1?}", started.elapsed());
-    for (promise, path) in checker.discoveries() {
+    if let Some((promise, path)) = checker.discoveries().into_iter().next() {
         panic!("{name}: not so: {promise}: {:#?}", way(checker.model(), promise, path));
     }
     let witness = &checker.model().witness;

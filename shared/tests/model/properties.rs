@@ -1,10 +1,15 @@
 //! The promises, as properties that stateright checks in every state.
 //!
-//! What is *eventually* so is checked where a path ends. [`State::work_left`] goes down with every step, which
-//! [`Protocol`] asserts of each: every path ends, and no cycle can hide a promise that is never kept. A path may end
-//! wherever nothing is left that is bound to happen, even if there are faults that still could: they need not. So
-//! "eventually" holds on every path with finitely many faults, of a system whose parts do go on, exactly if it
-//! holds in all these states; stateright's own `Property::eventually` may miss a path that joins another.
+//! What is *eventually* so is checked where a path may end, as something that is always so there. That is sound:
+//! - [`State::work_left`] goes down with every step, as [`Protocol`] asserts of each. So there is no cycle in which
+//!   a promise could be put off for ever, and every path ends.
+//! - A path may end in any state in which nothing is left that is bound to happen, even where faults still could:
+//!   they need not. So the promise is not kept by luck, such as by a load that somebody might make.
+//! - Each of these states is looked at. `Property::eventually` would not do: where two paths join, stateright
+//!   remembers of only one whether the promise was kept on it.
+//!
+//! So whatever goes wrong, within the budget and in whichever order: once it stops, and what is bound to happen does
+//! (weak fairness), all is counted and shown.
 //!
 //! [`State::work_left`]: crate::state::State::work_left
 

@@ -18,15 +18,15 @@ pub enum Step {
     /// Redis where that is `believed` to be fresh (`Catalog::find`), else from the ledger. What `Catalog::load`
     /// then writes to Redis is [`Load`](Self::Load).
     Find { worker: usize, believed: Set },
-    /// `shared/migrations/0001_ledger.sql`, `count_votes`, its body: the shared fence, the comparison of versions,
-    /// the three statements. It waits where a row that it needs is locked.
+    /// `shared/migrations/0001_ledger.sql`, the body of `count_votes`: the shared fence, the comparison of versions,
+    /// votes and tallies, rejections, totals. It waits where a row that it needs is locked.
     Begin { worker: usize },
-    /// The commit at the end of `shared/src/ledger/count.rs`, `Ledger::count`, which reads on until the server is
-    /// ready again, so not before the commit.
+    /// `shared/src/ledger/count.rs`, `Ledger::count` returns: the statement is its own transaction, and its answer
+    /// is read until the server is ready again, which it is after the commit.
     Commit { worker: usize },
     /// `functions/votes/src/definitions.rs`, `Definitions::reload`, after `Outcome::Stale`; then judging again.
     Reload { worker: usize },
-    /// Nowhere in the code: the second transaction of `Mutation::TallyApart`.
+    /// Nowhere in the code: the second transaction of [`TallyApart`](crate::mutation::Mutation::TallyApart).
     AddTally { worker: usize },
     /// `shared/src/ranking.rs`, `RankingStore::raise`: Redis carries out the pipeline's next `ZADD … GT`.
     Raise { worker: usize },
@@ -50,8 +50,8 @@ pub enum Step {
     KeepLoaded,
     /// `shared/src/ranking.rs`, `RankingStore::keep_polls`: its `ZADD … GT`.
     RaiseLoaded,
-    /// [`Load`](Self::Load) when nothing else is left to happen: viewers keep looking, and what Redis has is fresh for 3
-    /// seconds only.
+    /// [`Load`](Self::Load) when nothing else is left to happen: viewers keep looking, and what Redis has is fresh
+    /// for 3 seconds only.
     Heal { poll: usize },
 
     /// `shared/src/ledger/audit.rs`, `Ledger::rebuild`, from the fence to the commit. `functions/admin` then loads
@@ -69,6 +69,7 @@ pub enum Step {
     Change,
     /// `shared/src/ledger/audit.rs`, `Ledger::rebuild`, `drift_sql`: the drift in one snapshot, outside the fence.
     FindDrift,
+
     /// SQS delivers once more what is in flight (the visibility timeout passes while the worker still works, or at
     /// least once is twice) or was deleted (the acknowledgement was lost).
     Redeliver { message: usize },
