@@ -50,7 +50,8 @@ impl Protocol {
         Begun::Open(Transaction { inserted, recorded, totals })
     }
 
-    /// `INSERT INTO votes … WHERE NOT EXISTS (SELECT FROM rejections …) ORDER BY key, cast_at ON CONFLICT DO NOTHING`.
+    /// `INSERT INTO votes … WHERE NOT EXISTS (SELECT FROM rejections …) ORDER BY key, cast_at
+    /// ON CONFLICT DO NOTHING`.
     fn insert_votes(&self, state: &State, votes: Set) -> Set {
         let mut inserted = Set::EMPTY;
         for message in votes.iter() {

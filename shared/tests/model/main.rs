@@ -9,8 +9,8 @@
 //! |---|---|
 //! | [`step::Step`] | each step says which file, function or statement it stands for: the one place for that |
 //! | [`scenario::Verdicts`] | `shared::domain::judge` itself: it decides what counts, and makes the keys |
-//! | [`ledger`](mod@ledger) | `count_votes` in `shared/migrations/0001_ledger.sql`; `shared/src/ledger/{polls,audit}.rs` |
-//! | [`redis`](mod@redis) | `shared/src/ranking.rs`, `shared/src/catalog.rs` |
+//! | [`ledger`] | `count_votes` in `shared/migrations/0001_ledger.sql`; `shared/src/ledger/{polls,audit}.rs` |
+//! | [`redis`] | `shared/src/ranking.rs`, `shared/src/catalog.rs` |
 //! | [`worker`] | `functions/votes/src/lib.rs`, `functions/votes/src/definitions.rs` |
 //!
 //! What the model leaves out:

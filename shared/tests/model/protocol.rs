@@ -1,7 +1,5 @@
 //! Which steps are possible, and what each does.
 
-use std::sync::Arc;
-
 use stateright::{Model, Property};
 
 use crate::{
@@ -24,19 +22,19 @@ pub struct Protocol {
     pub scenario: Scenario,
     pub verdicts: Verdicts,
     pub mutation: Option<Mutation>,
-    pub witness: Arc<Witness>,
+    pub witness: Witness,
 }
 
 impl Protocol {
     pub fn new(scenario: Scenario, mutation: Option<Mutation>) -> Self {
-        Self { verdicts: scenario.verdicts(), scenario, mutation, witness: Arc::default() }
+        Self { verdicts: scenario.verdicts(), scenario, mutation, witness: Witness::default() }
     }
 
     pub fn has(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
 
-    /// Whether anything is left that is bound to happen.
+    /// Whether nothing is left that is bound to happen.
     pub fn is_over(&self, state: &State) -> bool {
         let mut steps = Vec::new();
         self.bound_steps(state, &mut steps);
@@ -74,6 +72,7 @@ impl Protocol {
             steps.push(Step::RedisReturns);
         }
         if steps.is_empty() && state.budget.heals > 0 {
+            // The last resort, so that no other way of healing is credited to it.
             let lacks = |&poll: &usize| state.ranked(poll) != state.ledger.tally[poll];
             steps.extend((0..POLLS).filter(lacks).map(|poll| Step::Heal { poll }));
         }
