@@ -19,17 +19,23 @@ use crate::{
 /// The protocol in one scenario, right or wrong in one place.
 #[derive(Debug)]
 pub struct Protocol {
+    /// What it starts from.
     pub scenario: Scenario,
+    /// What judging says of its messages.
     pub verdicts: Verdicts,
+    /// What is wrong with it.
     pub mutation: Option<Mutation>,
+    /// What has been seen to happen.
     pub witness: Witness,
 }
 
 impl Protocol {
+    /// Judges the scenario's messages.
     pub fn new(scenario: Scenario, mutation: Option<Mutation>) -> Self {
         Self { verdicts: scenario.verdicts(), scenario, mutation, witness: Witness::default() }
     }
 
+    /// Whether it is wrong in this place.
     pub fn has(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
@@ -78,6 +84,7 @@ impl Protocol {
         }
     }
 
+    /// What a worker does next; nothing while its call waits for another.
     fn worker_steps(&self, state: &State, worker: usize, steps: &mut Vec<Step>) {
         match state.workers[worker].phase {
             Phase::Idle => {
@@ -148,6 +155,7 @@ impl Protocol {
         }
     }
 
+    /// Does what a step does.
     fn take(&self, state: &mut State, step: Step) {
         match step {
             Step::Deliver { worker, batch } => self.deliver(state, worker, batch),
@@ -209,6 +217,7 @@ impl Protocol {
         }
     }
 
+    /// The steps of a worker whose call or pipeline is under way.
     fn take_call(&self, state: &mut State, worker: usize, step: Step) {
         match (step, state.workers[worker].phase) {
             (Step::Begin { .. }, Phase::Counting(call)) => self.begin_call(state, worker, call),
@@ -234,6 +243,7 @@ impl Protocol {
         }
     }
 
+    /// The steps of the call whose caller is gone.
     fn take_abandoned(&self, state: &mut State, step: Step) {
         let Some(call) = state.abandoned else { return };
         match (step, call.transaction) {

@@ -20,26 +20,32 @@ impl Set {
         (0..end).collect()
     }
 
+    /// Whether there is nothing in it.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
+    /// Whether a number is in it.
     pub fn has(self, number: usize) -> bool {
         self.0 & (1 << number) != 0
     }
 
+    /// Whether the two have a number in common.
     pub fn overlaps(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
+    /// What is in either.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
+    /// What is in this one only.
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
+    /// Puts a number in.
     pub fn insert(&mut self, number: usize) {
         self.0 |= 1 << number;
     }

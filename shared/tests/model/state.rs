@@ -180,8 +180,11 @@ impl Budget {
 /// The system at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State {
+    /// SQS.
     pub queue: Queue,
+    /// PostgreSQL.
     pub ledger: Ledger,
+    /// Redis.
     pub redis: Redis,
     /// Only the first [`Scenario::workers`](crate::scenario::Scenario::workers) of them ever work.
     pub workers: [Worker; WORKERS_MAX],
@@ -189,9 +192,11 @@ pub struct State {
     pub abandoned: Option<Call>,
     /// A pipeline whose sender died or gave up. Redis may still carry it out.
     pub adrift: Option<Pipeline>,
+    /// A poll on its way from the ledger to Redis.
     pub load: Option<Load>,
     /// The drift that a rebuild has found and not yet put right.
     pub rebuild: Option<u8>,
+    /// What may still go wrong.
     pub budget: Budget,
 }
 

@@ -22,6 +22,7 @@ impl Protocol {
         self.verdicts.polls_in(batch).iter().filter(differs).collect()
     }
 
+    /// Takes messages that wait.
     pub fn deliver(&self, state: &mut State, worker: usize, batch: Set) {
         state.queue.waiting = state.queue.waiting.without(batch);
         let held = state.workers.iter().any(|other| other.batch().overlaps(batch));
@@ -29,6 +30,7 @@ impl Protocol {
         state.workers[worker].phase = Phase::Holding(batch);
     }
 
+    /// Finds definitions: memory, else Redis where it is believed, else the ledger; then judges by them.
     pub fn find(&self, state: &mut State, worker: usize, believed: Set) {
         let batch = state.workers[worker].batch();
         for poll in self.verdicts.polls_in(batch).iter() {
@@ -44,6 +46,7 @@ impl Protocol {
         }
     }
 
+    /// Takes the definitions that the ledger has now, and judges again.
     pub fn reload(&self, state: &mut State, worker: usize) {
         let batch = state.workers[worker].batch();
         for poll in self.verdicts.polls_in(batch).iter() {
@@ -53,6 +56,7 @@ impl Protocol {
         self.judge(state, worker, batch);
     }
 
+    /// Judges by what is remembered. The verdicts are made when the call begins; they depend on nothing else.
     fn judge(&self, state: &mut State, worker: usize, batch: Set) {
         let memory = state.workers[worker].memory;
         let mut judged = [Definition::default(); POLLS];
@@ -67,6 +71,7 @@ impl Protocol {
         call.transaction.is_none() && !matches!(self.begin(state, call), Begun::Waits)
     }
 
+    /// PostgreSQL begins the call.
     pub fn begin_call(&self, state: &mut State, worker: usize, call: Call) {
         state.workers[worker].phase = match self.begin(state, call) {
             Begun::Waits => return,
@@ -75,6 +80,7 @@ impl Protocol {
         };
     }
 
+    /// PostgreSQL commits, and the caller learns the totals.
     pub fn commit_call(&self, state: &mut State, worker: usize, call: Call, transaction: Transaction) {
         self.commit(state, call, transaction);
         state.workers[worker].phase = if self.has(Mutation::TallyApart) {
@@ -92,11 +98,13 @@ impl Protocol {
         state.workers[worker].phase = raising(call.batch, self.pipeline(call, transaction));
     }
 
+    /// Redis carries out one more command of the pipeline.
     pub fn raise_step(&self, state: &mut State, worker: usize, batch: Set, mut pipeline: Pipeline) {
         self.raise_next(state, &mut pipeline);
         state.workers[worker].phase = raising(batch, pipeline);
     }
 
+    /// The batch is deleted from the queue, even what SQS was about to deliver again.
     pub fn acknowledge(&self, state: &mut State, worker: usize) {
         let batch = state.workers[worker].batch();
         state.queue.deleted = state.queue.deleted.union(batch);
@@ -116,6 +124,7 @@ impl Protocol {
         state.workers[worker].phase = Phase::Idle;
     }
 
+    /// The instance is gone; a new one starts with no memory.
     pub fn die(&self, state: &mut State, worker: usize) {
         let all = self.verdicts.polls_in(state.workers[worker].batch());
         self.witness.note(match state.workers[worker].phase {
@@ -133,6 +142,7 @@ impl Protocol {
         state.workers[worker].memory = [Definition::default(); POLLS];
     }
 
+    /// Every open transaction is rolled back; callers learn of it, and leave their batches in the queue.
     pub fn ledger_dies(&self, state: &mut State) {
         state.abandoned = None;
         state.rebuild = None;
