@@ -97,7 +97,7 @@ fn every_event_is_some_scenarios_to_show() {
 }
 
 #[test]
-#[ignore = "some minutes, and gigabytes"]
+#[ignore = "a minute or more, and half a gigabyte"]
 fn wider_scenarios() {
     for scenario in scenarios::wider() {
         keeps_every_promise(scenario);

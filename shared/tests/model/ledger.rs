@@ -148,6 +148,10 @@ impl Protocol {
         witness.note_if(!inserted.is_empty(), Event::Counted);
         witness.note_if(!recorded.is_empty(), Event::Rejected);
         witness.note_if(!inserted.is_empty() && state.rebuild.is_some(), Event::CountedWithinRebuild);
+        let retry_rejected = |message| self.verdicts.same_key(message).overlaps(state.ledger.rejected);
+        witness.note_if(inserted.iter().any(retry_rejected), Event::CountedAfterRejectedRetry);
+        let counted_meanwhile = recorded.iter().any(|message| self.is_counted(state, message));
+        witness.note_if(counted_meanwhile, Event::RejectedWhileCounted);
         let votes = self.verdicts.votes(call.batch, &call.judged);
         for message in votes.without(inserted).iter() {
             let delivered = state.ledger.rows[message] > 0;

@@ -5,11 +5,11 @@ use crate::{
     state::Budget,
     witness::Event::{
         AbandonedCommit, AbandonedStale, AbandonedTooLate, AdriftTotal, Changed, Counted,
-        CountedStaysCounted, CountedWithinRebuild, DiedAfterAcknowledging, DiedBeforeAcknowledging,
-        DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging, DiedBeforeRaise, DiedBeforeReload,
-        DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry, HealedByLoad, HealedByRedelivery,
-        HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied, LedgerTimedOut, RaiseRefused,
-        RaiseTimedOut, Rebuilt, Rejected, RejectedStaysRejected, Settled,
+        CountedAfterRejectedRetry, CountedStaysCounted, CountedWithinRebuild, DiedAfterAcknowledging,
+        DiedBeforeAcknowledging, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging, DiedBeforeRaise,
+        DiedBeforeReload, DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry, HealedByLoad,
+        HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied, LedgerTimedOut,
+        RaiseRefused, RaiseTimedOut, Rebuilt, Rejected, RejectedStaysRejected, RejectedWhileCounted, Settled,
     },
 };
 
@@ -114,6 +114,8 @@ pub fn window_moves() -> Scenario {
             JudgedAgain,
             CountedStaysCounted,
             RejectedStaysRejected,
+            CountedAfterRejectedRetry,
+            RejectedWhileCounted,
             AbandonedStale,
             DiedBeforeReload,
             DiedAfterAcknowledging,

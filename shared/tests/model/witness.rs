@@ -36,6 +36,10 @@ events! {
     CountedStaysCounted,
     /// A message rejected by an earlier definition is not counted by a later one.
     RejectedStaysRejected,
+    /// A vote is counted though its retry has been rejected: each message has its own outcome.
+    CountedAfterRejectedRetry,
+    /// A retry is rejected at the moment when its vote is counted by another batch.
+    RejectedWhileCounted,
     /// A batch without a new vote carries a total that the ranking lacks.
     HealedByRedelivery,
     /// Somebody's load raises the ranking.
