@@ -1,0 +1,105 @@
+//! Goes through scenarios, to find every promise kept, or one broken.
+
+use std::time::Instant;
+
+use stateright::{Checker, HasDiscoveries, Model, Path};
+
+use crate::{
+    mutation::Mutation, protocol::Protocol, scenario::Scenario, scenarios, state::State, step::Step,
+    witness::Event,
+};
+
+/// Goes through every state of a scenario, finds every promise kept, and sees what the scenario is there for.
+fn keeps_every_promise(scenario: Scenario) {
+    let Scenario { name, shows, .. } = scenario;
+    let started = Instant::now();
+    let checker = Protocol::new(scenario, None).checker().spawn_bfs().join();
+    let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
+    println!("{name}: {states} states, {steps} steps, at most {depth} in a row, {:.1?}", started.elapsed());
+    if let Some((promise, path)) = checker.discoveries().into_iter().next() {
+        panic!("{name}: not so: {promise}: {:#?}", way(checker.model(), promise, path));
+    }
+    let witness = &checker.model().witness;
+    let unseen: Vec<_> = shows.iter().filter(|&&event| !witness.has_seen(event)).collect();
+    assert!(unseen.is_empty(), "{name}: not seen: {unseen:?}");
+}
+
+/// Finds these promises broken by a mutation.
+pub fn breaks(mutation: Mutation, scenario: Scenario, promises: &[&'static str]) {
+    let name = scenario.name;
+    let started = Instant::now();
+    let enough = HasDiscoveries::AllOf(promises.iter().copied().collect());
+    let checker = Protocol::new(scenario, Some(mutation)).checker().finish_when(enough).spawn_bfs().join();
+    let (states, steps) = (checker.unique_state_count(), checker.state_count());
+    println!("{mutation:?}, {name}: {states} states, {steps} steps, {:.1?}", started.elapsed());
+    for promise in promises {
+        let Some(path) = checker.discovery(promise) else { panic!("{mutation:?}: unnoticed: {promise}") };
+        println!("  not so: {promise}: {:?}", way(checker.model(), promise, path));
+    }
+}
+
+/// The steps that lead to where a promise is first broken; a path may go on from there.
+fn way(protocol: &Protocol, promise: &'static str, path: Path<State, Step>) -> Vec<Step> {
+    let is_kept = protocol.property(promise).condition;
+    path.into_vec()
+        .into_iter()
+        .take_while(|(state, _)| is_kept(protocol, state))
+        .filter_map(|(_, step)| step)
+        .collect()
+}
+
+#[test]
+fn deaths() {
+    keeps_every_promise(scenarios::deaths());
+}
+
+#[test]
+fn crowd() {
+    keeps_every_promise(scenarios::crowd());
+}
+
+#[test]
+fn redis_faults() {
+    keeps_every_promise(scenarios::redis_faults());
+}
+
+#[test]
+fn redis_fails_twice() {
+    keeps_every_promise(scenarios::redis_fails_twice());
+}
+
+#[test]
+fn window_moves() {
+    keeps_every_promise(scenarios::window_moves());
+}
+
+#[test]
+fn window_moves_back() {
+    keeps_every_promise(scenarios::window_moves_back());
+}
+
+#[test]
+fn window_and_redis() {
+    keeps_every_promise(scenarios::window_and_redis());
+}
+
+#[test]
+fn rebuild() {
+    keeps_every_promise(scenarios::rebuild());
+}
+
+#[test]
+fn every_event_is_some_scenarios_to_show() {
+    let scenarios = scenarios::all();
+    for event in Event::ALL {
+        assert!(scenarios.iter().any(|scenario| scenario.shows.contains(event)), "{event:?}");
+    }
+}
+
+#[test]
+#[ignore = "a minute or more, and half a gigabyte"]
+fn wider_scenarios() {
+    for scenario in scenarios::wider() {
+        keeps_every_promise(scenario);
+    }
+}

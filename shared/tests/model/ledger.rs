@@ -1,0 +1,176 @@
+//! PostgreSQL's part: `count_votes`, changing a poll, rebuilding it.
+
+use crate::{
+    mutation::Mutation,
+    protocol::Protocol,
+    set::Set,
+    state::{Call, POLLS, Phase, Pipeline, State, Transaction},
+    witness::Event,
+};
+
+/// What becomes of a call of `count_votes` that begins now.
+pub enum Begun {
+    /// It waits for a row that another transaction has locked.
+    Waits,
+    /// It was judged by an old definition: nothing was done.
+    Stale,
+    /// Its statements have run.
+    Open(Transaction),
+}
+
+impl Protocol {
+    /// The body of `count_votes`, under the shared fence.
+    ///
+    /// Statements of two calls interleave at the locks only, and a call that has to wait is as one that comes
+    /// later: it begins when nobody is in its way.
+    pub fn begin(&self, state: &State, call: Call) -> Begun {
+        if state.is_outdated(call) && !self.has(Mutation::NoVersionCheck) {
+            return Begun::Stale;
+        }
+        let votes = self.verdicts.votes(call.batch, &call.judged);
+        let inserted = self.insert_votes(state, votes);
+        let recorded = self.record_rejections(state, call.batch.without(votes), inserted);
+        let waits = |other: Transaction| {
+            let same_keys = |message: usize| self.verdicts.same_key(message).overlaps(other.inserted);
+            let same_tally =
+                self.verdicts.polls_in(inserted).overlaps(self.verdicts.polls_in(other.inserted));
+            inserted.iter().any(same_keys)
+                || recorded.overlaps(other.recorded)
+                || same_tally && !self.has(Mutation::TallyApart)
+        };
+        if state.open().any(waits) {
+            return Begun::Waits;
+        }
+        let mut totals = [0; POLLS];
+        for poll in self.verdicts.polls_in(call.batch).iter() {
+            let new = self.verdicts.of_poll(inserted, poll).len();
+            let before = if self.has(Mutation::Increments) { 0 } else { state.ledger.tally[poll] };
+            totals[poll] = before + new;
+        }
+        Begun::Open(Transaction { inserted, recorded, totals })
+    }
+
+    /// `INSERT INTO votes … WHERE NOT EXISTS (SELECT FROM rejections …) ORDER BY key, cast_at
+    /// ON CONFLICT DO NOTHING`.
+    fn insert_votes(&self, state: &State, votes: Set) -> Set {
+        let mut inserted = Set::EMPTY;
+        for message in votes.iter() {
+            let rejected = state.ledger.rejected.has(message) && !self.has(Mutation::CountsWhatWasRejected);
+            let taken = self.is_counted(state, message) || self.verdicts.same_key(message).overlaps(inserted);
+            if !rejected && (!taken || self.has(Mutation::KeyNotUnique)) {
+                inserted.insert(message);
+            }
+        }
+        inserted
+    }
+
+    /// `INSERT INTO rejections … WHERE NOT EXISTS (SELECT FROM votes …) ON CONFLICT DO NOTHING`.
+    fn record_rejections(&self, state: &State, rejections: Set, inserted: Set) -> Set {
+        let counted = |message: usize| {
+            (self.is_counted(state, message) || self.verdicts.same_key(message).overlaps(inserted))
+                && !self.has(Mutation::RejectsWhatWasCounted)
+        };
+        rejections
+            .iter()
+            .filter(|&message| !counted(message) && !state.ledger.rejected.has(message))
+            .collect()
+    }
+
+    /// Whether a committed row of `votes` has this message's key.
+    pub fn is_counted(&self, state: &State, message: usize) -> bool {
+        self.verdicts.same_key(message).iter().any(|same| state.ledger.rows[same] > 0)
+    }
+
+    /// Commits a transaction, all of it or, in one mutation, without its tallies.
+    pub fn commit(&self, state: &mut State, call: Call, transaction: Transaction) {
+        self.witness_commit(state, call, transaction);
+        state.ledger.outdated |= state.is_outdated(call);
+        for message in transaction.inserted.iter() {
+            state.ledger.rows[message] += 1;
+        }
+        state.ledger.rejected = state.ledger.rejected.union(transaction.recorded);
+        if !self.has(Mutation::TallyApart) {
+            self.add_tally(state, transaction.inserted);
+        }
+    }
+
+    /// `INSERT INTO tallies … ON CONFLICT … DO UPDATE SET votes = tally.votes + excluded.votes`.
+    pub fn add_tally(&self, state: &mut State, inserted: Set) {
+        for message in inserted.iter() {
+            state.ledger.tally[self.verdicts.poll(message)] += 1;
+        }
+    }
+
+    /// What a committed call has to tell Redis: the totals of every poll in it, by the epochs that it was judged by.
+    pub fn pipeline(&self, call: Call, transaction: Transaction) -> Pipeline {
+        let told = if self.has(Mutation::TotalsOfNewVotesOnly) { transaction.inserted } else { call.batch };
+        Pipeline {
+            totals: transaction.totals,
+            epochs: call.judged.map(|definition| definition.epoch),
+            remaining: self.verdicts.polls_in(told),
+        }
+    }
+
+    /// Whether the fence lets a change pass: it holds it alone.
+    pub fn is_fence_free(&self, state: &State) -> bool {
+        self.has(Mutation::NoFence) || state.open().next().is_none()
+    }
+
+    /// Moves the first poll's window.
+    pub fn change(&self, state: &mut State) {
+        self.witness.note_if(!state.is_quiet(), Event::Changed);
+        let definition = &mut state.ledger.polls[0];
+        definition.version += 1;
+        definition.window = 1 - definition.window;
+    }
+
+    /// The first poll's tally less its votes.
+    pub fn found_drift(&self, state: &State) -> u8 {
+        let votes = self.verdicts.of_poll(self.verdicts.all(), 0);
+        state.ledger.tally[0] - votes.iter().map(|message| state.ledger.rows[message]).sum::<u8>()
+    }
+
+    /// Puts the first poll's tally right and moves it to another epoch.
+    pub fn move_epoch(&self, state: &mut State, drift: u8) {
+        self.witness.note_if(!state.is_quiet(), Event::Rebuilt);
+        state.ledger.tally[0] -= drift;
+        state.ledger.drift -= drift;
+        let definition = &mut state.ledger.polls[0];
+        definition.version += 1;
+        if !self.has(Mutation::RebuildInSameEpoch) {
+            definition.epoch += 1;
+        }
+    }
+
+    fn witness_commit(&self, state: &State, call: Call, transaction: Transaction) {
+        let Transaction { inserted, recorded, totals } = transaction;
+        let witness = &self.witness;
+        witness.note_if(!inserted.is_empty(), Event::Counted);
+        witness.note_if(!recorded.is_empty(), Event::Rejected);
+        witness.note_if(!inserted.is_empty() && state.rebuild.is_some(), Event::CountedWithinRebuild);
+        let retry_rejected = |message| self.verdicts.same_key(message).overlaps(state.ledger.rejected);
+        witness.note_if(inserted.iter().any(retry_rejected), Event::CountedAfterRejectedRetry);
+        let counted_meanwhile = recorded.iter().any(|message| self.is_counted(state, message));
+        witness.note_if(counted_meanwhile, Event::RejectedWhileCounted);
+        let votes = self.verdicts.votes(call.batch, &call.judged);
+        for message in votes.without(inserted).iter() {
+            let delivered = state.ledger.rows[message] > 0;
+            witness.note_if(delivered, Event::DuplicateDelivery);
+            let retried = !delivered && !state.ledger.rejected.has(message);
+            witness.note_if(retried, Event::DuplicateRetry);
+            witness.note_if(state.ledger.rejected.has(message), Event::RejectedStaysRejected);
+        }
+        for message in call.batch.without(votes).iter() {
+            witness.note_if(state.ledger.rows[message] > 0, Event::CountedStaysCounted);
+        }
+        let others_raising = state
+            .workers
+            .iter()
+            .any(|worker| matches!(worker.phase, Phase::Raising(..)) && worker.batch() != call.batch);
+        let lacks = |poll: usize| {
+            self.verdicts.of_poll(inserted, poll).is_empty() && state.ranked(poll) < totals[poll]
+        };
+        let heals = self.verdicts.polls_in(call.batch).iter().any(lacks);
+        witness.note_if(heals && !others_raising && state.adrift.is_none(), Event::HealedByRedelivery);
+    }
+}

@@ -1,0 +1,105 @@
+//! Protocols that are wrong in one place.
+
+/// What is wrong. The model must find a promise broken by each, or it would not notice its loss in the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// Redis is sent what a batch has added (`ZINCRBY`), not the total.
+    Increments,
+    /// Only polls with new votes get their totals sent.
+    TotalsOfNewVotesOnly,
+    /// `ZADD` without `GT`: the last total stays, not the greatest.
+    LastTotalStays,
+    /// A batch is acknowledged before its transaction is committed.
+    AcknowledgedBeforeCommit,
+    /// `count_votes` does not compare versions.
+    NoVersionCheck,
+    /// A poll is changed without waiting for the batches under way.
+    NoFence,
+    /// The tally is updated by a second transaction, after the one that inserted the votes.
+    TallyApart,
+    /// `INSERT INTO votes` without the primary key's `ON CONFLICT DO NOTHING`.
+    KeyNotUnique,
+    /// Votes are inserted also for messages that have been rejected.
+    CountsWhatWasRejected,
+    /// Rejections are recorded also for votes that have been counted.
+    RejectsWhatWasCounted,
+    /// Loading a poll keeps its definition, and does not raise its total.
+    LoadsDoNotRaise,
+    /// A rebuild puts the tally right and stays in its epoch.
+    RebuildInSameEpoch,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mutation;
+    use crate::{
+        check::breaks,
+        properties::{
+            BY_CURRENT_DEFINITION, COUNTED_ONCE, NEVER_AHEAD, NOTHING_DROPPED, ONE_OUTCOME, SETTLES,
+            TALLY_IS_LEDGER, WHOLE_BY_ITSELF,
+        },
+        scenarios,
+    };
+
+    #[test]
+    fn increments_overtake_a_load_and_are_lost_with_their_sender() {
+        breaks(Mutation::Increments, scenarios::redis_faults(), &[NEVER_AHEAD, WHOLE_BY_ITSELF]);
+    }
+
+    #[test]
+    fn without_the_totals_of_duplicates_a_redelivery_heals_nothing() {
+        breaks(Mutation::TotalsOfNewVotesOnly, scenarios::deaths(), &[WHOLE_BY_ITSELF]);
+    }
+
+    #[test]
+    fn without_gt_a_late_total_takes_votes_away() {
+        breaks(Mutation::LastTotalStays, scenarios::crowd(), &[WHOLE_BY_ITSELF]);
+    }
+
+    #[test]
+    fn what_is_acknowledged_before_the_commit_may_be_lost() {
+        let promises = [NOTHING_DROPPED, SETTLES];
+        breaks(Mutation::AcknowledgedBeforeCommit, scenarios::deaths(), &promises);
+    }
+
+    #[test]
+    fn without_the_version_check_an_old_definition_counts() {
+        let promises = [BY_CURRENT_DEFINITION, ONE_OUTCOME];
+        breaks(Mutation::NoVersionCheck, scenarios::window_moves(), &promises);
+    }
+
+    #[test]
+    fn without_the_fence_a_definition_grows_old_in_a_transaction() {
+        breaks(Mutation::NoFence, scenarios::window_moves(), &[BY_CURRENT_DEFINITION, ONE_OUTCOME]);
+    }
+
+    #[test]
+    fn a_tally_of_another_transaction_is_not_the_ledgers() {
+        breaks(Mutation::TallyApart, scenarios::deaths(), &[TALLY_IS_LEDGER, SETTLES]);
+    }
+
+    #[test]
+    fn without_a_unique_key_a_vote_counts_twice() {
+        breaks(Mutation::KeyNotUnique, scenarios::deaths(), &[COUNTED_ONCE]);
+    }
+
+    #[test]
+    fn a_rejected_message_must_not_count_later() {
+        breaks(Mutation::CountsWhatWasRejected, scenarios::window_moves_back(), &[ONE_OUTCOME]);
+    }
+
+    #[test]
+    fn a_counted_message_must_not_be_rejected_later() {
+        breaks(Mutation::RejectsWhatWasCounted, scenarios::window_moves(), &[ONE_OUTCOME]);
+    }
+
+    #[test]
+    fn a_lost_ranking_needs_loads_that_raise_it() {
+        breaks(Mutation::LoadsDoNotRaise, scenarios::redis_faults(), &[SETTLES]);
+    }
+
+    #[test]
+    fn totals_that_shrink_need_another_epoch() {
+        breaks(Mutation::RebuildInSameEpoch, scenarios::rebuild(), &[NEVER_AHEAD]);
+    }
+}

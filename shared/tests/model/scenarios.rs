@@ -1,0 +1,204 @@
+//! The scenarios. Each gives one kind of trouble its full freedom; all of them at once would be too many states.
+
+use crate::{
+    scenario::{Cast, EARLY, LATE, LONG, SHORT, Scenario},
+    state::Budget,
+    witness::Event::{
+        AbandonedCommit, AbandonedStale, AbandonedTooLate, AdriftTotal, Changed, Counted,
+        CountedAfterRejectedRetry, CountedStaysCounted, CountedWithinRebuild, DiedAfterAcknowledging,
+        DiedBeforeAcknowledging, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging, DiedBeforeRaise,
+        DiedBeforeReload, DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry, HealedByLoad,
+        HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied, LedgerTimedOut,
+        RaiseRefused, RaiseTimedOut, Rebuilt, Rejected, RejectedStaysRejected, RejectedWhileCounted, Settled,
+    },
+};
+
+/// A vote with the client's id, which a retry repeats.
+const fn with_id(poll: usize, at: i64) -> Cast {
+    Cast { poll, at, id: Some(1) }
+}
+
+/// A vote known by its message only.
+const fn plain(poll: usize, at: i64) -> Cast {
+    Cast { poll, at, id: None }
+}
+
+/// Deaths and redeliveries: a vote, its retry, and a vote on another poll.
+pub fn deaths() -> Scenario {
+    Scenario {
+        name: "deaths",
+        workers: 2,
+        messages: vec![with_id(0, EARLY), with_id(0, EARLY), plain(1, EARLY)],
+        window: LONG,
+        drift: 0,
+        budget: Budget { failures: 2, redeliveries: 1, ..Budget::default() },
+        shows: &[
+            Counted,
+            DuplicateDelivery,
+            DuplicateRetry,
+            HeldTwice,
+            HealedByRedelivery,
+            AdriftTotal,
+            AbandonedCommit,
+            AbandonedTooLate,
+            DiedBeforeJudging,
+            DiedBeforeCounting,
+            DiedBeforeCommit,
+            DiedBeforeRaise,
+            DiedWithinRaise,
+            DiedBeforeAcknowledging,
+            LedgerDied,
+            Settled,
+        ],
+    }
+}
+
+/// Three workers at once: two votes on one poll, and a retry.
+pub fn crowd() -> Scenario {
+    Scenario {
+        name: "crowd",
+        workers: 3,
+        messages: vec![with_id(0, EARLY), with_id(0, EARLY), plain(0, EARLY)],
+        window: LONG,
+        drift: 0,
+        budget: Budget { failures: 1, redeliveries: 1, ..Budget::default() },
+        shows: &[DuplicateRetry, HeldTwice, LateTotal, HealedByRedelivery, AbandonedTooLate, Settled],
+    }
+}
+
+/// Redis loses its data, goes away or is slow, while polls are loaded.
+pub fn redis_faults() -> Scenario {
+    Scenario {
+        name: "redis faults",
+        workers: 2,
+        messages: vec![plain(0, EARLY), plain(1, EARLY)],
+        window: LONG,
+        drift: 0,
+        budget: Budget { failures: 1, redeliveries: 1, redis_faults: 1, loads: 1, ..Budget::default() },
+        shows: &[
+            HealedByRedelivery,
+            HealedByLoad,
+            RaiseRefused,
+            RaiseTimedOut,
+            AdriftTotal,
+            DiedLoading,
+            Settled,
+        ],
+    }
+}
+
+/// The same twice: away and empty, slow again and again.
+pub fn redis_fails_twice() -> Scenario {
+    Scenario {
+        name: "redis fails twice",
+        workers: 2,
+        messages: vec![plain(0, EARLY), plain(1, EARLY)],
+        window: LONG,
+        drift: 0,
+        budget: Budget { failures: 1, redis_faults: 2, loads: 1, ..Budget::default() },
+        shows: &[HealedByLoad, RaiseRefused, RaiseTimedOut, AdriftTotal, Settled],
+    }
+}
+
+/// The poll closes and opens again: a vote and its retry on both sides of the early bell.
+pub fn window_moves() -> Scenario {
+    Scenario {
+        name: "window moves",
+        workers: 2,
+        messages: vec![with_id(0, EARLY), with_id(0, LATE)],
+        window: LONG,
+        drift: 0,
+        budget: Budget { failures: 2, redeliveries: 1, changes: 2, ..Budget::default() },
+        shows: &[
+            Rejected,
+            JudgedAgain,
+            CountedStaysCounted,
+            RejectedStaysRejected,
+            CountedAfterRejectedRetry,
+            RejectedWhileCounted,
+            AbandonedStale,
+            DiedBeforeReload,
+            DiedAfterAcknowledging,
+            LedgerTimedOut,
+            Changed,
+            Settled,
+        ],
+    }
+}
+
+/// The poll opens again and closes: a late vote and its retry, three workers.
+pub fn window_moves_back() -> Scenario {
+    Scenario {
+        name: "window moves back",
+        workers: 3,
+        messages: vec![with_id(0, LATE), with_id(0, LATE)],
+        window: SHORT,
+        drift: 0,
+        budget: Budget { failures: 1, redeliveries: 1, changes: 2, ..Budget::default() },
+        shows: &[
+            Rejected,
+            DuplicateRetry,
+            JudgedAgain,
+            CountedStaysCounted,
+            RejectedStaysRejected,
+            Changed,
+            Settled,
+        ],
+    }
+}
+
+/// The window moves while Redis fails, or has an old definition.
+pub fn window_and_redis() -> Scenario {
+    Scenario {
+        name: "window and Redis",
+        workers: 2,
+        messages: vec![with_id(0, LATE), with_id(0, LATE)],
+        window: LONG,
+        drift: 0,
+        budget: Budget { failures: 1, redis_faults: 1, changes: 1, loads: 1, ..Budget::default() },
+        shows: &[Rejected, JudgedAgain, CountedStaysCounted, HealedByLoad, RaiseRefused, Changed, Settled],
+    }
+}
+
+/// A tally that is too high is rebuilt while votes keep coming.
+pub fn rebuild() -> Scenario {
+    Scenario {
+        name: "rebuild",
+        workers: 2,
+        messages: vec![plain(0, EARLY), plain(0, EARLY)],
+        window: LONG,
+        drift: 1,
+        budget: Budget { failures: 1, redeliveries: 1, rebuilds: 1, loads: 1, ..Budget::default() },
+        shows: &[JudgedAgain, HealedByLoad, Rebuilt, CountedWithinRebuild, LateEpoch, Settled],
+    }
+}
+
+/// Every scenario.
+pub fn all() -> [Scenario; 8] {
+    [
+        deaths(),
+        crowd(),
+        redis_faults(),
+        redis_fails_twice(),
+        window_moves(),
+        window_moves_back(),
+        window_and_redis(),
+        rebuild(),
+    ]
+}
+
+/// The same with more messages, and more that goes wrong.
+pub fn wider() -> [Scenario; 5] {
+    let mut crowd = crowd();
+    crowd.messages.push(plain(1, EARLY));
+    let mut redis_faults = redis_faults();
+    redis_faults.budget.redis_faults += 1;
+    let mut window_moves = window_moves();
+    window_moves.messages.push(plain(0, LATE));
+    window_moves.budget.failures -= 1;
+    let mut window_and_redis = window_and_redis();
+    window_and_redis.budget.redeliveries += 1;
+    let mut rebuild = rebuild();
+    rebuild.budget.changes += 1;
+    [crowd, redis_faults, window_moves, window_and_redis, rebuild]
+}
