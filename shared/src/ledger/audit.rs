@@ -62,7 +62,8 @@ impl Ledger {
     /// snapshot is still the drift when it is put right. Only that last step closes the fence, for milliseconds.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]; [`Error::Timeout`] after `limit`, with nothing changed.
+    /// [`Error::Unavailable`]; [`Error::Timeout`] after `limit`. Either may come although it has been
+    /// done, when it was the commit that was not answered.
     pub async fn rebuild(&self, poll: PollId, limit: Duration) -> Result<bool, Error> {
         // The two-number lock space is apart from the fence's. Two rebuilds at once would put a drift right twice.
         let lock_sql = "/* rebuild */ SELECT pg_advisory_xact_lock(1, $1)";

@@ -85,7 +85,8 @@ impl Ledger {
     /// Behind the fence: no batch judged by the old definition commits after the change. `None`: no such poll.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the rule says so; [`Error::Unavailable`] or [`Error::Timeout`].
+    /// [`Error::Invalid`] where the rule says so; [`Error::Unavailable`] or [`Error::Timeout`], also when it was only
+    /// the commit that was not answered.
     pub async fn change_poll(
         &self,
         id: PollId,

@@ -24,7 +24,7 @@
 //!   comes back with older data (rather than all, or none), creating and deleting polls.
 //!
 //! `cargo test -p shared --test model -- --nocapture` prints the number of states and the way to each broken
-//! promise; `--ignored` goes further.
+//! promise; `MODEL=wide` goes further.
 
 mod check;
 mod ledger;

@@ -200,5 +200,5 @@ pub fn wider() -> [Scenario; 5] {
     window_and_redis.budget.redeliveries += 1;
     let mut rebuild = rebuild();
     rebuild.budget.changes += 1;
-    [crowd, redis_faults, window_moves, window_and_redis, rebuild]
+    [redis_faults, window_moves, window_and_redis, rebuild, crowd]
 }
