@@ -5,4 +5,5 @@ mod counting;
 mod outage;
 mod polls;
 mod rebuild;
+mod receipts;
 mod support;

@@ -1,0 +1,5 @@
+//! The function against real stores.
+
+mod reads;
+mod receipts;
+mod support;
