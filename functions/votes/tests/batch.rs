@@ -1,5 +1,7 @@
 //! Batches through the handler, against real stores.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+
 use std::{
     path::PathBuf,
     str::FromStr,

@@ -123,6 +123,6 @@ async fn reads_go_on_from_redis_while_the_ledger_is_away() {
     let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", Duration::from_secs(5)).unwrap();
     let catalog = Catalog::new(away, ranking, Duration::ZERO);
     assert_eq!(catalog.poll(poll.id).await.unwrap(), Some(poll.clone()));
-    assert_eq!(catalog.current_polls().await.unwrap(), [poll.clone()]);
+    assert_eq!(catalog.current_polls().await.unwrap(), std::slice::from_ref(&poll));
     assert_eq!(catalog.tally(&poll).await.unwrap(), tally([100; 3]));
 }

@@ -20,6 +20,7 @@ async fn open_poll(bench: &Bench, changes: Value) -> Poll {
 }
 
 /// A message of alice's, cast now.
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn cast(bench: &Bench, poll: &Poll, message: u128, fields: Value) -> Message {
     let mut body = json!({"poll": poll.id.0, "contestant": 2});
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
