@@ -17,7 +17,7 @@ const PREFIX_SHIFT: u32 = 12;
 const PREFIX_BITS: u32 = 48 - PREFIX_SHIFT;
 
 /// Prefixes tried for a vote of which only the message id is known: those of 5 h 41 min, longer than a show. Each is
-/// a probe of the ledger's index, 2 µs, so the dearest question takes it 10 ms, which no flood of them can raise.
+/// a probe of the ledger's index, 2 to 3 µs, so the dearest question takes 10 to 20 ms, however old its poll.
 const PREFIXES_MAX: u64 = 5_000;
 
 /// The pseudonym of a voter: a keyed hash of the token's `sub`, which is itself kept nowhere.
