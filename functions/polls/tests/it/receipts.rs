@@ -130,3 +130,18 @@ async fn while_the_ledger_is_away_a_vote_is_not_called_unknown() {
     let response = Handler::new(&away).unwrap().handle(request).await.unwrap();
     assert_eq!(problem(&response), (503, json!("unavailable")));
 }
+
+#[tokio::test]
+async fn a_warm_answer_is_one_round_trip_to_each_store() {
+    let scratch = Scratch::new().await.unwrap();
+    let (through, trips) = scratch.counted().await.unwrap();
+    let bench = Bench { handler: bench(&through).handler, ..bench(&scratch) };
+    for changes in [json!({}), json!({"votesPerVoter": 100})] {
+        let poll = bench.poll(changes).await;
+        receipt(&bench, &poll, "alice", Uuid::new_v4()).await;
+        let before = trips.so_far();
+        receipt(&bench, &poll, "alice", Uuid::new_v4()).await;
+        let after = trips.so_far();
+        assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
+    }
+}
