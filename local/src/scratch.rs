@@ -1,10 +1,14 @@
 //! A database and a Redis of its own for each test, on the servers that `local stores -- <command>` has started.
 
+mod round_trips;
+
 use std::{env, str::FromStr};
 
 use anyhow::{Context, Result};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
+
+pub use round_trips::RoundTrips;
 
 /// Stores that nobody else uses, with the schema in place. They go when the servers go.
 #[derive(Debug, Clone)]

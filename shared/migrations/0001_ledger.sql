@@ -16,27 +16,39 @@ CREATE TABLE polls (
 
 -- One row a vote, columns in the order that leaves no padding: 64 bytes. No foreign key: it would lock the poll's
 -- row for every vote.
+--
+-- The tags are what a voter asks for a vote by: hashes of the voter and of the message's or the client's id. They are
+-- there in polls with a limit, whose keys are made of the ballot and tell neither id: 8 bytes each, and no index,
+-- since a voter's ballots are few and found by their keys. Elsewhere they are NULL and take no room.
 CREATE TABLE votes (
-    key        uuid        PRIMARY KEY,
-    voter      bigint      NOT NULL,
-    cast_at    timestamptz NOT NULL,
-    poll       integer     NOT NULL,
-    contestant smallint    NOT NULL,
-    ballot     smallint
+    key         uuid        PRIMARY KEY,
+    voter       bigint      NOT NULL,
+    cast_at     timestamptz NOT NULL,
+    poll        integer     NOT NULL,
+    contestant  smallint    NOT NULL,
+    ballot      smallint,
+    message_tag bigint,
+    id_tag      bigint
 );
 
 -- Votes arrive poll by poll, so block ranges tell polls apart at next to no cost per insert.
 CREATE INDEX votes_by_poll ON votes USING brin (poll) WITH (autosummarize = on);
 
 -- A message is rejected once, for one reason. A poll that does not exist, or could not be read, is kept as sent.
+-- The tag is that of the client's id.
 CREATE TABLE rejections (
     message_id uuid        PRIMARY KEY,
     cast_at    timestamptz NOT NULL,
     poll       bigint,
+    voter      bigint,
+    id_tag     bigint,
     reason     text        NOT NULL
 );
 
 CREATE INDEX rejections_by_poll ON rejections (poll, reason);
+
+-- For a voter who asks by the id they gave. Messages without one are not in it.
+CREATE INDEX rejections_by_id_tag ON rejections (id_tag) WHERE id_tag IS NOT NULL;
 
 -- Updated by every batch: room in each page keeps the updates HOT, off the index.
 CREATE TABLE tallies (
@@ -66,9 +78,9 @@ CREATE FUNCTION fence() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS '
 CREATE FUNCTION count_votes(
     judged_polls integer[], judged_versions integer[],
     vote_keys uuid[], vote_messages uuid[], vote_voters bigint[], vote_cast_at timestamptz[], vote_polls integer[],
-    vote_contestants smallint[], vote_ballots smallint[],
-    rejected_messages uuid[], rejected_cast_at timestamptz[], rejected_polls bigint[], rejected_reasons text[],
-    rejected_keys uuid[],
+    vote_contestants smallint[], vote_ballots smallint[], vote_message_tags bigint[], vote_id_tags bigint[],
+    rejected_messages uuid[], rejected_voters bigint[], rejected_id_tags bigint[], rejected_cast_at timestamptz[],
+    rejected_polls bigint[], rejected_reasons text[], rejected_keys uuid[],
     OUT current boolean, OUT counted bigint, OUT recorded_reasons text[],
     OUT tally_polls integer[], OUT tally_contestants smallint[], OUT tally_votes bigint[]
 ) LANGUAGE plpgsql AS $$
@@ -87,10 +99,11 @@ BEGIN
     -- A message rejected under an earlier definition stays rejected. Of two votes of one key in the batch, the
     -- one cast first counts.
     WITH inserted AS (
-        INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot)
-        SELECT key, voter, cast_at, poll, contestant, ballot
-        FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants, vote_ballots)
-            AS vote (key, message_id, voter, cast_at, poll, contestant, ballot)
+        INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
+        SELECT key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag
+        FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants, vote_ballots,
+                    vote_message_tags, vote_id_tags)
+            AS vote (key, message_id, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
         WHERE NOT EXISTS (SELECT FROM rejections WHERE rejections.message_id = vote.message_id)
         ORDER BY key, cast_at
         ON CONFLICT DO NOTHING
@@ -105,10 +118,11 @@ BEGIN
     -- A vote counted under an earlier definition is not rejected under this one.
     IF cardinality(rejected_messages) > 0 THEN
         WITH recorded AS (
-            INSERT INTO rejections (message_id, cast_at, poll, reason)
-            SELECT message_id, cast_at, poll, reason
-            FROM unnest(rejected_messages, rejected_cast_at, rejected_polls, rejected_reasons, rejected_keys)
-                AS rejected (message_id, cast_at, poll, reason, key)
+            INSERT INTO rejections (message_id, voter, id_tag, cast_at, poll, reason)
+            SELECT message_id, voter, id_tag, cast_at, poll, reason
+            FROM unnest(rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls,
+                        rejected_reasons, rejected_keys)
+                AS rejected (message_id, voter, id_tag, cast_at, poll, reason, key)
             WHERE NOT EXISTS (SELECT FROM votes WHERE votes.key = rejected.key)
             ORDER BY message_id
             ON CONFLICT DO NOTHING

@@ -2,15 +2,16 @@
 //!
 //! The edge absorbs the audience, so a request that arrives here is about one in three seconds for each page.
 
+mod mine;
+
 use std::{
     convert::Infallible,
     hash::{DefaultHasher, Hash, Hasher},
 };
 
 use lambda_http::{
-    Body, Request, RequestExt, Response,
+    Body, Request, Response,
     http::{HeaderValue, StatusCode, header},
-    request::RequestContext,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -18,7 +19,7 @@ use shared::{
     api::{NO_STORE, Problem, json_response, poll_id, route_key},
     clock,
     config::{self, Stores},
-    domain::{Poll, Ranking, VoteKey, Voter, VoterHasher},
+    domain::{Poll, Ranking, VoterHasher},
 };
 
 /// The function, built once at start.
@@ -93,34 +94,9 @@ impl Handler {
         Ok(self.public(request, &ranking, &(ranking.poll, &ranking.ranking, ranking.status)))
     }
 
-    /// The caller's own ballots, found by their keys: no index on voters is needed.
-    async fn votes_mine(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        let voter = self.voter(request)?;
-        let poll = self.find(request).await?;
-        let Some(limit) = poll.votes_per_voter else {
-            let body = json!({"limit": null, "used": [], "remaining": null});
-            return Ok(json_response(StatusCode::OK, NO_STORE, &body));
-        };
-        let key = |ballot| self.hasher.ballot_key(poll.id, poll.created_at, voter, ballot);
-        let keys: Vec<VoteKey> = (1..=limit).map(key).collect();
-        let used = self.stores.ledger.counted_ballots(&keys, voter).await?;
-        let remaining = usize::from(limit.unsigned_abs()) - used.len();
-        let body = json!({"limit": limit, "used": used, "remaining": remaining});
-        Ok(json_response(StatusCode::OK, NO_STORE, &body))
-    }
-
     async fn find(&self, request: &Request) -> Result<Poll, Problem> {
         let id = poll_id(request)?;
         self.stores.catalog.poll(id).await?.ok_or_else(Problem::poll_not_found)
-    }
-
-    /// Who asks, by the authorizer's word alone.
-    fn voter(&self, request: &Request) -> Result<Voter, Problem> {
-        let RequestContext::ApiGatewayV2(context) = request.request_context() else {
-            return Err(unauthorized());
-        };
-        let jwt = context.authorizer.and_then(|authorizer| authorizer.jwt).ok_or_else(unauthorized)?;
-        jwt.claims.get("sub").map(|sub| self.hasher.voter(sub)).ok_or_else(unauthorized)
     }
 
     /// An answer for everyone, or 304 where the reader has it. `identity` is what the tag depends on.
@@ -140,14 +116,6 @@ impl Handler {
         response.headers_mut().insert(header::ETAG, tag);
         response
     }
-}
-
-fn unauthorized() -> Problem {
-    Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "unauthorized",
-        "Sign in: this route answers about the caller's own votes.",
-    )
 }
 
 /// A header's value, checked at start.

@@ -1,15 +1,7 @@
 //! Batches through the handler, against real stores.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
-use std::{
-    path::PathBuf,
-    str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use lambda_runtime::{Context, LambdaEvent};
 use local::scratch::Scratch;
@@ -18,11 +10,6 @@ use shared::{
     domain::{Poll, PollId, Timestamp},
     ledger::{self, Ledger},
     ranking::RankingStore,
-};
-use sqlx::postgres::PgConnectOptions;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UnixStream},
 };
 use votes::Handler;
 
@@ -228,88 +215,21 @@ async fn every_batch_sends_the_totals_also_when_nothing_in_it_is_new() {
     assert_eq!(tally, [0, 1, 0]);
 }
 
-/// Where a server listens.
-#[derive(Clone)]
-enum Upstream {
-    Port(u16),
-    Socket(PathBuf),
-}
-
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-impl Upstream {
-    async fn connect(&self) -> Box<dyn Duplex> {
-        match self {
-            Self::Port(port) => Box::new(TcpStream::connect(("127.0.0.1", *port)).await.unwrap()),
-            Self::Socket(path) => Box::new(UnixStream::connect(path).await.unwrap()),
-        }
-    }
-}
-
-/// Passes bytes on, and counts how often the conversation turns from the server to the client and back.
-async fn counting_proxy(upstream: Upstream) -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let turns = Arc::new(AtomicUsize::new(0));
-    let counter = turns.clone();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let (mut server, counter) = (upstream.connect().await, counter.clone());
-            tokio::spawn(async move {
-                let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
-                let mut clients_turn = false;
-                loop {
-                    tokio::select! {
-                        biased;
-                        Ok(read @ 1..) = client.read(&mut asked) => {
-                            if !clients_turn {
-                                counter.fetch_add(1, Ordering::SeqCst);
-                                clients_turn = true;
-                            }
-                            server.write_all(&asked[..read]).await.unwrap();
-                        }
-                        Ok(read @ 1..) = server.read(&mut answered) => {
-                            clients_turn = false;
-                            client.write_all(&answered[..read]).await.unwrap();
-                        }
-                        else => break,
-                    }
-                }
-            });
-        }
-    });
-    (port, turns)
-}
-
 #[tokio::test]
 async fn a_warm_batch_is_one_round_trip_to_each_store_whatever_its_size() {
     let scratch = Scratch::new().await.unwrap();
-    let database = PgConnectOptions::from_str(&scratch.database_url).unwrap();
-    let database_server = match database.get_socket() {
-        Some(folder) => Upstream::Socket(folder.join(format!(".s.PGSQL.{}", database.get_port()))),
-        None => Upstream::Port(database.get_port()),
-    };
-    let redis_port = scratch.redis_url.rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
-    let (database_proxy, database_turns) = counting_proxy(database_server).await;
-    let (redis_proxy, redis_turns) = counting_proxy(Upstream::Port(redis_port)).await;
-    let (user, name) = (database.get_username(), database.get_database().unwrap());
-    let lookup = |variable: &str| match variable {
-        "DATABASE_URL" => Some(format!("postgres://{user}@127.0.0.1:{database_proxy}/{name}")),
-        "REDIS_URL" => Some(scratch.redis_url.replace(&redis_port.to_string(), &redis_proxy.to_string())),
-        _ => scratch.environment(variable),
-    };
+    let (through, turns) = scratch.counted().await.unwrap();
+    let lookup = |variable: &str| through.environment(variable);
     let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
     let bench = Bench { handler: Handler::new(&lookup).unwrap(), ledger, scratch: scratch.clone() };
     let poll = bench.poll(json!({})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1});
     bench.deliver(&[vote(0, "alice", &body)]).await.unwrap();
     for (first, last) in [(1, 2), (1_000, 1_300), (10_000, 13_000)] {
-        let before = (database_turns.load(Ordering::SeqCst), redis_turns.load(Ordering::SeqCst));
+        let before = turns.so_far();
         let records: Vec<_> = (first..last).map(|id| vote(id, "alice", &body)).collect();
         bench.deliver(&records).await.unwrap();
-        let after = (database_turns.load(Ordering::SeqCst), redis_turns.load(Ordering::SeqCst));
+        let after = turns.so_far();
         assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1), "{} votes", last - first);
     }
     assert_eq!(bench.votes(&poll).await, 3_302);

@@ -12,7 +12,7 @@ const URL_CHARS_MAX: usize = 2_048;
 /// One batch sends the totals of every contestant to Redis: 1,000 members is what still costs well under 1 ms.
 const CONTESTANTS_MAX: usize = 1_000;
 /// `votes/mine` looks up every ballot a voter may have by its key: 100 index probes.
-const VOTES_PER_VOTER_MAX: i16 = 100;
+pub(super) const VOTES_PER_VOTER_MAX: i16 = 100;
 
 /// The definition of a poll before it has a number: the body of `POST /admin/polls`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -1,5 +1,6 @@
 use super::{
-    ContestantNumber, Message, Poll, PollId, Rejection, Timestamp, VoteKey, VoteRequest, Voter, VoterHasher,
+    ContestantNumber, Message, Poll, PollId, ReceiptTag, Rejection, Timestamp, VoteKey, VoteRequest, Voter,
+    VoterHasher,
 };
 
 /// A vote that counts, unless its key has counted already.
@@ -17,6 +18,10 @@ pub struct Vote {
     pub ballot: Option<i16>,
     /// When it was cast.
     pub cast_at: Timestamp,
+    /// What its message is asked for by, where the key does not tell: in a limited poll.
+    pub message_tag: Option<ReceiptTag>,
+    /// What its client's id is asked for by, likewise.
+    pub id_tag: Option<ReceiptTag>,
 }
 
 /// A vote that does not count.
@@ -26,11 +31,13 @@ pub struct Rejected {
     pub reason: Rejection,
     /// What it would have been counted by, where another definition of its poll might have let it count.
     pub key: Option<VoteKey>,
+    /// What its client's id is asked for by.
+    pub id_tag: Option<ReceiptTag>,
 }
 
 impl From<Rejection> for Rejected {
     fn from(reason: Rejection) -> Self {
-        Self { reason, key: None }
+        Self { reason, key: None, id_tag: None }
     }
 }
 
@@ -40,6 +47,14 @@ impl From<Rejection> for Rejected {
 /// The one reason for which it does not count. Where several hold, it is the first of [`Rejection::ALL`]: what is
 /// wrong with the vote itself comes before its time, so that a reason does not depend on where the window is.
 pub fn judge(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Result<Vote, Rejected> {
+    decide(message, poll, hasher).map_err(|rejected| Rejected { id_tag: id_tag(message, hasher), ..rejected })
+}
+
+fn id_tag(message: &Message, hasher: &VoterHasher) -> Option<ReceiptTag> {
+    Some(hasher.receipt_tag(message.voter?, message.client_id()?))
+}
+
+fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Result<Vote, Rejected> {
     let request = message.request.as_ref().map_err(|malformed| malformed.reason)?;
     let voter = message.voter.ok_or(Rejection::NoVoter)?;
     let poll = poll.ok_or(Rejection::UnknownPoll)?;
@@ -61,9 +76,18 @@ pub fn judge(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Re
     } else if poll.closes_at.is_some_and(|bell| message.sent_at >= bell) {
         Rejection::AfterClosing
     } else {
-        return Ok(Vote { key, poll: poll.id, contestant, voter, ballot, cast_at: message.sent_at });
+        return Ok(Vote {
+            key,
+            poll: poll.id,
+            contestant,
+            voter,
+            ballot,
+            cast_at: message.sent_at,
+            message_tag: ballot.map(|_| hasher.receipt_tag(voter, message.id)),
+            id_tag: ballot.and_then(|_| id_tag(message, hasher)),
+        });
     };
-    Err(Rejected { reason, key: Some(key) })
+    Err(Rejected { key: Some(key), ..reason.into() })
 }
 
 /// The vote's ballot as far as the vote alone tells; the limit itself is for the caller to judge.
@@ -150,6 +174,32 @@ mod tests {
         let limited = |limit| Poll { votes_per_voter: Some(limit), ..poll() };
         let above = judge(&message(body, 1_500), Some(&limited(2)), &hasher()).unwrap_err();
         assert_eq!(above.key, Some(judge(&message(body, 1_500), Some(&limited(3)), &hasher()).unwrap().key));
+    }
+
+    #[test]
+    fn a_vote_is_tagged_where_its_key_does_not_tell_its_ids() {
+        let limited = Poll { votes_per_voter: Some(2), ..poll() };
+        let tags = |body: &str, poll: &Poll| {
+            let vote = judge(&message(body, 1_500), Some(poll), &hasher()).unwrap();
+            (vote.message_tag, vote.id_tag)
+        };
+        let tag = |id| Some(hasher().receipt_tag(hasher().voter("alice"), Uuid::from_u128(id)));
+        let id = r#"{"poll":1,"contestant":7,"id":"00000000-0000-0000-0000-000000000005"}"#;
+        let both = r#"{"poll":1,"contestant":7,"ballot":1,"id":"00000000-0000-0000-0000-000000000005"}"#;
+        assert_eq!(tags(id, &poll()), (None, None));
+        assert_eq!(tags(r#"{"poll":1,"contestant":7,"ballot":1}"#, &limited), (tag(9), None));
+        assert_eq!(tags(both, &limited), (tag(9), tag(5)));
+    }
+
+    #[test]
+    fn whatever_it_is_rejected_for_it_is_tagged_with_its_id() {
+        let tag = Some(hasher().receipt_tag(hasher().voter("alice"), Uuid::from_u128(5)));
+        for fields in [r#""contestant":7"#, r#""contestant":99"#, r#""contestant":"7""#, r#""ballot":1"#] {
+            let body = format!(r#"{{"poll":1,{fields},"id":"00000000-0000-0000-0000-000000000005"}}"#);
+            let late = judge(&message(&body, 2_000), Some(&poll()), &hasher()).unwrap_err();
+            assert_eq!(late.id_tag, tag, "{body}");
+        }
+        assert_eq!(judge(&message(VOTE, 2_000), Some(&poll()), &hasher()).unwrap_err().id_tag, None);
     }
 
     #[test]

@@ -16,6 +16,10 @@ const PREFIX_SHIFT: u32 = 12;
 /// Bits of the time prefix: 48 bits of milliseconds (until the year 10889) less the shift.
 const PREFIX_BITS: u32 = 48 - PREFIX_SHIFT;
 
+/// Prefixes tried for a vote of which only the message id is known: those of 5 h 41 min, longer than a show. Each is
+/// a probe of the ledger's index, 2 to 3 µs, so the dearest question takes 10 to 20 ms, however old its poll.
+const PREFIXES_MAX: u64 = 5_000;
+
 /// The pseudonym of a voter: a keyed hash of the token's `sub`, which is itself kept nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Voter([u8; 16]);
@@ -36,6 +40,11 @@ impl Voter {
 /// probability of 3 in 10¹⁰ (n²/2⁹³).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VoteKey(pub Uuid);
+
+/// What a vote is asked for by: a keyed hash of its voter and of the id of its message or its client. It tells the
+/// votes of one voter apart, and nobody who reads the ledger anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReceiptTag(pub i64);
 
 /// Makes pseudonyms and keys with one secret. The secret must not change while votes of an open poll are about:
 /// a voter would become another one.
@@ -90,7 +99,33 @@ impl VoterHasher {
 
     /// The key of a vote known only by its message.
     pub fn message_key(&self, poll: PollId, sent_at: Timestamp, message: Uuid) -> VoteKey {
-        key(sent_at, self.hash(b'm', &[&poll.0.to_be_bytes(), message.as_bytes()]))
+        key(sent_at, self.message_hash(poll, message))
+    }
+
+    /// The keys that a vote known only by its message may have, if it was cast from `first` to `last`: the newest
+    /// 5,000 prefixes, ascending. One more on either side, since the clocks that these moments and the vote's are
+    /// read from differ a little.
+    pub fn message_keys(
+        &self,
+        poll: PollId,
+        first: Timestamp,
+        last: Timestamp,
+        message: Uuid,
+    ) -> impl Iterator<Item = VoteKey> + use<> {
+        let hash = self.message_hash(poll, message);
+        let end = prefix(last) + 2;
+        let start = prefix(first).saturating_sub(1).max(end.saturating_sub(PREFIXES_MAX));
+        (start..end).map(move |prefix| prefixed(prefix, hash))
+    }
+
+    /// What a voter asks for a vote by, given the id of its message or its client.
+    pub fn receipt_tag(&self, voter: Voter, id: Uuid) -> ReceiptTag {
+        let hash = self.hash(b'r', &[&voter.0, id.as_bytes()]);
+        ReceiptTag((hash >> 64) as i64)
+    }
+
+    fn message_hash(&self, poll: PollId, message: Uuid) -> u128 {
+        self.hash(b'm', &[&poll.0.to_be_bytes(), message.as_bytes()])
     }
 
     /// HMAC-SHA-256 (RFC 2104), truncated. All fields but the last have a fixed length, so no two inputs of one
@@ -108,8 +143,16 @@ impl VoterHasher {
 }
 
 fn key(time: Timestamp, hash: u128) -> VoteKey {
-    let prefix = (time.millis() >> PREFIX_SHIFT) as u128;
-    VoteKey(Uuid::from_u128(prefix << (128 - PREFIX_BITS) | hash >> PREFIX_BITS))
+    prefixed(prefix(time), hash)
+}
+
+/// A [`Timestamp`] is never negative.
+fn prefix(time: Timestamp) -> u64 {
+    time.millis().unsigned_abs() >> PREFIX_SHIFT
+}
+
+fn prefixed(prefix: u64, hash: u128) -> VoteKey {
+    VoteKey(Uuid::from_u128(u128::from(prefix) << (128 - PREFIX_BITS) | hash >> PREFIX_BITS))
 }
 
 #[cfg(test)]
@@ -166,6 +209,42 @@ pub(crate) mod tests {
             prop_assert_eq!(a.2 == b.2, poll == other_poll && id == other_id);
             prop_assert!(a.0 != b.1 && a.1 != b.2 && a.0 != b.2);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_found_among_the_keys_of_its_time(
+            first in 0..1_i64 << 40, length in 0..20_000_000_i64, share in 0.0..=1.0, message: u128,
+        ) {
+            let sent_at = first + (length as f64 * share) as i64;
+            let message = Uuid::from_u128(message);
+            let keys: Vec<_> = hasher().message_keys(PollId(1), at(first), at(first + length), message).collect();
+            prop_assert!(keys.contains(&hasher().message_key(PollId(1), at(sent_at), message)));
+            prop_assert!(keys.is_sorted() && keys.len() as i64 <= (length >> PREFIX_SHIFT) + 4);
+        }
+    }
+
+    #[test]
+    fn of_a_long_time_the_end_is_tried() {
+        let (message, last) = (Uuid::from_u128(9), 1_i64 << 40);
+        let keys: Vec<_> = hasher().message_keys(PollId(1), at(0), at(last), message).collect();
+        let has = |millis| keys.contains(&hasher().message_key(PollId(1), at(millis), message));
+        let length = (PREFIXES_MAX as i64 - 2) << PREFIX_SHIFT;
+        assert_eq!(keys.len() as u64, PREFIXES_MAX);
+        assert!(has(last) && has(last - length) && !has(last - length - 1));
+    }
+
+    #[test]
+    fn a_poll_that_has_not_opened_has_no_keys_to_try() {
+        assert_eq!(hasher().message_keys(PollId(1), at(1 << 40), at(0), Uuid::from_u128(9)).count(), 0);
+    }
+
+    #[test]
+    fn a_tag_is_one_voters() {
+        let tag = |sub: &str, id| hasher().receipt_tag(hasher().voter(sub), Uuid::from_u128(id));
+        assert_eq!(tag("alice", 1), tag("alice", 1));
+        assert_ne!(tag("alice", 1), tag("bob", 1));
+        assert_ne!(tag("alice", 1), tag("alice", 2));
     }
 
     #[test]

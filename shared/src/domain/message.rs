@@ -22,13 +22,16 @@ pub struct VoteRequest {
     pub ballot: Option<i64>,
 }
 
-/// A body that is not a vote; the poll it names is kept where it can be read, so that the poll's audit shows it.
+/// A body that is not a vote. The poll it names is kept where it can be read, so that the poll's audit shows it; its
+/// id likewise, so that its voter can ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed {
     /// Which kind of malformed.
     pub reason: Rejection,
     /// The poll, if that much could be read.
     pub poll: Option<i64>,
+    /// The client's id, if that much could be read.
+    pub id: Option<Uuid>,
 }
 
 impl VoteRequest {
@@ -39,7 +42,7 @@ impl VoteRequest {
     /// [`WrongType`](Rejection::WrongType).
     pub fn parse(body: &str) -> Result<Self, Malformed> {
         if body.len() > BODY_BYTES_MAX {
-            return Err(Malformed { reason: Rejection::TooLarge, poll: None });
+            return Err(Malformed { reason: Rejection::TooLarge, poll: None, id: None });
         }
         // A list of values in the fields' order would be read as the object, too.
         if !body.trim_start().starts_with('{') {
@@ -52,12 +55,13 @@ impl VoteRequest {
 /// The slow second look that only a bad body gets.
 fn diagnose(body: &str) -> Malformed {
     let Ok(value) = serde_json::from_str::<Value>(body) else {
-        return Malformed { reason: Rejection::NotJson, poll: None };
+        return Malformed { reason: Rejection::NotJson, poll: None, id: None };
     };
     let absent = |field| value.is_object() && value.get(field).is_none();
     let reason =
         if absent("poll") || absent("contestant") { Rejection::MissingField } else { Rejection::WrongType };
-    Malformed { reason, poll: value.get("poll").and_then(Value::as_i64) }
+    let id = value.get("id").and_then(Value::as_str).and_then(|id| Uuid::try_parse(id).ok());
+    Malformed { reason, poll: value.get("poll").and_then(Value::as_i64), id }
 }
 
 /// One vote out of the queue.
@@ -71,6 +75,13 @@ pub struct Message {
     pub voter: Option<Voter>,
     /// What they sent.
     pub request: Result<VoteRequest, Malformed>,
+}
+
+impl Message {
+    /// The id that the client gave the vote, as far as it can be read.
+    pub fn client_id(&self) -> Option<Uuid> {
+        self.request.as_ref().map_or_else(|malformed| malformed.id, |request| request.id)
+    }
 }
 
 #[cfg(test)]
@@ -115,5 +126,13 @@ mod tests {
     fn a_bad_body_is_booked_on_the_poll_it_names() {
         assert_eq!(VoteRequest::parse(r#"{"poll":4}"#).unwrap_err().poll, Some(4));
         assert_eq!(VoteRequest::parse("{").unwrap_err().poll, None);
+    }
+
+    #[test]
+    fn a_bad_body_keeps_the_id_it_gives() {
+        let id = |body| VoteRequest::parse(body).unwrap_err().id;
+        let given = Uuid::from_u128(0x0194_f0c0_0000_7000_8000_0000_0000_0000);
+        assert_eq!(id(r#"{"poll":1,"id":"0194f0c0-0000-7000-8000-000000000000"}"#), Some(given));
+        assert_eq!(id(r#"{"poll":1,"contestant":7,"id":"7"}"#), None);
     }
 }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Error, Ledger};
-use crate::domain::{ContestantNumber, Message, PollId, Rejected, Tally, Vote};
+use crate::domain::{ContestantNumber, Message, PollId, Rejected, Tally, Vote, Voter};
 
 /// A judged batch, column by column as PostgreSQL takes it.
 #[derive(Debug, Default)]
@@ -19,7 +19,11 @@ pub struct Batch {
     vote_polls: Vec<i32>,
     vote_contestants: Vec<i16>,
     vote_ballots: Vec<Option<i16>>,
+    vote_message_tags: Vec<Option<i64>>,
+    vote_id_tags: Vec<Option<i64>>,
     rejected_messages: Vec<Uuid>,
+    rejected_voters: Vec<Option<i64>>,
+    rejected_id_tags: Vec<Option<i64>>,
     rejected_cast_at: Vec<OffsetDateTime>,
     rejected_polls: Vec<Option<i64>>,
     rejected_reasons: Vec<&'static str>,
@@ -43,6 +47,8 @@ impl Batch {
         self.vote_polls.push(vote.poll.0);
         self.vote_contestants.push(vote.contestant.0);
         self.vote_ballots.push(vote.ballot);
+        self.vote_message_tags.push(vote.message_tag.map(|tag| tag.0));
+        self.vote_id_tags.push(vote.id_tag.map(|tag| tag.0));
     }
 
     /// A message that does not count; unless its key has counted under an earlier definition of the poll: then it
@@ -53,6 +59,8 @@ impl Batch {
             Err(malformed) => malformed.poll,
         };
         self.rejected_messages.push(message.id);
+        self.rejected_voters.push(message.voter.map(Voter::ledger_column));
+        self.rejected_id_tags.push(rejected.id_tag.map(|tag| tag.0));
         self.rejected_cast_at.push(message.sent_at.into());
         self.rejected_polls.push(poll);
         self.rejected_reasons.push(rejected.reason.name());
@@ -98,7 +106,8 @@ impl Ledger {
     /// [`Error::Unavailable`] or [`Error::Timeout`]; then the batch may or may not have been committed.
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ SELECT current, counted, recorded_reasons, tally_polls, tally_contestants, \
-                   tally_votes FROM count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+                   tally_votes FROM count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+                   $16, $17, $18)";
         let query = sqlx::query(sql)
             .bind(&batch.judged_polls)
             .bind(&batch.judged_versions)
@@ -109,7 +118,11 @@ impl Ledger {
             .bind(&batch.vote_polls)
             .bind(&batch.vote_contestants)
             .bind(&batch.vote_ballots)
+            .bind(&batch.vote_message_tags)
+            .bind(&batch.vote_id_tags)
             .bind(&batch.rejected_messages)
+            .bind(&batch.rejected_voters)
+            .bind(&batch.rejected_id_tags)
             .bind(&batch.rejected_cast_at)
             .bind(&batch.rejected_polls)
             .bind(&batch.rejected_reasons)

@@ -6,6 +6,7 @@
 mod audit;
 mod count;
 mod polls;
+mod receipts;
 
 use std::{
     future::Future,

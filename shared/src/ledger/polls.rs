@@ -207,7 +207,7 @@ fn tally(row: &PgRow) -> Result<Tally, sqlx::Error> {
     Ok(contestants.into_iter().map(ContestantNumber).zip(votes.into_iter().map(i64::unsigned_abs)).collect())
 }
 
-fn timestamp(moment: OffsetDateTime) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn timestamp(moment: OffsetDateTime) -> Result<Timestamp, sqlx::Error> {
     Timestamp::try_from(moment).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 

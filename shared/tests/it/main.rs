@@ -6,4 +6,5 @@ mod counting;
 mod outage;
 mod polls;
 mod rebuild;
+mod receipts;
 mod support;

@@ -129,5 +129,5 @@ pub async fn until(connection: &mut PgConnection, question: &'static str) {
 
 /// Adds a rejection that no definition could have prevented.
 pub fn rejected(batch: &mut Batch, message: &Message, reason: shared::domain::Rejection) {
-    batch.rejection(message, Rejected { reason, key: None });
+    batch.rejection(message, Rejected::from(reason));
 }

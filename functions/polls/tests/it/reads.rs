@@ -1,95 +1,13 @@
-//! The public reads through the handler, against real stores.
-#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+//! The public reads through the handler.
 
 use std::time::Duration;
 
-use lambda_http::{Body, Request, Response, request};
 use local::scratch::Scratch;
 use polls::Handler;
-use serde_json::{Value, json};
-use shared::{
-    clock,
-    domain::{Message, Poll, PollId, Timestamp, VoteRequest, VoterHasher, judge},
-    ledger::{Batch, Ledger},
-};
+use serde_json::json;
+use shared::clock;
 
-struct Bench {
-    ledger: Ledger,
-    handler: Handler,
-    hasher: VoterHasher,
-}
-
-fn bench(scratch: &Scratch) -> Bench {
-    Bench {
-        ledger: Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap(),
-        handler: Handler::new(&|name| scratch.environment(name)).unwrap(),
-        hasher: scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap(),
-    }
-}
-
-/// A request as the HTTP API hands it over, payload format 2.0.
-fn request(route: &str, id: &str, headers: &Value, sub: Option<&str>) -> Request {
-    let (method, path) = route.split_once(' ').unwrap();
-    let path = path.replace("{id}", id);
-    let mut event = json!({
-        "version": "2.0", "routeKey": route, "rawPath": path, "rawQueryString": "", "headers": headers,
-        "pathParameters": {"id": id}, "isBase64Encoded": false,
-        "requestContext": {
-            "accountId": "000000000000", "apiId": "api", "domainName": "api.example", "domainPrefix": "api",
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test"},
-            "requestId": "r", "routeKey": route, "stage": "$default", "time": "21/Nov/2026:20:30:00 +0000", "timeEpoch": 0,
-        },
-    });
-    if let Some(sub) = sub {
-        event["requestContext"]["authorizer"] = json!({"jwt": {"claims": {"sub": sub}, "scopes": null}});
-    }
-    request::from_str(&event.to_string()).unwrap()
-}
-
-impl Bench {
-    async fn get(&self, route: &str, id: PollId) -> Response<Body> {
-        self.handler.handle(request(route, &id.0.to_string(), &json!({}), None)).await.unwrap()
-    }
-
-    async fn mine(&self, id: PollId, sub: Option<&str>) -> Response<Body> {
-        let request = request("GET /polls/{id}/votes/mine", &id.0.to_string(), &json!({}), sub);
-        self.handler.handle(request).await.unwrap()
-    }
-
-    async fn poll(&self, changes: Value) -> Poll {
-        let mut draft = json!({"title": "Who stays?", "opensAt": at_ms(-60_000),
-            "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}]});
-        draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        self.ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll
-    }
-
-    async fn vote(&self, poll: &Poll, sub: &str, contestant: i16, ballot: Option<i16>) {
-        let body = json!({"poll": poll.id.0, "contestant": contestant, "ballot": ballot}).to_string();
-        let message = Message {
-            id: uuid::Uuid::new_v4(),
-            sent_at: clock::now(),
-            voter: Some(self.hasher.voter(sub)),
-            request: VoteRequest::parse(&body),
-        };
-        let mut batch = Batch::default();
-        batch.judged_by(poll.id, poll.version);
-        batch.vote(message.id, &judge(&message, Some(poll), &self.hasher).unwrap());
-        self.ledger.count(&batch).await.unwrap();
-    }
-}
-
-/// A moment this far from now.
-fn at_ms(offset: i64) -> Timestamp {
-    Timestamp::from_millis(clock::now().millis() + offset).unwrap()
-}
-
-fn json_of(response: &Response<Body>) -> Value {
-    serde_json::from_slice(response.body()).unwrap()
-}
-
-fn header<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
-    response.headers()[name].to_str().unwrap()
-}
+use crate::support::{at_ms, bench, header, json_of, request};
 
 #[tokio::test]
 async fn a_ranking_is_public_cacheable_and_tagged() {

@@ -1,0 +1,7 @@
+//! The function against real stores.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+
+mod reads;
+mod receipts;
+mod support;
