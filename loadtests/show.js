@@ -6,7 +6,7 @@ import { check } from "k6";
 import exec from "k6/execution";
 import { Counter, Gauge, Rate } from "k6/metrics";
 
-import { castVote, counted, crew, number, readPolls, voterTokens, waitUntilCounted } from "./stack.js";
+import { castVote, counted, crew, number, p99Below, readPolls, voterTokens, waitUntilCounted } from "./stack.js";
 
 const VUS = number("VUS", 50);
 const USERS = number("USERS", 3000);
@@ -53,8 +53,8 @@ export const options = {
     edge_hits: ["rate>0.9"],
     "http_req_failed{name:POST /votes}": ["rate==0"],
     "http_req_failed{name:GET /polls}": ["rate==0"],
-    "http_req_duration{name:POST /votes}": ["p(99)<1000"],
-    "http_req_duration{name:GET /polls}": ["p(99)<500"],
+    "http_req_duration{name:POST /votes}": [p99Below(1000)],
+    "http_req_duration{name:GET /polls}": [p99Below(500)],
   },
 };
 

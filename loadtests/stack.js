@@ -23,6 +23,14 @@ export function number(name, fallback) {
   return value;
 }
 
+// What a latency may be, in ms. PATIENCE=60 stretches it on a machine that is busy with something else, where what
+// counts is that every answer comes, and is right.
+export const PATIENCE = number("PATIENCE", 1);
+
+export function p99Below(ms) {
+  return `p(99)<${ms * PATIENCE}`;
+}
+
 // The voters' tokens, held once for all virtual users. Call it in the init context.
 export function voterTokens() {
   if (!__ENV.TOKENS) {
