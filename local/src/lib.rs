@@ -4,6 +4,7 @@
 //! after what it stands in for.
 
 pub mod aws_endpoint;
+mod child;
 pub mod cli;
 pub mod cloudwatch;
 mod demo;
@@ -12,7 +13,6 @@ pub mod event_source;
 pub mod http_api;
 pub mod issuer;
 pub mod lambda;
-
 mod local_api;
 pub mod scratch;
 pub mod sqs;

@@ -54,18 +54,23 @@ pub async fn run(arguments: &RunArguments) -> Result<()> {
         stores = starting => stores?,
         () = stop.reached(1) => return Ok(()),
     };
-    let result = run_with_stores(arguments, &stop, listeners, &folder, &stores).await;
+    let ground = Ground { arguments, stop: &stop, folder: &folder, stores: &stores };
+    let result = run_with_stores(ground, listeners).await;
     stores.stop().await;
     result
 }
 
-async fn run_with_stores(
-    arguments: &RunArguments,
-    stop: &StopRequests,
-    listeners: Listeners,
-    folder: &DataFolder,
-    stores: &Stores,
-) -> Result<()> {
+/// What everything else stands on.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    arguments: &'a RunArguments,
+    stop: &'a StopRequests,
+    folder: &'a DataFolder,
+    stores: &'a Stores,
+}
+
+async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()> {
+    let Ground { arguments, stop, folder, stores } = ground;
     tokio::select! {
         migrated = migrate(&stores.database_url) => migrated?,
         () = stop.reached(1) => return Ok(()),
@@ -78,8 +83,7 @@ async fn run_with_stores(
     let blueprint = Blueprint::read(arguments, &machine)?;
     let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
     let functions = Functions::from_template(&blueprint.template, artifacts(arguments)?, Arc::clone(&logs))?;
-    let result =
-        run_with_functions(arguments, stop, listeners, folder, stores, blueprint, logs, &functions).await;
+    let result = run_with_functions(ground, listeners, blueprint, logs, &functions).await;
     functions.shut_down().await;
     result
 }
@@ -89,17 +93,14 @@ async fn migrate(database_url: &str) -> Result<()> {
     shared::ledger::migrate(database_url).await.context("the database schema cannot be made")
 }
 
-#[expect(clippy::too_many_arguments, reason = "what was started so far, each part by its name")]
 async fn run_with_functions(
-    arguments: &RunArguments,
-    stop: &StopRequests,
+    ground: Ground<'_>,
     listeners: Listeners,
-    folder: &DataFolder,
-    stores: &Stores,
     blueprint: Blueprint,
     logs: Arc<CloudWatch>,
     functions: &Arc<Functions>,
 ) -> Result<()> {
+    let Ground { arguments, stop, folder, stores } = ground;
     let queues = Queues::from_template(&blueprint.template)?;
     let issuer = Issuer::open(&folder.path().join("issuer-key.der"), &issuer_url(arguments.port), AUDIENCE)?;
     let issuer = Arc::new(issuer);

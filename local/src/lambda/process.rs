@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::settings::Settings;
+use crate::child::end_with_parent;
 
 /// CloudWatch's limit on one log event; longer lines are cut into several.
 const LINE_BYTES_MAX: u64 = 256 * 1024;
@@ -23,31 +24,9 @@ pub(super) fn spawn(settings: &Settings, runtime_api: &str) -> std::io::Result<C
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    die_with_parent(&mut command);
+    end_with_parent(&mut command, Signal::SIGKILL);
     command.spawn()
 }
-
-/// The kernel kills the child when the stack ends, however it ends: a killed stack cannot tidy up.
-#[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) {
-    let parent = nix::unistd::getpid();
-    let in_child = move || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The stack may have ended between fork and the line above: then no signal comes any more.
-        if nix::unistd::getppid() != parent {
-            return Err(nix::errno::Errno::ESRCH.into());
-        }
-        Ok(())
-    };
-    #[expect(unsafe_code, reason = "runs between fork and exec: two system calls, no allocation, no lock")]
-    unsafe {
-        command.pre_exec(in_child);
-    }
-}
-
-/// Elsewhere a function ends by itself when its Runtime API is gone.
-#[cfg(not(target_os = "linux"))]
-fn die_with_parent(_: &mut Command) {}
 
 /// Asks the process to end.
 pub(super) fn terminate(pid: u32) {

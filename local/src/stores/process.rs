@@ -13,6 +13,8 @@ use nix::{
 };
 use tokio::process::{Child, Command};
 
+use crate::child::end_with_parent;
+
 /// A fast shutdown writes a checkpoint, which takes seconds on a slow disk.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -29,8 +31,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the command with its output in `log`. Must be called from a thread that lasts as long as the
-    /// process: the kernel ends the child with the thread that started it.
+    /// Starts the command with its output in `log`.
     ///
     /// # Errors
     /// The command cannot be started.
@@ -65,31 +66,6 @@ impl Server {
         }
     }
 }
-
-/// The kernel signals the child when the thread that started it ends, however that comes about.
-#[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "a hook between fork and exec has no safe form; this one makes two system calls"
-)]
-fn end_with_parent(command: &mut Command, signal: Signal) {
-    let parent = std::process::id();
-    // Safety: the closure only makes async-signal-safe system calls and allocates nothing.
-    unsafe {
-        command.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(signal)?;
-            // The parent may have died before the line above.
-            if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
-                return Err(std::io::ErrorKind::BrokenPipe.into());
-            }
-            Ok(())
-        });
-    }
-}
-
-/// Elsewhere a crash of this process leaves the servers; the next start finds and stops them.
-#[cfg(not(target_os = "linux"))]
-fn end_with_parent(_command: &mut Command, _signal: Signal) {}
 
 /// The first of these programs that is installed.
 pub fn find_program(names: &[&str]) -> Option<PathBuf> {
