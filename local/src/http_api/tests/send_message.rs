@@ -1,0 +1,59 @@
+//! Votes into the queue.
+use super::*;
+
+#[tokio::test]
+async fn a_vote_becomes_a_message_without_code() {
+    let gateway = Gateway::new();
+    let token = gateway.issuer.token("alice", None).unwrap();
+    let body = "{\"poll\": 1,  \"contestant\": 7}";
+    let answer = gateway.call_as(&token, "POST", "/votes", body).await;
+    assert_eq!(answer.status, 202);
+    assert_eq!(answer.route, "POST /votes");
+    let request_id = answer.header("apigw-requestid").unwrap();
+    assert_eq!(
+        answer.body,
+        format!(
+            "<?xml version=\"1.0\"?><SendMessageResponse xmlns=\"http://queue.amazonaws.com/doc/2012-11-05/\">\
+             <SendMessageResult><MessageId>{}</MessageId><MD5OfMessageBody>{md5}</MD5OfMessageBody>\
+             <MD5OfMessageAttributes>{md5}</MD5OfMessageAttributes></SendMessageResult><ResponseMetadata>\
+             <RequestId>{request_id}</RequestId></ResponseMetadata></SendMessageResponse>",
+            Uuid::nil(),
+            md5 = "0".repeat(32)
+        )
+    );
+    assert_eq!(answer.header("x-voter"), Some("alice"), "appended");
+    assert_eq!(answer.header("content-type"), None, "removed");
+    let sent = gateway.fake.sent.lock().unwrap();
+    let (queue, message) = &sent[0];
+    assert_eq!((queue.as_str(), message.body.as_str()), ("http://localhost:4566/000000000000/votes", body));
+    assert_eq!(message.attributes["voter"].value, "alice");
+    assert_eq!(message.attributes["requestId"].value, request_id);
+    assert_eq!(message.delay_seconds, None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_mapped_or_sent_is_a_bad_request() {
+    let gateway = Gateway::new();
+    let token = gateway.issuer.token("alice", None).unwrap();
+    let empty = gateway.call_as(&token, "POST", "/votes", "").await;
+    assert_eq!(empty.status, 400);
+    assert!(empty.body.contains("<Code>MissingParameter</Code>"), "{}", empty.body);
+    let unmapped = gateway.call("POST", "/mapped?delay=5", &[], "{}").await;
+    assert_eq!((unmapped.status, unmapped.body.as_str()), (400, "{\"message\":\"Bad Request\"}"));
+    let wrong_delay = gateway.call("POST", "/mapped?delay=x", &[], "{\"text\":\"t\"}").await;
+    assert!(wrong_delay.body.contains("<Code>InvalidParameterValue</Code>"), "{}", wrong_delay.body);
+    let lost = gateway.call("POST", "/lost", &[], "x").await;
+    assert!(lost.body.contains("<Code>AWS.SimpleQueueService.NonExistentQueue</Code>"), "{}", lost.body);
+    assert!(gateway.fake.sent.lock().unwrap().is_empty());
+    let mapped = gateway.call("POST", "/mapped?delay=5", &[], "{\"text\":\"t\"}").await;
+    assert_eq!(mapped.status, 200);
+    let sent = gateway.fake.sent.lock().unwrap();
+    assert_eq!((sent[0].1.body.as_str(), sent[0].1.delay_seconds), ("t", Some(5)));
+}
+
+#[tokio::test]
+async fn a_token_attribute_that_breaks_the_json_fails_the_request() {
+    let gateway = Gateway::new();
+    let token = gateway.issuer.token("al\"ice", None).unwrap();
+    assert_eq!(gateway.call_as(&token, "POST", "/votes", "{}").await.status, 400);
+}
