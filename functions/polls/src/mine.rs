@@ -6,7 +6,7 @@ use serde_json::json;
 use shared::{
     api::{NO_STORE, Problem, json_response},
     clock,
-    domain::{Inquiry, Poll, Receipt, VoteKey, Voter},
+    domain::{Inquiry, Poll, Receipt, Voter},
 };
 use uuid::Uuid;
 
@@ -38,8 +38,7 @@ impl Handler {
             let body = json!({"limit": null, "used": [], "remaining": null});
             return Ok(json_response(StatusCode::OK, NO_STORE, &body));
         };
-        let key = |ballot| self.hasher.ballot_key(poll.id, poll.created_at, voter, ballot);
-        let keys: Vec<VoteKey> = (1..=limit).map(key).collect();
+        let keys = self.hasher.ballot_keys(poll, voter, limit);
         let used = self.stores.ledger.counted_ballots(&keys, voter).await?;
         let remaining = usize::from(limit.unsigned_abs()) - used.len();
         let body = json!({"limit": limit, "used": used, "remaining": remaining});

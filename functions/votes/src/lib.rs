@@ -7,14 +7,17 @@
 mod definitions;
 mod record;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use shared::{
     clock,
     config::{self, Stores},
-    domain::{Message, VoterHasher, judge},
+    domain::{Message, PollId, Tally, VoterHasher, judge},
     ledger::{self, Batch, Counted, Outcome},
     telemetry::BatchMetrics,
 };
@@ -139,7 +142,8 @@ impl Handler {
     }
 }
 
-type Totals = BTreeMap<(shared::domain::PollId, i32), shared::domain::Tally>;
+/// As the ranking takes them: by poll and epoch.
+type Totals = BTreeMap<(PollId, i32), Tally>;
 
 /// A batch that is in the ledger.
 struct Done {
@@ -162,7 +166,7 @@ impl Done {
             duplicate: received - self.counted.counted - rejected,
             rejected: &self.counted.rejected,
             duration: started.elapsed(),
-            ranking_lag: self.raised.then(|| std::time::Duration::from_millis(lag_ms)),
+            ranking_lag: self.raised.then(|| Duration::from_millis(lag_ms)),
         };
         for line in metrics.lines() {
             println!("{line}");

@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 
-use super::{PollId, Timestamp};
+use super::{Poll, PollId, Timestamp};
 
 /// Low bits of the millisecond clock left out of a key's time prefix: one prefix lasts 4,096 ms, about one
 /// batching window. Finer would not help the index, since a window's votes arrive mixed anyway; coarser keeps
@@ -86,6 +86,11 @@ impl VoterHasher {
     /// The key of a voter's n-th vote in a limited poll.
     pub fn ballot_key(&self, poll: PollId, created_at: Timestamp, voter: Voter, ballot: i16) -> VoteKey {
         key(created_at, self.hash(b'b', &[&poll.0.to_be_bytes(), &voter.0, &ballot.to_be_bytes()]))
+    }
+
+    /// The keys of a voter's ballots, from the first to the `last`.
+    pub fn ballot_keys(&self, poll: &Poll, voter: Voter, last: i16) -> Vec<VoteKey> {
+        (1..=last).map(|ballot| self.ballot_key(poll.id, poll.created_at, voter, ballot)).collect()
     }
 
     /// The key of a vote that carries an id minted by its client. The prefix is the id's own time where it is a

@@ -57,8 +57,7 @@ impl Inquiry {
     /// one that only an earlier, wider window let count.
     pub fn new(poll: &Poll, voter: Voter, id: Uuid, now: Timestamp, hasher: &VoterHasher) -> Self {
         let keys = if poll.votes_per_voter.is_some() {
-            let ballot_key = |ballot| hasher.ballot_key(poll.id, poll.created_at, voter, ballot);
-            (1..=VOTES_PER_VOTER_MAX).map(ballot_key).collect()
+            hasher.ballot_keys(poll, voter, VOTES_PER_VOTER_MAX)
         } else {
             let first = poll.opens_at.map_or(poll.created_at, |opening| opening.max(poll.created_at));
             let last = poll.closes_at.map_or(now, |bell| bell.min(now));

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{Connection, PgConnection, Row};
 
-use super::{Error, Ledger};
+use super::{Error, Ledger, close_fence};
 use crate::domain::{ContestantNumber, PollId, Tally};
 
 /// What the ledger itself says of a poll, at one instant.
@@ -86,9 +86,7 @@ impl Ledger {
             let row = sqlx::query(drift_sql).bind(poll.0).fetch_one(&mut *transaction).await?;
             let (contestants, drifts): (Vec<i16>, Vec<i64>) =
                 (row.try_get("contestants")?, row.try_get("drifts")?);
-            sqlx::query("/* fence */ SELECT pg_advisory_xact_lock(fence())")
-                .execute(&mut *transaction)
-                .await?;
+            close_fence(&mut transaction).await?;
             let moved = sqlx::query(epoch_sql).bind(poll.0).execute(&mut *transaction).await?;
             if moved.rows_affected() == 0 {
                 return Ok(false);

@@ -133,3 +133,9 @@ impl Ledger {
         *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some((connection, Instant::now()));
     }
 }
+
+/// Shuts batches out until the transaction ends: see `fence` in the migrations.
+async fn close_fence(transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("/* close_fence */ SELECT pg_advisory_xact_lock(fence())").execute(transaction).await?;
+    Ok(())
+}

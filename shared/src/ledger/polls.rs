@@ -1,7 +1,7 @@
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
 
-use super::{Error, Ledger};
+use super::{Error, Ledger, close_fence};
 use crate::domain::{Contestant, ContestantNumber, Draft, Invalid, Poll, PollId, Results, Tally, Timestamp};
 
 /// A poll with its counters, read in one statement: what a view of it is made of.
@@ -146,7 +146,7 @@ async fn fenced(
     connection: &mut PgConnection,
     id: PollId,
 ) -> Result<Option<(Poll, bool, Timestamp)>, sqlx::Error> {
-    sqlx::query("/* fence */ SELECT pg_advisory_xact_lock(fence())").execute(&mut *connection).await?;
+    close_fence(connection).await?;
     let sql = "/* fenced */ SELECT *, clock_timestamp() AS now, \
                EXISTS (SELECT FROM tallies WHERE poll = polls.id AND votes > 0) AS has_votes \
                FROM polls WHERE id = $1";

@@ -112,7 +112,7 @@ async fn of_two_votes_on_one_ballot_the_one_cast_first_counts() {
     assert_eq!(counted.counted, 1);
     assert_eq!(counted.tallies[&poll.id][&ContestantNumber(3)], 1);
     let voter = bench.hasher.voter("alice");
-    let keys: Vec<_> = (1..=2).map(|n| bench.hasher.ballot_key(poll.id, poll.created_at, voter, n)).collect();
+    let keys = bench.hasher.ballot_keys(&poll, voter, 2);
     assert_eq!(bench.ledger.counted_ballots(&keys, voter).await.unwrap(), [1]);
     assert!(bench.ledger.counted_ballots(&keys, bench.hasher.voter("bob")).await.unwrap().is_empty());
 }
