@@ -33,6 +33,8 @@ ROUTES = {
     "POST /admin/polls/{id}/close": ADMIN,
     "GET /admin/polls/{id}/audit": ADMIN,
     "POST /admin/polls/{id}/rebuild": ADMIN,
+    "GET /admin/dead-letters": ADMIN,
+    "POST /admin/dead-letters/redrive": ADMIN,
 }
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30

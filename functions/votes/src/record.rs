@@ -1,7 +1,7 @@
 //! One SQS record as a vote. What the gateway sets is trusted, the body is not.
 
 use aws_lambda_events::sqs::SqsMessage;
-use shared::domain::{Message, Timestamp, VoteRequest, VoterHasher};
+use shared::domain::{Message, Timestamp, VoteRequest, VoterHasher, attribute};
 use uuid::Uuid;
 
 /// A record that SQS does not make: retrying cannot help, and only a defect or a hand can have put it there.
@@ -11,23 +11,29 @@ pub enum Unreadable {
     #[error("the record's messageId is not a UUID")]
     MessageId,
     /// Absent or not a time.
-    #[error("the record has no SentTimestamp")]
-    SentTimestamp,
+    #[error("the record has no SentTimestamp, or its castAt is not a time")]
+    CastAt,
 }
 
 /// Reads a record. An absent body is an empty one.
+///
+/// What came back out of the dead-letter queue was sent anew, so it brings its first id and the moment it was cast
+/// along: by these it is judged and counted.
 pub fn message(record: &SqsMessage, hasher: &VoterHasher) -> Result<Message, Unreadable> {
-    let id =
-        record.message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok()).ok_or(Unreadable::MessageId)?;
-    let sent_at = record
-        .attributes
-        .get("SentTimestamp")
+    let id = text(record, attribute::MESSAGE_ID).or(record.message_id.as_deref());
+    let id = id.and_then(|id| Uuid::try_parse(id).ok()).ok_or(Unreadable::MessageId)?;
+    let sent_at = text(record, attribute::CAST_AT)
+        .or_else(|| record.attributes.get("SentTimestamp").map(String::as_str))
         .and_then(|millis| Timestamp::from_millis(millis.parse().ok()?))
-        .ok_or(Unreadable::SentTimestamp)?;
-    let sub = record.message_attributes.get("voter").and_then(|attribute| attribute.string_value.as_deref());
+        .ok_or(Unreadable::CastAt)?;
+    let sub = text(record, attribute::VOTER);
     let voter = sub.filter(|sub| !sub.is_empty()).map(|sub| hasher.voter(sub));
     let request = VoteRequest::parse(record.body.as_deref().unwrap_or_default());
     Ok(Message { id, sent_at, voter, request })
+}
+
+fn text<'a>(record: &'a SqsMessage, attribute: &str) -> Option<&'a str> {
+    record.message_attributes.get(attribute)?.string_value.as_deref()
 }
 
 #[cfg(test)]
@@ -67,10 +73,27 @@ mod tests {
     }
 
     #[test]
+    fn a_redriven_record_is_the_vote_it_was() {
+        const FIRST: &str = "4e2c1f0a-0000-4000-8000-000000000002";
+        let redriven = |cast_at: &str, id: &str| {
+            let mut record = record(ID, Some("1700000000000"), Some("alice"));
+            for (name, value) in [("castAt", cast_at), ("messageId", id)] {
+                let value = serde_json::json!({"stringValue": value, "dataType": "String"});
+                record.message_attributes.insert(name.to_owned(), serde_json::from_value(value).unwrap());
+            }
+            message(&record, &hasher())
+        };
+        let read = redriven("1600000000000", FIRST).unwrap();
+        assert_eq!((read.sent_at.millis(), read.id.to_string()), (1_600_000_000_000, FIRST.to_owned()));
+        assert_eq!(redriven("noon", FIRST).unwrap_err(), Unreadable::CastAt);
+        assert_eq!(redriven("1600000000000", "7").unwrap_err(), Unreadable::MessageId);
+    }
+
+    #[test]
     fn what_sqs_would_not_make_is_told_apart() {
         let read = |id, sent| message(&record(id, sent, None), &hasher()).unwrap_err();
         assert_eq!(read("7", Some("1700000000000")), Unreadable::MessageId);
-        assert_eq!(read(ID, None), Unreadable::SentTimestamp);
-        assert_eq!(read(ID, Some("yesterday")), Unreadable::SentTimestamp);
+        assert_eq!(read(ID, None), Unreadable::CastAt);
+        assert_eq!(read(ID, Some("yesterday")), Unreadable::CastAt);
     }
 }

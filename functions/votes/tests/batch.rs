@@ -142,6 +142,31 @@ async fn a_clients_id_counts_once_for_each_voter() {
     assert_eq!(bench.votes(&poll).await, 2);
 }
 
+/// A redrive that dies between sending and deleting sends the vote again later: three messages, one vote.
+#[tokio::test]
+async fn a_redriven_vote_is_the_vote_that_was_cast() {
+    let bench = Bench::new().await;
+    let poll = bench.poll(json!({})).await;
+    let body = json!({"poll": poll.id.0, "contestant": 1}).to_string();
+    let first = record(1, "alice", CAST_AT, &body);
+    let redriven = |id| {
+        let mut record = record(id, "alice", CAST_AT + 3_600_000, &body);
+        let attributes = [("messageId", first["messageId"].clone()), ("castAt", CAST_AT.to_string().into())];
+        for (name, value) in attributes {
+            record["messageAttributes"][name] = json!({"stringValue": value, "dataType": "String"});
+        }
+        record
+    };
+    bench.deliver(&[redriven(2), redriven(3)]).await.unwrap();
+    bench.deliver(&[first.clone()]).await.unwrap();
+    let audit = bench.audit(poll.id).await;
+    assert_eq!(
+        (audit.ledger.values().sum::<u64>(), audit.rejected.len()),
+        (1, 0),
+        "though long after the bell"
+    );
+}
+
 #[tokio::test]
 async fn a_ballot_counts_once() {
     let bench = Bench::new().await;

@@ -2,6 +2,7 @@
 //! whole stack with the real ones.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
+mod dead_letters;
 mod event_source;
 mod lambda;
 mod stack;

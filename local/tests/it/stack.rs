@@ -78,11 +78,16 @@ impl Whole {
         assert_eq!(self.request("POST", "/votes", &self.voter, &body).unwrap().0, 202);
     }
 
-    /// The demo poll's audit.
-    pub fn audit(&self) -> Value {
-        let (status, body) = self.request("GET", "/admin/polls/1/audit", &self.crew, "").unwrap();
+    /// Asks one of the show's routes, which must succeed.
+    pub fn admin(&self, method: &str, path: &str) -> Value {
+        let (status, body) = self.request(method, &format!("/admin{path}"), &self.crew, "").unwrap();
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap()
+    }
+
+    /// The demo poll's audit.
+    pub fn audit(&self) -> Value {
+        self.admin("GET", "/polls/1/audit")
     }
 
     /// A figure of `/_local/metrics`, by its name and labels as they are printed.
@@ -112,7 +117,12 @@ impl Whole {
                 .iter()
                 .all(|state| self.metric(&format!(r#"sqs_messages_{state}{{queue="VotesQueue"}}"#)) == 0.0)
         });
-        assert_eq!(self.metric(r#"sqs_messages_visible{queue="VotesDeadLetterQueue"}"#), 0.0);
+        assert_eq!(self.dead_letters(), 0);
+    }
+
+    /// Messages that were given up.
+    pub fn dead_letters(&self) -> u64 {
+        self.metric(r#"sqs_messages_visible{queue="VotesDeadLetterQueue"}"#) as u64
     }
 }
 
@@ -124,7 +134,7 @@ impl Drop for Whole {
 }
 
 /// Waits for a condition.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");

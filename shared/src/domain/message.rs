@@ -7,6 +7,17 @@ use super::{Rejection, Timestamp, Voter};
 /// The largest body that is looked at. A vote with every field is about 120 bytes; SQS lets 1 MiB pass.
 pub const BODY_BYTES_MAX: usize = 1_024;
 
+/// Names of a message's attributes. The gateway sets the first, a redrive out of the dead-letter queue the others; a
+/// client sets none.
+pub mod attribute {
+    /// The token's `sub`.
+    pub const VOTER: &str = "voter";
+    /// The id that SQS gave the message when it was cast, a UUID. Sending it again gave it another one.
+    pub const MESSAGE_ID: &str = "messageId";
+    /// When the vote was cast, in milliseconds since the Unix epoch.
+    pub const CAST_AT: &str = "castAt";
+}
+
 /// A vote as the client sent it: well-formed, not yet judged.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct VoteRequest {
@@ -67,9 +78,9 @@ fn diagnose(body: &str) -> Malformed {
 /// One vote out of the queue.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Given by SQS, constant across redeliveries.
+    /// Given by SQS when the vote was cast, constant across redeliveries and redrives.
     pub id: Uuid,
-    /// SQS's `SentTimestamp`: the moment the vote was cast, constant across redeliveries.
+    /// The moment the vote was cast: SQS's `SentTimestamp`, constant across redeliveries; redrives bring it along.
     pub sent_at: Timestamp,
     /// Who voted; `None` when the gateway's authorizer has not been passed.
     pub voter: Option<Voter>,

@@ -13,7 +13,7 @@ mod timestamp;
 pub use definition::{Draft, Invalid, Patch};
 pub use judge::{Rejected, Vote, judge};
 pub use key::{ReceiptTag, VoteKey, Voter, VoterHasher};
-pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest};
+pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest, attribute};
 pub use poll::{Contestant, ContestantNumber, Poll, PollId, PollView, Results, Status};
 pub use ranking::{Ranking, Standing, Tally};
 pub use receipt::{Inquiry, Receipt};
