@@ -42,6 +42,11 @@ check: tools ## Formatting, lints, documentation, template, unused dependencies,
 loadtest: stores tools ## Load a stack: SCENARIO=vote|polls|show VOTERS= VOTES= USERS= BASE_URL= TOKENS=
 	scripts/loadtest.sh
 
+.PHONY: redrive
+redrive: ## Send what is in the dead-letter queue back: BASE_URL= ADMIN_TOKEN=
+	@scripts/setup.sh http
+	@scripts/redrive.sh
+
 .PHONY: deploy
 deploy: tools ## Build and deploy to AWS; asks for the parameters the first time
 	sam build
