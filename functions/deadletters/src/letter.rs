@@ -8,6 +8,8 @@ use aws_sdk_sqs::types::{
 use shared::domain::{BODY_BYTES_MAX, Rejection, Timestamp, VoteRequest, attribute};
 use uuid::Uuid;
 
+use crate::queues::Error;
+
 /// What a dead letter is taken for, by looking at it alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Verdict {
@@ -84,7 +86,7 @@ impl Letter {
     ///
     /// # Errors
     /// None but those of the builder.
-    pub fn sent_back(&self, entry: usize) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::Error> {
+    pub fn sent_back(&self, entry: usize) -> Result<SendMessageBatchRequestEntry, Error> {
         let cut = self.body.ceil_char_boundary(BODY_BYTES_MAX + 1);
         let mut attributes = self.attributes.clone();
         for (name, kind, value) in

@@ -102,7 +102,7 @@ impl Queues {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(index.to_string());
             entry.receipt_handle(*receipt).visibility_timeout(0).build()
         });
-        let entries = entries.collect::<Result<_, _>>().map_err(aws_sdk_sqs::Error::from)?;
+        let entries = entries.collect::<Result<_, _>>()?;
         let request = self.client.change_message_visibility_batch().queue_url(&self.dead_letters_url);
         request.set_entries(Some(entries)).send().await?;
         Ok(())
@@ -123,7 +123,7 @@ impl Queues {
         let entries = receipts.iter().enumerate().map(|(index, receipt)| {
             DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(*receipt).build()
         });
-        let entries = entries.collect::<Result<_, _>>().map_err(aws_sdk_sqs::Error::from)?;
+        let entries = entries.collect::<Result<_, _>>()?;
         let request = self.client.delete_message_batch().queue_url(&self.dead_letters_url);
         request.set_entries(Some(entries)).send().await?;
         Ok(())
