@@ -139,10 +139,22 @@ def check_queue(resources):
 def check_timeouts(resources):
     for name, function in of_type(resources, "AWS::Lambda::Function"):
         properties = function["Properties"]
-        variables = properties["Environment"]["Variables"]
-        stores = (int(variables["DATABASE_TIMEOUT_MS"]) + int(variables["REDIS_TIMEOUT_MS"])) / 1000
-        expect(stores < properties["Timeout"], f"{name}: its stores may take longer than its Timeout")
+        database, redis = milliseconds(properties, "DATABASE_TIMEOUT_MS"), milliseconds(properties, "REDIS_TIMEOUT_MS")
+        timeout = properties["Timeout"] * 1000
+        # The most that a request of any function waits for: a poll and its totals, or a change and the list of polls,
+        # each asked of Redis, then of the database, then written to Redis.
+        expect(2 * database + 4 * redis < timeout, f"{name}: its stores may take longer than its Timeout")
         expect(properties["Timeout"] < GATEWAY_TIMEOUT_SECONDS, f"{name}: the gateway gives up first")
+        if name == "VotesFunction":
+            batch = milliseconds(properties, "BATCH_TIMEOUT_MS")
+            expect(batch >= 2 * (database + redis), f"{name}: a cold start may take longer than BATCH_TIMEOUT_MS")
+            expect(batch + redis < timeout, f"{name}: a batch and its ranking may take longer than its Timeout")
+        if name == "AdminFunction":
+            expect(milliseconds(properties, "AUDIT_TIMEOUT_MS") < timeout, f"{name}: an audit outlasts its Timeout")
+
+
+def milliseconds(properties, variable):
+    return int(properties["Environment"]["Variables"][variable])
 
 
 def check_cache(resources):

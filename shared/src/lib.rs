@@ -10,6 +10,7 @@
 //! - [`telemetry`]: metric names and their format.
 
 pub mod api;
+mod breaker;
 pub mod catalog;
 pub mod clock;
 pub mod config;

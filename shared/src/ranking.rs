@@ -9,7 +9,12 @@
 //! Totals only ever grow (`ZADD GT`), so they may arrive late, twice or in any order. What must shrink, a rebuild,
 //! moves on to another epoch. Definitions only ever move to a higher version.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use redis::{
     AsyncCommands, Client, Pipeline, RedisError, RedisResult,
@@ -19,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::{
+    breaker::Breaker,
     domain::{ContestantNumber, Poll, PollId, Tally, Timestamp},
     ledger::PollWithTally,
 };
@@ -41,12 +47,17 @@ pub enum Error {
     /// No answer in time.
     #[error("Redis did not answer within {0:?}")]
     Timeout(Duration),
+    /// It was not asked, because it did not answer a moment ago.
+    #[error("Redis is left alone for a moment, since it did not answer")]
+    Resting,
 }
 
-/// Redis, through one connection that is opened when first used and renewed when it breaks.
+/// Redis, through one connection that is opened when first used and renewed when it breaks. While it hangs, most calls
+/// fail at once instead of after their timeout.
 #[derive(Clone)]
 pub struct RankingStore {
     connection: ConnectionManager,
+    breaker: Arc<Mutex<Breaker>>,
     timeout: Duration,
     lifetime_seconds: u64,
 }
@@ -78,13 +89,13 @@ impl RankingStore {
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout));
         let connection = ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?;
-        Ok(Self { connection, timeout, lifetime_seconds })
+        Ok(Self { connection, breaker: Arc::default(), timeout, lifetime_seconds })
     }
 
     /// The definitions that are known here, in the order asked for.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<Option<Cached<Poll>>>, Error> {
         let mut pipeline = redis::pipe();
         for id in ids {
@@ -97,7 +108,7 @@ impl RankingStore {
     /// The list of current polls, if it is known here.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn current_polls(&self) -> Result<Option<Cached<Vec<Poll>>>, Error> {
         let mut connection = self.connection.clone();
         Ok(decoded(self.bounded(connection.get("polls")).await?))
@@ -106,7 +117,7 @@ impl RankingStore {
     /// Every total of a poll; `None` where there are none.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn tally(&self, poll: &Poll) -> Result<Option<Tally>, Error> {
         let mut connection = self.connection.clone();
         let members: Vec<(i16, f64)> =
@@ -120,7 +131,7 @@ impl RankingStore {
     /// Raises totals, of any number of polls, in one round trip. Idempotent, and indifferent to order.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`]; some totals may have been raised.
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`]; some totals may have been raised.
     pub async fn raise(&self, totals: &BTreeMap<(PollId, i32), Tally>) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         for (&(poll, epoch), tally) in totals {
@@ -133,7 +144,7 @@ impl RankingStore {
     /// heals its ranking.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`]; some may have been kept.
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`]; some may have been kept.
     pub async fn keep_polls(&self, polls: &[PollWithTally], loaded_at: Timestamp) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         for PollWithTally { poll, tally } in polls {
@@ -154,7 +165,7 @@ impl RankingStore {
     /// Keeps the list of current polls as loaded from the ledger at `loaded_at`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn keep_current_polls(&self, polls: &[Poll], loaded_at: Timestamp) -> Result<(), Error> {
         let mut connection = self.connection.clone();
         self.bounded(connection.set_ex("polls", encoded(&polls, loaded_at), self.lifetime_seconds)).await
@@ -163,7 +174,7 @@ impl RankingStore {
     /// Forgets a poll that the ledger does not have.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn forget_poll(&self, id: PollId) -> Result<(), Error> {
         let mut connection = self.connection.clone();
         self.bounded(connection.del(poll_key(id))).await
@@ -189,7 +200,21 @@ impl RankingStore {
 
     /// The connection's own timeouts add up (connect, then answer); this is the sum a caller can count on.
     async fn bounded<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Error> {
-        Ok(timeout(self.timeout, answer).await.map_err(|_| Error::Timeout(self.timeout))??)
+        if self.breaker().is_resting(Instant::now()) {
+            return Err(Error::Resting);
+        }
+        let answer = timeout(self.timeout, answer).await;
+        let timed_out = match &answer {
+            Ok(Ok(_)) => false,
+            Ok(Err(error)) => error.is_timeout(),
+            Err(_) => true,
+        };
+        self.breaker().note(timed_out, Instant::now());
+        Ok(answer.map_err(|_| Error::Timeout(self.timeout))??)
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

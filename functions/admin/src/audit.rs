@@ -10,6 +10,8 @@ use shared::{
     ledger,
 };
 
+use tokio::time::timeout;
+
 use crate::Handler;
 
 /// The answer of the audit.
@@ -69,17 +71,33 @@ impl Handler {
     /// Counts the ledger, compares all three. While votes are being counted, the ranking may be ahead of the
     /// ledger's snapshot or a batch behind it.
     pub(crate) async fn audit(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        self.audited(poll_id(request)?).await
+        self.in_time(self.audited(poll_id(request)?)).await
     }
 
     /// Makes tally and ranking equal the ledger, and audits the result.
     pub(crate) async fn rebuild(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
-        if !self.stores.ledger.rebuild(id, self.audit_timeout).await? {
-            return Err(Problem::poll_not_found());
-        }
-        self.stores.catalog.load(&[id]).await?;
-        self.audited(id).await
+        self.in_time(async {
+            if !self.stores.ledger.rebuild(id, self.audit_timeout).await? {
+                return Err(Problem::poll_not_found());
+            }
+            self.stores.catalog.load(&[id]).await?;
+            self.audited(id).await
+        })
+        .await
+    }
+
+    /// Counting takes as long as there are votes; the answer must not come after the gateway's patience.
+    async fn in_time(
+        &self,
+        answer: impl Future<Output = Result<Response<Body>, Problem>>,
+    ) -> Result<Response<Body>, Problem> {
+        timeout(self.audit_timeout, answer).await.unwrap_or_else(|_| {
+            tracing::error!(limit = ?self.audit_timeout, "audit.too_long");
+            let message = "Counting this poll's votes took too long. A rebuild may have been done all the same; \
+                           ask again when fewer votes are coming in.";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "auditTimeout", message))
+        })
     }
 
     async fn audited(&self, id: PollId) -> Result<Response<Body>, Problem> {

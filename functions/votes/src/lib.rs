@@ -21,6 +21,7 @@ use shared::{
     ledger::{self, Batch, Counted, Outcome},
     telemetry::BatchMetrics,
 };
+use tokio::time::timeout;
 
 use crate::definitions::{Definitions, polls_in};
 
@@ -34,6 +35,9 @@ pub enum Error {
     /// The ledger could not be asked, or did not answer.
     #[error("batch not counted")]
     Ledger(#[from] ledger::Error),
+    /// The batch is given up before Lambda would cut it short, which would tell nothing.
+    #[error("batch not counted within {0:?}")]
+    Late(Duration),
     /// Definitions kept changing.
     #[error("poll definitions changed {JUDGEMENTS_MAX} times while the batch was judged")]
     Restless,
@@ -55,6 +59,7 @@ pub struct Handler {
     stores: Stores,
     hasher: VoterHasher,
     definitions: Definitions,
+    batch_timeout: Duration,
 }
 
 impl Handler {
@@ -64,10 +69,10 @@ impl Handler {
     /// All that is wrong with the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = config::Reader::new(lookup);
-        let config = (reader.stores(), reader.voter_hasher());
-        let (stores, hasher) = reader.finish(config.0.zip(config.1))?;
+        let config = (reader.stores(), reader.voter_hasher(), reader.parsed("BATCH_TIMEOUT_MS"));
+        let ((stores, hasher), batch_timeout_ms) = reader.finish(config.0.zip(config.1).zip(config.2))?;
         let definitions = Definitions::new(stores.catalog.clone());
-        Ok(Self { stores, hasher, definitions })
+        Ok(Self { stores, hasher, definitions, batch_timeout: Duration::from_millis(batch_timeout_ms) })
     }
 
     /// Counts one batch. Two round trips where the definitions are known: one to PostgreSQL, one to Redis.
@@ -101,7 +106,9 @@ impl Handler {
     }
 
     async fn count_and_raise(&self, messages: &[Message]) -> Result<Done, Error> {
-        let (counted, totals) = self.count(messages).await?;
+        // Each call is bounded, but not how many a batch makes whose definitions change meanwhile.
+        let counting = timeout(self.batch_timeout, self.count(messages));
+        let (counted, totals) = counting.await.map_err(|_| Error::Late(self.batch_timeout))??;
         let raised = self.stores.ranking.raise(&totals).await;
         if let Err(error) = &raised {
             tracing::warn!(error = error as &dyn std::error::Error, "ranking.not_raised");

@@ -33,6 +33,14 @@ use crate::domain::{Invalid, VoteKey, Voter};
 /// round trip for every batch. An instance frozen for longer asks first.
 const TRUSTED: Duration = Duration::from_secs(30);
 
+/// How soon the server notices, in the midst of a statement, that we left: a function was killed, or gave up waiting.
+/// Until then it keeps the locks, and a connection more than there are instances.
+const ABANDONED_MS: &str = "1000";
+
+/// How long the server keeps a connection that nobody uses. Lambda takes instances away without a word, and their
+/// connections must not add up to the database's limit. Longer than [`TRUSTED`], after which we ask first.
+const UNUSED_MS: &str = "60000";
+
 /// The ledger, through one lazily opened connection: a Lambda instance handles one event at a time, so the number
 /// of instances bounds the connections of the database.
 #[derive(Debug, Clone)]
@@ -80,8 +88,10 @@ impl Ledger {
     pub fn new(url: &str, timeout: Duration) -> Result<Self, sqlx::Error> {
         let server_timeout = format!("{}ms", timeout.as_millis());
         let options = PgConnectOptions::from_str(url)?.options([
-            ("statement_timeout", &server_timeout),
+            ("statement_timeout", server_timeout.as_str()),
             ("idle_in_transaction_session_timeout", &server_timeout),
+            ("client_connection_check_interval", ABANDONED_MS),
+            ("idle_session_timeout", UNUSED_MS),
         ]);
         Ok(Self { options, idle: Arc::default(), timeout })
     }

@@ -12,7 +12,7 @@ use shared::{
 };
 use tokio::net::TcpListener;
 
-use crate::support::{Bench, until};
+use crate::support::{Bench, LIMIT, until};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -47,6 +47,39 @@ async fn a_redis_that_is_away_or_hangs_fails_within_the_limit() {
         let error = error.and(ranking.current_polls().await.map(drop)).unwrap_err();
         assert!(matches!(error, ranking::Error::Unavailable(_) | ranking::Error::Timeout(SHORT)), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_left_alone_for_a_while() {
+    let (listener, address) = silent_server().await;
+    let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
+    let silence = ranking.current_polls().await.unwrap_err();
+    assert!(!matches!(silence, ranking::Error::Resting), "it was asked");
+    let same_instance = ranking.clone();
+    assert!(matches!(same_instance.current_polls().await.unwrap_err(), ranking::Error::Resting));
+    // One that refuses costs nothing to ask.
+    drop(listener);
+    let ranking = RankingStore::new("redis://127.0.0.1:1", SHORT, 600).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(ranking.current_polls().await.unwrap_err(), ranking::Error::Unavailable(_)));
+    }
+}
+
+/// A killed function must not hold what others wait for until its statement's own time is over.
+#[tokio::test]
+async fn an_abandoned_statement_ends_soon_after_its_client() {
+    let bench = Bench::new().await;
+    let poll = bench.poll(json!({})).await;
+    let mut holder = bench.scratch.connect().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();
+    let ledger = Ledger::new(&bench.scratch.database_url, 10 * LIMIT).unwrap();
+    let batch = bench.votes(&poll, 0..3);
+    let counting = tokio::spawn(async move { ledger.count(&batch).await });
+    bench.until_someone_waits_at_the_fence().await;
+    counting.abort();
+    let given_up = "SELECT count(*) = 0 FROM pg_stat_activity \
+                    WHERE datname = current_database() AND wait_event = 'advisory'";
+    until(&mut holder, given_up).await;
 }
 
 #[tokio::test]

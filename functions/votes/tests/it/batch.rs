@@ -1,90 +1,13 @@
-//! Batches through the handler, against real stores.
-#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+//! Batches through the handler.
 
 use std::time::Duration;
 
-use lambda_runtime::{Context, LambdaEvent};
 use local::scratch::Scratch;
-use serde_json::{Value, json};
-use shared::{
-    domain::{Poll, PollId, Timestamp},
-    ledger::{self, Ledger},
-    ranking::RankingStore,
-};
+use serde_json::json;
+use shared::{domain::PollId, ledger::Ledger, ranking::RankingStore};
 use votes::Handler;
 
-/// Long enough for any call that ends at all.
-const LIMIT: Duration = Duration::from_secs(20);
-
-const CAST_AT: i64 = 1_750_000_000_000;
-
-fn at(millis: i64) -> Timestamp {
-    Timestamp::from_millis(millis).unwrap()
-}
-
-struct Bench {
-    scratch: Scratch,
-    ledger: Ledger,
-    handler: Handler,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        Self::with(|_, _| None).await
-    }
-
-    /// A handler whose environment differs in what `change` answers.
-    async fn with(change: impl Fn(&Scratch, &str) -> Option<String>) -> Self {
-        let scratch = Scratch::new().await.unwrap();
-        let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
-        let lookup = |name: &str| change(&scratch, name).or_else(|| scratch.environment(name));
-        let handler = Handler::new(&lookup).unwrap();
-        Self { scratch, ledger, handler }
-    }
-
-    async fn poll(&self, changes: Value) -> Poll {
-        let mut draft = json!({
-            "title": "Who stays?", "opensAt": at(CAST_AT - 1_000), "closesAt": at(CAST_AT + 1_000),
-            "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}],
-        });
-        draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        self.ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll
-    }
-
-    /// Hands a batch over; the message ids that are to come again.
-    async fn deliver(&self, records: &[Value]) -> Result<Vec<String>, votes::Error> {
-        let event = LambdaEvent::new(
-            serde_json::from_value(json!({ "Records": records })).unwrap(),
-            Context::default(),
-        );
-        let response = self.handler.handle(event).await?;
-        Ok(response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect())
-    }
-
-    async fn audit(&self, poll: PollId) -> ledger::Audit {
-        let audit = self.ledger.audit(poll, LIMIT).await.unwrap();
-        assert_eq!(audit.ledger, audit.tally);
-        audit
-    }
-
-    async fn votes(&self, poll: &Poll) -> u64 {
-        self.audit(poll.id).await.ledger.values().sum()
-    }
-}
-
-/// A message of the gateway, as the event source mapping delivers it.
-fn record(id: u128, sub: &str, sent_at: i64, body: &str) -> Value {
-    json!({
-        "messageId": uuid::Uuid::from_u128(id), "receiptHandle": "r", "body": body,
-        "attributes": {"SentTimestamp": sent_at.to_string(), "ApproximateReceiveCount": "1"},
-        "messageAttributes": {"voter": {"stringValue": sub, "dataType": "String"}},
-        "eventSource": "aws:sqs", "awsRegion": "us-east-1",
-    })
-}
-
-fn vote(id: u128, sub: &str, body: &Value) -> Value {
-    record(id, sub, CAST_AT, &body.to_string())
-}
+use crate::support::{Bench, CAST_AT, LIMIT, at, record, vote};
 
 #[tokio::test]
 async fn each_bad_vote_is_rejected_for_its_reason_and_its_neighbours_count() {
@@ -206,23 +129,6 @@ async fn what_sqs_would_not_make_comes_again_alone() {
     let id = timeless["messageId"].as_str().unwrap().to_owned();
     assert_eq!(bench.deliver(&[timeless, vote(2, "alice", &body)]).await.unwrap(), [id]);
     assert_eq!(bench.votes(&poll).await, 1);
-}
-
-#[tokio::test]
-async fn votes_count_while_redis_is_away() {
-    let bench = Bench::with(|_, name| (name == "REDIS_URL").then(|| "redis://127.0.0.1:1".to_owned())).await;
-    let poll = bench.poll(json!({})).await;
-    let body = json!({"poll": poll.id.0, "contestant": 1});
-    assert!(bench.deliver(&[vote(1, "alice", &body)]).await.unwrap().is_empty());
-    assert_eq!(bench.votes(&poll).await, 1);
-}
-
-#[tokio::test]
-async fn while_the_ledger_is_away_the_batch_fails_whole() {
-    let away = "postgres://nobody@127.0.0.1:1/nothing";
-    let bench = Bench::with(|_, name| (name == "DATABASE_URL").then(|| away.to_owned())).await;
-    let error = bench.deliver(&[vote(1, "alice", &json!({"poll": 1, "contestant": 1}))]).await.unwrap_err();
-    assert!(matches!(error, votes::Error::Ledger(_)), "{error}");
 }
 
 #[tokio::test]

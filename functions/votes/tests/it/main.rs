@@ -1,0 +1,7 @@
+//! The votes function, against real stores.
+#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+
+mod batch;
+mod connections;
+mod outage;
+mod support;
