@@ -85,6 +85,13 @@ impl Whole {
         serde_json::from_str(&body).unwrap()
     }
 
+    /// The demo poll's ranking, as viewers see it.
+    pub fn ranking(&self) -> Value {
+        let (status, body) = self.request("GET", "/polls/1/ranking", "", "").unwrap();
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
     /// The demo poll's audit.
     pub fn audit(&self) -> Value {
         self.admin("GET", "/polls/1/audit")

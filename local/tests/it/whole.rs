@@ -69,27 +69,28 @@ async fn killed_between_the_commit_and_the_ranking() {
     let stack = Whole::start(&behind_gate, &["--set", VISIBILITY, "--set", patience]);
     stack.vote(1);
     stack.until_the_queue_is_empty();
-    gate.open.store(false, Ordering::SeqCst);
+    gate.shut();
     for contestant in 2..=u32::try_from(VOTES).unwrap() {
         stack.vote(contestant);
     }
     let mut connection = scratch.connect().await.unwrap();
     until_at_least(i64::try_from(VOTES).unwrap(), &mut connection, "SELECT count(*) FROM votes").await;
     stack.kill_votes();
-    gate.open.store(true, Ordering::SeqCst);
+    gate.reopen();
     assert_each_counted_once(&stack);
     let duplicates = stack.metric(r#"cloudwatch_metric_sum{metric="VotesDuplicate"}"#);
     assert!(duplicates >= 1.0, "the redelivery found them counted and sent the totals all the same");
 }
 
 /// A way to Redis that can be shut: what is sent meanwhile is lost.
-struct Gate {
-    url: String,
+pub struct Gate {
+    pub url: String,
     open: Arc<AtomicBool>,
 }
 
 impl Gate {
-    fn before(redis_url: &str) -> Self {
+    /// Opens a way to a Redis.
+    pub fn before(redis_url: &str) -> Self {
         let (host, database) = redis_url.trim_start_matches("redis://").split_once('/').unwrap();
         let host = host.to_owned();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -106,6 +107,16 @@ impl Gate {
             }
         });
         Self { url, open }
+    }
+
+    /// From now on what is sent is lost, and nothing answered.
+    pub fn shut(&self) {
+        self.open.store(false, Ordering::SeqCst);
+    }
+
+    /// Ends that.
+    pub fn reopen(&self) {
+        self.open.store(true, Ordering::SeqCst);
     }
 }
 

@@ -1,0 +1,245 @@
+//! Measures how batches get in each other's way: the same votes counted by few and by many functions at once, on one
+//! poll, and on 100 polls in the same batches. Real ledger code, real PostgreSQL with its durability.
+//!
+//! ```sh
+//! cargo run -p local -- stores -- cargo run -p local --example contention
+//! ```
+#![expect(clippy::unwrap_used, reason = "what fails here fails the measurement")]
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use local::scratch::Scratch;
+use serde_json::json;
+use shared::{
+    clock,
+    domain::{ContestantNumber, Message, Poll, Vote, VoteKey, VoteRequest, VoterHasher, judge},
+    ledger::{Batch, Ledger, Outcome},
+};
+use uuid::Uuid;
+
+/// A batch, as the template sets it.
+const BATCH_VOTES: usize = 300;
+const CONTESTANTS: i16 = 10;
+/// Far longer than any batch waits: what takes this long is reported as a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Parser)]
+struct Arguments {
+    /// Functions at once; each number takes its turn in every round
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 11, 50])]
+    concurrency: Vec<usize>,
+    /// Polls in each batch; one measurement each
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100])]
+    polls: Vec<usize>,
+    /// Rounds, of which the median counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds a turn lasts
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+}
+
+/// What one turn came to.
+#[derive(Default)]
+struct Turn {
+    votes: AtomicU64,
+    failures: AtomicU64,
+    slowest_ms: AtomicU64,
+}
+
+struct Bench {
+    scratch: Scratch,
+    polls: Arc<Vec<Poll>>,
+    sample: Vote,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    for &polls in &arguments.polls {
+        let bench = Bench::new(polls).await?;
+        measure(&bench, &arguments).await?;
+    }
+    Ok(())
+}
+
+async fn measure(bench: &Bench, arguments: &Arguments) -> Result<()> {
+    println!("\n{} poll(s) in each batch of {BATCH_VOTES}, {CONTESTANTS} contestants", bench.polls.len());
+    let mut rates = BTreeMap::<usize, Vec<u64>>::new();
+    let (mut counted, mut failures) = (0, 0);
+    let mut slowest_ms = BTreeMap::<usize, u64>::new();
+    let mut waits = BTreeMap::<(usize, String), u64>::new();
+    for _ in 0..arguments.rounds {
+        for &concurrency in &arguments.concurrency {
+            let started = Instant::now();
+            let turn = bench.turn(concurrency, arguments.seconds, &mut waits).await?;
+            let votes = turn.votes.into_inner();
+            counted += votes;
+            failures += turn.failures.into_inner();
+            let rate = votes as f64 / started.elapsed().as_secs_f64();
+            rates.entry(concurrency).or_default().push(rate as u64);
+            let slowest = slowest_ms.entry(concurrency).or_default();
+            *slowest = turn.slowest_ms.into_inner().max(*slowest);
+        }
+    }
+    let medians: BTreeMap<_, _> =
+        rates.iter().map(|(&concurrency, rates)| (concurrency, median(rates))).collect();
+    let best = medians.values().copied().max().unwrap_or(1);
+    println!("functions   votes/s  of best  slowest batch  rounds");
+    for (concurrency, median) in &medians {
+        let share = 100 * median / best;
+        let slowest = slowest_ms[concurrency];
+        println!("{concurrency:9} {median:9} {share:7}% {slowest:10} ms  {:?}", rates[concurrency]);
+    }
+    print_waits(&waits);
+    let in_ledger = bench.ledger_votes().await?;
+    println!("failed batches: {failures}; counted {counted}, in ledger and tally {in_ledger}");
+    ensure!(failures == 0 && counted == in_ledger, "contention must not fail a batch or lose a vote");
+    Ok(())
+}
+
+fn print_waits(waits: &BTreeMap<(usize, String), u64>) {
+    let mut totals = BTreeMap::<usize, u64>::new();
+    for ((concurrency, _), seen) in waits {
+        *totals.entry(*concurrency).or_default() += seen;
+    }
+    for (concurrency, total) in totals {
+        let mut events: Vec<_> = waits.iter().filter(|((of, _), _)| *of == concurrency).collect();
+        events.sort_by_key(|(_, seen)| std::cmp::Reverse(**seen));
+        let shown =
+            events.iter().take(4).map(|((_, event), seen)| format!("{event} {}%", **seen * 100 / total));
+        println!(
+            "  {concurrency} functions, what their sessions were at: {}",
+            shown.collect::<Vec<_>>().join(", ")
+        );
+    }
+}
+
+fn median(rates: &[u64]) -> u64 {
+    let mut sorted = rates.to_vec();
+    sorted.sort_unstable();
+    sorted[sorted.len() / 2]
+}
+
+impl Bench {
+    async fn new(polls: usize) -> Result<Self> {
+        let scratch = Scratch::new().await?;
+        let ledger = Ledger::new(&scratch.database_url, PATIENCE)?;
+        let contestants: Vec<_> =
+            (1..=CONTESTANTS).map(|number| json!({"name": number.to_string()})).collect();
+        let draft = serde_json::from_value(json!({ "title": "Contention", "contestants": contestants }))?;
+        let mut made = Vec::new();
+        for _ in 0..polls {
+            let poll = ledger.create_poll(&draft).await?.poll;
+            made.push(Poll { opens_at: Some(poll.created_at), ..poll });
+        }
+        let hasher: VoterHasher = "0".repeat(64).parse()?;
+        let message = Message {
+            id: Uuid::nil(),
+            sent_at: clock::now(),
+            voter: Some(hasher.voter("somebody")),
+            request: VoteRequest::parse(&json!({"poll": made[0].id.0, "contestant": 1}).to_string()),
+        };
+        let sample = judge(&message, Some(&made[0]), &hasher).map_err(|why| anyhow::anyhow!("{why:?}"))?;
+        Ok(Self { scratch, polls: Arc::new(made), sample })
+    }
+
+    /// Counts batches of new votes for some seconds.
+    async fn turn(
+        &self,
+        concurrency: usize,
+        seconds: u64,
+        waits: &mut BTreeMap<(usize, String), u64>,
+    ) -> Result<Turn> {
+        let ends = Instant::now() + Duration::from_secs(seconds);
+        let turn = Arc::new(Turn::default());
+        let functions: Vec<_> = (0..concurrency)
+            .map(|_| {
+                let ledger = Ledger::new(&self.scratch.database_url, PATIENCE)?;
+                let (polls, sample, turn) = (Arc::clone(&self.polls), self.sample, Arc::clone(&turn));
+                Ok(tokio::spawn(async move {
+                    while Instant::now() < ends {
+                        count(&ledger, &batch(&polls, &sample), &turn).await;
+                    }
+                }))
+            })
+            .collect::<Result<_>>()?;
+        self.sample_waits(ends, concurrency, waits).await?;
+        for function in functions {
+            function.await?;
+        }
+        Ok(Arc::into_inner(turn).unwrap())
+    }
+
+    async fn sample_waits(
+        &self,
+        ends: Instant,
+        concurrency: usize,
+        waits: &mut BTreeMap<(usize, String), u64>,
+    ) -> Result<()> {
+        let mut connection = self.scratch.connect().await?;
+        let sql = "SELECT coalesce(wait_event_type || ':' || wait_event, 'CPU') FROM pg_stat_activity \
+                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active'";
+        while Instant::now() < ends {
+            for event in sqlx::query_scalar::<_, String>(sql).fetch_all(&mut connection).await? {
+                *waits.entry((concurrency, event)).or_default() += 1;
+            }
+            tokio::time::sleep(SAMPLE_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// The votes, counted one by one, after checking that the tallies say the same.
+    async fn ledger_votes(&self) -> Result<u64> {
+        let mut connection = self.scratch.connect().await?;
+        let sql = "SELECT (SELECT count(*) FROM votes), (SELECT sum(votes)::bigint FROM tallies)";
+        let (votes, tally): (i64, i64) = sqlx::query_as(sql).fetch_one(&mut connection).await?;
+        ensure!(votes == tally, "{votes} votes, but the tallies say {tally}");
+        Ok(votes.unsigned_abs())
+    }
+}
+
+async fn count(ledger: &Ledger, batch: &Batch, turn: &Turn) {
+    let started = Instant::now();
+    match ledger.count(batch).await {
+        Ok(Outcome::Counted(counted)) => turn.votes.fetch_add(counted.counted, Ordering::Relaxed),
+        Ok(Outcome::Stale) => turn.failures.fetch_add(1, Ordering::Relaxed),
+        Err(error) => {
+            eprintln!("{:?}", anyhow::Error::from(error));
+            turn.failures.fetch_add(1, Ordering::Relaxed)
+        }
+    };
+    turn.slowest_ms.fetch_max(started.elapsed().as_millis() as u64, Ordering::Relaxed);
+}
+
+/// New votes, spread evenly over polls and contestants, with keys as votes cast now have them.
+fn batch(polls: &[Poll], sample: &Vote) -> Batch {
+    let mut batch = Batch::default();
+    for poll in polls {
+        batch.judged_by(poll.id, poll.version);
+    }
+    let now = clock::now();
+    let prefix = (now.millis() as u128 >> 12) << 92;
+    for number in 0..BATCH_VOTES {
+        let message = Uuid::new_v4();
+        let vote = Vote {
+            key: VoteKey(Uuid::from_u128(prefix | message.as_u128() >> 36)),
+            poll: polls[number % polls.len()].id,
+            contestant: ContestantNumber((number / polls.len()) as i16 % CONTESTANTS + 1),
+            cast_at: now,
+            ..*sample
+        };
+        batch.vote(message, &vote);
+    }
+    batch
+}
