@@ -15,18 +15,21 @@ use anyhow::{Context, Result, anyhow, bail};
 
 pub use self::server::BASE_PATH;
 use self::{
-    blueprint::{AUDIENCE, Blueprint, Machine, issuer_url},
+    blueprint::{AUDIENCE, issuer_url},
+    wiring::{ApiOrigin, Integrations},
+};
+pub(crate) use self::{
+    blueprint::{Blueprint, Machine},
     data_folder::DataFolder,
     server::{Listeners, Servers},
     signals::StopRequests,
-    wiring::{ApiOrigin, Integrations},
 };
 use crate::{
     cli::RunArguments,
     cloudwatch::CloudWatch,
     demo,
     edge::{Edge, Origin},
-    event_source::{self, Mappings},
+    event_source::{self, Disturbance, Mappings},
     http_api::HttpApi,
     issuer::Issuer,
     lambda::Functions,
@@ -80,48 +83,79 @@ async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()>
         redis_url: stores.redis_url.clone(),
         voter_hash_key: folder.voter_hash_key()?,
     };
-    let blueprint = Blueprint::read(arguments, &machine)?;
-    let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
-    let functions = Functions::from_template(&blueprint.template, artifacts(arguments)?, Arc::clone(&logs))?;
-    let result = run_with_functions(ground, listeners, blueprint, logs, &functions).await;
+    let running = Running::start(arguments, folder, &machine, stores.pids(), listeners, None)?;
+    let functions = Arc::clone(&running.functions);
+    let result = serve(ground, running).await;
     functions.shut_down().await;
     result
 }
 
 /// The schema, as a deployment's migrations make it.
-async fn migrate(database_url: &str) -> Result<()> {
+pub(crate) async fn migrate(database_url: &str) -> Result<()> {
     shared::ledger::migrate(database_url).await.context("the database schema cannot be made")
 }
 
-async fn run_with_functions(
-    ground: Ground<'_>,
-    listeners: Listeners,
-    blueprint: Blueprint,
-    logs: Arc<CloudWatch>,
-    functions: &Arc<Functions>,
-) -> Result<()> {
-    let Ground { arguments, stop, folder, stores } = ground;
-    let queues = Queues::from_template(&blueprint.template)?;
-    let issuer = Issuer::open(&folder.path().join("issuer-key.der"), &issuer_url(arguments.port), AUDIENCE)?;
-    let issuer = Arc::new(issuer);
-    let integrations = Integrations { queues: Arc::clone(&queues), functions: Arc::clone(functions) };
-    let api = Arc::new(HttpApi::new(blueprint.api, &issuer, Arc::new(integrations))?);
-    let edge = Edge::new(blueprint.distribution, |origin| {
-        // Other origins (S3) are not part of the stack yet.
-        let is_api = origin.domain_name.contains(".execute-api.");
-        let origin = ApiOrigin { api: Arc::clone(&api), domain_name: origin.domain_name.clone() };
-        is_api.then(|| Arc::new(origin) as Arc<dyn Origin>)
-    })?;
-    let restored = folder.restore_messages(&queues)?;
-    let mappings = event_source::start(&blueprint.template, &queues, functions)?;
-    let figures = Arc::new(Figures { queues: Arc::clone(&queues), logs, functions: Arc::clone(functions) });
-    let local_api = LocalApi {
-        issuer: Arc::clone(&issuer),
-        edge: Arc::clone(&edge),
-        figures: Arc::clone(&figures),
-        stores: stores.pids(),
-    };
-    let servers = Servers::start(listeners, Arc::clone(&edge), local_api, &queues);
+/// Everything but the stores, started and wired together.
+pub(crate) struct Running {
+    pub queues: Arc<Queues>,
+    pub functions: Arc<Functions>,
+    pub logs: Arc<CloudWatch>,
+    pub issuer: Arc<Issuer>,
+    pub edge: Arc<Edge>,
+    pub figures: Arc<Figures>,
+    pub mappings: Mappings,
+    pub servers: Servers,
+    /// Messages of the last run that are back in their queues.
+    pub restored: usize,
+}
+
+impl Running {
+    /// Starts the parts on stores that have the schema. `pids`: of the stores, for figures.
+    pub(crate) fn start(
+        arguments: &RunArguments,
+        folder: &DataFolder,
+        machine: &Machine,
+        pids: Vec<(&'static str, u32)>,
+        listeners: Listeners,
+        disturbance: Option<&Arc<dyn Disturbance>>,
+    ) -> Result<Self> {
+        let blueprint = Blueprint::read(arguments, machine)?;
+        let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
+        let functions =
+            Functions::from_template(&blueprint.template, artifacts(arguments)?, Arc::clone(&logs))?;
+        let queues = Queues::from_template(&blueprint.template)?;
+        let issuer =
+            Issuer::open(&folder.path().join("issuer-key.der"), &issuer_url(arguments.port), AUDIENCE)?;
+        let issuer = Arc::new(issuer);
+        let integrations = Integrations { queues: Arc::clone(&queues), functions: Arc::clone(&functions) };
+        let api = Arc::new(HttpApi::new(blueprint.api, &issuer, Arc::new(integrations))?);
+        let edge = Edge::new(blueprint.distribution, |origin| {
+            // Other origins (S3) are not part of the stack yet.
+            let is_api = origin.domain_name.contains(".execute-api.");
+            let origin = ApiOrigin { api: Arc::clone(&api), domain_name: origin.domain_name.clone() };
+            is_api.then(|| Arc::new(origin) as Arc<dyn Origin>)
+        })?;
+        let restored = folder.restore_messages(&queues)?;
+        let mappings = event_source::start(&blueprint.template, &queues, &functions, disturbance)?;
+        let figures = Arc::new(Figures {
+            queues: Arc::clone(&queues),
+            logs: Arc::clone(&logs),
+            functions: Arc::clone(&functions),
+        });
+        let local_api = LocalApi {
+            issuer: Arc::clone(&issuer),
+            edge: Arc::clone(&edge),
+            figures: Arc::clone(&figures),
+            stores: pids,
+        };
+        let servers = Servers::start(listeners, Arc::clone(&edge), local_api, &queues);
+        Ok(Self { queues, functions, logs, issuer, edge, figures, mappings, servers, restored })
+    }
+}
+
+async fn serve(ground: Ground<'_>, running: Running) -> Result<()> {
+    let Ground { arguments, stop, folder, .. } = ground;
+    let Running { queues, issuer, edge, figures, mappings, servers, restored, .. } = running;
     let base_url = format!("http://localhost:{}", arguments.port);
     let poll = tokio::select! {
         poll = demo::prepare(&edge, &issuer, arguments.no_demo) => poll,

@@ -4,6 +4,7 @@
 //! anything fails before, the batch comes again and is counted as if for the first time. When only the ranking
 //! fails, the votes have counted, and the ranking heals at the next load of its poll.
 
+mod crash;
 mod definitions;
 mod record;
 
@@ -22,7 +23,10 @@ use shared::{
     telemetry::BatchMetrics,
 };
 
-use crate::definitions::{Definitions, polls_in};
+use crate::{
+    crash::{CrashPoints, Point},
+    definitions::{Definitions, polls_in},
+};
 
 /// A definition may change while a batch is judged by it; that it does so this often in a row, in the few
 /// milliseconds of each attempt, means that something is wrong.
@@ -55,6 +59,7 @@ pub struct Handler {
     stores: Stores,
     hasher: VoterHasher,
     definitions: Definitions,
+    crash_points: CrashPoints,
 }
 
 impl Handler {
@@ -67,7 +72,7 @@ impl Handler {
         let config = (reader.stores(), reader.voter_hasher());
         let (stores, hasher) = reader.finish(config.0.zip(config.1))?;
         let definitions = Definitions::new(stores.catalog.clone());
-        Ok(Self { stores, hasher, definitions })
+        Ok(Self { stores, hasher, definitions, crash_points: CrashPoints::read(lookup) })
     }
 
     /// Counts one batch. Two round trips where the definitions are known: one to PostgreSQL, one to Redis.
@@ -102,7 +107,9 @@ impl Handler {
 
     async fn count_and_raise(&self, messages: &[Message]) -> Result<Done, Error> {
         let (counted, totals) = self.count(messages).await?;
-        let raised = self.stores.ranking.raise(&totals).await;
+        self.crash_points.pass(Point::Committed);
+        let raised = self.crash_points.within(Point::Raising, self.stores.ranking.raise(&totals)).await;
+        self.crash_points.pass(Point::Raised);
         if let Err(error) = &raised {
             tracing::warn!(error = error as &dyn std::error::Error, "ranking.not_raised");
         }
@@ -115,7 +122,9 @@ impl Handler {
         let mut polls = self.definitions.find(&ids).await?;
         for _ in 0..JUDGEMENTS_MAX {
             let batch = self.judged(messages, &polls);
-            if let Outcome::Counted(mut counted) = self.stores.ledger.count(&batch).await? {
+            self.crash_points.pass(Point::Judged);
+            let counting = self.crash_points.within(Point::Counting, self.stores.ledger.count(&batch));
+            if let Outcome::Counted(mut counted) = counting.await? {
                 let totals = std::mem::take(&mut counted.tallies).into_iter();
                 let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
                 return Ok((counted, totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect()));

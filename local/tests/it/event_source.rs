@@ -44,7 +44,7 @@ impl Pipeline {
         .unwrap();
         let (queue, dead) = (stack.queues.get("Q").unwrap(), stack.queues.get("D").unwrap());
         before(&queue);
-        let mappings = event_source::start(&stack.template, &stack.queues, &stack.functions).unwrap();
+        let mappings = event_source::start(&stack.template, &stack.queues, &stack.functions, None).unwrap();
         Self { stack, queue, dead, mappings }
     }
 
@@ -152,6 +152,6 @@ fn an_unknown_queue_is_refused() {
     )
     .unwrap();
     let error =
-        event_source::start(&stack.template, &stack.queues, &stack.functions).unwrap_err().to_string();
+        event_source::start(&stack.template, &stack.queues, &stack.functions, None).unwrap_err().to_string();
     assert!(error.contains("F.Events.Messages: there is no queue") && error.contains("Nope"), "{error}");
 }
