@@ -278,13 +278,13 @@ impl Run {
             end.send_replace(true);
             sent
         };
-        let (sent, broken, ()) = tokio::join!(
-            votes,
-            self.injector.run(self.seed, &self.faults, &ending),
-            move_windows(self.crew()?, polls, ending.clone()),
-        );
-        broken?;
-        sent
+        let moves = move_windows(self.crew()?, polls, ending.clone());
+        // A store that does not come back ends the run at once: nothing could be counted any more.
+        tokio::try_join!(votes, self.injector.run(self.seed, &self.faults, &ending), async {
+            moves.await;
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// Reads each ranking as a viewer does, which heals what lost its data after its last batch, and compares.

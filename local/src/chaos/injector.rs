@@ -104,7 +104,7 @@ impl Injector {
             Fault::PostgresHang => self.through(&self.postgres, Passage::Held, event, ending).await,
             Fault::RedisHang => self.through(&self.redis, Passage::Held, event, ending).await,
             Fault::PostgresSlow => {
-                self.through(&self.postgres, Passage::Late(event.delay), event, ending).await
+                self.through(&self.postgres, Passage::Late(event.delay), event, ending).await;
             }
             Fault::RedisSlow => self.through(&self.redis, Passage::Late(event.delay), event, ending).await,
             Fault::Clock => {}
