@@ -19,15 +19,12 @@ mod verdict;
 mod vote;
 
 use std::{
-    path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser as _;
 use serde_json::json;
 use shared::domain::VoterHasher;
 use tokio::{
@@ -41,7 +38,7 @@ use self::{
     books_compared::Books,
     client::{Client, Crew},
     deliveries::Deliveries,
-    driver::{Driver, now_ms},
+    driver::{Driver, Sending, now_ms},
     fault::Record,
     finale::Finale,
     injector::Injector,
@@ -53,11 +50,15 @@ use self::{
     vote::{TOKEN_HOLDERS, Votes},
 };
 use crate::{
-    cli::{ChaosArguments, RunArguments},
+    cli::{ChaosArguments, Cli, RunArguments},
+    cloudwatch::CloudWatch,
     event_source::Disturbance,
-    lambda::Births,
+    lambda::{Births, Functions},
     sqs::Queue,
-    stack::{DataFolder, Listeners, Machine, Running, StopRequests, migrate},
+    stack::{
+        self, Blueprint, Ground, Machine, Running, data_folder::DataFolder, server::Listeners,
+        signals::StopRequests,
+    },
     stores::{
         Given, Stores,
         upstream::{Upstream, database_through, redis_through},
@@ -90,6 +91,9 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(90);
 /// Between two moves of a window.
 const MOVE_INTERVAL: Duration = Duration::from_millis(700);
 
+/// A move that takes longer, because a store is away, is given up: the end of the run does not wait for it.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
+
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Runs it and prints the verdict; `true`: everything held, and everything was tried.
@@ -102,36 +106,33 @@ pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
     let listeners = Listeners::bind(&stack).await?;
     let folder = DataFolder::open(&stack)?;
     let stores = Stores::start(folder.path(), &Given::default(), false).await?;
-    let run = Run::prepare(arguments, &stack, &folder, listeners, stores).await?;
+    let run = Run::prepare(arguments, &stack, &stop, &folder, listeners, stores).await?;
     let result = tokio::select! {
         verdict = run.play() => verdict,
-        () = stop.reached(1) => Err(anyhow!("stopped before the verdict")),
+        () = stop.reached(1) => {
+            run.shut_down().await;
+            bail!("stopped before the verdict");
+        }
     };
     run.shut_down().await;
-    let verdict = result?;
-    println!("{verdict}");
-    if !verdict.holds() {
-        let kept = folder.keep();
-        println!("Logs and the ledger's data are kept in {}.", kept.display());
+    let holds = result.as_ref().is_ok_and(Verdict::holds);
+    if let Ok(verdict) = &result {
+        println!("{verdict}");
     }
-    Ok(verdict.holds())
+    if !holds {
+        println!("Logs and the ledger's data are kept in {}.", folder.keep().display());
+    }
+    result.map(|_| holds)
 }
 
 fn stack_arguments(arguments: &ChaosArguments) -> Result<RunArguments> {
     let free_port = || -> Result<u16> {
         Ok(std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
     };
-    Ok(RunArguments {
-        template: arguments.template.clone(),
-        port: free_port()?,
-        aws_port: free_port()?,
-        data_dir: PathBuf::new(),
-        ephemeral: true,
-        artifacts: None,
-        set: SETTINGS.iter().map(ToString::to_string).collect(),
-        parameter: Vec::new(),
-        no_demo: true,
-    })
+    let (port, aws_port) = (free_port()?.to_string(), free_port()?.to_string());
+    let mut words = vec!["local", "--ephemeral", "--no-demo", "--port", &port, "--aws-port", &aws_port];
+    words.extend(SETTINGS.iter().flat_map(|setting| ["--set", setting]));
+    Ok(RunArguments { template: arguments.template.clone(), ..Cli::try_parse_from(words)?.run })
 }
 
 /// A run.
@@ -153,6 +154,7 @@ impl Run {
     async fn prepare(
         arguments: &ChaosArguments,
         stack: &RunArguments,
+        stop: &StopRequests,
         folder: &DataFolder,
         listeners: Listeners,
         stores: Stores,
@@ -160,7 +162,7 @@ impl Run {
         let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
         let faults = arguments.faults.clone();
         let record = Arc::new(Record::new(faults.clone()));
-        migrate(&stores.database_url).await?;
+        stack::migrate(&stores.database_url).await?;
         let postgres = StoreProxy::start(Upstream::of_database(&stores.database_url)?).await?;
         let redis = StoreProxy::start(Upstream::of_redis(&stores.redis_url)?).await?;
         let machine = Machine {
@@ -170,15 +172,20 @@ impl Run {
         };
         let deliveries = Deliveries::new(seed, Arc::clone(&record));
         let disturbance = Arc::clone(&deliveries) as Arc<dyn Disturbance>;
-        let running = Running::start(stack, folder, &machine, stores.pids(), listeners, Some(&disturbance))?;
-        running.functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn Births>));
+        let blueprint = Blueprint::read(stack, &machine)?;
+        let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
+        let functions =
+            Functions::from_template(&blueprint.template, stack::artifacts(stack)?, Arc::clone(&logs))?;
+        functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn Births>));
+        let ground = Ground { arguments: stack, stop, folder, stores: &stores };
+        let running = stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance))?;
         let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
         let injector = Injector {
             stores: tokio::sync::Mutex::new(stores),
             postgres,
             redis,
             deliveries,
-            functions: Arc::clone(&running.functions),
+            functions,
             record: Arc::clone(&record),
             outage: Duration::from_secs(arguments.outage),
         };
@@ -199,62 +206,67 @@ impl Run {
     }
 
     async fn play(&self) -> Result<Verdict> {
-        let start_ms = now_ms();
-        let polls = polls::make(&mut self.crew()?, start_ms, self.duration).await?;
-        let tokens = (0..TOKEN_HOLDERS).map(|voter| self.running.issuer.token(&book::subject(voter), None));
-        let tokens: Arc<Vec<String>> = Arc::new(tokens.collect::<Result<_>>()?);
-        let book = Arc::new(Mutex::new(Book::new(self.hasher.clone(), polls.clone())));
-        let queue = self.running.queues.get("VotesQueue").context("the template has no VotesQueue")?;
-        let accepted = Arc::new(AtomicU64::new(0));
+        let polls = polls::make(&mut self.crew()?, now_ms(), self.duration).await?;
+        let sending = Sending {
+            book: Arc::new(Mutex::new(Book::new(self.hasher.clone(), polls.clone()))),
+            queue: self.running.queues.get("VotesQueue").context("the template has no VotesQueue")?,
+            accepted: Arc::default(),
+        };
         let progress = Progress::start(Sources {
-            accepted: Arc::clone(&accepted),
+            accepted: Arc::clone(&sending.accepted),
             votes: self.votes,
-            queue: Arc::clone(&queue),
-            logs: Arc::clone(&self.running.logs),
+            queue: Arc::clone(&sending.queue),
+            logs: Arc::clone(&self.running.figures.logs),
             record: Arc::clone(&self.record),
             stage: Arc::new(Mutex::new("voting")),
         });
         println!("chaos: seed {}, {} votes in {} s", self.seed, self.votes, self.duration.as_secs());
-        let driver = Driver {
-            votes: Votes::new(self.seed, polls.clone(), HTTP_PERCENT),
-            count: self.votes,
-            duration: self.duration,
-            queue: Arc::clone(&queue),
-            port: self.port,
-            tokens,
-            book: Arc::clone(&book),
-            record: Arc::clone(&self.record),
-            accepted: Arc::clone(&accepted),
-        };
         let started = Instant::now();
-        self.break_things_while(driver.run(), &polls).await?;
+        self.break_things_while(self.driver(&sending, &polls)?.run(), &polls).await?;
         progress.stage("draining");
-        drain(&queue).await?;
+        drain(&sending.queue).await?;
         let elapsed = started.elapsed();
         progress.stage("last batches");
         let books = Books::new(&self.database_url, &self.redis_url)?;
-        let finale = Finale { injector: &self.injector, queue: &queue, book: &book, accepted: &accepted };
-        let unhealed = finale.play(&books).await?;
+        let unhealed = Finale { injector: &self.injector, sending: &sending }.play(&books).await;
         progress.stage("reading");
         let lines = self.read_and_compare(&books, &polls).await?;
         progress.stage("reckoning");
-        let mut book = std::mem::replace(
-            &mut *book.lock().unwrap_or_else(PoisonError::into_inner),
-            Book::new(self.hasher.clone(), Vec::new()),
-        );
-        let reckoning = Reckoning::make(&self.database_url, &mut book).await?;
-        progress.finish();
+        self.judge(&sending, elapsed, lines, unhealed).await
+    }
+
+    fn driver(&self, sending: &Sending, polls: &[Poll]) -> Result<Driver> {
+        let tokens = (0..TOKEN_HOLDERS).map(|voter| self.running.issuer.token(&book::subject(voter), None));
+        Ok(Driver {
+            votes: Votes::new(self.seed, polls.to_vec(), HTTP_PERCENT),
+            count: self.votes,
+            duration: self.duration,
+            sending: sending.clone(),
+            port: self.port,
+            tokens: Arc::new(tokens.collect::<Result<_>>()?),
+            record: Arc::clone(&self.record),
+        })
+    }
+
+    async fn judge(
+        &self,
+        sending: &Sending,
+        elapsed: Duration,
+        polls: Vec<books_compared::Line>,
+        unhealed: Vec<String>,
+    ) -> Result<Verdict> {
         let dead =
             self.running.queues.get("VotesDeadLetterQueue").context("there is no VotesDeadLetterQueue")?;
         let dead = dead.counts();
+        let mut book = sending.take_book();
         Ok(Verdict {
             seed: self.seed,
             elapsed,
-            accepted: accepted.load(Ordering::Relaxed),
+            accepted: book.accepted,
+            received: sending.queue.counts().sent_total,
+            reckoning: Reckoning::make(&self.database_url, &mut book).await?,
             by_kind: book.by_kind,
-            received: queue.counts().sent_total,
-            reckoning,
-            polls: lines,
+            polls,
             unhealed,
             dead: dead.visible + dead.in_flight + dead.delayed,
             injected: self.record.injected(),
@@ -304,13 +316,13 @@ impl Run {
         self.running.servers.stop().await;
         // What runs is cut short: the verdict has been made, or nobody waits for it.
         drop(self.running.mappings);
-        self.running.functions.shut_down().await;
+        self.injector.functions.shut_down().await;
         self.injector.stores.into_inner().stop().await;
     }
 }
 
 /// The end of a moving poll's window goes back and forth, so that votes are judged by definitions which change while
-/// they wait, and come again under another one. A move that fails, because a store is away, is not made.
+/// they wait, and come again under another one.
 async fn move_windows(mut crew: Crew, polls: &[Poll], mut ending: watch::Receiver<bool>) {
     let moving = polls.iter().filter(|poll| poll.kind.window == Window::Moving);
     let paths: Vec<_> = moving.map(|poll| format!("/admin/polls/{}", poll.id)).collect();
@@ -320,7 +332,8 @@ async fn move_windows(mut crew: Crew, polls: &[Poll], mut ending: watch::Receive
             // Some seconds ago: what has been counted since would be late by the new definition.
             let closes_at =
                 if closes { polls::moment(now_ms() - 3_000).unwrap_or_default() } else { json!(null) };
-            let _not_moved = crew.call("PATCH", path, &json!({ "closesAt": closes_at })).await;
+            let change = json!({ "closesAt": closes_at });
+            let _not_moved = timeout(MOVE_TIMEOUT, crew.call("PATCH", path, &change)).await;
         }
         closes = !closes;
     }

@@ -159,6 +159,14 @@ impl Functions {
         }
     }
 
+    /// Ends all of a function's idle processes.
+    pub fn end_idle(&self, function: &str) {
+        if let Some(function) = self.by_id.get(function) {
+            // Dropped, and so killed.
+            function.lock().idle.clear();
+        }
+    }
+
     /// Kills one of a function's processes in mid-invocation: that of `pick`, counted around. `false`: none is.
     pub fn kill_busy(&self, function: &str, pick: usize) -> bool {
         self.by_id.get(function).is_some_and(|function| function.kill_busy(pick))

@@ -1,8 +1,8 @@
 //! Starts the parts in order, keeps them running, and stops them in the reverse order.
 mod blueprint;
-mod data_folder;
-mod server;
-mod signals;
+pub(crate) mod data_folder;
+pub(crate) mod server;
+pub(crate) mod signals;
 mod wiring;
 
 use std::{
@@ -13,16 +13,16 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub use self::server::BASE_PATH;
 use self::{
     blueprint::{AUDIENCE, issuer_url},
-    wiring::{ApiOrigin, Integrations},
-};
-pub(crate) use self::{
-    blueprint::{Blueprint, Machine},
     data_folder::DataFolder,
     server::{Listeners, Servers},
     signals::StopRequests,
+    wiring::{ApiOrigin, Integrations},
+};
+pub use self::{
+    blueprint::{Blueprint, Machine},
+    server::BASE_PATH,
 };
 use crate::{
     cli::RunArguments,
@@ -65,11 +65,11 @@ pub async fn run(arguments: &RunArguments) -> Result<()> {
 
 /// What everything else stands on.
 #[derive(Clone, Copy)]
-struct Ground<'a> {
-    arguments: &'a RunArguments,
-    stop: &'a StopRequests,
-    folder: &'a DataFolder,
-    stores: &'a Stores,
+pub(crate) struct Ground<'a> {
+    pub arguments: &'a RunArguments,
+    pub stop: &'a StopRequests,
+    pub folder: &'a DataFolder,
+    pub stores: &'a Stores,
 }
 
 async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()> {
@@ -83,9 +83,10 @@ async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()>
         redis_url: stores.redis_url.clone(),
         voter_hash_key: folder.voter_hash_key()?,
     };
-    let running = Running::start(arguments, folder, &machine, stores.pids(), listeners, None)?;
-    let functions = Arc::clone(&running.functions);
-    let result = serve(ground, running).await;
+    let blueprint = Blueprint::read(arguments, &machine)?;
+    let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
+    let functions = Functions::from_template(&blueprint.template, artifacts(arguments)?, Arc::clone(&logs))?;
+    let result = run_with_functions(ground, listeners, blueprint, logs, &functions).await;
     functions.shut_down().await;
     result
 }
@@ -95,11 +96,9 @@ pub(crate) async fn migrate(database_url: &str) -> Result<()> {
     shared::ledger::migrate(database_url).await.context("the database schema cannot be made")
 }
 
-/// Everything but the stores, started and wired together.
+/// The parts that stand on the stores and call the functions.
 pub(crate) struct Running {
     pub queues: Arc<Queues>,
-    pub functions: Arc<Functions>,
-    pub logs: Arc<CloudWatch>,
     pub issuer: Arc<Issuer>,
     pub edge: Arc<Edge>,
     pub figures: Arc<Figures>,
@@ -109,48 +108,49 @@ pub(crate) struct Running {
     pub restored: usize,
 }
 
-impl Running {
-    /// Starts the parts on stores that have the schema. `pids`: of the stores, for figures.
-    pub(crate) fn start(
-        arguments: &RunArguments,
-        folder: &DataFolder,
-        machine: &Machine,
-        pids: Vec<(&'static str, u32)>,
-        listeners: Listeners,
-        disturbance: Option<&Arc<dyn Disturbance>>,
-    ) -> Result<Self> {
-        let blueprint = Blueprint::read(arguments, machine)?;
-        let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
-        let functions =
-            Functions::from_template(&blueprint.template, artifacts(arguments)?, Arc::clone(&logs))?;
-        let queues = Queues::from_template(&blueprint.template)?;
-        let issuer =
-            Issuer::open(&folder.path().join("issuer-key.der"), &issuer_url(arguments.port), AUDIENCE)?;
-        let issuer = Arc::new(issuer);
-        let integrations = Integrations { queues: Arc::clone(&queues), functions: Arc::clone(&functions) };
-        let api = Arc::new(HttpApi::new(blueprint.api, &issuer, Arc::new(integrations))?);
-        let edge = Edge::new(blueprint.distribution, |origin| {
-            // Other origins (S3) are not part of the stack yet.
-            let is_api = origin.domain_name.contains(".execute-api.");
-            let origin = ApiOrigin { api: Arc::clone(&api), domain_name: origin.domain_name.clone() };
-            is_api.then(|| Arc::new(origin) as Arc<dyn Origin>)
-        })?;
-        let restored = folder.restore_messages(&queues)?;
-        let mappings = event_source::start(&blueprint.template, &queues, &functions, disturbance)?;
-        let figures = Arc::new(Figures {
-            queues: Arc::clone(&queues),
-            logs: Arc::clone(&logs),
-            functions: Arc::clone(&functions),
-        });
-        let local_api = LocalApi {
-            issuer: Arc::clone(&issuer),
-            edge: Arc::clone(&edge),
-            figures: Arc::clone(&figures),
-            stores: pids,
-        };
-        let servers = Servers::start(listeners, Arc::clone(&edge), local_api, &queues);
-        Ok(Self { queues, functions, logs, issuer, edge, figures, mappings, servers, restored })
-    }
+async fn run_with_functions(
+    ground: Ground<'_>,
+    listeners: Listeners,
+    blueprint: Blueprint,
+    logs: Arc<CloudWatch>,
+    functions: &Arc<Functions>,
+) -> Result<()> {
+    let running = start(ground, listeners, blueprint, logs, functions, None)?;
+    serve(ground, running).await
+}
+
+/// Starts and wires what stands on the stores and the functions. The stores have the schema.
+pub(crate) fn start(
+    ground: Ground<'_>,
+    listeners: Listeners,
+    blueprint: Blueprint,
+    logs: Arc<CloudWatch>,
+    functions: &Arc<Functions>,
+    disturbance: Option<&Arc<dyn Disturbance>>,
+) -> Result<Running> {
+    let Ground { arguments, folder, stores, .. } = ground;
+    let queues = Queues::from_template(&blueprint.template)?;
+    let issuer = Issuer::open(&folder.path().join("issuer-key.der"), &issuer_url(arguments.port), AUDIENCE)?;
+    let issuer = Arc::new(issuer);
+    let integrations = Integrations { queues: Arc::clone(&queues), functions: Arc::clone(functions) };
+    let api = Arc::new(HttpApi::new(blueprint.api, &issuer, Arc::new(integrations))?);
+    let edge = Edge::new(blueprint.distribution, |origin| {
+        // Other origins (S3) are not part of the stack yet.
+        let is_api = origin.domain_name.contains(".execute-api.");
+        let origin = ApiOrigin { api: Arc::clone(&api), domain_name: origin.domain_name.clone() };
+        is_api.then(|| Arc::new(origin) as Arc<dyn Origin>)
+    })?;
+    let restored = folder.restore_messages(&queues)?;
+    let mappings = event_source::start(&blueprint.template, &queues, functions, disturbance)?;
+    let figures = Arc::new(Figures { queues: Arc::clone(&queues), logs, functions: Arc::clone(functions) });
+    let local_api = LocalApi {
+        issuer: Arc::clone(&issuer),
+        edge: Arc::clone(&edge),
+        figures: Arc::clone(&figures),
+        stores: stores.pids(),
+    };
+    let servers = Servers::start(listeners, Arc::clone(&edge), local_api, &queues);
+    Ok(Running { queues, issuer, edge, figures, mappings, servers, restored })
 }
 
 async fn serve(ground: Ground<'_>, running: Running) -> Result<()> {
@@ -210,7 +210,7 @@ fn last_log_line(logs: &Path) -> Option<String> {
     Some(format!("{}: {}", newest.file_name().display(), text.lines().last()?))
 }
 
-fn artifacts(arguments: &RunArguments) -> Result<PathBuf> {
+pub(crate) fn artifacts(arguments: &RunArguments) -> Result<PathBuf> {
     if let Some(folder) = &arguments.artifacts {
         if !folder.is_dir() {
             bail!("--artifacts {} is no folder", folder.display());

@@ -82,6 +82,12 @@ impl Book {
         Self { hasher, polls, accepted: 0, by_kind: BTreeMap::new(), counts, rejected, either }
     }
 
+    /// Takes all of it out.
+    pub fn take(&mut self) -> Self {
+        let empty = Self::new(self.hasher.clone(), Vec::new());
+        std::mem::replace(self, empty)
+    }
+
     /// The polls of the run.
     pub fn polls(&self) -> &[Poll] {
         &self.polls
@@ -131,4 +137,62 @@ impl Book {
 /// The `sub` of a voter.
 pub fn subject(voter: u32) -> String {
     format!("voter-{voter}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::polls::{KINDS, Kind, Window};
+
+    const BELL_MS: i64 = 1_000;
+
+    fn book() -> Book {
+        let place = KINDS.iter().position(|kind| matches!(kind.window, Window::Closes(_)));
+        let kind: Kind = KINDS[place.unwrap()];
+        let bell = Poll { id: 7, kind, opens_ms: 0, closes_ms: Some(BELL_MS) };
+        Book::new("0".repeat(64).parse().unwrap(), vec![bell])
+    }
+
+    fn vote(voter: u32, identity: Identity) -> Vote {
+        let fate = Fate::Counts { poll: 0, contestant: 1, identity };
+        Vote { voter: Some(voter), body: String::new(), kind: "", fate, by_http: false }
+    }
+
+    fn outcomes(identity: Identity, first_ms: i64, last_ms: i64) -> (usize, usize, usize) {
+        let mut book = book();
+        book.enter(&vote(1, identity), Uuid::new_v4(), first_ms, last_ms);
+        assert_eq!(book.accepted, 1);
+        (book.counts.len(), book.rejected.len(), book.either.len())
+    }
+
+    #[test]
+    fn the_bell_decides_as_far_as_it_can_be_told() {
+        for identity in [Identity::Message, Identity::Client(Uuid::from_u128(1)), Identity::Ballot(1)] {
+            assert_eq!(outcomes(identity, BELL_MS - 2, BELL_MS - 1), (1, 0, 0), "{identity:?} in time");
+            assert_eq!(outcomes(identity, BELL_MS - 1, BELL_MS), (0, 0, 1), "{identity:?} at the bell");
+        }
+        assert_eq!(outcomes(Identity::Message, BELL_MS, BELL_MS), (0, 1, 0));
+        // It may be the late retry of a vote that was in time.
+        assert_eq!(outcomes(Identity::Ballot(1), BELL_MS, BELL_MS), (0, 0, 1));
+    }
+
+    #[test]
+    fn messages_of_one_vote_share_its_key() {
+        let mut book = book();
+        for (voter, identity) in [
+            (1, Identity::Ballot(1)),
+            (1, Identity::Ballot(1)),
+            (1, Identity::Ballot(2)),
+            (2, Identity::Ballot(1)),
+            (1, Identity::Message),
+            (1, Identity::Message),
+        ] {
+            book.enter(&vote(voter, identity), Uuid::new_v4(), 0, 0);
+        }
+        let mut keys: Vec<Key> = book.counts.iter().map(|count| count.key).collect();
+        assert_eq!(keys[0], keys[1]);
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 5);
+    }
 }

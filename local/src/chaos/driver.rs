@@ -2,7 +2,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -57,18 +57,62 @@ pub struct Driver {
     pub count: u64,
     /// In this time, unless the machine is slower.
     pub duration: Duration,
-    /// Where those go that do not go through the edge.
-    pub queue: Arc<Queue>,
+    /// Where they go.
+    pub sending: Sending,
     /// Port of the edge.
     pub port: u16,
     /// By number of the voter.
     pub tokens: Arc<Vec<String>>,
-    /// Where they are entered.
-    pub book: Arc<Mutex<Book>>,
     /// Whether all has happened.
     pub record: Arc<Record>,
-    /// Votes accepted so far.
+}
+
+/// The way of a vote into the queue and the book.
+#[derive(Debug, Clone)]
+pub struct Sending {
+    /// The queue of votes.
+    pub queue: Arc<Queue>,
+    /// Where they are entered.
+    pub book: Arc<Mutex<Book>>,
+    /// Votes accepted so far, for the display.
     pub accepted: Arc<AtomicU64>,
+}
+
+impl Sending {
+    /// Writes a vote into the queue, as the gateway's integration would.
+    ///
+    /// # Errors
+    /// The queue refuses it.
+    pub fn enqueue(&self, vote: &Vote) -> Result<()> {
+        let first_ms = now_ms();
+        let sent =
+            self.queue.send(message(vote)).map_err(|error| anyhow!("the queue refused a vote: {error}"))?;
+        self.enter(vote, sent.message_id, first_ms);
+        Ok(())
+    }
+
+    /// The book, to be closed.
+    pub fn take_book(&self) -> Book {
+        self.book().take()
+    }
+
+    /// The book.
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a vote that has just been accepted.
+    fn enter(&self, vote: &Vote, message: Uuid, first_ms: i64) {
+        self.book().enter(vote, message, first_ms, now_ms());
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn message(vote: &Vote) -> NewMessage {
+    let text = |value: String| Attribute { data_type: "String".to_owned(), value };
+    let mut attributes = BTreeMap::from([("requestId".to_owned(), text("chaos".to_owned()))]);
+    attributes.extend(vote.voter.map(|voter| ("voter".to_owned(), text(subject(voter)))));
+    NewMessage { body: vote.body.clone(), attributes, delay_seconds: None }
 }
 
 impl Driver {
@@ -82,11 +126,7 @@ impl Driver {
         for _ in 0..CONNECTIONS {
             let (way, votes) = mpsc::channel(WAITING_MAX);
             ways.push(way);
-            let voters = Voters {
-                tokens: Arc::clone(&self.tokens),
-                book: Arc::clone(&self.book),
-                accepted: Arc::clone(&self.accepted),
-            };
+            let voters = Voters { tokens: Arc::clone(&self.tokens), sending: self.sending.clone() };
             connections.spawn(voters.vote(Client::new(self.port), votes));
         }
         let start = Instant::now();
@@ -100,7 +140,7 @@ impl Driver {
                     break;
                 }
             } else {
-                self.enqueue(&vote)?;
+                self.sending.enqueue(&vote)?;
             }
         }
         drop(ways);
@@ -117,41 +157,17 @@ impl Driver {
         } else if number.is_multiple_of(STRIDE) {
             let share = number as f64 / self.count as f64;
             sleep_until(start + self.duration.mul_f64(share)).await;
-            while self.queue.counts().visible > BACKLOG_MAX {
+            while self.sending.queue.counts().visible > BACKLOG_MAX {
                 sleep(PAUSE).await;
             }
         }
     }
-
-    /// As the gateway's integration would.
-    fn enqueue(&self, vote: &Vote) -> Result<()> {
-        let first_ms = now_ms();
-        let sent =
-            self.queue.send(message(vote)).map_err(|error| anyhow!("the queue refused a vote: {error}"))?;
-        enter(&self.book, &self.accepted, vote, sent.message_id, first_ms);
-        Ok(())
-    }
-}
-
-/// The message that the gateway makes of a vote.
-pub fn message(vote: &Vote) -> NewMessage {
-    let text = |value: String| Attribute { data_type: "String".to_owned(), value };
-    let mut attributes = BTreeMap::from([("requestId".to_owned(), text("chaos".to_owned()))]);
-    attributes.extend(vote.voter.map(|voter| ("voter".to_owned(), text(subject(voter)))));
-    NewMessage { body: vote.body.clone(), attributes, delay_seconds: None }
-}
-
-/// Enters a vote that has just been accepted.
-pub fn enter(book: &Mutex<Book>, accepted: &AtomicU64, vote: &Vote, message: Uuid, first_ms: i64) {
-    book.lock().unwrap_or_else(PoisonError::into_inner).enter(vote, message, first_ms, now_ms());
-    accepted.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Those who vote over one connection.
 struct Voters {
     tokens: Arc<Vec<String>>,
-    book: Arc<Mutex<Book>>,
-    accepted: Arc<AtomicU64>,
+    sending: Sending,
 }
 
 impl Voters {
@@ -164,7 +180,7 @@ impl Voters {
                 match client.send("POST", "/votes", token, vote.body.clone()).await? {
                     (StatusCode::ACCEPTED, body) => {
                         let id = message_id(&body).context("the answer to a vote has no MessageId")?;
-                        enter(&self.book, &self.accepted, &vote, id, first_ms);
+                        self.sending.enter(&vote, id, first_ms);
                         break;
                     }
                     (StatusCode::TOO_MANY_REQUESTS, _) => sleep(PAUSE).await,

@@ -1,25 +1,18 @@
 //! The last batches of a run, where no later batch can put right what they leave.
-use std::{
-    sync::{Mutex, atomic::AtomicU64},
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, ensure};
 use tokio::time::timeout;
 
-use crate::{
-    chaos::{
-        book::Book,
-        books_compared::Books,
-        deliveries::VOTES,
-        driver::{enter, message, now_ms},
-        fault::{Fault, crash_label},
-        injector::Injector,
-        polls::Window,
-        store_proxy::Passage,
-        vote::{Fate, Identity, Vote},
-    },
-    sqs::Queue,
+use crate::chaos::{
+    books_compared::Books,
+    deliveries::VOTES,
+    driver::Sending,
+    fault::{Fault, crash_label},
+    injector::Injector,
+    polls::Window,
+    store_proxy::Passage,
+    vote::{Fate, Identity, Vote},
 };
 
 /// For a batch, its redelivery and a slow machine.
@@ -30,30 +23,30 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Finale<'a> {
     /// To stage with.
     pub injector: &'a Injector,
-    /// Empty when the finale begins.
-    pub queue: &'a Queue,
-    /// Where the votes are entered.
-    pub book: &'a Mutex<Book>,
-    /// Votes accepted so far.
-    pub accepted: &'a AtomicU64,
+    /// With an empty queue.
+    pub sending: &'a Sending,
 }
 
 impl Finale<'_> {
-    /// Plays it, and returns how the rankings of the open polls then differ from the ledger. Nobody has read them,
-    /// so nothing has healed them but the batches themselves.
-    ///
-    /// # Errors
-    /// A batch does not come through, or a store cannot be read.
-    pub async fn play(&self, books: &Books) -> Result<Vec<String>> {
+    /// Plays it, and returns how the rankings of the open polls then differ from the ledger, and what else went wrong.
+    /// Nobody has read them, so nothing has healed them but the batches themselves.
+    pub async fn play(&self, books: &Books) -> Vec<String> {
+        let differences = self.try_to_play(books).await;
+        differences.unwrap_or_else(|error| vec![format!("the last batches: {error:#}")])
+    }
+
+    async fn try_to_play(&self, books: &Books) -> Result<Vec<String>> {
+        // The processes of the run may be about to die, or still be waiting for a store that hung.
+        self.injector.functions.end_idle(VOTES);
         // Whatever the run left behind is put right by this; from here on nothing may go wrong any more.
         self.vote_in_each_open_poll().await?;
         let mut differences = Vec::new();
         if self.injector.record.wants(Fault::Crash) {
-            self.die_before_the_ranking().await.context("the last batch's death")?;
+            self.die_before_the_ranking().await?;
             differences.extend(self.compare("a process died between commit and ranking", books).await?);
         }
         if self.injector.record.wants(Fault::RedisHang) {
-            self.raise_late().await.context("the late totals")?;
+            self.raise_late().await?;
             differences.extend(self.compare("old totals came after new ones", books).await?);
         }
         Ok(differences)
@@ -66,9 +59,7 @@ impl Finale<'_> {
         self.injector.deliveries.arm(Some(("committed", "0:0".to_owned())));
         self.injector.functions.start_next_anew(VOTES);
         self.vote_in_each_open_poll().await?;
-        if self.injector.record.count(&label) == before {
-            return Err(anyhow!("no process died: see the log of {VOTES}"));
-        }
+        ensure!(self.injector.record.count(&label) > before, "no process died between commit and ranking");
         Ok(())
     }
 
@@ -84,38 +75,31 @@ impl Finale<'_> {
     }
 
     async fn vote_in_each_open_poll(&self) -> Result<()> {
-        for vote in self.votes() {
-            let first_ms = now_ms();
-            let sent = self.queue.send(message(&vote))?;
-            enter(self.book, self.accepted, &vote, sent.message_id, first_ms);
+        for (place, id) in self.open_polls() {
+            self.sending.enqueue(&Vote {
+                voter: Some(0),
+                body: format!(r#"{{"poll":{id},"contestant":1}}"#),
+                kind: "last",
+                fate: Fate::Counts { poll: place, contestant: 1, identity: Identity::Message },
+                by_http: false,
+            })?;
         }
-        timeout(PATIENCE, self.queue.emptied()).await.context("the queue does not become empty")
+        timeout(PATIENCE, self.sending.queue.emptied()).await.context("the queue does not become empty")
     }
 
-    fn votes(&self) -> Vec<Vote> {
-        let book = self.book.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let open = book.polls().iter().enumerate();
-        let open = open.filter(|(_, poll)| poll.kind.window == Window::Open && poll.kind.limit.is_none());
-        let votes = open.map(|(place, poll)| Vote {
-            voter: Some(0),
-            body: format!(r#"{{"poll":{},"contestant":1}}"#, poll.id),
-            kind: "last",
-            fate: Fate::Counts { poll: place, contestant: 1, identity: Identity::Message },
-            by_http: false,
-        });
-        votes.collect()
+    /// Place and number of those without a limit, in which a vote needs nothing but a contestant.
+    fn open_polls(&self) -> Vec<(usize, i32)> {
+        let book = self.sending.book();
+        let polls = book.polls().iter().enumerate();
+        polls
+            .filter(|(_, poll)| poll.kind.window == Window::Open && poll.kind.limit.is_none())
+            .map(|(place, poll)| (place, poll.id))
+            .collect()
     }
 
     async fn compare(&self, what: &str, books: &Books) -> Result<Vec<String>> {
-        let ids: Vec<i32> = {
-            let book = self.book.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let open = |poll: &&crate::chaos::polls::Poll| {
-                poll.kind.window == Window::Open && poll.kind.limit.is_none()
-            };
-            book.polls().iter().filter(open).map(|poll| poll.id).collect()
-        };
         let mut differences = Vec::new();
-        for id in ids {
+        for (_, id) in self.open_polls() {
             let found = books.compare(id).await?.differences;
             differences.extend(found.into_iter().map(|difference| format!("after {what}: {difference}")));
         }

@@ -61,7 +61,7 @@ impl Sources {
     }
 }
 
-/// Shows it until finished.
+/// Shows it until dropped.
 #[derive(Debug)]
 pub struct Progress {
     stage: Arc<Mutex<&'static str>>,
@@ -85,9 +85,11 @@ impl Progress {
     pub fn stage(&self, stage: &'static str) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
+}
 
+impl Drop for Progress {
     /// Takes the line away.
-    pub fn finish(&self) {
+    fn drop(&mut self) {
         self.task.abort();
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
