@@ -24,6 +24,13 @@ test loadtest: export REDIS_URL :=
 test: stores tools build artifacts ## All tests: the code, then the running stack
 	$(TARGET)/debug/local stores -- cargo test --workspace --locked
 	scripts/test_stack.sh
+	$(TARGET)/debug/local chaos --seed 1
+
+# Always the debug build: what is deployed has no points to crash at.
+.PHONY: chaos
+chaos: stores build ## Break everything while votes come in: VOTES= SEED= FAULTS=a,b DURATION=s OUTAGE=s
+	@exec $(TARGET)/debug/local chaos $(if $(VOTES),--votes $(VOTES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(FAULTS),--faults $(FAULTS)) $(if $(DURATION),--duration $(DURATION)) $(if $(OUTAGE),--outage $(OUTAGE)) $(ARGS)
 
 .PHONY: check
 check: tools ## Formatting, lints, documentation, template, unused dependencies, release build
@@ -37,6 +44,7 @@ check: tools ## Formatting, lints, documentation, template, unused dependencies,
 		cargo install --quiet --locked --version $(MACHETE) --root .venv --target-dir $(TARGET)/machete cargo-machete
 	cargo machete
 	@$(MAKE) --no-print-directory artifacts
+	scripts/check_artifacts.sh $(TARGET)/lambda/*/bootstrap
 
 .PHONY: loadtest
 loadtest: stores tools ## Load a stack: SCENARIO=vote|polls|show VOTERS= VOTES= USERS= BASE_URL= TOKENS=

@@ -1,7 +1,9 @@
 //! The command line.
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
+
+use crate::chaos::Fault;
 
 /// The whole backend on one machine.
 #[derive(Debug, Parser)]
@@ -20,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Start the stack and keep it running until Ctrl-C
     Run(RunArguments),
+    /// Break everything while votes come in, and check that each counts exactly once
+    Chaos(ChaosArguments),
     /// Run a command with throw-away stores: DATABASE_URL and REDIS_URL are set for it
     Stores {
         /// The command and its arguments, after `--`
@@ -58,6 +62,29 @@ pub struct RunArguments {
     /// Make no demo poll at the first start
     #[arg(long)]
     pub no_demo: bool,
+}
+
+/// Options of `chaos`.
+#[derive(Debug, Clone, Args)]
+pub struct ChaosArguments {
+    /// Votes to send
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1_000..=50_000_000))]
+    pub votes: u64,
+    /// Makes the same votes and the same plan of faults again [default: any]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// What to break
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Fault::value_variants().to_vec(), hide_default_value = true)]
+    pub faults: Vec<Fault>,
+    /// Seconds over which the votes are spread [default: 5,000 votes a second, and 25 at least]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub duration: Option<u64>,
+    /// Seconds for which a store is away when it is stopped
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub outage: u64,
+    /// The template that describes the stack
+    #[arg(long, value_name = "FILE", default_value = "template.yaml")]
+    pub template: PathBuf,
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {

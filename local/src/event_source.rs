@@ -12,12 +12,13 @@ mod settings;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::body::Bytes;
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    lambda::Functions,
-    sqs::{Queue, Queues},
+    lambda::{Functions, InvokeError},
+    sqs::{Queue, Queues, Receipt},
     template::Template,
 };
 use mapping::Mapping;
@@ -31,6 +32,18 @@ pub struct Mappings {
     stop: watch::Sender<bool>,
 }
 
+/// What goes wrong between a queue and a function, decided batch by batch. All of it is what SQS and Lambda may do.
+pub trait Disturbance: std::fmt::Debug + Send + Sync {
+    /// The event of a second delivery of the batch, at the same time.
+    fn deliver_again(&self, function: &str, event: &Bytes) -> Option<Bytes>;
+    /// How the second delivery ended.
+    fn delivered_again(&self, answer: &Result<Bytes, InvokeError>);
+    /// The answer as it arrives.
+    fn answer(&self, function: &str, answer: Result<Bytes, InvokeError>) -> Result<Bytes, InvokeError>;
+    /// Takes out those acknowledgements that are lost.
+    fn acknowledge(&self, function: &str, done: &mut Vec<Receipt>);
+}
+
 /// Starts a mapping for every event of type `SQS` of every function.
 ///
 /// # Errors
@@ -39,6 +52,7 @@ pub fn start(
     template: &Template,
     queues: &Arc<Queues>,
     functions: &Arc<Functions>,
+    disturbance: Option<&Arc<dyn Disturbance>>,
 ) -> anyhow::Result<Mappings> {
     let mut mappings =
         Mappings { loops: JoinSet::new(), queues: Vec::new(), stop: watch::Sender::new(false) };
@@ -53,7 +67,7 @@ pub fn start(
             let queue = queues.get(arn).with_context(|| format!("{}: there is no queue {arn:?}", path()))?;
             settings.warn_of_short_visibility(&queue);
             mappings.queues.push(Arc::clone(&queue));
-            let mapping = Mapping::new(settings, queue, Arc::clone(functions));
+            let mapping = Mapping::new(settings, queue, Arc::clone(functions), disturbance.cloned());
             mappings.loops.spawn(mapping.run(mappings.stop.subscribe()));
         }
     }

@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -73,6 +73,12 @@ pub struct FunctionCounts {
     pub pids: Vec<u32>,
 }
 
+/// What is added to the environment of a process that is about to start.
+pub trait Births: std::fmt::Debug + Send + Sync {
+    /// Names and values, for a process of the function of this logical id.
+    fn environment(&self, function: &str) -> Vec<(String, String)>;
+}
+
 /// Every `AWS::Serverless::Function` of the template.
 #[derive(Debug)]
 pub struct Functions {
@@ -84,6 +90,7 @@ struct Function {
     settings: Arc<Settings>,
     logs: Arc<CloudWatch>,
     pool: Mutex<Pool>,
+    births: OnceLock<Arc<dyn Births>>,
     invocations: AtomicU64,
     errors: AtomicU64,
     cold_starts: AtomicU64,
@@ -97,6 +104,8 @@ struct Pool {
     busy_max: u64,
     /// Instances that live, idle or busy.
     live: Vec<instance::Handle>,
+    /// The next invocation gets an instance of its own, idle ones or not.
+    next_anew: bool,
     closed: bool,
 }
 
@@ -135,6 +144,34 @@ impl Functions {
         invocation.await.unwrap_or_else(|error| Err(InvokeError::Crashed(error.to_string())))
     }
 
+    /// Has every process that starts from now on ask `births` for more environment. Only the first call counts.
+    pub fn attend_births(&self, births: &Arc<dyn Births>) {
+        for function in self.by_id.values() {
+            // Another one attends already.
+            let _later = function.births.set(Arc::clone(births));
+        }
+    }
+
+    /// Has the next invocation of a function start a process, whether or not one is idle.
+    pub fn start_next_anew(&self, function: &str) {
+        if let Some(function) = self.by_id.get(function) {
+            function.lock().next_anew = true;
+        }
+    }
+
+    /// Ends all of a function's idle processes.
+    pub fn end_idle(&self, function: &str) {
+        if let Some(function) = self.by_id.get(function) {
+            // Dropped, and so killed.
+            function.lock().idle.clear();
+        }
+    }
+
+    /// Kills one of a function's processes in mid-invocation: that of `pick`, counted around. `false`: none is.
+    pub fn kill_busy(&self, function: &str, pick: usize) -> bool {
+        self.by_id.get(function).is_some_and(|function| function.kill_busy(pick))
+    }
+
     /// Figures for `/_local/metrics`.
     pub fn counts(&self) -> Vec<FunctionCounts> {
         self.by_id.values().map(|function| function.counts()).collect()
@@ -158,6 +195,7 @@ impl Function {
             settings: Arc::new(settings),
             logs,
             pool: Mutex::default(),
+            births: OnceLock::new(),
             invocations: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             cold_starts: AtomicU64::new(0),
@@ -201,7 +239,8 @@ impl Function {
 
     async fn start(&self) -> Result<Instance, InvokeError> {
         self.cold_starts.fetch_add(1, Ordering::Relaxed);
-        let started = Instance::start(Arc::clone(&self.settings), Arc::clone(&self.logs)).await;
+        let extra = self.births.get().map_or_else(Vec::new, |births| births.environment(&self.settings.id));
+        let started = Instance::start(Arc::clone(&self.settings), Arc::clone(&self.logs), extra).await;
         let instance = started.map_err(|error| InvokeError::Crashed(format!("{error:#}")))?;
         let handle = instance.handle();
         let closed = {
@@ -219,7 +258,22 @@ impl Function {
 
     fn take_idle(&self) -> Option<Instance> {
         let mut pool = self.lock();
+        if std::mem::take(&mut pool.next_anew) {
+            return None;
+        }
         std::iter::from_fn(|| pool.idle.pop()).find(Instance::is_alive)
+    }
+
+    fn kill_busy(&self, pick: usize) -> bool {
+        let pool = self.lock();
+        let is_idle = |pid| pool.idle.iter().any(|instance| instance.handle().pid() == pid);
+        let is_busy = |handle: &&instance::Handle| handle.is_alive() && !is_idle(handle.pid());
+        let busy: Vec<_> = pool.live.iter().filter(is_busy).collect();
+        if busy.is_empty() {
+            return false;
+        }
+        busy[pick % busy.len()].kill();
+        true
     }
 
     fn put_back(&self, instance: Instance) {

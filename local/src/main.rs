@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use local::{
+    chaos,
     cli::{Cli, Command},
     stack, stores,
 };
@@ -12,6 +13,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Stores { command }) => stores::command::run(&command).await,
+        Some(Command::Chaos(arguments)) => chaos::run(&arguments).await.map(|holds| i32::from(!holds)),
         Some(Command::Run(arguments)) => stack::run(&arguments).await.map(|()| 0),
         None => stack::run(&cli.run).await.map(|()| 0),
     };

@@ -1,8 +1,8 @@
 //! Starts the parts in order, keeps them running, and stops them in the reverse order.
 mod blueprint;
-mod data_folder;
-mod server;
-mod signals;
+pub(crate) mod data_folder;
+pub(crate) mod server;
+pub(crate) mod signals;
 mod wiring;
 
 use std::{
@@ -13,20 +13,23 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub use self::server::BASE_PATH;
 use self::{
-    blueprint::{AUDIENCE, Blueprint, Machine, issuer_url},
+    blueprint::{AUDIENCE, issuer_url},
     data_folder::DataFolder,
     server::{Listeners, Servers},
     signals::StopRequests,
     wiring::{ApiOrigin, Integrations},
+};
+pub use self::{
+    blueprint::{Blueprint, Machine},
+    server::BASE_PATH,
 };
 use crate::{
     cli::RunArguments,
     cloudwatch::CloudWatch,
     demo,
     edge::{Edge, Origin},
-    event_source::{self, Mappings},
+    event_source::{self, Disturbance, Mappings},
     http_api::HttpApi,
     issuer::Issuer,
     lambda::Functions,
@@ -62,11 +65,11 @@ pub async fn run(arguments: &RunArguments) -> Result<()> {
 
 /// What everything else stands on.
 #[derive(Clone, Copy)]
-struct Ground<'a> {
-    arguments: &'a RunArguments,
-    stop: &'a StopRequests,
-    folder: &'a DataFolder,
-    stores: &'a Stores,
+pub(crate) struct Ground<'a> {
+    pub arguments: &'a RunArguments,
+    pub stop: &'a StopRequests,
+    pub folder: &'a DataFolder,
+    pub stores: &'a Stores,
 }
 
 async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()> {
@@ -89,8 +92,20 @@ async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()>
 }
 
 /// The schema, as a deployment's migrations make it.
-async fn migrate(database_url: &str) -> Result<()> {
+pub(crate) async fn migrate(database_url: &str) -> Result<()> {
     shared::ledger::migrate(database_url).await.context("the database schema cannot be made")
+}
+
+/// The parts that stand on the stores and call the functions.
+pub(crate) struct Running {
+    pub queues: Arc<Queues>,
+    pub issuer: Arc<Issuer>,
+    pub edge: Arc<Edge>,
+    pub figures: Arc<Figures>,
+    pub mappings: Mappings,
+    pub servers: Servers,
+    /// Messages of the last run that are back in their queues.
+    pub restored: usize,
 }
 
 async fn run_with_functions(
@@ -100,7 +115,20 @@ async fn run_with_functions(
     logs: Arc<CloudWatch>,
     functions: &Arc<Functions>,
 ) -> Result<()> {
-    let Ground { arguments, stop, folder, stores } = ground;
+    let running = start(ground, listeners, blueprint, logs, functions, None)?;
+    serve(ground, running).await
+}
+
+/// Starts and wires what stands on the stores and the functions. The stores have the schema.
+pub(crate) fn start(
+    ground: Ground<'_>,
+    listeners: Listeners,
+    blueprint: Blueprint,
+    logs: Arc<CloudWatch>,
+    functions: &Arc<Functions>,
+    disturbance: Option<&Arc<dyn Disturbance>>,
+) -> Result<Running> {
+    let Ground { arguments, folder, stores, .. } = ground;
     let queues = Queues::from_template(&blueprint.template)?;
     let issuer = Issuer::open(&folder.path().join("issuer-key.der"), &issuer_url(arguments.port), AUDIENCE)?;
     let issuer = Arc::new(issuer);
@@ -113,7 +141,7 @@ async fn run_with_functions(
         is_api.then(|| Arc::new(origin) as Arc<dyn Origin>)
     })?;
     let restored = folder.restore_messages(&queues)?;
-    let mappings = event_source::start(&blueprint.template, &queues, functions)?;
+    let mappings = event_source::start(&blueprint.template, &queues, functions, disturbance)?;
     let figures = Arc::new(Figures { queues: Arc::clone(&queues), logs, functions: Arc::clone(functions) });
     let local_api = LocalApi {
         issuer: Arc::clone(&issuer),
@@ -122,6 +150,12 @@ async fn run_with_functions(
         stores: stores.pids(),
     };
     let servers = Servers::start(listeners, Arc::clone(&edge), local_api, &queues);
+    Ok(Running { queues, issuer, edge, figures, mappings, servers, restored })
+}
+
+async fn serve(ground: Ground<'_>, running: Running) -> Result<()> {
+    let Ground { arguments, stop, folder, .. } = ground;
+    let Running { queues, issuer, edge, figures, mappings, servers, restored, .. } = running;
     let base_url = format!("http://localhost:{}", arguments.port);
     let poll = tokio::select! {
         poll = demo::prepare(&edge, &issuer, arguments.no_demo) => poll,
@@ -176,7 +210,7 @@ fn last_log_line(logs: &Path) -> Option<String> {
     Some(format!("{}: {}", newest.file_name().display(), text.lines().last()?))
 }
 
-fn artifacts(arguments: &RunArguments) -> Result<PathBuf> {
+pub(crate) fn artifacts(arguments: &RunArguments) -> Result<PathBuf> {
     if let Some(folder) = &arguments.artifacts {
         if !folder.is_dir() {
             bail!("--artifacts {} is no folder", folder.display());

@@ -7,10 +7,11 @@ mod process;
 mod redis_server;
 #[cfg(test)]
 mod tests;
+pub(crate) mod upstream;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 pub use self::process::{Server, install_hint, memory};
 use self::{postgres::Postgres, redis_server::RedisServer};
@@ -30,6 +31,24 @@ impl Given {
         let read = |name: &str| std::env::var(name).ok().filter(|url| !url.trim().is_empty());
         Self { database_url: read("DATABASE_URL"), redis_url: read("REDIS_URL") }
     }
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// The ledger.
+    Postgres,
+    /// The ranking.
+    Redis,
+}
+
+/// How a store goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// SIGKILL.
+    Killed,
+    /// As its operator would stop it.
+    Stopped,
 }
 
 /// Both stores, reachable.
@@ -65,7 +84,7 @@ impl Stores {
             None => match RedisServer::start(folder, keep).await {
                 Ok(server) => redis.insert(server).url.clone(),
                 Err(error) => {
-                    if let Some(postgres) = postgres {
+                    if let Some(mut postgres) = postgres {
                         postgres.stop().await;
                     }
                     return Err(error);
@@ -82,12 +101,42 @@ impl Stores {
     }
 
     /// Stops what was started here.
-    pub async fn stop(self) {
-        if let Some(redis) = self.redis {
+    pub async fn stop(mut self) {
+        if let Some(redis) = &mut self.redis {
             redis.server.stop().await;
         }
-        if let Some(postgres) = self.postgres {
+        if let Some(postgres) = &mut self.postgres {
             postgres.stop().await;
+        }
+    }
+
+    /// Takes one store away, killed or in good order. Without effect on one that is away.
+    ///
+    /// # Errors
+    /// The store was not started here.
+    pub async fn take_down(&mut self, store: Store, end: End) -> Result<()> {
+        let server = match store {
+            Store::Postgres => self.postgres.as_mut().map(|postgres| &mut postgres.server),
+            Store::Redis => self.redis.as_mut().map(|redis| &mut redis.server),
+        };
+        let server = server.with_context(|| format!("{store:?} was not started here"))?;
+        match end {
+            End::Killed => server.kill().await,
+            End::Stopped => server.stop().await,
+        }
+        Ok(())
+    }
+
+    /// Brings a store back that was taken down: PostgreSQL with all that it had committed, Redis empty unless it
+    /// keeps its data. The URLs stay.
+    ///
+    /// # Errors
+    /// It does not start, or was not started here.
+    pub async fn bring_back(&mut self, store: Store) -> Result<()> {
+        let context = || format!("{store:?} was not started here");
+        match store {
+            Store::Postgres => self.postgres.as_mut().with_context(context)?.start_again().await,
+            Store::Redis => self.redis.as_mut().with_context(context)?.start_again().await,
         }
     }
 }

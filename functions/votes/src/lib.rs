@@ -4,6 +4,7 @@
 //! anything fails before, the batch comes again and is counted as if for the first time. When only the ranking
 //! fails, the votes have counted, and the ranking heals at the next load of its poll.
 
+mod crash;
 mod definitions;
 mod record;
 
@@ -23,7 +24,10 @@ use shared::{
 };
 use tokio::time::timeout;
 
-use crate::definitions::{Definitions, polls_in};
+use crate::{
+    crash::{CrashPoints, Point},
+    definitions::{Definitions, polls_in},
+};
 
 /// A definition may change while a batch is judged by it; that it does so this often in a row, in the few
 /// milliseconds of each attempt, means that something is wrong.
@@ -60,6 +64,7 @@ pub struct Handler {
     hasher: VoterHasher,
     definitions: Definitions,
     batch_timeout: Duration,
+    crash_points: CrashPoints,
 }
 
 impl Handler {
@@ -72,7 +77,8 @@ impl Handler {
         let config = (reader.stores(), reader.voter_hasher(), reader.parsed("BATCH_TIMEOUT_MS"));
         let ((stores, hasher), batch_timeout_ms) = reader.finish(config.0.zip(config.1).zip(config.2))?;
         let definitions = Definitions::new(stores.catalog.clone());
-        Ok(Self { stores, hasher, definitions, batch_timeout: Duration::from_millis(batch_timeout_ms) })
+        let batch_timeout = Duration::from_millis(batch_timeout_ms);
+        Ok(Self { stores, hasher, definitions, batch_timeout, crash_points: CrashPoints::read(lookup) })
     }
 
     /// Counts one batch. Two round trips where the definitions are known: one to PostgreSQL, one to Redis.
@@ -109,7 +115,9 @@ impl Handler {
         // Each call is bounded, but not how many a batch makes whose definitions change meanwhile.
         let counting = timeout(self.batch_timeout, self.count(messages));
         let (counted, totals) = counting.await.map_err(|_| Error::Late(self.batch_timeout))??;
-        let raised = self.stores.ranking.raise(&totals).await;
+        self.crash_points.pass(Point::Committed);
+        let raised = self.crash_points.within(Point::Raising, self.stores.ranking.raise(&totals)).await;
+        self.crash_points.pass(Point::Raised);
         if let Err(error) = &raised {
             tracing::warn!(error = error as &dyn std::error::Error, "ranking.not_raised");
         }
@@ -122,7 +130,9 @@ impl Handler {
         let mut polls = self.definitions.find(&ids).await?;
         for _ in 0..JUDGEMENTS_MAX {
             let batch = self.judged(messages, &polls);
-            if let Outcome::Counted(mut counted) = self.stores.ledger.count(&batch).await? {
+            self.crash_points.pass(Point::Judged);
+            let counting = self.crash_points.within(Point::Counting, self.stores.ledger.count(&batch));
+            if let Outcome::Counted(mut counted) = counting.await? {
                 let totals = std::mem::take(&mut counted.tallies).into_iter();
                 let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
                 return Ok((counted, totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect()));

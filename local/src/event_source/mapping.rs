@@ -6,6 +6,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
 use super::{
+    Disturbance,
     backoff::Backoff,
     batch::Batch,
     concurrency::{Concurrency, Slot},
@@ -29,13 +30,19 @@ pub(super) struct Mapping {
     queue: Arc<Queue>,
     queue_arn: String,
     functions: Arc<Functions>,
+    disturbance: Option<Arc<dyn Disturbance>>,
     backoff: Backoff,
 }
 
 impl Mapping {
-    pub fn new(settings: Settings, queue: Arc<Queue>, functions: Arc<Functions>) -> Arc<Self> {
+    pub fn new(
+        settings: Settings,
+        queue: Arc<Queue>,
+        functions: Arc<Functions>,
+        disturbance: Option<Arc<dyn Disturbance>>,
+    ) -> Arc<Self> {
         let queue_arn = queue.arn();
-        Arc::new(Self { settings, queue, queue_arn, functions, backoff: Backoff::default() })
+        Arc::new(Self { settings, queue, queue_arn, functions, disturbance, backoff: Backoff::default() })
     }
 
     /// Runs until `stop` becomes true, and then until the last invocation has ended.
@@ -89,13 +96,16 @@ impl Mapping {
     }
 
     async fn process(self: Arc<Self>, slot: Slot, event: Bytes, deliveries: Vec<(Uuid, Receipt)>) {
-        let answer = self.functions.invoke(&self.settings.function, event).await;
+        let answer = self.deliver(event).await;
         drop(slot);
         self.backoff.note(matches!(answer, Err(InvokeError::Throttled)));
         match answer.map_err(|error| error.to_string()).and_then(|answer| self.failed(&answer, &deliveries)) {
             Ok(failed) => {
-                let done: Vec<Receipt> =
+                let mut done: Vec<Receipt> =
                     deliveries.into_iter().filter(|(id, _)| !failed.contains(id)).map(|(_, r)| r).collect();
+                if let Some(disturbance) = &self.disturbance {
+                    disturbance.acknowledge(&self.settings.function, &mut done);
+                }
                 self.queue.delete(&done);
             }
             Err(error) => {
@@ -103,6 +113,23 @@ impl Mapping {
                 tracing::warn!(function, messages, error, "a batch failed and will be delivered again");
             }
         }
+    }
+
+    async fn deliver(&self, event: Bytes) -> Result<Bytes, InvokeError> {
+        let function = &self.settings.function;
+        let Some(disturbance) = &self.disturbance else {
+            return self.functions.invoke(function, event).await;
+        };
+        let answer = match disturbance.deliver_again(function, &event) {
+            None => self.functions.invoke(function, event).await,
+            Some(again) => {
+                let both = (self.functions.invoke(function, event), self.functions.invoke(function, again));
+                let (answer, again) = tokio::join!(both.0, both.1);
+                disturbance.delivered_again(&again);
+                answer
+            }
+        };
+        disturbance.answer(function, answer)
     }
 
     fn failed(&self, answer: &[u8], deliveries: &[(Uuid, Receipt)]) -> Result<HashSet<Uuid>, String> {

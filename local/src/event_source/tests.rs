@@ -28,7 +28,7 @@ fn mapping(batch_size: usize, window: Duration) -> (tempfile::TempDir, Arc<Queue
         concurrency_max: None,
         reports_failures: true,
     };
-    let mapping = Mapping::new(settings, Arc::clone(&queue), functions);
+    let mapping = Mapping::new(settings, Arc::clone(&queue), functions, None);
     (folder, queue, mapping)
 }
 

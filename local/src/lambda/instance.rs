@@ -67,12 +67,16 @@ enum EndSignal {
 
 impl Instance {
     /// Starts the process; it is usable once [`Instance::initialized`] returns.
-    pub async fn start(settings: Arc<Settings>, logs: Arc<CloudWatch>) -> anyhow::Result<Self> {
+    pub async fn start(
+        settings: Arc<Settings>,
+        logs: Arc<CloudWatch>,
+        extra: Vec<(String, String)>,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for the Runtime API")?;
         let address = listener.local_addr()?.to_string();
         let (offers, offered) = mpsc::channel(1);
         let api = RuntimeApi::new(settings.arn.clone(), offered);
-        let child = process::spawn(&settings, &address)
+        let child = process::spawn(&settings, &address, extra)
             .with_context(|| format!("cannot start {}", settings.binary.display()))?;
         let pid = child.id().context("the process ended at once")?;
         let listener = listener.tap_io(|stream| {

@@ -13,13 +13,18 @@ use crate::child::end_with_parent;
 /// CloudWatch's limit on one log event; longer lines are cut into several.
 const LINE_BYTES_MAX: u64 = 256 * 1024;
 
-/// Starts the binary with the template's environment and the address of its Runtime API.
-pub(super) fn spawn(settings: &Settings, runtime_api: &str) -> std::io::Result<Child> {
+/// Starts the binary with the template's environment, the address of its Runtime API, and what is `extra`.
+pub(super) fn spawn(
+    settings: &Settings,
+    runtime_api: &str,
+    extra: Vec<(String, String)>,
+) -> std::io::Result<Child> {
     let mut command = Command::new(&settings.binary);
     command
         .env_clear()
         .envs(settings.environment.iter().map(|(key, value)| (key, value)))
         .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
+        .envs(extra)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -2,22 +2,20 @@
 
 use std::{
     io,
-    path::PathBuf,
-    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use anyhow::{Context, Result};
-use sqlx::postgres::PgConnectOptions;
+use anyhow::Result;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UnixStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
 };
 
 use super::Scratch;
+use crate::stores::upstream::{Duplex, Upstream, database_through, redis_through};
 
 /// Round trips made so far, however often they are asked for.
 #[derive(Debug, Clone)]
@@ -39,40 +37,14 @@ impl Scratch {
     /// # Errors
     /// When their addresses cannot be read, or no port is free.
     pub async fn counted(&self) -> Result<(Self, RoundTrips)> {
-        let database = PgConnectOptions::from_str(&self.database_url)?;
-        let database_server = match database.get_socket() {
-            Some(folder) => Upstream::Socket(folder.join(format!(".s.PGSQL.{}", database.get_port()))),
-            None => Upstream::Port(database.get_port()),
-        };
-        let redis_port = self.redis_url.rsplit([':', '/']).nth(1).context("REDIS_URL has no port")?;
-        let (database_port, database_trips) = counting_proxy(database_server).await?;
-        let (redis_proxy, redis_trips) = counting_proxy(Upstream::Port(redis_port.parse()?)).await?;
-        let (user, name) = (database.get_username(), database.get_database().unwrap_or_default());
+        let (database_port, database_trips) =
+            counting_proxy(Upstream::of_database(&self.database_url)?).await?;
+        let (redis_port, redis_trips) = counting_proxy(Upstream::of_redis(&self.redis_url)?).await?;
         let through = Self {
-            database_url: format!("postgres://{user}@127.0.0.1:{database_port}/{name}"),
-            redis_url: self.redis_url.replace(redis_port, &redis_proxy.to_string()),
+            database_url: database_through(&self.database_url, database_port)?,
+            redis_url: redis_through(&self.redis_url, redis_port)?,
         };
         Ok((through, RoundTrips { database: database_trips, redis: redis_trips }))
-    }
-}
-
-/// Where a server listens.
-#[derive(Clone)]
-enum Upstream {
-    Port(u16),
-    Socket(PathBuf),
-}
-
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-impl Upstream {
-    async fn connect(&self) -> io::Result<Box<dyn Duplex>> {
-        Ok(match self {
-            Self::Port(port) => Box::new(TcpStream::connect(("127.0.0.1", *port)).await?),
-            Self::Socket(path) => Box::new(UnixStream::connect(path).await?),
-        })
     }
 }
 

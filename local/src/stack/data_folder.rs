@@ -63,6 +63,11 @@ impl DataFolder {
         self.temporary.is_none()
     }
 
+    /// Lets a temporary folder outlive the run, and says where it is.
+    pub fn keep(mut self) -> PathBuf {
+        self.temporary.take().map_or_else(|| self.path.clone(), TempDir::keep)
+    }
+
     /// The key voters' identities are hashed with: made once, since a new one makes new voters of everybody.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub struct Postgres {
     /// Its postmaster.
     pub server: Server,
     /// Holds the socket until the server has stopped.
-    _socket_folder: TempDir,
+    socket_folder: TempDir,
 }
 
 impl Postgres {
@@ -72,17 +72,38 @@ impl Postgres {
             command.args(["-c", setting]);
         }
         let mut server = Server::spawn("postgres", command, Signal::SIGINT, &folder.join("postgres.log"))?;
-        let options = PgConnectOptions::new_without_pgpass().socket(socket_folder.path()).username(DATABASE);
-        create_database(&mut server, &options).await?;
+        create_database(&mut server, &options(socket_folder.path())).await?;
         let socket = socket_folder.path().display();
         let url = format!("postgres://{DATABASE}@localhost/{DATABASE}?host={socket}");
-        Ok(Self { url, server, _socket_folder: socket_folder })
+        Ok(Self { url, server, socket_folder })
+    }
+
+    /// Starts the server again after it has ended, on the same data and socket. What a killed one leaves holds the
+    /// data folder until it notices that it is alone: a start that meets it fails, and is tried again.
+    ///
+    /// # Errors
+    /// It does not start in time, with the reason.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let give_up = Instant::now() + START_TIMEOUT;
+        loop {
+            self.server.start_again()?;
+            match create_database(&mut self.server, &options(self.socket_folder.path())).await {
+                Err(_) if Instant::now() < give_up && self.server.ended().is_some() => {
+                    tokio::time::sleep(START_POLL).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Fast shutdown: open transactions are rolled back, everything committed is on disk.
-    pub async fn stop(self) {
+    pub async fn stop(&mut self) {
         self.server.stop().await;
     }
+}
+
+fn options(socket_folder: &Path) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass().socket(socket_folder).username(DATABASE)
 }
 
 async fn create_database(server: &mut Server, options: &PgConnectOptions) -> Result<()> {

@@ -26,6 +26,7 @@ pub struct Server {
     /// While it runs.
     pub pid: u32,
     child: Child,
+    command: Command,
     stop_signal: Signal,
     log: PathBuf,
 }
@@ -41,10 +42,26 @@ impl Server {
         // Ctrl-C goes to the terminal's whole process group; this server must outlive the draining of the queues.
         command.process_group(0);
         end_with_parent(&mut command, stop_signal);
-        let child =
-            command.kill_on_drop(true).spawn().with_context(|| format!("{name} cannot be started"))?;
+        command.kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         let pid = child.id().unwrap_or_default();
-        Ok(Self { name, pid, child, stop_signal, log: log.to_owned() })
+        Ok(Self { name, pid, child, command, stop_signal, log: log.to_owned() })
+    }
+
+    /// Starts it again after it has ended: the same command, and the same log goes on.
+    ///
+    /// # Errors
+    /// The command cannot be started.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.child = self.command.spawn().with_context(|| format!("{} cannot be started", self.name))?;
+        self.pid = self.child.id().unwrap_or_default();
+        Ok(())
+    }
+
+    /// Kills it, with no chance to clean up, and waits for its end. Its own children may outlive it for a moment.
+    pub async fn kill(&mut self) {
+        // A failure means that it has just ended by itself.
+        let _ = self.child.kill().await;
     }
 
     /// `Some` with the end of its log once the process has ended.
@@ -56,7 +73,7 @@ impl Server {
     }
 
     /// Asks it to stop and waits; kills it when it does not.
-    pub async fn stop(mut self) {
+    pub async fn stop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
             // A failure here means that it has just ended by itself.
             let _ = kill(Pid::from_raw(self.pid.cast_signed()), self.stop_signal);

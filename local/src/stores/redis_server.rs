@@ -46,6 +46,15 @@ impl RedisServer {
         wait_until_ready(&mut server, &url).await?;
         Ok(Self { url, server })
     }
+
+    /// Starts the server again after it has ended, on the same port.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.server.start_again()?;
+        wait_until_ready(&mut self.server, &self.url).await
+    }
 }
 
 async fn wait_until_ready(server: &mut Server, url: &str) -> Result<()> {

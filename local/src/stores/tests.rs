@@ -61,6 +61,24 @@ async fn what_a_killed_server_leaves_is_no_obstacle() {
 }
 
 #[tokio::test]
+async fn a_store_comes_back_where_it_was() {
+    let folder = folder();
+    let mut stores = start(folder.path()).await;
+    let mut connection = connect(&stores.database_url).await;
+    sqlx::query("CREATE TABLE kept (n int)").execute(&mut connection).await.unwrap();
+    for end in [End::Killed, End::Stopped] {
+        for store in [Store::Postgres, Store::Redis] {
+            stores.take_down(store, end).await.unwrap();
+            stores.bring_back(store).await.unwrap();
+        }
+        given::check_redis(&stores.redis_url).await.unwrap();
+        let mut connection = connect(&stores.database_url).await;
+        sqlx::query("SELECT n FROM kept").execute(&mut connection).await.unwrap();
+    }
+    stores.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_left_running_is_stopped_first() {
     let folder = folder();
     let first = start(folder.path()).await;

@@ -1,8 +1,16 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use axum::body::Bytes;
 use local::{
-    event_source::{self, Mappings},
-    sqs::{NewMessage, Queue},
+    event_source::{self, Disturbance, Mappings},
+    lambda::InvokeError,
+    sqs::{NewMessage, Queue, Receipt},
 };
 
 use super::Stack;
@@ -25,6 +33,15 @@ impl Pipeline {
     }
 
     fn start_with(event: &str, function: &str, before: impl FnOnce(&Queue)) -> Self {
+        Self::start_disturbed(event, function, None, before)
+    }
+
+    fn start_disturbed(
+        event: &str,
+        function: &str,
+        disturbance: Option<&Arc<dyn Disturbance>>,
+        before: impl FnOnce(&Queue),
+    ) -> Self {
         let stack = Stack::new(&format!(
             "  Q:
     Type: AWS::SQS::Queue
@@ -44,7 +61,8 @@ impl Pipeline {
         .unwrap();
         let (queue, dead) = (stack.queues.get("Q").unwrap(), stack.queues.get("D").unwrap());
         before(&queue);
-        let mappings = event_source::start(&stack.template, &stack.queues, &stack.functions).unwrap();
+        let mappings =
+            event_source::start(&stack.template, &stack.queues, &stack.functions, disturbance).unwrap();
         Self { stack, queue, dead, mappings }
     }
 
@@ -141,6 +159,45 @@ async fn stop_leaves_messages_in_their_queue() {
     assert_eq!(pipeline.stack.logs.total("Batches"), 0.0);
 }
 
+/// Goes wrong once in each way, at the first batch that can.
+#[derive(Debug, Default)]
+struct Once {
+    again: AtomicUsize,
+    answers: AtomicUsize,
+    acknowledgements: AtomicUsize,
+}
+
+impl Disturbance for Once {
+    fn deliver_again(&self, _: &str, event: &Bytes) -> Option<Bytes> {
+        (self.again.fetch_add(1, Ordering::SeqCst) == 0).then(|| event.clone())
+    }
+
+    fn delivered_again(&self, answer: &Result<Bytes, InvokeError>) {
+        answer.as_ref().unwrap();
+    }
+
+    fn answer(&self, function: &str, answer: Result<Bytes, InvokeError>) -> Result<Bytes, InvokeError> {
+        assert_eq!(function, "F");
+        let spoiled = self.answers.fetch_add(1, Ordering::SeqCst) == 0;
+        if spoiled { Ok(Bytes::from_static(b"nonsense")) } else { answer }
+    }
+
+    fn acknowledge(&self, _: &str, done: &mut Vec<Receipt>) {
+        if self.acknowledgements.fetch_add(1, Ordering::SeqCst) == 0 {
+            done.truncate(1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_disturbed_comes_again() {
+    let disturbance: Arc<dyn Disturbance> = Arc::new(Once::default());
+    let pipeline =
+        Pipeline::start_disturbed(REPORTS, "", Some(&disturbance), |queue| send(queue, &["x", "y"]));
+    // Twice at once and the answer spoiled; all of it again, of which one is not acknowledged; that one.
+    assert_eq!(pipeline.drained().await, (4.0, 7.0, 0));
+}
+
 #[test]
 fn an_unknown_queue_is_refused() {
     let stack = Stack::new(
@@ -152,6 +209,6 @@ fn an_unknown_queue_is_refused() {
     )
     .unwrap();
     let error =
-        event_source::start(&stack.template, &stack.queues, &stack.functions).unwrap_err().to_string();
+        event_source::start(&stack.template, &stack.queues, &stack.functions, None).unwrap_err().to_string();
     assert!(error.contains("F.Events.Messages: there is no queue") && error.contains("Nope"), "{error}");
 }

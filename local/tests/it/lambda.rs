@@ -11,7 +11,7 @@ use std::{
 use axum::body::Bytes;
 use local::{
     cloudwatch::CloudWatch,
-    lambda::{FunctionCounts, Functions, InvokeError, PAYLOAD_BYTES_MAX},
+    lambda::{Births, FunctionCounts, Functions, InvokeError, PAYLOAD_BYTES_MAX},
     template::{Context, Template},
 };
 use nix::{
@@ -92,6 +92,47 @@ async fn an_invocation_gets_its_answer_and_only_its_own_environment() {
     let now_ms = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
     let deadline_ms = context["deadlineMs"].as_u64().unwrap();
     assert!((now_ms..=now_ms + 7_000).contains(&deadline_ms), "{deadline_ms} at {now_ms}");
+    stack.functions.shut_down().await;
+}
+
+#[derive(Debug)]
+struct Marked;
+
+impl Births for Marked {
+    fn environment(&self, function: &str) -> Vec<(String, String)> {
+        vec![("MARK".to_owned(), format!("born for {function}"))]
+    }
+}
+
+#[tokio::test]
+async fn the_next_process_can_be_a_new_one_with_more_environment() {
+    let stack = stack("{}");
+    let mark = async || {
+        let answer = invoke(&stack.functions, "{}").await.unwrap();
+        let environment: Vec<(String, String)> =
+            serde_json::from_value(answer["environment"].clone()).unwrap();
+        environment.into_iter().find(|(name, _)| name == "MARK").map(|(_, value)| value)
+    };
+    assert_eq!(mark().await, None);
+    let births: Arc<dyn Births> = Arc::new(Marked);
+    stack.functions.attend_births(&births);
+    assert_eq!(mark().await, None, "it was born before");
+    stack.functions.start_next_anew("F");
+    assert_eq!(mark().await.as_deref(), Some("born for F"));
+    assert_eq!(counts(&stack.functions).cold_starts, 2);
+    stack.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn only_a_process_in_mid_invocation_is_killed() {
+    let stack = stack("{Timeout: 20}");
+    invoke(&stack.functions, "{}").await.unwrap();
+    assert!(!stack.functions.kill_busy("F", 0), "it is idle");
+    let functions = Arc::clone(&stack.functions);
+    let hanging = tokio::spawn(async move { invoke(&functions, r#"{"do":"hang"}"#).await });
+    until("one is busy", || stack.functions.kill_busy("F", 7)).await;
+    let error = hanging.await.unwrap().unwrap_err();
+    assert!(matches!(&error, InvokeError::Crashed(reason) if reason.contains("signal: 9")), "{error}");
     stack.functions.shut_down().await;
 }
 

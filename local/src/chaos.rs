@@ -1,0 +1,358 @@
+//! `local chaos`: votes of every kind, while everything that can break does, and then the books.
+//!
+//! The stack is the one of `local run`, on stores of its own. The driver keeps a book of what it sent; the verdict
+//! holds the ledger against the book, row by row, and the three stores against each other.
+mod book;
+mod books_compared;
+mod client;
+mod deliveries;
+mod driver;
+mod fault;
+mod finale;
+mod injector;
+mod plan;
+mod polls;
+mod progress;
+mod reckoning;
+mod store_proxy;
+mod verdict;
+mod vote;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser as _;
+use serde_json::json;
+use shared::domain::VoterHasher;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+pub use self::fault::Fault;
+use self::{
+    book::Book,
+    books_compared::Books,
+    client::{Client, Crew},
+    deliveries::Deliveries,
+    driver::{Driver, Sending, now_ms},
+    fault::Record,
+    finale::Finale,
+    injector::Injector,
+    polls::{Poll, Window},
+    progress::{Progress, Sources},
+    reckoning::Reckoning,
+    store_proxy::StoreProxy,
+    verdict::Verdict,
+    vote::{TOKEN_HOLDERS, Votes},
+};
+use crate::{
+    cli::{ChaosArguments, Cli, RunArguments},
+    cloudwatch::CloudWatch,
+    event_source::Disturbance,
+    lambda::{Births, Functions},
+    sqs::Queue,
+    stack::{
+        self, Blueprint, Ground, Machine, Running, data_folder::DataFolder, server::Listeners,
+        signals::StopRequests,
+    },
+    stores::{
+        Given, Stores,
+        upstream::{Upstream, database_through, redis_through},
+    },
+};
+
+/// What is set otherwise than in the template, so that a run takes seconds and not hours: what failed comes again
+/// soon, even while its batch is still being worked on; calls are given up soon; batches do not wait for long; and
+/// the function may run more often than its queue calls it, for second deliveries.
+const SETTINGS: [&str; 5] = [
+    "VotesQueue.VisibilityTimeout=3",
+    "VotesFunction.Environment.Variables.DATABASE_TIMEOUT_MS=1000",
+    "VotesFunction.Events.Votes.MaximumBatchingWindowInSeconds=1",
+    "VotesFunction.Events.Votes.ScalingConfig.MaximumConcurrency=6",
+    "VotesFunction.ReservedConcurrentExecutions=24",
+];
+
+/// Votes a second of a run whose duration is not given.
+const VOTES_PER_SECOND: u64 = 5_000;
+
+/// Below, not every kind of fault finds its time.
+const DURATION_MIN: Duration = Duration::from_secs(25);
+
+/// Of the votes, through the edge.
+const HTTP_PERCENT: u32 = 20;
+
+/// How long the queue may stay as full as it is when all faults are over.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(90);
+
+/// Between two moves of a window.
+const MOVE_INTERVAL: Duration = Duration::from_millis(700);
+
+/// A move that takes longer, because a store is away, is given up: the end of the run does not wait for it.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Runs it and prints the verdict; `true`: everything held, and everything was tried.
+///
+/// # Errors
+/// The run could not be made or ended.
+pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
+    let stop = StopRequests::listen()?;
+    let stack = stack_arguments(arguments)?;
+    let listeners = Listeners::bind(&stack).await?;
+    let folder = DataFolder::open(&stack)?;
+    let stores = Stores::start(folder.path(), &Given::default(), false).await?;
+    let run = Run::prepare(arguments, &stack, &stop, &folder, listeners, stores).await?;
+    let result = tokio::select! {
+        verdict = run.play() => verdict,
+        () = stop.reached(1) => {
+            run.shut_down().await;
+            bail!("stopped before the verdict");
+        }
+    };
+    run.shut_down().await;
+    let holds = result.as_ref().is_ok_and(Verdict::holds);
+    if let Ok(verdict) = &result {
+        println!("{verdict}");
+    }
+    if !holds {
+        println!("Logs and the ledger's data are kept in {}.", folder.keep().display());
+    }
+    result.map(|_| holds)
+}
+
+fn stack_arguments(arguments: &ChaosArguments) -> Result<RunArguments> {
+    let free_port = || -> Result<u16> {
+        Ok(std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
+    };
+    let (port, aws_port) = (free_port()?.to_string(), free_port()?.to_string());
+    let mut words = vec!["local", "--ephemeral", "--no-demo", "--port", &port, "--aws-port", &aws_port];
+    words.extend(SETTINGS.iter().flat_map(|setting| ["--set", setting]));
+    Ok(RunArguments { template: arguments.template.clone(), ..Cli::try_parse_from(words)?.run })
+}
+
+/// A run.
+struct Run {
+    seed: u64,
+    faults: Vec<Fault>,
+    votes: u64,
+    duration: Duration,
+    port: u16,
+    running: Running,
+    injector: Injector,
+    record: Arc<Record>,
+    hasher: VoterHasher,
+    database_url: String,
+    redis_url: String,
+}
+
+impl Run {
+    async fn prepare(
+        arguments: &ChaosArguments,
+        stack: &RunArguments,
+        stop: &StopRequests,
+        folder: &DataFolder,
+        listeners: Listeners,
+        stores: Stores,
+    ) -> Result<Self> {
+        let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+        let faults = arguments.faults.clone();
+        let record = Arc::new(Record::new(faults.clone()));
+        stack::migrate(&stores.database_url).await?;
+        let postgres = StoreProxy::start(Upstream::of_database(&stores.database_url)?).await?;
+        let redis = StoreProxy::start(Upstream::of_redis(&stores.redis_url)?).await?;
+        let machine = Machine {
+            database_url: database_through(&stores.database_url, postgres.port)?,
+            redis_url: redis_through(&stores.redis_url, redis.port)?,
+            voter_hash_key: folder.voter_hash_key()?,
+        };
+        let deliveries = Deliveries::new(seed, Arc::clone(&record));
+        let disturbance = Arc::clone(&deliveries) as Arc<dyn Disturbance>;
+        let blueprint = Blueprint::read(stack, &machine)?;
+        let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
+        let functions =
+            Functions::from_template(&blueprint.template, stack::artifacts(stack)?, Arc::clone(&logs))?;
+        functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn Births>));
+        let ground = Ground { arguments: stack, stop, folder, stores: &stores };
+        let running = stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance))?;
+        let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
+        let injector = Injector {
+            stores: tokio::sync::Mutex::new(stores),
+            postgres,
+            redis,
+            deliveries,
+            functions,
+            record: Arc::clone(&record),
+            outage: Duration::from_secs(arguments.outage),
+        };
+        let spread = Duration::from_secs(arguments.votes / VOTES_PER_SECOND).max(DURATION_MIN);
+        Ok(Self {
+            seed,
+            faults,
+            votes: arguments.votes,
+            duration: arguments.duration.map_or(spread, Duration::from_secs),
+            port: stack.port,
+            running,
+            injector,
+            record,
+            hasher: machine.voter_hash_key.parse()?,
+            database_url,
+            redis_url,
+        })
+    }
+
+    async fn play(&self) -> Result<Verdict> {
+        let polls = polls::make(&mut self.crew()?, now_ms(), self.duration).await?;
+        let sending = Sending {
+            book: Arc::new(Mutex::new(Book::new(self.hasher.clone(), polls.clone()))),
+            queue: self.running.queues.get("VotesQueue").context("the template has no VotesQueue")?,
+            accepted: Arc::default(),
+        };
+        let progress = Progress::start(Sources {
+            accepted: Arc::clone(&sending.accepted),
+            votes: self.votes,
+            queue: Arc::clone(&sending.queue),
+            logs: Arc::clone(&self.running.figures.logs),
+            record: Arc::clone(&self.record),
+            stage: Arc::new(Mutex::new("voting")),
+        });
+        println!("chaos: seed {}, {} votes in {} s", self.seed, self.votes, self.duration.as_secs());
+        let started = Instant::now();
+        self.break_things_while(self.driver(&sending, &polls)?.run(), &polls).await?;
+        progress.stage("draining");
+        drain(&sending.queue).await?;
+        let elapsed = started.elapsed();
+        progress.stage("last batches");
+        let books = Books::new(&self.database_url, &self.redis_url)?;
+        let unhealed = Finale { injector: &self.injector, sending: &sending }.play(&books).await;
+        progress.stage("reading");
+        let lines = self.read_and_compare(&books, &polls).await?;
+        progress.stage("reckoning");
+        self.judge(&sending, elapsed, lines, unhealed).await
+    }
+
+    fn driver(&self, sending: &Sending, polls: &[Poll]) -> Result<Driver> {
+        let tokens = (0..TOKEN_HOLDERS).map(|voter| self.running.issuer.token(&book::subject(voter), None));
+        Ok(Driver {
+            votes: Votes::new(self.seed, polls.to_vec(), HTTP_PERCENT),
+            count: self.votes,
+            duration: self.duration,
+            sending: sending.clone(),
+            port: self.port,
+            tokens: Arc::new(tokens.collect::<Result<_>>()?),
+            record: Arc::clone(&self.record),
+        })
+    }
+
+    async fn judge(
+        &self,
+        sending: &Sending,
+        elapsed: Duration,
+        polls: Vec<books_compared::Line>,
+        unhealed: Vec<String>,
+    ) -> Result<Verdict> {
+        let dead =
+            self.running.queues.get("VotesDeadLetterQueue").context("there is no VotesDeadLetterQueue")?;
+        let dead = dead.counts();
+        let mut book = sending.take_book();
+        Ok(Verdict {
+            seed: self.seed,
+            elapsed,
+            accepted: book.accepted,
+            received: sending.queue.counts().sent_total,
+            reckoning: Reckoning::make(&self.database_url, &mut book).await?,
+            by_kind: book.by_kind,
+            polls,
+            unhealed,
+            dead: dead.visible + dead.in_flight + dead.delayed,
+            injected: self.record.injected(),
+            missing: self.record.missing(),
+        })
+    }
+
+    fn crew(&self) -> Result<Crew> {
+        Ok(Crew::new(self.port, self.running.issuer.token("crew", Some("admin"))?))
+    }
+
+    /// Injects faults and moves a window until all votes are sent; then everything is whole again.
+    async fn break_things_while(
+        &self,
+        votes: impl Future<Output = Result<()>>,
+        polls: &[Poll],
+    ) -> Result<()> {
+        let (end, ending) = watch::channel(false);
+        let votes = async {
+            let sent = votes.await;
+            end.send_replace(true);
+            sent
+        };
+        let moves = move_windows(self.crew()?, polls, ending.clone());
+        // A store that does not come back ends the run at once: nothing could be counted any more.
+        tokio::try_join!(votes, self.injector.run(self.seed, &self.faults, &ending), async {
+            moves.await;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Reads each ranking as a viewer does, which heals what lost its data after its last batch, and compares.
+    async fn read_and_compare(&self, books: &Books, polls: &[Poll]) -> Result<Vec<books_compared::Line>> {
+        let mut viewer = Client::new(self.port);
+        let mut lines = Vec::with_capacity(polls.len());
+        for poll in polls {
+            let path = format!("/polls/{}/ranking", poll.id);
+            let (status, body) = viewer.send("GET", &path, "", String::new()).await?;
+            ensure!(status.is_success(), "GET {path} answered {status}: {}", String::from_utf8_lossy(&body));
+            lines.push(books.compare(poll.id).await?);
+        }
+        Ok(lines)
+    }
+
+    async fn shut_down(self) {
+        self.running.servers.stop().await;
+        // What runs is cut short: the verdict has been made, or nobody waits for it.
+        drop(self.running.mappings);
+        self.injector.functions.shut_down().await;
+        self.injector.stores.into_inner().stop().await;
+    }
+}
+
+/// The end of a moving poll's window goes back and forth, so that votes are judged by definitions which change while
+/// they wait, and come again under another one.
+async fn move_windows(mut crew: Crew, polls: &[Poll], mut ending: watch::Receiver<bool>) {
+    let moving = polls.iter().filter(|poll| poll.kind.window == Window::Moving);
+    let paths: Vec<_> = moving.map(|poll| format!("/admin/polls/{}", poll.id)).collect();
+    let mut closes = true;
+    while timeout(MOVE_INTERVAL, ending.wait_for(|ending| *ending)).await.is_err() {
+        for path in &paths {
+            // Some seconds ago: what has been counted since would be late by the new definition.
+            let closes_at =
+                if closes { polls::moment(now_ms() - 3_000).unwrap_or_default() } else { json!(null) };
+            let change = json!({ "closesAt": closes_at });
+            let _not_moved = timeout(MOVE_TIMEOUT, crew.call("PATCH", path, &change)).await;
+        }
+        closes = !closes;
+    }
+}
+
+/// Waits until the queue is empty, as long as it gets emptier.
+async fn drain(queue: &Queue) -> Result<()> {
+    let (mut least, mut since) = (u64::MAX, Instant::now());
+    loop {
+        let counts = queue.counts();
+        let left = counts.visible + counts.in_flight + counts.delayed;
+        if left == 0 {
+            return Ok(());
+        }
+        if left < least {
+            (least, since) = (left, Instant::now());
+        } else if since.elapsed() > DRAIN_PATIENCE {
+            bail!("{left} messages do not leave the queue although all faults are over");
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}

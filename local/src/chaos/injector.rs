@@ -1,0 +1,163 @@
+//! Carries the plan out, each track by itself, and undoes what it did.
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    chaos::{
+        deliveries::{Deliveries, VOTES},
+        fault::{Fault, Record, crash_label},
+        plan::{Event, Plan, Track},
+        store_proxy::{Passage, StoreProxy},
+    },
+    lambda::Functions,
+    stores::{End, Store, Stores},
+};
+
+/// How long a fault that needs a batch waits for one. An outage may be on meanwhile; it is added to this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// All that can be broken.
+#[derive(Debug)]
+pub struct Injector {
+    /// Both stores; a lock, because two tracks break them.
+    pub stores: Mutex<Stores>,
+    /// Before PostgreSQL.
+    pub postgres: StoreProxy,
+    /// Before Redis.
+    pub redis: StoreProxy,
+    /// Between the queue and the function.
+    pub deliveries: Arc<Deliveries>,
+    /// The processes.
+    pub functions: Arc<Functions>,
+    /// What has happened.
+    pub record: Arc<Record>,
+    /// How long full stops last.
+    pub outage: Duration,
+}
+
+/// The end of the time for faults.
+type Ending = watch::Receiver<bool>;
+
+impl Injector {
+    /// Injects faults until the `ending`; then everything is whole again.
+    ///
+    /// # Errors
+    /// A store does not come back.
+    pub async fn run(&self, seed: u64, faults: &[Fault], ending: &Ending) -> Result<()> {
+        let track = |track| self.track(Plan::new(seed, track, faults, self.outage), ending.clone());
+        tokio::try_join!(track(Track::Function), track(Track::Postgres), track(Track::Redis))?;
+        Ok(())
+    }
+
+    async fn track(&self, plan: Plan, mut ending: Ending) -> Result<()> {
+        for event in plan {
+            if wait(&mut ending, event.pause).await {
+                break;
+            }
+            let label =
+                event.crash.as_ref().map_or_else(|| event.fault.name(), |(point, _)| crash_label(point));
+            self.record.set_going_on(&label, true);
+            let injected = self.inject(&event, &label, &mut ending).await;
+            self.record.set_going_on(&label, false);
+            injected.with_context(|| format!("after {label}"))?;
+        }
+        Ok(())
+    }
+
+    async fn inject(&self, event: &Event, label: &str, ending: &mut Ending) -> Result<()> {
+        match event.fault {
+            Fault::Kill => {
+                let kill = || self.functions.kill_busy(VOTES, event.pick);
+                if self.until(ending, kill).await {
+                    self.record.add(label);
+                }
+            }
+            Fault::Crash => {
+                let before = self.record.count(label);
+                self.deliveries.arm(event.crash.clone());
+                self.functions.start_next_anew(VOTES);
+                self.until(ending, || self.record.count(label) > before).await;
+                self.deliveries.arm(None);
+            }
+            Fault::Duplicate | Fault::LostAck | Fault::BadResponse => {
+                let before = self.record.count(label);
+                self.deliveries.set(Some(event.fault));
+                wait(ending, event.length).await;
+                self.until(ending, || self.record.count(label) > before).await;
+                self.deliveries.set(None);
+            }
+            Fault::PostgresKill => self.away(Store::Postgres, End::Killed, event, ending).await?,
+            Fault::PostgresStop => self.away(Store::Postgres, End::Stopped, event, ending).await?,
+            Fault::RedisKill => self.away(Store::Redis, End::Killed, event, ending).await?,
+            Fault::RedisStop => self.away(Store::Redis, End::Stopped, event, ending).await?,
+            Fault::RedisFlush => {
+                flush(&self.stores.lock().await.redis_url).await?;
+                self.record.add(label);
+            }
+            Fault::PostgresHang => self.through(&self.postgres, Passage::Held, event, ending).await,
+            Fault::RedisHang => self.through(&self.redis, Passage::Held, event, ending).await,
+            Fault::PostgresSlow => {
+                self.through(&self.postgres, Passage::Late(event.delay), event, ending).await;
+            }
+            Fault::RedisSlow => self.through(&self.redis, Passage::Late(event.delay), event, ending).await,
+            Fault::Clock => {}
+        }
+        Ok(())
+    }
+
+    async fn away(&self, store: Store, end: End, event: &Event, ending: &mut Ending) -> Result<()> {
+        self.stores.lock().await.take_down(store, end).await?;
+        self.record.add(&event.fault.name());
+        wait(ending, event.length).await;
+        self.stores.lock().await.bring_back(store).await
+    }
+
+    async fn through(&self, proxy: &StoreProxy, passage: Passage, event: &Event, ending: &mut Ending) {
+        proxy.set(passage);
+        self.record.add(&event.fault.name());
+        wait(ending, event.length).await;
+        proxy.set(Passage::Free);
+    }
+
+    /// Waits until it is so, or has become too late; `true`: it is so.
+    async fn until(&self, ending: &mut Ending, mut is_so: impl FnMut() -> bool) -> bool {
+        let give_up = Instant::now() + PATIENCE + self.outage * 2;
+        loop {
+            if is_so() {
+                return true;
+            }
+            if Instant::now() > give_up || wait(ending, LOOK_AGAIN).await {
+                return false;
+            }
+        }
+    }
+}
+
+/// Waits for this time, or until the ending; `true`: it has come.
+async fn wait(ending: &mut Ending, time: Duration) -> bool {
+    if time.is_zero() {
+        return *ending.borrow();
+    }
+    match timeout(time, ending.wait_for(|ending| *ending)).await {
+        Ok(Ok(_)) => true,
+        // Whoever would tell the ending is gone.
+        Ok(Err(_)) => {
+            sleep(time).await;
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// `FLUSHALL`, past the proxy.
+async fn flush(redis_url: &str) -> Result<()> {
+    let mut connection = redis::Client::open(redis_url)?.get_multiplexed_async_connection().await?;
+    Ok(redis::cmd("FLUSHALL").query_async(&mut connection).await?)
+}

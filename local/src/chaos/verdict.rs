@@ -1,0 +1,114 @@
+//! The end of a run: one table, one verdict.
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use crate::chaos::{books_compared::Line, reckoning::Reckoning};
+
+/// Differences told for each kind.
+const SHOWN_MAX: usize = 20;
+
+/// All that a run has shown.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Reproduces the plan.
+    pub seed: u64,
+    /// From the first vote until the queue was empty.
+    pub elapsed: Duration,
+    /// By the driver's book.
+    pub accepted: u64,
+    /// By the driver's book, by kind.
+    pub by_kind: BTreeMap<&'static str, u64>,
+    /// By the queue.
+    pub received: u64,
+    /// The ledger against the book.
+    pub reckoning: Reckoning,
+    /// Each poll in the three stores, after it has been read.
+    pub polls: Vec<Line>,
+    /// How rankings differed although no batch was left to come, before anybody read them.
+    pub unhealed: Vec<String>,
+    /// Messages in the dead-letter queue.
+    pub dead: u64,
+    /// Faults by label.
+    pub injected: BTreeMap<String, u64>,
+    /// Faults that were asked for and never happened.
+    pub missing: Vec<String>,
+}
+
+impl Verdict {
+    /// What is wrong, for people; nothing: all is as promised.
+    pub fn differences(&self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let rejected: u64 = self.reckoning.rejected.values().sum();
+        let decided = self.reckoning.counted + self.reckoning.duplicates + rejected;
+        if self.accepted != decided {
+            differences.push(format!(
+                "accepted {} is not counted {} + duplicate {} + rejected {rejected} = {decided}",
+                self.accepted, self.reckoning.counted, self.reckoning.duplicates
+            ));
+        }
+        if self.accepted != self.received {
+            differences
+                .push(format!("the driver had {} accepted, the queue took {}", self.accepted, self.received));
+        }
+        for (what, (count, examples)) in &self.reckoning.differences {
+            differences.push(format!("{count} × {what}, such as {}", examples.join("; ")));
+        }
+        let polls = self.polls.iter().flat_map(|line| &line.differences);
+        let sample: Vec<_> = polls.chain(&self.unhealed).collect();
+        differences.extend(sample.iter().take(SHOWN_MAX).map(ToString::to_string));
+        if sample.len() > SHOWN_MAX {
+            differences.push(format!("… and {} more contestants", sample.len() - SHOWN_MAX));
+        }
+        if self.dead > 0 {
+            differences.push(format!("{} messages in the dead-letter queue", self.dead));
+        }
+        differences
+    }
+
+    /// Whether everything is as promised, and everything was tried.
+    pub fn holds(&self) -> bool {
+        self.differences().is_empty() && self.missing.is_empty()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.elapsed.as_secs_f64();
+        let rejected: u64 = self.reckoning.rejected.values().sum();
+        writeln!(f, "seed {}, {seconds:.0} s, {:.0} votes/s", self.seed, self.accepted as f64 / seconds)?;
+        writeln!(f, "\n{:>12}  accepted", self.accepted)?;
+        for (kind, count) in &self.by_kind {
+            writeln!(f, "{:>14}{count:>12}  {kind}", "")?;
+        }
+        writeln!(f, "{:>12}  counted", self.reckoning.counted)?;
+        writeln!(f, "{:>12}  duplicate", self.reckoning.duplicates)?;
+        writeln!(f, "{rejected:>12}  rejected")?;
+        for (reason, count) in &self.reckoning.rejected {
+            writeln!(f, "{:>14}{count:>12}  {reason}", "")?;
+        }
+        writeln!(f, "\n{:>12}{:>12}{:>12}{:>12}", "poll", "ledger", "tally", "ranking")?;
+        for Line { poll, ledger, tally, ranking, .. } in &self.polls {
+            writeln!(f, "{poll:>12}{ledger:>12}{tally:>12}{ranking:>12}")?;
+        }
+        writeln!(f, "\n{:>12}  in the dead-letter queue\n", self.dead)?;
+        for (label, count) in &self.injected {
+            writeln!(f, "{count:>12}  {label}")?;
+        }
+        let differences = self.differences();
+        if !differences.is_empty() {
+            writeln!(f, "\nFAILED:")?;
+            return differences.iter().try_for_each(|difference| writeln!(f, "- {difference}"));
+        }
+        if self.missing.is_empty() {
+            return writeln!(
+                f,
+                "\nOK: every vote counted once, or was rejected for its reason; all three stores agree."
+            );
+        }
+        writeln!(
+            f,
+            "\nINCONCLUSIVE: nothing differs, but these faults never happened: {}.",
+            self.missing.join(", ")
+        )?;
+        writeln!(f, "Give them more time (--duration) or more votes (--votes).")
+    }
+}
