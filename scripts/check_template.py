@@ -140,10 +140,17 @@ def check_timeouts(resources):
         variables = properties["Environment"]["Variables"]
         stores = (int(variables["DATABASE_TIMEOUT_MS"]) + int(variables["REDIS_TIMEOUT_MS"])) / 1000
         expect(stores < properties["Timeout"], f"{name}: its stores may take longer than its Timeout")
+        load_ms = int(variables["DATABASE_TIMEOUT_MS"]) + 2 * int(variables["REDIS_TIMEOUT_MS"])
+        expect(int(variables["RELOAD_LEASE_MS"]) >= load_ms, f"{name}: a reload may outlast its lease")
         expect(properties["Timeout"] < GATEWAY_TIMEOUT_SECONDS, f"{name}: the gateway gives up first")
 
 
 def check_cache(resources):
+    polls = resources["PollsFunction"]["Properties"]
+    variables = polls["Environment"]["Variables"]
+    # Who waits for another's load may have to load in the end.
+    longest_ms = int(variables["RELOAD_LEASE_MS"]) + int(variables["DATABASE_TIMEOUT_MS"]) + 4 * int(variables["REDIS_TIMEOUT_MS"])
+    expect(longest_ms / 1000 < polls["Timeout"], "a read may wait longer than PollsFunction's Timeout")
     policy = resources["ReadCachePolicy"]["Properties"]["CachePolicyConfig"]
     header = resources["PollsFunction"]["Properties"]["Environment"]["Variables"]["PUBLIC_CACHE_CONTROL"]
     lifetime = {k: int(v) for k, _, v in (d.partition("=") for d in header.split(", ")) if v}
