@@ -47,7 +47,7 @@ check: tools ## Formatting, lints, documentation, template, unused dependencies,
 	scripts/check_artifacts.sh $(TARGET)/lambda/*/bootstrap
 
 .PHONY: loadtest
-loadtest: stores tools ## Load a stack: SCENARIO=vote|polls|show VOTERS= VOTES= USERS= BASE_URL= TOKENS=
+loadtest: stores tools ## Load a stack: SCENARIO=vote|polls|show|stampede VOTERS= VOTES= USERS= BASE_URL= TOKENS=
 	scripts/loadtest.sh
 
 .PHONY: redrive

@@ -144,6 +144,8 @@ def check_timeouts(resources):
         # The most that a request of any function waits for: a poll and its totals, or a change and the list of polls,
         # each asked of Redis, then of the database, then written to Redis.
         expect(2 * database + 4 * redis < timeout, f"{name}: its stores may take longer than its Timeout")
+        lease = milliseconds(properties, "RELOAD_LEASE_MS")
+        expect(lease >= database + 2 * redis, f"{name}: a reload may outlast its lease")
         expect(properties["Timeout"] < GATEWAY_TIMEOUT_SECONDS, f"{name}: the gateway gives up first")
         if name == "VotesFunction":
             batch = milliseconds(properties, "BATCH_TIMEOUT_MS")
@@ -158,6 +160,11 @@ def milliseconds(properties, variable):
 
 
 def check_cache(resources):
+    polls = resources["PollsFunction"]["Properties"]
+    variables = polls["Environment"]["Variables"]
+    # Who waits for another's load may have to load in the end.
+    longest_ms = int(variables["RELOAD_LEASE_MS"]) + int(variables["DATABASE_TIMEOUT_MS"]) + 4 * int(variables["REDIS_TIMEOUT_MS"])
+    expect(longest_ms / 1000 < polls["Timeout"], "a read may wait longer than PollsFunction's Timeout")
     policy = resources["ReadCachePolicy"]["Properties"]["CachePolicyConfig"]
     header = resources["PollsFunction"]["Properties"]["Environment"]["Variables"]["PUBLIC_CACHE_CONTROL"]
     lifetime = {k: int(v) for k, _, v in (d.partition("=") for d in header.split(", ")) if v}

@@ -55,8 +55,8 @@ impl<'a> Reader<'a> {
         self.built(name, text.parse())
     }
 
-    /// `DATABASE_URL`, `DATABASE_TIMEOUT_MS`, `REDIS_URL`, `REDIS_TIMEOUT_MS`, `RANKING_TTL_SECONDS` and
-    /// `POLL_CACHE_SECONDS`.
+    /// `DATABASE_URL`, `DATABASE_TIMEOUT_MS`, `REDIS_URL`, `REDIS_TIMEOUT_MS`, `RANKING_TTL_SECONDS`,
+    /// `POLL_CACHE_SECONDS` and `RELOAD_LEASE_MS`.
     pub fn stores(&mut self) -> Option<Stores> {
         let database_url = self.text("DATABASE_URL");
         let database_timeout_ms = self.parsed("DATABASE_TIMEOUT_MS");
@@ -64,13 +64,16 @@ impl<'a> Reader<'a> {
         let redis_timeout_ms = self.parsed("REDIS_TIMEOUT_MS");
         let ranking_ttl_seconds = self.parsed("RANKING_TTL_SECONDS");
         let poll_cache_seconds = self.parsed("POLL_CACHE_SECONDS");
+        let reload_lease_ms = self.parsed("RELOAD_LEASE_MS");
         let ledger = Ledger::new(&database_url?, Duration::from_millis(database_timeout_ms?));
         let ledger = self.built("DATABASE_URL", ledger);
         let ranking =
             RankingStore::new(&redis_url?, Duration::from_millis(redis_timeout_ms?), ranking_ttl_seconds?);
         let ranking = self.built("REDIS_URL", ranking);
         let (ledger, ranking) = (ledger?, ranking?);
-        let catalog = Catalog::new(ledger.clone(), ranking.clone(), Duration::from_secs(poll_cache_seconds?));
+        let (fresh, lease) =
+            (Duration::from_secs(poll_cache_seconds?), Duration::from_millis(reload_lease_ms?));
+        let catalog = Catalog::new(ledger.clone(), ranking.clone(), fresh, lease);
         Some(Stores { ledger, ranking, catalog })
     }
 
@@ -114,6 +117,7 @@ mod tests {
             "REDIS_TIMEOUT_MS",
             "RANKING_TTL_SECONDS",
             "POLL_CACHE_SECONDS",
+            "RELOAD_LEASE_MS",
             "VOTER_HASH_KEY",
         ] {
             assert!(error.contains(name), "{name} in {error}");

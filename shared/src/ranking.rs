@@ -2,12 +2,15 @@
 //!
 //! | key | type | content |
 //! |---|---|---|
-//! | `poll:{id}` | hash | a definition, its version and when it was loaded |
+//! | `poll:{id}` | hash | a definition, or that there is none, its version and when it was loaded |
 //! | `polls` | string | the list of current polls and when it was loaded |
 //! | `ranking:{id}:{epoch}` | sorted set | absolute totals by contestant |
+//! | `lease:{name}` | string | who is doing what is enough to be done once |
 //!
 //! Totals only ever grow (`ZADD GT`), so they may arrive late, twice or in any order. What must shrink, a rebuild,
 //! moves on to another epoch. Definitions only ever move to a higher version.
+
+mod lease;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +26,8 @@ use redis::{
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+pub use lease::Lease;
+
 use crate::{
     breaker::Breaker,
     domain::{ContestantNumber, Poll, PollId, Tally, Timestamp},
@@ -34,7 +39,7 @@ use crate::{
 pub struct Cached<T> {
     /// What it is.
     pub value: T,
-    /// When the ledger said so.
+    /// When the ledger was asked.
     pub loaded_at: Timestamp,
 }
 
@@ -68,7 +73,7 @@ impl std::fmt::Debug for RankingStore {
     }
 }
 
-/// Keeps a definition unless a newer one is there.
+/// Keeps a definition unless a newer one is there. Version 0 says that there is no such poll.
 const KEEP_POLL: &str = "
 local version = redis.call('HGET', KEYS[1], 'version')
 if version and tonumber(version) > tonumber(ARGV[1]) then return 0 end
@@ -92,11 +97,11 @@ impl RankingStore {
         Ok(Self { connection, breaker: Arc::default(), timeout, lifetime_seconds })
     }
 
-    /// The definitions that are known here, in the order asked for.
+    /// The definitions that are known here, in the order asked for; `value: None` says that there is no such poll.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
-    pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<Option<Cached<Poll>>>, Error> {
+    pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<Option<Cached<Option<Poll>>>>, Error> {
         let mut pipeline = redis::pipe();
         for id in ids {
             pipeline.hget(poll_key(*id), "cached");
@@ -148,17 +153,29 @@ impl RankingStore {
     pub async fn keep_polls(&self, polls: &[PollWithTally], loaded_at: Timestamp) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         for PollWithTally { poll, tally } in polls {
-            pipeline
-                .cmd("EVAL")
-                .arg(KEEP_POLL)
-                .arg(1)
-                .arg(poll_key(poll.id))
-                .arg(poll.version)
-                .arg(encoded(poll, loaded_at))
-                .arg(self.lifetime_seconds)
-                .ignore();
+            add_keep(&mut pipeline, poll.id, poll.version, &encoded(poll, loaded_at), self.lifetime_seconds);
             self.add_raise(&mut pipeline, poll.id, poll.epoch, tally);
         }
+        self.run(&pipeline).await
+    }
+
+    /// Keeps for a while that the ledger, at `loaded_at`, had no such poll. `was_here`: Redis had it, so it has been
+    /// deleted, and its number will not come again; else a poll that was made meanwhile stays.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn keep_absence(
+        &self,
+        id: PollId,
+        was_here: bool,
+        loaded_at: Timestamp,
+        lifetime: Duration,
+    ) -> Result<(), Error> {
+        let mut pipeline = redis::pipe();
+        if was_here {
+            pipeline.del(poll_key(id)).ignore();
+        }
+        add_keep(&mut pipeline, id, 0, &encoded(&None::<Poll>, loaded_at), lifetime.as_secs().max(1));
         self.run(&pipeline).await
     }
 
@@ -216,6 +233,11 @@ impl RankingStore {
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn add_keep(pipeline: &mut Pipeline, id: PollId, version: i32, entry: &str, lifetime_seconds: u64) {
+    let command = pipeline.cmd("EVAL").arg(KEEP_POLL).arg(1).arg(poll_key(id));
+    command.arg(version).arg(entry).arg(lifetime_seconds).ignore();
 }
 
 fn poll_key(id: PollId) -> String {

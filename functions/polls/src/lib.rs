@@ -20,6 +20,8 @@ use shared::{
     clock,
     config::{self, Stores},
     domain::{Poll, Ranking, VoterHasher},
+    ledger::PollWithTally,
+    ranking::Cached,
 };
 
 /// The function, built once at start.
@@ -82,15 +84,16 @@ impl Handler {
     }
 
     async fn ranking(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        let poll = self.find(request).await?;
-        if !poll.shows_results(clock::now()) {
+        let Cached { value, loaded_at } = self.stores.catalog.standing(poll_id(request)?).await?;
+        let PollWithTally { poll, tally } = value.ok_or_else(Problem::poll_not_found)?;
+        let now = clock::now();
+        if !poll.shows_results(now) {
             let message =
                 "The standing of this poll is not public now; the poll's `results` says when it is.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "resultsWithheld", message));
         }
-        let tally = self.stores.catalog.tally(&poll).await?;
-        let ranking = Ranking::new(&poll, &tally, clock::now());
-        // The time of the answer changes with every answer: what a reader has is current while the rest is.
+        let ranking = Ranking::new(&poll, &tally, loaded_at, now);
+        // The time changes with every load: what a reader has is current while the rest is.
         Ok(self.public(request, &ranking, &(ranking.poll, &ranking.ranking, ranking.status)))
     }
 

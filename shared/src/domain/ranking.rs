@@ -17,9 +17,9 @@ pub struct Ranking {
     pub total_votes: u64,
     /// Every contestant of the poll: most votes first, then by number.
     pub ranking: Vec<Standing>,
-    /// When these figures were true.
+    /// When the ledger last confirmed these figures. Votes counted since may be in them already.
     pub as_of: Timestamp,
-    /// Where the poll stood then.
+    /// Where the poll stands.
     pub status: Status,
 }
 
@@ -39,8 +39,8 @@ pub struct Standing {
 }
 
 impl Ranking {
-    /// Ranks a poll's contestants by their votes.
-    pub fn new(poll: &Poll, tally: &Tally, as_of: Timestamp) -> Self {
+    /// Ranks a poll's contestants by their votes, for a reader at `now`.
+    pub fn new(poll: &Poll, tally: &Tally, as_of: Timestamp, now: Timestamp) -> Self {
         let votes_of = |number| tally.get(&number).copied().unwrap_or(0);
         let mut order: Vec<_> = poll.contestants.iter().map(|one| (votes_of(one.number), one)).collect();
         order.sort_by_key(|&(votes, contestant)| (std::cmp::Reverse(votes), contestant.number));
@@ -52,7 +52,7 @@ impl Ranking {
             let (contestant, name) = (contestant.number, contestant.name.clone());
             ranking.push(Standing { rank, contestant, name, votes, share: share(votes, total_votes) });
         }
-        Self { poll: poll.id, total_votes, ranking, as_of, status: poll.status(as_of) }
+        Self { poll: poll.id, total_votes, ranking, as_of, status: poll.status(now) }
     }
 }
 
@@ -77,6 +77,7 @@ mod tests {
         Ranking::new(
             &Poll { contestants, ..poll() },
             &numbers.zip(votes.iter().copied()).collect(),
+            at(1_400),
             at(1_500),
         )
     }
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_contestant_the_tally_does_not_know_has_no_votes() {
-        assert_eq!(Ranking::new(&poll(), &Tally::new(), at(0)).ranking.len(), 3);
+        assert_eq!(Ranking::new(&poll(), &Tally::new(), at(0), at(0)).ranking.len(), 3);
     }
 
     proptest! {

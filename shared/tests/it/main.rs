@@ -7,4 +7,5 @@ mod outage;
 mod polls;
 mod rebuild;
 mod receipts;
+mod stampede;
 mod support;

@@ -15,8 +15,8 @@ pub enum Step {
     /// a failed batch has passed whenever its messages are taken again.
     Deliver { worker: usize, batch: Set },
     /// `functions/votes/src/definitions.rs`, `Definitions::find`, then `Handler::judged`: from memory, else from
-    /// Redis where that is `believed` to be fresh (`Catalog::find`), else from the ledger. What `Catalog::load`
-    /// then writes to Redis is [`Load`](Self::Load).
+    /// Redis where that has it, which is `believed` however old (`Catalog::find`), else from the ledger. What
+    /// `Catalog::load` then writes to Redis is [`Load`](Self::Load).
     Find { worker: usize, believed: Set },
     /// `shared/migrations/0001_ledger.sql`, the body of `count_votes`: the shared fence, the comparison of versions,
     /// votes and tallies, rejections, totals. It waits where a row that it needs is locked.

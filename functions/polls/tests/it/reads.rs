@@ -131,3 +131,27 @@ async fn with_both_stores_away_the_answer_is_an_apology_without_internals() {
     assert_eq!(json_of(&response)["error"]["code"], "unavailable");
     assert!(!String::from_utf8_lossy(response.body()).contains("127.0.0.1"));
 }
+
+#[tokio::test]
+async fn while_the_ledger_is_away_the_last_standing_is_shown_with_its_age() {
+    let scratch = Scratch::new().await.unwrap();
+    let bench = bench(&scratch);
+    let poll = bench.poll(json!({})).await;
+    bench.vote(&poll, "alice", 2, None).await;
+    let ranking =
+        shared::ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
+    let (loaded, minutes_ago) = (bench.ledger.polls(&[poll.id]).await.unwrap(), at_ms(-5 * 60_000));
+    ranking.keep_polls(&loaded, minutes_ago).await.unwrap();
+    let lookup = |name: &str| match name {
+        "DATABASE_URL" => Some("postgres://nobody@127.0.0.1:1/nothing".to_owned()),
+        _ => scratch.environment(name),
+    };
+    let cut_off = Handler::new(&lookup).unwrap();
+    for _ in 0..2 {
+        let asked = request("GET /polls/{id}/ranking", &poll.id.0.to_string(), &json!({}), None);
+        let response = cut_off.handle(asked).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let body = json_of(&response);
+        assert_eq!((&body["totalVotes"], &body["asOf"]), (&json!(1), &json!(minutes_ago)));
+    }
+}
