@@ -10,6 +10,7 @@ use crate::{
     domain::{Poll, PollId, Tally},
     ledger::{self, Ledger, PollWithTally},
     ranking::{self, Cached, RankingStore},
+    telemetry::causes,
 };
 
 /// Finds polls in both stores.
@@ -125,7 +126,5 @@ impl Catalog {
 
 /// Redis being away is noted and otherwise the same as its knowing nothing.
 fn noted<T>(answer: Result<T, ranking::Error>) -> Option<T> {
-    answer
-        .inspect_err(|error| tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable"))
-        .ok()
+    answer.inspect_err(|error| tracing::warn!(error = causes(error), "ranking.unavailable")).ok()
 }
