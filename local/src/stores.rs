@@ -9,7 +9,7 @@ mod redis_server;
 mod tests;
 pub(crate) mod upstream;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -51,6 +51,15 @@ pub enum End {
     Stopped,
 }
 
+/// Files that servers prove with who they are.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The certificate, as PEM.
+    pub certificate: PathBuf,
+    /// Its private key, as PEM.
+    pub key: PathBuf,
+}
+
 /// Both stores, reachable.
 #[derive(Debug)]
 pub struct Stores {
@@ -77,11 +86,11 @@ impl Stores {
         let (mut postgres, mut redis) = (None, None);
         let database_url = match &given.database_url {
             Some(url) => url.clone(),
-            None => postgres.insert(Postgres::start(folder).await?).url.clone(),
+            None => postgres.insert(Postgres::start(folder, None).await?).url.clone(),
         };
         let redis_url = match &given.redis_url {
             Some(url) => url.clone(),
-            None => match RedisServer::start(folder, keep).await {
+            None => match RedisServer::start(folder, keep, None).await {
                 Ok(server) => redis.insert(server).url.clone(),
                 Err(error) => {
                     if let Some(mut postgres) = postgres {
@@ -92,6 +101,17 @@ impl Stores {
             },
         };
         Ok(Self { database_url, redis_url, postgres, redis })
+    }
+
+    /// Starts both below `folder` with TLS, which their URLs ask for with the host `localhost`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_tls(folder: &Path, identity: &Identity) -> Result<Self> {
+        let postgres = Postgres::start(folder, Some(identity)).await?;
+        let redis = RedisServer::start(folder, false, Some(identity)).await?;
+        let (database_url, redis_url) = (postgres.url.clone(), redis.url.clone());
+        Ok(Self { database_url, redis_url, postgres: Some(postgres), redis: Some(redis) })
     }
 
     /// Name and process id of each server started here.

@@ -8,7 +8,7 @@ use lambda_http::{
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{domain::Invalid, ledger};
+use crate::{domain::Invalid, ledger, telemetry::causes};
 
 /// Not to be kept by anyone: answers about one voter or for the show.
 pub const NO_STORE: &str = "private, no-store";
@@ -56,7 +56,7 @@ impl From<ledger::Error> for Problem {
         match error {
             ledger::Error::Invalid(invalid) => invalid.into(),
             unavailable => {
-                tracing::error!(error = &unavailable as &dyn std::error::Error, "request.failed");
+                tracing::error!(error = causes(&unavailable), "request.failed");
                 let message = "The ledger does not answer at the moment. Nothing is lost; try again shortly.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
             }

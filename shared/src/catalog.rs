@@ -16,6 +16,7 @@ use crate::{
     domain::{Poll, PollId, Tally, Timestamp},
     ledger::{self, Ledger, PollWithTally},
     ranking::{self, Cached, Lease, RankingStore},
+    telemetry::causes,
 };
 
 /// How often who has nothing to show looks whether the holder of the lease is done.
@@ -264,7 +265,5 @@ fn lease_name(id: PollId) -> String {
 
 /// Redis being away is noted and otherwise the same as its knowing nothing.
 fn noted<T>(answer: Result<T, ranking::Error>) -> Option<T> {
-    answer
-        .inspect_err(|error| tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable"))
-        .ok()
+    answer.inspect_err(|error| tracing::warn!(error = causes(error), "ranking.unavailable")).ok()
 }

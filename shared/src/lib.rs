@@ -7,7 +7,8 @@
 //! - [`catalog`]: polls as the functions find them, from Redis or else from the ledger.
 //! - [`api`]: what every HTTP answer of ours has in common.
 //! - [`config`]: the one reader of the environment.
-//! - [`telemetry`]: metric names and their format.
+//! - [`telemetry`]: metric names and their format, and how errors are logged.
+//! - [`tls`]: whom the stores' certificates must come from.
 
 pub mod api;
 mod breaker;
@@ -18,3 +19,4 @@ pub mod domain;
 pub mod ledger;
 pub mod ranking;
 pub mod telemetry;
+pub mod tls;

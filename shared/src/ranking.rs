@@ -20,7 +20,8 @@ use std::{
 };
 
 use redis::{
-    AsyncCommands, Client, Pipeline, RedisError, RedisResult,
+    AsyncCommands, Client, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisError, RedisResult,
+    TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ use crate::{
     breaker::Breaker,
     domain::{ContestantNumber, Poll, PollId, Tally, Timestamp},
     ledger::PollWithTally,
+    tls::Authorities,
 };
 
 /// Something read from Redis, and when it was read from the ledger.
@@ -84,16 +86,37 @@ return 1";
 impl RankingStore {
     /// Prepares the connection without opening it, so that a function starts while Redis is away. `timeout`
     /// bounds each call; what is not written again for `lifetime_seconds` is forgotten, since the ledger has it.
+    /// With `rediss://` the server's certificate must come from one of Amazon's authorities.
     ///
     /// # Errors
     /// When the URL is not one of Redis.
     pub fn new(url: &str, timeout: Duration, lifetime_seconds: u64) -> Result<Self, Error> {
+        Self::trusting(&Authorities::amazon(), url, timeout, lifetime_seconds)
+    }
+
+    /// The same, with authorities of your own.
+    ///
+    /// # Errors
+    /// When the URL is not one of Redis.
+    pub fn trusting(
+        authorities: &Authorities,
+        url: &str,
+        timeout: Duration,
+        lifetime_seconds: u64,
+    ) -> Result<Self, Error> {
+        let address = url.into_connection_info()?;
+        let client = if matches!(address.addr(), ConnectionAddr::TcpTls { .. }) {
+            let root_cert = Some(authorities.pem().to_vec());
+            Client::build_with_tls(address, TlsCertificates { client_tls: None, root_cert })?
+        } else {
+            Client::open(address)?
+        };
         // One attempt a call: the caller goes on without Redis rather than wait.
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout));
-        let connection = ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?;
+        let connection = ConnectionManager::new_lazy_with_config(client, config)?;
         Ok(Self { connection, breaker: Arc::default(), timeout, lifetime_seconds })
     }
 

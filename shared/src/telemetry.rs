@@ -1,10 +1,11 @@
-//! Metrics in CloudWatch's embedded metric format: one line of JSON on standard output for each observation,
-//! from which CloudWatch makes metrics without a call of ours.
+//! How the functions are seen from outside: errors in the log, and metrics in CloudWatch's embedded metric format,
+//! one line of JSON on standard output for each observation, from which CloudWatch makes metrics without a call of
+//! ours.
 //!
 //! Metric names live here and nowhere else. Format:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -53,6 +54,23 @@ impl BatchMetrics<'_> {
     }
 }
 
+/// An error and what caused it, down to the first cause, in one line: a log in JSON shows no causes by itself.
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut shown = text.len();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        // Some errors repeat their cause in their own words.
+        if !text[text.len() - shown..].contains(&cause) {
+            text = format!("{text}: {cause}");
+            shown = cause.len();
+        }
+        next = error.source();
+    }
+    text
+}
+
 fn line(at: Timestamp, dimension: Option<(&str, &str)>, metrics: Vec<(&str, &str, Value)>) -> Value {
     let definitions: Vec<_> =
         metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
@@ -98,5 +116,13 @@ mod tests {
         }
         assert_eq!(lines[1]["VotesRejected"], 2);
         assert_eq!(lines[1]["Reason"], "notJson");
+    }
+
+    #[test]
+    fn causes_are_shown_once() {
+        let refused = std::io::Error::other("certificate expired");
+        let error = crate::ledger::Error::Unavailable(refused.into());
+        let expected = "the ledger is unavailable: error communicating with database: certificate expired";
+        assert_eq!(causes(&error), expected);
     }
 }

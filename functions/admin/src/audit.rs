@@ -8,6 +8,7 @@ use shared::{
     api::{NO_STORE, Problem, json_response, poll_id},
     domain::{ContestantNumber, PollId, Tally},
     ledger,
+    telemetry::causes,
 };
 
 use tokio::time::timeout;
@@ -104,7 +105,7 @@ impl Handler {
         let found = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?;
         let audit = self.stores.ledger.audit(id, self.audit_timeout).await?;
         let ranking = self.stores.ranking.tally(&found.poll).await.inspect_err(|error| {
-            tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable");
+            tracing::warn!(error = causes(error), "ranking.unavailable");
         });
         let ranking = ranking.ok().flatten().unwrap_or_default();
         Ok(json_response(StatusCode::OK, NO_STORE, &Audit::new(id, audit, &ranking)))

@@ -19,6 +19,7 @@ use shared::{
     config::{self, Stores},
     domain::{Draft, Invalid, Patch, Poll, PollId, Timestamp},
     ledger::PollWithTally,
+    telemetry::causes,
 };
 
 /// The function, built once at start.
@@ -103,7 +104,7 @@ impl Handler {
             return Err(Problem::poll_not_found());
         }
         if let Err(error) = self.stores.ranking.forget_poll(id).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "poll.not_forgotten");
+            tracing::warn!(error = causes(&error), "poll.not_forgotten");
         }
         self.refresh_list().await;
         let mut response = Response::new(Body::Empty);
@@ -128,14 +129,14 @@ impl Handler {
     async fn write_through(&self, changed: &PollWithTally) {
         if let Err(error) = self.stores.ranking.keep_polls(std::slice::from_ref(changed), clock::now()).await
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "poll.not_written_through");
+            tracing::warn!(error = causes(&error), "poll.not_written_through");
         }
         self.refresh_list().await;
     }
 
     async fn refresh_list(&self) {
         if let Err(error) = self.stores.catalog.refresh_current_polls().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "list.not_written_through");
+            tracing::warn!(error = causes(&error), "list.not_written_through");
         }
     }
 }

@@ -20,7 +20,7 @@ use shared::{
     config::{self, Stores},
     domain::{Message, PollId, Tally, VoterHasher, judge},
     ledger::{self, Batch, Counted, Outcome},
-    telemetry::BatchMetrics,
+    telemetry::{BatchMetrics, causes},
 };
 use tokio::time::timeout;
 
@@ -104,7 +104,7 @@ impl Handler {
         }
         if !messages.is_empty() {
             let outcome = self.count_and_raise(&messages).await.inspect_err(|error| {
-                tracing::error!(error = error as &dyn std::error::Error, received, "batch.failed");
+                tracing::error!(error = causes(error), received, "batch.failed");
             })?;
             outcome.report(&messages, started);
         }
@@ -119,7 +119,7 @@ impl Handler {
         let raised = self.crash_points.within(Point::Raising, self.stores.ranking.raise(&totals)).await;
         self.crash_points.pass(Point::Raised);
         if let Err(error) = &raised {
-            tracing::warn!(error = error as &dyn std::error::Error, "ranking.not_raised");
+            tracing::warn!(error = causes(error), "ranking.not_raised");
         }
         Ok(Done { counted, raised: raised.is_ok() })
     }

@@ -16,7 +16,10 @@ use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use tokio::{process::Command, time::Instant};
 
-use crate::stores::process::{Server, find_program, install_hint};
+use crate::stores::{
+    Identity,
+    process::{Server, find_program, free_port, install_hint},
+};
 
 const DATABASE: &str = "votes";
 /// Recovery after a crash in mid-load replays up to `max_wal_size`.
@@ -24,8 +27,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(50);
 
 /// Durable like production (`fsync` stays on), sized for a laptop with two cores.
-const SETTINGS: [&str; 10] = [
-    "listen_addresses=",
+const SETTINGS: [&str; 9] = [
     "shared_buffers=256MB",
     "max_connections=100",
     // Checkpoints during a load test would measure the disk instead of the design.
@@ -48,14 +50,17 @@ pub struct Postgres {
     pub server: Server,
     /// Holds the socket until the server has stopped.
     socket_folder: TempDir,
+    /// Where it listens for TLS.
+    port: Option<u16>,
 }
 
 impl Postgres {
-    /// Starts a server whose data is in `<folder>/postgres`, made if absent.
+    /// Starts a server whose data is in `<folder>/postgres`, made if absent; with an identity, it has a port as well,
+    /// for TLS.
     ///
     /// # Errors
     /// PostgreSQL is not installed, or does not start: with the reason and where its log is.
-    pub async fn start(folder: &Path) -> Result<Self> {
+    pub async fn start(folder: &Path, identity: Option<&Identity>) -> Result<Self> {
         let programs = Programs::find().await?;
         let data = programs.data_folder(folder)?;
         if data.join("PG_VERSION").exists() {
@@ -71,11 +76,21 @@ impl Postgres {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
+        let port = match identity {
+            Some(identity) => Some(programs.listen(&mut command, &data, identity)?),
+            None => {
+                command.args(["-c", "listen_addresses="]);
+                None
+            }
+        };
         let mut server = Server::spawn("postgres", command, Signal::SIGINT, &folder.join("postgres.log"))?;
-        create_database(&mut server, &options(socket_folder.path())).await?;
+        create_database(&mut server, &options(socket_folder.path(), port)).await?;
         let socket = socket_folder.path().display();
-        let url = format!("postgres://{DATABASE}@localhost/{DATABASE}?host={socket}");
-        Ok(Self { url, server, socket_folder })
+        let url = match port {
+            Some(port) => format!("postgres://{DATABASE}@localhost:{port}/{DATABASE}?sslmode=verify-full"),
+            None => format!("postgres://{DATABASE}@localhost/{DATABASE}?host={socket}"),
+        };
+        Ok(Self { url, server, socket_folder, port })
     }
 
     /// Starts the server again after it has ended, on the same data and socket. What a killed one leaves holds the
@@ -87,7 +102,7 @@ impl Postgres {
         let give_up = Instant::now() + START_TIMEOUT;
         loop {
             self.server.start_again()?;
-            match create_database(&mut self.server, &options(self.socket_folder.path())).await {
+            match create_database(&mut self.server, &options(self.socket_folder.path(), self.port)).await {
                 Err(_) if Instant::now() < give_up && self.server.ended().is_some() => {
                     tokio::time::sleep(START_POLL).await;
                 }
@@ -102,8 +117,10 @@ impl Postgres {
     }
 }
 
-fn options(socket_folder: &Path) -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass().socket(socket_folder).username(DATABASE)
+fn options(socket_folder: &Path, port: Option<u16>) -> PgConnectOptions {
+    let options = PgConnectOptions::new_without_pgpass().socket(socket_folder).username(DATABASE);
+    // The port names the socket too.
+    port.into_iter().fold(options, PgConnectOptions::port)
 }
 
 async fn create_database(server: &mut Server, options: &PgConnectOptions) -> Result<()> {
@@ -180,6 +197,23 @@ impl Programs {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
         command
+    }
+
+    /// Adds a port with TLS. The server takes a key only from a file that is its user's own.
+    fn listen(&self, command: &mut Command, data: &Path, identity: &Identity) -> Result<u16> {
+        let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
+        fs::copy(&identity.certificate, &certificate)?;
+        fs::copy(&identity.key, &key)?;
+        for file in [&certificate, &key] {
+            fs::set_permissions(file, Permissions::from_mode(0o600))?;
+            if let Some(user) = &self.user {
+                chown(file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            }
+        }
+        let port = free_port()?;
+        command.args(["-c", "listen_addresses=127.0.0.1", "-p", &port.to_string()]);
+        command.args(["-c", "ssl=on", "-c", "ssl_cert_file=server.crt", "-c", "ssl_key_file=server.key"]);
+        Ok(port)
     }
 
     fn hand_over(&self, folder: &Path) -> Result<()> {

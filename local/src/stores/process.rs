@@ -1,6 +1,7 @@
 //! Server processes that live no longer than this one.
 use std::{
     fs::{self, File},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -106,6 +107,11 @@ pub fn install_hint(packages: [&str; 5]) -> String {
         Some((manager, package)) => format!("sudo {manager} {package}"),
         None => "your package manager".to_owned(),
     }
+}
+
+/// A port that nobody listens on now.
+pub(super) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?.local_addr()?.port())
 }
 
 /// Resident memory of a process, now and at its highest, in bytes; `None` where `/proc` does not tell.

@@ -1,11 +1,14 @@
 //! A Redis or Valkey server of the stack's own.
-use std::{fs, net::TcpListener, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use tokio::{process::Command, time::Instant};
 
-use crate::stores::process::{Server, find_program, install_hint};
+use crate::stores::{
+    Identity,
+    process::{Server, find_program, free_port, install_hint},
+};
 
 /// Tests that run at the same time take a database each.
 const DATABASES: &str = "1024";
@@ -23,11 +26,12 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Starts a server in `<folder>/redis`. What it holds is derived from the ledger and heals by itself, so at
-    /// most (`keep`) a snapshot is saved now and then and at exit; there is no log of every write.
+    /// most (`keep`) a snapshot is saved now and then and at exit; there is no log of every write. With an identity,
+    /// it has a second port, for TLS.
     ///
     /// # Errors
     /// Neither Redis nor Valkey is installed, or it does not start.
-    pub async fn start(folder: &Path, keep: bool) -> Result<Self> {
+    pub async fn start(folder: &Path, keep: bool, identity: Option<&Identity>) -> Result<Self> {
         let program = find_program(&["redis-server", "valkey-server"]).with_context(|| {
             let hint = install_hint(["redis-server", "valkey", "redis", "valkey", "redis"]);
             format!("neither Redis nor Valkey is installed: run `{hint}`, or set REDIS_URL to a server")
@@ -41,9 +45,17 @@ impl RedisServer {
             .args(["--appendonly", "no", "--save", if keep { "300 1" } else { "" }])
             .arg("--dir")
             .arg(data);
+        let mut url = format!("redis://127.0.0.1:{port}/0");
+        let plain_url = url.clone();
+        if let Some(Identity { certificate, key }) = identity {
+            let port = free_port()?;
+            command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+            command.arg("--tls-cert-file").arg(certificate).arg("--tls-key-file").arg(key);
+            command.arg("--tls-ca-cert-file").arg(certificate);
+            url = format!("rediss://localhost:{port}/0");
+        }
         let mut server = Server::spawn("redis", command, Signal::SIGTERM, &folder.join("redis.log"))?;
-        let url = format!("redis://127.0.0.1:{port}/0");
-        wait_until_ready(&mut server, &url).await?;
+        wait_until_ready(&mut server, &plain_url).await?;
         Ok(Self { url, server })
     }
 
@@ -76,8 +88,4 @@ async fn wait_until_ready(server: &mut Server, url: &str) -> Result<()> {
             Err(_) => tokio::time::sleep(START_POLL).await,
         }
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?.local_addr()?.port())
 }

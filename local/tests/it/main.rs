@@ -7,6 +7,7 @@ mod event_source;
 mod lambda;
 mod outage;
 mod stack;
+mod tls;
 mod whole;
 
 use std::{path::PathBuf, sync::Arc};
@@ -38,12 +39,17 @@ struct Stack {
 impl Stack {
     /// `resources`: YAML of the template's `Resources`; functions whose `Binary` is `echo_function` are real.
     fn new(resources: &str) -> anyhow::Result<Self> {
+        Self::of(resources, examples())
+    }
+
+    /// The same with the functions found in `artifacts`.
+    fn of(resources: &str, artifacts: PathBuf) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let context = Context { aws_endpoint: "http://localhost:4566".to_owned(), ..Context::default() };
         let template = Template::parse(&format!("Resources:\n{resources}"), "template.yaml", &context)?;
         let logs = Arc::new(CloudWatch::new(folder.path().to_owned())?);
         let queues = Queues::from_template(&template)?;
-        let functions = Functions::from_template(&template, examples(), Arc::clone(&logs))?;
+        let functions = Functions::from_template(&template, artifacts, Arc::clone(&logs))?;
         Ok(Self { template, queues, functions, logs, folder })
     }
 }

@@ -4,48 +4,49 @@
 //! leaves the outcome unknown; every write here is safe to repeat.
 
 mod audit;
+mod connect;
 mod count;
+mod iam;
 mod polls;
 mod receipts;
+mod schema;
 
 use std::{
+    fmt,
     future::Future,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use sqlx::{
-    Connection, PgConnection, Postgres, Row, SqlSafeStr,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
-    postgres::{PgArguments, PgConnectOptions, PgRow},
+    Connection, PgConnection, Postgres, Row,
+    postgres::{PgArguments, PgRow},
     query::Query,
 };
 use tokio::time::timeout;
 
 pub use audit::Audit;
+pub use connect::AddressError;
 pub use count::{Batch, Counted, Outcome};
+pub use iam::IamSigner;
 pub use polls::PollWithTally;
+pub use schema::migrate;
 
-use crate::domain::{Invalid, VoteKey, Voter};
+use self::connect::Connector;
+use crate::{
+    domain::{Invalid, VoteKey, Voter},
+    tls::Authorities,
+};
 
 /// A connection used this recently is used again without asking whether it still lives: that would be a second
 /// round trip for every batch. An instance frozen for longer asks first.
 const TRUSTED: Duration = Duration::from_secs(30);
 
-/// How soon the server notices, in the midst of a statement, that we left: a function was killed, or gave up waiting.
-/// Until then it keeps the locks, and a connection more than there are instances.
-const ABANDONED_MS: &str = "1000";
-
-/// How long the server keeps a connection that nobody uses. Lambda takes instances away without a word, and their
-/// connections must not add up to the database's limit. Longer than [`TRUSTED`], after which we ask first.
-const UNUSED_MS: &str = "60000";
-
 /// The ledger, through one lazily opened connection: a Lambda instance handles one event at a time, so the number
 /// of instances bounds the connections of the database.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Ledger {
-    options: PgConnectOptions,
+    connector: Connector,
     idle: Arc<Mutex<Option<(PgConnection, Instant)>>>,
     timeout: Duration,
 }
@@ -59,24 +60,19 @@ pub enum Error {
     /// No answer within the deadline. Trying again later is safe.
     #[error("the ledger did not answer within {0:?}")]
     Timeout(Duration),
+    /// The release was deployed before its migrations. Trying again is safe, and helps once they have run.
+    #[error(
+        "the ledger's schema is at version {found}, this release needs {needed}: run the function migrate"
+    )]
+    SchemaTooOld {
+        /// What the database has; 0: nothing.
+        found: i64,
+        /// What it must have.
+        needed: i64,
+    },
     /// The rules of polls do not allow the change; nothing was changed.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-}
-
-/// The migrations of this release, oldest first, compiled in.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "ledger", include_str!("../../migrations/0001_ledger.sql"))];
-
-/// Brings a database's schema up to this release. Safe to repeat, and to run from several places at once.
-///
-/// # Errors
-/// When the database cannot be reached or its schema is not one this release can follow.
-pub async fn migrate(url: &str) -> Result<(), MigrateError> {
-    let mut connection = PgConnection::connect(url).await?;
-    let migrations = MIGRATIONS.map(|(version, description, sql)| {
-        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    });
-    Migrator::with_migrations(migrations.into()).run(&mut connection).await
 }
 
 impl Ledger {
@@ -85,15 +81,22 @@ impl Ledger {
     ///
     /// # Errors
     /// When the URL is not one of PostgreSQL.
-    pub fn new(url: &str, timeout: Duration) -> Result<Self, sqlx::Error> {
-        let server_timeout = format!("{}ms", timeout.as_millis());
-        let options = PgConnectOptions::from_str(url)?.options([
-            ("statement_timeout", server_timeout.as_str()),
-            ("idle_in_transaction_session_timeout", &server_timeout),
-            ("client_connection_check_interval", ABANDONED_MS),
-            ("idle_session_timeout", UNUSED_MS),
-        ]);
-        Ok(Self { options, idle: Arc::default(), timeout })
+    pub fn new(url: &str, timeout: Duration) -> Result<Self, AddressError> {
+        Ok(Self { connector: Connector::new(url, timeout)?, idle: Arc::default(), timeout })
+    }
+
+    /// Believes these authorities in place of Amazon's; where the URL does not ask for TLS, none are needed.
+    #[must_use]
+    pub fn trusting(self, authorities: &Authorities) -> Self {
+        Self { connector: self.connector.trusting(authorities), ..self }
+    }
+
+    /// Gives a token of RDS IAM for a password, signed anew for each connection.
+    ///
+    /// # Errors
+    /// [`AddressError::IamWithoutTls`] where the URL does not ask for `sslmode=verify-full`.
+    pub fn signing(self, iam: IamSigner) -> Result<Self, AddressError> {
+        Ok(Self { connector: self.connector.signing(iam)?, ..self })
     }
 
     /// Which of a voter's ballots, given by their keys, have been counted.
@@ -122,25 +125,32 @@ impl Ledger {
     async fn within<T>(
         &self,
         limit: Duration,
-        work: impl Future<Output = Result<T, sqlx::Error>>,
+        work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        timeout(limit, work).await.map_err(|_| Error::Timeout(limit))?.map_err(Error::Unavailable)
+        timeout(limit, work).await.map_err(|_| Error::Timeout(limit))?
     }
 
     /// The connection, opened anew where there is none. Who is done with it gives it back with [`Self::keep`];
     /// after an error, or when time runs out, it is dropped instead: an answer may still be on its way.
-    async fn connection(&self) -> Result<PgConnection, sqlx::Error> {
+    async fn connection(&self) -> Result<PgConnection, Error> {
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((mut connection, since)) = kept
             && (since.elapsed() < TRUSTED || connection.ping().await.is_ok())
         {
             return Ok(connection);
         }
-        PgConnection::connect_with(&self.options).await
+        self.connector.connect().await
     }
 
     fn keep(&self, connection: PgConnection) {
         *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some((connection, Instant::now()));
+    }
+}
+
+/// Shows no part of the address: it may hold a password.
+impl fmt::Debug for Ledger {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Ledger")
     }
 }
 
