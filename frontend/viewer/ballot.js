@@ -19,7 +19,7 @@ export class Ballot {
     this.state = el("p", { class: "state" });
     this.title = el("h2", {});
     this.bell = el("p", { class: "bell", role: "timer" }, el("span", {}), el("span", { class: "numeral" }));
-    this.head = el("header", { class: "head" }, el("div", {}, this.state, this.title), this.bell);
+    this.head = el("header", { class: "head" }, this.state, this.bell, this.title);
     this.list = el("ul", { class: "cards" });
     this.left = el("span", {});
     this.stubs = el("span", { class: "stubs", "aria-hidden": "true" });

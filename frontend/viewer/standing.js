@@ -86,7 +86,7 @@ export class Standing {
   }
 
   #fill(row, { rank, name, votes, share }, most) {
-    row.dataset.rank = rank;
+    row.dataset.rank = votes ? rank : "";
     say(find(".rank", row), formatNumber(rank));
     say(find(".who", row), name);
     say(find(".share", row), formatShare(share));

@@ -68,6 +68,11 @@ pub struct RunArguments {
 }
 
 impl RunArguments {
+    /// Everything at its default, for this template.
+    pub fn new(template: PathBuf) -> Self {
+        Self { template, ..Cli::parse_from(["local"]).run }
+    }
+
     /// Where the pages are.
     pub fn pages(&self) -> PathBuf {
         self.pages.clone().unwrap_or_else(|| self.template.with_file_name("frontend"))

@@ -23,6 +23,8 @@ use crate::s3::Storage;
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// A new release is seen within a minute; what there is goes on being served while the bucket is away.
 const A_MINUTE: &str = "public, max-age=60, s-maxage=60, stale-while-revalidate=600, stale-if-error=86400";
+/// Others' work, published as it is.
+const VENDOR: &str = "/vendor/";
 /// Beside the pages, but not of them.
 const LEFT_OUT: [&str; 2] = ["tests", "node_modules"];
 /// Hexadecimal digits of a name's hash: 40 bits, for some dozens of files.
@@ -46,6 +48,8 @@ pub struct PagesConfig {
     pub results: Option<String>,
     /// Figures of the queue, where the control room may read them.
     pub metrics: Option<String>,
+    /// What the API offers the crew beyond the first release: of `certify` and `export`.
+    pub crew: Vec<&'static str>,
 }
 
 /// A file as it is published.
@@ -147,7 +151,8 @@ impl Assembly {
         let is_page = path.ends_with(".html");
         let source = self.sources[path].clone();
         let body = match String::from_utf8(source) {
-            Ok(text) if is_text(content_type) => self.rewritten(&text)?.into_bytes(),
+            Ok(text) if path.starts_with(VENDOR) => text.into_bytes(),
+            Ok(text) if is_text(content_type) => self.rewritten(&without_comments(path, &text))?.into_bytes(),
             Ok(text) => text.into_bytes(),
             Err(binary) => binary.into_bytes(),
         };
@@ -177,6 +182,25 @@ impl Assembly {
             })
             .into_owned())
     }
+}
+
+/// Scripts and style sheets without the comments that stand on lines of their own, and without indentation: a third
+/// of what a phone would load. So a text over several lines must not begin a line with what looks like a comment.
+fn without_comments(path: &str, text: &str) -> String {
+    if !path.ends_with(".js") && !path.ends_with(".css") {
+        return text.to_owned();
+    }
+    let mut kept = String::with_capacity(text.len());
+    let mut in_comment = false;
+    for line in text.lines().map(str::trim) {
+        in_comment |= line.starts_with("/*");
+        if !in_comment && !line.is_empty() && !line.starts_with("//") {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        in_comment &= !line.ends_with("*/");
+    }
+    kept
 }
 
 fn hashed(path: &str, body: &[u8]) -> String {

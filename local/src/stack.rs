@@ -13,9 +13,12 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub use self::server::BASE_PATH;
+pub use self::{
+    blueprint::{Blueprint, Machine},
+    server::BASE_PATH,
+};
 use self::{
-    blueprint::{AUDIENCE, Blueprint, Machine, issuer_url},
+    blueprint::{AUDIENCE, issuer_url},
     data_folder::DataFolder,
     server::{Listeners, Servers},
     signals::StopRequests,
@@ -32,7 +35,7 @@ use crate::{
     issuer::{Issuer, sign_in::Codes},
     lambda::Functions,
     local_api::LocalApi,
-    pages,
+    pages::{self, PagesConfig},
     s3::{BucketOrigin, Storage},
     sqs::Queues,
     status::{Figures, StatusLine},
@@ -107,7 +110,9 @@ async fn run_with_functions(
     let queues = Queues::from_template(&blueprint.template)?;
     let storage = Storage::open(&folder.path().join("s3"), &blueprint.template)?;
     if let Some(bucket) = &blueprint.pages_bucket {
-        let pages = pages::assemble(&arguments.pages(), &blueprint.pages_config(arguments.port))?;
+        let config = blueprint.pages_config(issuer_url(arguments.port), AUDIENCE.to_owned());
+        let config = PagesConfig { metrics: Some(format!("{BASE_PATH}/metrics")), ..config };
+        let pages = pages::assemble(&arguments.pages(), &config)?;
         pages::publish(pages, &storage, bucket).await?;
     }
     let issuer = Issuer::open(&folder.path().join("issuer-key.der"), &issuer_url(arguments.port), AUDIENCE)?;

@@ -6,13 +6,17 @@ use clap::Args;
 use serde_json::json;
 
 use super::{PagesConfig, assemble};
+use crate::{
+    cli::RunArguments,
+    stack::{Blueprint, Machine},
+};
 
 /// Options of `pages`.
 #[derive(Debug, Clone, Args)]
 pub struct PagesArguments {
-    /// The pages
-    #[arg(long, value_name = "FOLDER", default_value = "frontend")]
-    pub pages: PathBuf,
+    /// The template that describes the stack; the pages are in `frontend` beside it
+    #[arg(long, value_name = "FILE", default_value = "template.yaml")]
+    pub template: PathBuf,
     /// Where to write them, with manifest.json: each file's key, Content-Type and Cache-Control, in the order in
     /// which they are to be published
     #[arg(long, value_name = "FOLDER")]
@@ -24,17 +28,14 @@ pub struct PagesArguments {
     #[arg(long, value_name = "ID")]
     pub client_id: String,
     /// What a viewer asks for when signing in
-    #[arg(long, default_value = "openid")]
-    pub scope: String,
+    #[arg(long, value_name = "SCOPES")]
+    pub scope: Option<String>,
     /// What the crew asks for when signing in
-    #[arg(long, default_value = "openid admin")]
-    pub crew_scope: String,
+    #[arg(long, value_name = "SCOPES")]
+    pub crew_scope: Option<String>,
     /// Where the API is, when it is not beside the pages
     #[arg(long, value_name = "URL", default_value = "")]
     pub api: String,
-    /// Where results are files: their path, with {id} for the poll
-    #[arg(long, value_name = "PATH")]
-    pub results: Option<String>,
 }
 
 /// Writes the files and their list.
@@ -42,16 +43,16 @@ pub struct PagesArguments {
 /// # Errors
 /// A file that cannot be read, published or written.
 pub fn run(arguments: &PagesArguments) -> Result<()> {
+    let run = RunArguments::new(arguments.template.clone());
+    let config = Blueprint::read(&run, &Machine::unknown())?
+        .pages_config(arguments.issuer.clone(), arguments.client_id.clone());
     let config = PagesConfig {
         api: arguments.api.clone(),
-        issuer: arguments.issuer.clone(),
-        client_id: arguments.client_id.clone(),
-        scope: arguments.scope.clone(),
-        crew_scope: arguments.crew_scope.clone(),
-        results: arguments.results.clone(),
-        metrics: None,
+        scope: arguments.scope.clone().unwrap_or(config.scope),
+        crew_scope: arguments.crew_scope.clone().unwrap_or(config.crew_scope),
+        ..config
     };
-    let pages = assemble(&arguments.pages, &config)?;
+    let pages = assemble(&run.pages(), &config)?;
     let mut manifest = Vec::new();
     for page in &pages {
         let path = arguments.out.join(&page.key);

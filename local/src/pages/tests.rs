@@ -9,6 +9,7 @@ fn config() -> PagesConfig {
         crew_scope: "openid admin".to_owned(),
         results: None,
         metrics: None,
+        crew: Vec::new(),
     }
 }
 
@@ -62,4 +63,11 @@ fn the_configuration_is_beside_the_pages() {
     let config = pages.iter().find(|page| page.key == "config.json").unwrap();
     let value: serde_json::Value = serde_json::from_slice(&config.body).unwrap();
     assert_eq!((&value["clientId"], &value["results"]), (&"votes".into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn comments_stay_at_home() {
+    let source = "// Why.\nconst a = 1; // not on its own\n\n/**\n * What.\n */\n  f();\n/* One. */\n";
+    assert_eq!(without_comments("/a.js", source), "const a = 1; // not on its own\nf();\n");
+    assert_eq!(without_comments("/a.html", source), source);
 }

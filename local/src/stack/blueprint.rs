@@ -9,7 +9,6 @@ use crate::{
     edge::behavior::Distribution,
     http_api::definition::{self, Definition},
     pages::PagesConfig,
-    stack::BASE_PATH,
     template::{Context, Resource, Template},
 };
 
@@ -71,18 +70,22 @@ impl Blueprint {
         Ok(Self { template, api, distribution, pages_bucket })
     }
 
-    /// What the pages have to know of this machine.
-    pub fn pages_config(&self, port: u16) -> PagesConfig {
-        let results = "/results/{id}.json";
+    /// What the pages have to know, as far as the template tells: `issuer` and `client_id` are who signs people in.
+    pub fn pages_config(&self, issuer: String, client_id: String) -> PagesConfig {
         let has_results = self.distribution.behaviors.iter().any(|behavior| behavior.pattern() == "/results/*");
+        let offers = |work: &&str| {
+            let path = format!("/admin/polls/{{id}}/{work}");
+            self.api.routes.iter().any(|route| route.key.path == path)
+        };
         PagesConfig {
             api: String::new(),
-            issuer: issuer_url(port),
-            client_id: AUDIENCE.to_owned(),
+            issuer,
+            client_id,
             scope: "openid".to_owned(),
             crew_scope: "openid admin".to_owned(),
-            results: has_results.then(|| results.to_owned()),
-            metrics: Some(format!("{BASE_PATH}/metrics")),
+            results: has_results.then(|| "/results/{id}.json".to_owned()),
+            metrics: None,
+            crew: ["certify", "export"].into_iter().filter(offers).collect(),
         }
     }
 }
