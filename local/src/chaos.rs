@@ -178,7 +178,8 @@ impl Run {
             Functions::from_template(&blueprint.template, stack::artifacts(stack)?, Arc::clone(&logs))?;
         functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn Births>));
         let ground = Ground { arguments: stack, stop, folder, stores: &stores };
-        let running = stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance))?;
+        let running =
+            stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;
         let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
         let injector = Injector {
             stores: tokio::sync::Mutex::new(stores),

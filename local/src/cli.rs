@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
 
-use crate::chaos::Fault;
+use crate::{chaos::Fault, pages::command::PagesArguments};
 
 /// The whole backend on one machine.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ pub enum Command {
     Run(RunArguments),
     /// Break everything while votes come in, and check that each counts exactly once
     Chaos(ChaosArguments),
+    /// Write the pages as they are to be published
+    Pages(PagesArguments),
     /// Run a command with throw-away stores: DATABASE_URL and REDIS_URL are set for it
     Stores {
         /// The command and its arguments, after `--`
@@ -50,6 +52,9 @@ pub struct RunArguments {
     /// Keep nothing: a temporary data folder, removed at exit
     #[arg(long, conflicts_with = "data_dir")]
     pub ephemeral: bool,
+    /// The pages that the edge serves [default: frontend, beside the template]
+    #[arg(long, value_name = "FOLDER")]
+    pub pages: Option<PathBuf>,
     /// Where the functions' binaries are, as cargo, cargo-lambda or SAM lay them out [default: beside this program]
     #[arg(long, value_name = "FOLDER")]
     pub artifacts: Option<PathBuf>,
@@ -85,6 +90,18 @@ pub struct ChaosArguments {
     /// The template that describes the stack
     #[arg(long, value_name = "FILE", default_value = "template.yaml")]
     pub template: PathBuf,
+}
+
+impl RunArguments {
+    /// Everything at its default, for this template.
+    pub fn new(template: PathBuf) -> Self {
+        Self { template, ..Cli::parse_from(["local"]).run }
+    }
+
+    /// Where the pages are.
+    pub fn pages(&self) -> PathBuf {
+        self.pages.clone().unwrap_or_else(|| self.template.with_file_name("frontend"))
+    }
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {

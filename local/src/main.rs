@@ -5,7 +5,7 @@ use clap::Parser as _;
 use local::{
     chaos,
     cli::{Cli, Command},
-    stack, stores,
+    pages, stack, stores,
 };
 
 #[tokio::main]
@@ -14,6 +14,7 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Stores { command }) => stores::command::run(&command).await,
         Some(Command::Chaos(arguments)) => chaos::run(&arguments).await.map(|holds| i32::from(!holds)),
+        Some(Command::Pages(arguments)) => pages::command::run(&arguments).map(|()| 0),
         Some(Command::Run(arguments)) => stack::run(&arguments).await.map(|()| 0),
         None => stack::run(&cli.run).await.map(|()| 0),
     };
