@@ -24,11 +24,14 @@ use shared::{
     domain::{ContestantNumber, Message, Poll, Vote, VoteKey, VoteRequest, VoterHasher, judge},
     ledger::{Batch, Ledger, Outcome},
 };
+use tokio::sync::Barrier;
 use uuid::Uuid;
 
 /// A batch, as the template sets it.
 const BATCH_VOTES: usize = 300;
 const CONTESTANTS: i16 = 10;
+/// PostgreSQL plans a statement anew for its first five uses in a connection.
+const WARM_UP_BATCHES: usize = 6;
 /// Far longer than any batch waits: what takes this long is reported as a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
@@ -52,7 +55,10 @@ struct Arguments {
 /// What one turn came to.
 #[derive(Default)]
 struct Turn {
+    /// Counted before the turn began.
+    warm_up: AtomicU64,
     votes: AtomicU64,
+    elapsed_ms: AtomicU64,
     failures: AtomicU64,
     slowest_ms: AtomicU64,
 }
@@ -81,13 +87,12 @@ async fn measure(bench: &Bench, arguments: &Arguments) -> Result<()> {
     let mut waits = BTreeMap::<(usize, String), u64>::new();
     for _ in 0..arguments.rounds {
         for &concurrency in &arguments.concurrency {
-            let started = Instant::now();
-            let turn = bench.turn(concurrency, arguments.seconds, &mut waits).await?;
+            let turn = bench.turn(concurrency, Duration::from_secs(arguments.seconds), &mut waits).await?;
             let votes = turn.votes.into_inner();
-            counted += votes;
+            counted += votes + turn.warm_up.into_inner();
             failures += turn.failures.into_inner();
-            let rate = votes as f64 / started.elapsed().as_secs_f64();
-            rates.entry(concurrency).or_default().push(rate as u64);
+            let rate = 1_000 * votes / turn.elapsed_ms.into_inner();
+            rates.entry(concurrency).or_default().push(rate);
             let slowest = slowest_ms.entry(concurrency).or_default();
             *slowest = turn.slowest_ms.into_inner().max(*slowest);
         }
@@ -154,30 +159,42 @@ impl Bench {
         Ok(Self { scratch, polls: Arc::new(made), sample })
     }
 
-    /// Counts batches of new votes for some seconds.
+    /// Counts batches of new votes for some seconds, from functions that are warm.
     async fn turn(
         &self,
         concurrency: usize,
-        seconds: u64,
+        time: Duration,
         waits: &mut BTreeMap<(usize, String), u64>,
     ) -> Result<Turn> {
-        let ends = Instant::now() + Duration::from_secs(seconds);
         let turn = Arc::new(Turn::default());
+        let warm = Arc::new(Barrier::new(concurrency + 1));
         let functions: Vec<_> = (0..concurrency)
             .map(|_| {
                 let ledger = Ledger::new(&self.scratch.database_url, PATIENCE)?;
-                let (polls, sample, turn) = (Arc::clone(&self.polls), self.sample, Arc::clone(&turn));
+                let (polls, sample) = (Arc::clone(&self.polls), self.sample);
+                let (turn, warm) = (Arc::clone(&turn), Arc::clone(&warm));
                 Ok(tokio::spawn(async move {
+                    let before = Turn::default();
+                    for _ in 0..WARM_UP_BATCHES {
+                        count(&ledger, &batch(&polls, &sample), &before).await;
+                    }
+                    turn.warm_up.fetch_add(before.votes.into_inner(), Ordering::Relaxed);
+                    turn.failures.fetch_add(before.failures.into_inner(), Ordering::Relaxed);
+                    warm.wait().await;
+                    let ends = Instant::now() + time;
                     while Instant::now() < ends {
                         count(&ledger, &batch(&polls, &sample), &turn).await;
                     }
                 }))
             })
             .collect::<Result<_>>()?;
-        self.sample_waits(ends, concurrency, waits).await?;
+        warm.wait().await;
+        let started = Instant::now();
+        self.sample_waits(started + time, concurrency, waits).await?;
         for function in functions {
             function.await?;
         }
+        turn.elapsed_ms.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
         Ok(Arc::into_inner(turn).unwrap())
     }
 

@@ -63,13 +63,19 @@ CREATE TABLE tallies (
 -- show closes its poll at once however many batches are under way. 'vote' in ASCII.
 CREATE FUNCTION fence() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1987015781::bigint';
 
+-- The place a batch is counted at; the batches of one place follow each other, before they hold anything that others
+-- wait for. All batches meet at the tallies, where each commit wakes every one that waits there, and all but one go
+-- back to waiting: four keep the server busy, fifty keep it busy with that. It is the connection's number that decides,
+-- so the places fill evenly.
+CREATE FUNCTION counting_place() RETURNS integer LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT pg_backend_pid() % 4';
+
 -- Counts one batch: the only way a vote enters the ledger.
 --
 -- A function, so that a batch is one round trip and one commit, while its statements still see what was committed
 -- before the fence let it through. Nothing here may be changed in ways that the functions deployed now, or the
 -- ones before them, do not expect: a new form gets a new name.
 --
--- Every lock is taken in one order by every batch: fence, vote keys ascending, tallies ascending, messages
+-- Every lock is taken in one order by every batch: its place, fence, vote keys ascending, tallies ascending, messages
 -- ascending. So two batches, even of the same votes, never wait for each other in a circle.
 --
 -- current: whether the batch was judged by the current definitions (version 0: no such poll); if not, nothing
@@ -85,6 +91,8 @@ CREATE FUNCTION count_votes(
     OUT tally_polls integer[], OUT tally_contestants smallint[], OUT tally_votes bigint[]
 ) LANGUAGE plpgsql AS $$
 BEGIN
+    -- Two numbers are a lock space apart from the fence's.
+    PERFORM pg_advisory_xact_lock(2, counting_place());
     PERFORM pg_advisory_xact_lock_shared(fence());
 
     current := NOT EXISTS (

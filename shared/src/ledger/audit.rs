@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
 use super::{Error, Ledger, close_fence};
 use crate::domain::{ContestantNumber, PollId, Tally};
@@ -25,10 +25,6 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn audit(&self, poll: PollId, limit: Duration) -> Result<Audit, Error> {
-        let counts_sql = "/* audit */ \
-            SELECT contestant, coalesce(counted, 0) AS ledger, coalesce(votes, 0) AS tally \
-            FROM (SELECT contestant, count(*) AS counted FROM votes WHERE poll = $1 GROUP BY contestant) AS ledger \
-            FULL JOIN (SELECT contestant, votes FROM tallies WHERE poll = $1) AS tally USING (contestant)";
         let rejected_sql = "/* audit */ SELECT poll IS NOT DISTINCT FROM $1 AS attributed, reason, count(*) AS count \
             FROM rejections WHERE poll = $1 OR poll IS NULL OR NOT EXISTS (SELECT FROM polls WHERE id = poll) \
             GROUP BY 1, 2";
@@ -38,10 +34,9 @@ impl Ledger {
             let mut snapshot =
                 connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
             allow(&mut snapshot, limit).await?;
-            for row in sqlx::query(counts_sql).bind(poll.0).fetch_all(&mut *snapshot).await? {
-                let contestant = ContestantNumber(row.try_get("contestant")?);
-                audit.ledger.insert(contestant, row.try_get::<i64, _>("ledger")?.unsigned_abs());
-                audit.tally.insert(contestant, row.try_get::<i64, _>("tally")?.unsigned_abs());
+            for Count { contestant, ledger, tally } in count_one_by_one(&mut snapshot, poll).await? {
+                audit.ledger.insert(ContestantNumber(contestant), ledger.unsigned_abs());
+                audit.tally.insert(ContestantNumber(contestant), tally.unsigned_abs());
             }
             for row in sqlx::query(rejected_sql).bind(i64::from(poll.0)).fetch_all(&mut *snapshot).await? {
                 let counts =
@@ -91,12 +86,6 @@ impl Ledger {
     pub async fn rebuild(&self, poll: PollId, limit: Duration) -> Result<bool, Error> {
         // The two-number lock space is apart from the fence's. Two rebuilds at once would put a drift right twice.
         let lock_sql = "/* rebuild */ SELECT pg_advisory_xact_lock(1, $1)";
-        let drift_sql = "/* rebuild */ \
-            SELECT coalesce(array_agg(contestant), '{}') AS contestants, coalesce(array_agg(drift), '{}') AS drifts \
-            FROM (SELECT contestant, coalesce(counted, 0) - coalesce(votes, 0) AS drift \
-                  FROM (SELECT contestant, count(*) AS counted FROM votes WHERE poll = $1 GROUP BY contestant) AS ledger \
-                  FULL JOIN (SELECT contestant, votes FROM tallies WHERE poll = $1) AS tally USING (contestant)) AS all_drifts \
-            WHERE drift <> 0";
         let repair_sql = "/* rebuild */ INSERT INTO tallies AS tally (poll, contestant, votes) \
             SELECT $1, contestant, drift FROM unnest($2::smallint[], $3::bigint[]) AS found (contestant, drift) \
             ORDER BY contestant ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes";
@@ -107,9 +96,9 @@ impl Ledger {
             let mut transaction = connection.begin().await?;
             allow(&mut transaction, limit).await?;
             sqlx::query(lock_sql).bind(poll.0).execute(&mut *transaction).await?;
-            let row = sqlx::query(drift_sql).bind(poll.0).fetch_one(&mut *transaction).await?;
-            let (contestants, drifts): (Vec<i16>, Vec<i64>) =
-                (row.try_get("contestants")?, row.try_get("drifts")?);
+            let drifts = count_one_by_one(&mut transaction, poll).await?.into_iter();
+            let drifts = drifts.map(|count| (count.contestant, count.ledger - count.tally));
+            let (contestants, drifts): (Vec<_>, Vec<_>) = drifts.filter(|(_, drift)| *drift != 0).unzip();
             close_fence(&mut transaction).await?;
             let moved = sqlx::query(epoch_sql).bind(poll.0).execute(&mut *transaction).await?;
             if moved.rows_affected() == 0 {
@@ -127,6 +116,27 @@ impl Ledger {
         })
         .await
     }
+}
+
+/// A contestant's votes, counted one by one, and what the counter says.
+struct Count {
+    contestant: i16,
+    ledger: i64,
+    tally: i64,
+}
+
+/// One statement, so one instant.
+async fn count_one_by_one(connection: &mut PgConnection, poll: PollId) -> Result<Vec<Count>, sqlx::Error> {
+    let sql = "/* count_one_by_one */ \
+        SELECT contestant, coalesce(counted, 0) AS ledger, coalesce(votes, 0) AS tally \
+        FROM (SELECT contestant, count(*) AS counted FROM votes WHERE poll = $1 GROUP BY contestant) AS ledger \
+        FULL JOIN (SELECT contestant, votes FROM tallies WHERE poll = $1) AS tally USING (contestant)";
+    let rows = sqlx::query(sql).bind(poll.0).fetch_all(connection).await?;
+    let count = |row: &PgRow| {
+        let (contestant, ledger) = (row.try_get("contestant")?, row.try_get("ledger")?);
+        Ok(Count { contestant, ledger, tally: row.try_get("tally")? })
+    };
+    rows.iter().map(count).collect()
 }
 
 /// Has the server wait as long as we do, until the transaction ends.

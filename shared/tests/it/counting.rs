@@ -66,23 +66,28 @@ async fn concurrent_deliveries_in_any_order_count_once() {
 /// the tallies, which an unordered update would deadlock on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
+    const FUNCTIONS: u128 = 50;
+    const BATCHES: u128 = 3;
+    const POLLS: usize = 100;
+    /// On each poll of each batch: a batch of 300.
+    const VOTES: u128 = 3;
     let bench = Arc::new(Bench::new().await);
     let contestants: Vec<_> = (0..10).map(|number| json!({"name": format!("{number}")})).collect();
     let mut polls = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..POLLS {
         polls.push(bench.poll(json!({ "contestants": contestants })).await);
     }
     let polls = Arc::new(polls);
-    let workers = (0..8_u128).map(|worker| {
+    let workers = (0..FUNCTIONS).map(|worker| {
         let (bench, polls) = (bench.clone(), polls.clone());
         tokio::spawn(async move {
             let ledger = bench.second_ledger();
-            for turn in 0..20 {
+            for turn in 0..BATCHES {
                 let mut batch = Batch::default();
                 for poll in polls.iter() {
                     batch.judged_by(poll.id, poll.version);
-                    for vote in 0..30 {
-                        let id = (worker * 20 + turn) * 30 + vote;
+                    for vote in 0..VOTES {
+                        let id = (worker * BATCHES + turn) * VOTES + vote;
                         let message =
                             bench.message(id, &json!({"poll": poll.id.0, "contestant": id % 10 + 1}));
                         batch.vote(message.id, &judge(&message, Some(poll), &bench.hasher).unwrap());
@@ -96,7 +101,7 @@ async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
         worker.await.unwrap();
     }
     for poll in polls.iter() {
-        assert_eq!(bench.ledger_votes(poll).await, 8 * 20 * 30);
+        assert_eq!(bench.ledger_votes(poll).await, (FUNCTIONS * BATCHES * VOTES) as u64);
     }
 }
 
