@@ -142,30 +142,26 @@ mod tests {
         assert!(text.starts_with("seed 7, 2 s, 5 votes/s") && text.contains("\nOK: "), "{text}");
     }
 
+    fn assert_fails(spoil: impl FnOnce(&mut Verdict), told: &str) {
+        let mut verdict = verdict();
+        spoil(&mut verdict);
+        let text = verdict.to_string();
+        assert!(!verdict.holds() && text.contains("FAILED") && text.contains(told), "{text}");
+    }
+
     #[test]
     fn each_difference_is_told() {
-        let spoil: [(fn(&mut Verdict), &str); 6] = [
-            (
-                |verdict| verdict.reckoning.counted = 6,
-                "accepted 10 is not counted 6 + duplicate 1 + rejected 2 = 9",
-            ),
-            (|verdict| verdict.received = 11, "the queue took 11"),
-            (|verdict| verdict.dead = 1, "1 messages in the dead-letter queue"),
-            (|verdict| verdict.polls[0].differences.push("poll 1, contestant 2".to_owned()), "contestant 2"),
-            (|verdict| verdict.unhealed.push("after a death".to_owned()), "after a death"),
-            (
-                |verdict| {
-                    drop(verdict.reckoning.differences.insert("missing", (3, vec!["vote 1".to_owned()])))
-                },
-                "3 × missing, such as vote 1",
-            ),
-        ];
-        for (spoil, told) in spoil {
-            let mut verdict = verdict();
-            spoil(&mut verdict);
-            let text = verdict.to_string();
-            assert!(!verdict.holds() && text.contains("FAILED") && text.contains(told), "{text}");
-        }
+        let sum = "accepted 10 is not counted 6 + duplicate 1 + rejected 2 = 9";
+        assert_fails(|verdict| verdict.reckoning.counted = 6, sum);
+        assert_fails(|verdict| verdict.received = 11, "the queue took 11");
+        assert_fails(|verdict| verdict.dead = 1, "1 messages in the dead-letter queue");
+        assert_fails(|verdict| verdict.polls[0].differences.push("poll 1".to_owned()), "- poll 1");
+        assert_fails(|verdict| verdict.unhealed.push("after a death".to_owned()), "after a death");
+        let missing = ("missing", (3, vec!["vote 1".to_owned()]));
+        assert_fails(
+            |verdict| verdict.reckoning.differences.extend([missing]),
+            "3 × missing, such as vote 1",
+        );
     }
 
     #[test]
