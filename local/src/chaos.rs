@@ -185,10 +185,13 @@ impl Run {
             Functions::from_template(&blueprint.template, stack::artifacts(stack)?, Arc::clone(&logs))?;
         functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn Births>));
         let ground = Ground { arguments: stack, stop, folder, stores: &stores };
-        let running = stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance))?;
+        let running =
+            stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;
         let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
+        let (ledger, ranking) = stores.apart();
         let injector = Injector {
-            stores: tokio::sync::Mutex::new(stores),
+            ledger: tokio::sync::Mutex::new(ledger),
+            ranking: tokio::sync::Mutex::new(ranking),
             postgres,
             redis,
             deliveries,
@@ -324,7 +327,8 @@ impl Run {
         // What runs is cut short: the verdict has been made, or nobody waits for it.
         drop(self.running.mappings);
         self.injector.functions.shut_down().await;
-        self.injector.stores.into_inner().stop().await;
+        self.injector.ranking.into_inner().stop().await;
+        self.injector.ledger.into_inner().stop().await;
     }
 }
 

@@ -115,12 +115,12 @@ async fn run_with_functions(
     logs: Arc<CloudWatch>,
     functions: &Arc<Functions>,
 ) -> Result<()> {
-    let running = start(ground, listeners, blueprint, logs, functions, None)?;
+    let running = start(ground, listeners, blueprint, logs, functions, None).await?;
     serve(ground, running).await
 }
 
 /// Starts and wires what stands on the stores and the functions. The stores have the schema.
-pub(crate) fn start(
+pub(crate) async fn start(
     ground: Ground<'_>,
     listeners: Listeners,
     blueprint: Blueprint,

@@ -47,7 +47,9 @@ pub struct Postgres {
     /// Its postmaster.
     pub server: Server,
     /// Holds the socket until the server has stopped.
-    socket_folder: TempDir,
+    _socket_folder: TempDir,
+    /// Of the superuser.
+    options: PgConnectOptions,
 }
 
 impl Postgres {
@@ -72,10 +74,11 @@ impl Postgres {
             command.args(["-c", setting]);
         }
         let mut server = Server::spawn("postgres", command, Signal::SIGINT, &folder.join("postgres.log"))?;
-        create_database(&mut server, &options(socket_folder.path())).await?;
+        let options = PgConnectOptions::new_without_pgpass().socket(socket_folder.path()).username(DATABASE);
+        create_database(&mut server, &options).await?;
         let socket = socket_folder.path().display();
         let url = format!("postgres://{DATABASE}@localhost/{DATABASE}?host={socket}");
-        Ok(Self { url, server, socket_folder })
+        Ok(Self { url, server, options, _socket_folder: socket_folder })
     }
 
     /// Starts the server again after it has ended, on the same data and socket. What a killed one leaves holds the
@@ -87,7 +90,7 @@ impl Postgres {
         let give_up = Instant::now() + START_TIMEOUT;
         loop {
             self.server.start_again()?;
-            match create_database(&mut self.server, &options(self.socket_folder.path())).await {
+            match create_database(&mut self.server, &self.options).await {
                 Err(_) if Instant::now() < give_up && self.server.ended().is_some() => {
                     tokio::time::sleep(START_POLL).await;
                 }
@@ -100,10 +103,6 @@ impl Postgres {
     pub async fn stop(&mut self) {
         self.server.stop().await;
     }
-}
-
-fn options(socket_folder: &Path) -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass().socket(socket_folder).username(DATABASE)
 }
 
 async fn create_database(server: &mut Server, options: &PgConnectOptions) -> Result<()> {
