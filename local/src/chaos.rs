@@ -3,8 +3,8 @@
 //! The stack is the one of `local run`, on stores of its own. The driver keeps a book of what it sent; the verdict
 //! holds the ledger against the book, row by row, and the three stores against each other.
 mod book;
-mod books_compared;
 mod client;
+mod comparison;
 mod deliveries;
 mod driver;
 mod fault;
@@ -35,8 +35,8 @@ use tokio::{
 pub use self::fault::Fault;
 use self::{
     book::Book,
-    books_compared::Books,
     client::{Client, Crew},
+    comparison::Books,
     deliveries::Deliveries,
     driver::{Driver, Sending, now_ms},
     fault::Record,
@@ -91,6 +91,10 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(90);
 /// Between two moves of a window.
 const MOVE_INTERVAL: Duration = Duration::from_millis(700);
 
+/// How far back a window's end is moved: further than a redelivery takes, so that what has been counted meets a
+/// definition by which it was late.
+const MOVE_BACK_MS: i64 = 8_000;
+
 /// A move that takes longer, because a store is away, is given up: the end of the run does not wait for it.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -120,7 +124,10 @@ pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
         println!("{verdict}");
     }
     if !holds {
-        println!("Logs and the ledger's data are kept in {}.", folder.keep().display());
+        println!(
+            "What the functions said (logs/) and the ledger (postgres/) are kept in {}.",
+            folder.keep().display()
+        );
     }
     result.map(|_| holds)
 }
@@ -181,8 +188,10 @@ impl Run {
         let running =
             stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;
         let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
+        let (ledger, ranking) = stores.apart();
         let injector = Injector {
-            stores: tokio::sync::Mutex::new(stores),
+            ledger: tokio::sync::Mutex::new(ledger),
+            ranking: tokio::sync::Mutex::new(ranking),
             postgres,
             redis,
             deliveries,
@@ -253,7 +262,7 @@ impl Run {
         &self,
         sending: &Sending,
         elapsed: Duration,
-        polls: Vec<books_compared::Line>,
+        polls: Vec<comparison::Line>,
         unhealed: Vec<String>,
     ) -> Result<Verdict> {
         let dead =
@@ -301,7 +310,7 @@ impl Run {
     }
 
     /// Reads each ranking as a viewer does, which heals what lost its data after its last batch, and compares.
-    async fn read_and_compare(&self, books: &Books, polls: &[Poll]) -> Result<Vec<books_compared::Line>> {
+    async fn read_and_compare(&self, books: &Books, polls: &[Poll]) -> Result<Vec<comparison::Line>> {
         let mut viewer = Client::new(self.port);
         let mut lines = Vec::with_capacity(polls.len());
         for poll in polls {
@@ -318,7 +327,8 @@ impl Run {
         // What runs is cut short: the verdict has been made, or nobody waits for it.
         drop(self.running.mappings);
         self.injector.functions.shut_down().await;
-        self.injector.stores.into_inner().stop().await;
+        self.injector.ranking.into_inner().stop().await;
+        self.injector.ledger.into_inner().stop().await;
     }
 }
 
@@ -330,9 +340,8 @@ async fn move_windows(mut crew: Crew, polls: &[Poll], mut ending: watch::Receive
     let mut closes = true;
     while timeout(MOVE_INTERVAL, ending.wait_for(|ending| *ending)).await.is_err() {
         for path in &paths {
-            // Some seconds ago: what has been counted since would be late by the new definition.
             let closes_at =
-                if closes { polls::moment(now_ms() - 3_000).unwrap_or_default() } else { json!(null) };
+                if closes { polls::moment(now_ms() - MOVE_BACK_MS).unwrap_or_default() } else { json!(null) };
             let change = json!({ "closesAt": closes_at });
             let _not_moved = timeout(MOVE_TIMEOUT, crew.call("PATCH", path, &change)).await;
         }

@@ -130,6 +130,13 @@ impl Stores {
         }
     }
 
+    /// PostgreSQL and Redis, each by itself, to be taken down and brought back at the same time.
+    pub fn apart(self) -> (Self, Self) {
+        let (database_url, redis_url) = (self.database_url.clone(), self.redis_url.clone());
+        let postgres = Self { database_url, redis_url, postgres: self.postgres, redis: None };
+        (postgres, Self { postgres: None, ..self })
+    }
+
     /// Takes one store away, killed or in good order. Without effect on one that is away.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::time::timeout;
 
 use crate::chaos::{
-    books_compared::Books,
+    comparison::Books,
     deliveries::VOTES,
     driver::Sending,
     fault::{Fault, crash_label},

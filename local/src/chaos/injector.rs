@@ -26,8 +26,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// All that can be broken.
 #[derive(Debug)]
 pub struct Injector {
-    /// Both stores; a lock, because two tracks break them.
-    pub stores: Mutex<Stores>,
+    /// PostgreSQL's server.
+    pub ledger: Mutex<Stores>,
+    /// Redis's server.
+    pub ranking: Mutex<Stores>,
     /// Before PostgreSQL.
     pub postgres: StoreProxy,
     /// Before Redis.
@@ -98,7 +100,7 @@ impl Injector {
             Fault::RedisKill => self.away(Store::Redis, End::Killed, event, ending).await?,
             Fault::RedisStop => self.away(Store::Redis, End::Stopped, event, ending).await?,
             Fault::RedisFlush => {
-                flush(&self.stores.lock().await.redis_url).await?;
+                flush(&self.ranking.lock().await.redis_url).await?;
                 self.record.add(label);
             }
             Fault::PostgresHang => self.through(&self.postgres, Passage::Held, event, ending).await,
@@ -113,10 +115,14 @@ impl Injector {
     }
 
     async fn away(&self, store: Store, end: End, event: &Event, ending: &mut Ending) -> Result<()> {
-        self.stores.lock().await.take_down(store, end).await?;
+        let mut server = match store {
+            Store::Postgres => self.ledger.lock().await,
+            Store::Redis => self.ranking.lock().await,
+        };
+        server.take_down(store, end).await?;
         self.record.add(&event.fault.name());
         wait(ending, event.length).await;
-        self.stores.lock().await.bring_back(store).await
+        server.bring_back(store).await
     }
 
     async fn through(&self, proxy: &StoreProxy, passage: Passage, event: &Event, ending: &mut Ending) {

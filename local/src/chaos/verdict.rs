@@ -1,7 +1,7 @@
 //! The end of a run: one table, one verdict.
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::chaos::{books_compared::Line, reckoning::Reckoning};
+use crate::chaos::{comparison::Line, reckoning::Reckoning};
 
 /// Differences told for each kind.
 const SHOWN_MAX: usize = 20;
@@ -110,5 +110,64 @@ impl fmt::Display for Verdict {
             self.missing.join(", ")
         )?;
         writeln!(f, "Give them more time (--duration) or more votes (--votes).")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict() -> Verdict {
+        let rejected = BTreeMap::from([("notJson".to_owned(), 2)]);
+        Verdict {
+            seed: 7,
+            elapsed: Duration::from_secs(2),
+            accepted: 10,
+            by_kind: BTreeMap::from([("plain", 10)]),
+            received: 10,
+            reckoning: Reckoning { counted: 7, duplicates: 1, rejected, ..Reckoning::default() },
+            polls: vec![Line { poll: 1, ledger: 7, tally: 7, ranking: 7, differences: Vec::new() }],
+            unhealed: Vec::new(),
+            dead: 0,
+            injected: BTreeMap::from([("kill".to_owned(), 3)]),
+            missing: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_adds_up_holds() {
+        let verdict = verdict();
+        assert!(verdict.holds());
+        let text = verdict.to_string();
+        assert!(text.starts_with("seed 7, 2 s, 5 votes/s") && text.contains("\nOK: "), "{text}");
+    }
+
+    fn assert_fails(spoil: impl FnOnce(&mut Verdict), told: &str) {
+        let mut verdict = verdict();
+        spoil(&mut verdict);
+        let text = verdict.to_string();
+        assert!(!verdict.holds() && text.contains("FAILED") && text.contains(told), "{text}");
+    }
+
+    #[test]
+    fn each_difference_is_told() {
+        let sum = "accepted 10 is not counted 6 + duplicate 1 + rejected 2 = 9";
+        assert_fails(|verdict| verdict.reckoning.counted = 6, sum);
+        assert_fails(|verdict| verdict.received = 11, "the queue took 11");
+        assert_fails(|verdict| verdict.dead = 1, "1 messages in the dead-letter queue");
+        assert_fails(|verdict| verdict.polls[0].differences.push("poll 1".to_owned()), "- poll 1");
+        assert_fails(|verdict| verdict.unhealed.push("after a death".to_owned()), "after a death");
+        let missing = ("missing", (3, vec!["vote 1".to_owned()]));
+        assert_fails(
+            |verdict| verdict.reckoning.differences.extend([missing]),
+            "3 × missing, such as vote 1",
+        );
+    }
+
+    #[test]
+    fn what_was_not_tried_proves_nothing() {
+        let verdict = Verdict { missing: vec!["redis-flush".to_owned()], ..verdict() };
+        let text = verdict.to_string();
+        assert!(!verdict.holds() && text.contains("INCONCLUSIVE") && text.contains("redis-flush"), "{text}");
     }
 }

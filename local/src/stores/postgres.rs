@@ -49,9 +49,9 @@ pub struct Postgres {
     /// Its postmaster.
     pub server: Server,
     /// Holds the socket until the server has stopped.
-    socket_folder: TempDir,
-    /// Where it listens for TLS.
-    port: Option<u16>,
+    _socket_folder: TempDir,
+    /// Of the superuser.
+    options: PgConnectOptions,
 }
 
 impl Postgres {
@@ -84,13 +84,16 @@ impl Postgres {
             }
         };
         let mut server = Server::spawn("postgres", command, Signal::SIGINT, &folder.join("postgres.log"))?;
-        create_database(&mut server, &options(socket_folder.path(), port)).await?;
+        let options = PgConnectOptions::new_without_pgpass().socket(socket_folder.path()).username(DATABASE);
+        // The port names the socket too.
+        let options = port.into_iter().fold(options, PgConnectOptions::port);
+        create_database(&mut server, &options).await?;
         let socket = socket_folder.path().display();
         let url = match port {
             Some(port) => format!("postgres://{DATABASE}@localhost:{port}/{DATABASE}?sslmode=verify-full"),
             None => format!("postgres://{DATABASE}@localhost/{DATABASE}?host={socket}"),
         };
-        Ok(Self { url, server, socket_folder, port })
+        Ok(Self { url, server, options, _socket_folder: socket_folder })
     }
 
     /// Starts the server again after it has ended, on the same data and socket. What a killed one leaves holds the
@@ -102,7 +105,7 @@ impl Postgres {
         let give_up = Instant::now() + START_TIMEOUT;
         loop {
             self.server.start_again()?;
-            match create_database(&mut self.server, &options(self.socket_folder.path(), self.port)).await {
+            match create_database(&mut self.server, &self.options).await {
                 Err(_) if Instant::now() < give_up && self.server.ended().is_some() => {
                     tokio::time::sleep(START_POLL).await;
                 }
@@ -115,12 +118,6 @@ impl Postgres {
     pub async fn stop(&mut self) {
         self.server.stop().await;
     }
-}
-
-fn options(socket_folder: &Path, port: Option<u16>) -> PgConnectOptions {
-    let options = PgConnectOptions::new_without_pgpass().socket(socket_folder).username(DATABASE);
-    // The port names the socket too.
-    port.into_iter().fold(options, PgConnectOptions::port)
 }
 
 async fn create_database(server: &mut Server, options: &PgConnectOptions) -> Result<()> {
