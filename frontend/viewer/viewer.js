@@ -19,6 +19,9 @@ const SCHEDULED_MAX = 3;
 const SETTLED_MS = 120_000;
 const SETTLED_SLOWER = 10;
 
+/** `?poll=7` shows that poll alone, whatever its state. */
+const only = Number(new URLSearchParams(location.search).get("poll")) || null;
+
 const main = find("#polls");
 const notice = find("#notice");
 const announcer = find("#announcer");
@@ -142,6 +145,7 @@ function reasonText(reason) {
 
 /** The polls to show, in the order in which a viewer wants them. */
 function choose(polls) {
+  if (only) return polls.filter(({ id }) => id === only);
   const by = (status) => polls.filter((poll) => statusOf(poll) === status);
   const time = (text, none) => (text ? Date.parse(text) : none);
   const open = by("open").sort((a, b) => time(a.closesAt, Infinity) - time(b.closesAt, Infinity) || a.id - b.id);
