@@ -172,7 +172,7 @@ impl Assembly {
         for found in reference.captures_iter(text) {
             // A link from page to page: those keep their names.
             if self.sources.contains_key(&found[2]) && !found[2].ends_with(".html") {
-                self.add(&found[2].to_owned())?;
+                self.add(&found[2])?;
             }
         }
         Ok(reference
@@ -224,7 +224,9 @@ fn content_type(path: &str) -> Result<&'static str> {
         "woff2" => "font/woff2",
         "png" => "image/png",
         "webmanifest" => "application/manifest+json; charset=utf-8",
-        _ => bail!("{path}: a page's file ends with html, css, js, json, svg, txt, woff2, png or webmanifest"),
+        _ => {
+            bail!("{path}: a page's file ends with html, css, js, json, svg, txt, woff2, png or webmanifest")
+        }
     })
 }
 
