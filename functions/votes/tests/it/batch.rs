@@ -81,7 +81,7 @@ async fn a_redriven_vote_is_the_vote_that_was_cast() {
         record
     };
     bench.deliver(&[redriven(2), redriven(3)]).await.unwrap();
-    bench.deliver(&[first.clone()]).await.unwrap();
+    bench.deliver(std::slice::from_ref(&first)).await.unwrap();
     let audit = bench.audit(poll.id).await;
     assert_eq!(
         (audit.ledger.values().sum::<u64>(), audit.rejected.len()),

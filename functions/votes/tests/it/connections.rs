@@ -104,7 +104,7 @@ async fn what_instances_gave_up_does_not_add_up() {
     assert!(most.0 <= INSTANCES * 5, "{most:?} for {INSTANCES} instances");
     let gone = async {
         while counter.count().await.0 > 2 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(LIMIT, gone).await.unwrap();
