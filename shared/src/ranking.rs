@@ -59,11 +59,13 @@ pub enum Error {
     Resting,
 }
 
-/// Redis, through one connection that is opened when first used and renewed when it breaks. While it hangs, most calls
+/// Redis, through one connection that is opened when first used and renewed when it breaks or is silent. While it hangs, most calls
 /// fail at once instead of after their timeout.
 #[derive(Clone)]
 pub struct RankingStore {
-    connection: ConnectionManager,
+    client: Client,
+    config: ConnectionManagerConfig,
+    connection: Arc<Mutex<ConnectionManager>>,
     breaker: Arc<Mutex<Breaker>>,
     timeout: Duration,
     lifetime_seconds: u64,
@@ -116,8 +118,9 @@ impl RankingStore {
             .set_number_of_retries(0)
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout));
-        let connection = ConnectionManager::new_lazy_with_config(client, config)?;
-        Ok(Self { connection, breaker: Arc::default(), timeout, lifetime_seconds })
+        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?;
+        let connection = Arc::new(Mutex::new(connection));
+        Ok(Self { client, config, connection, breaker: Arc::default(), timeout, lifetime_seconds })
     }
 
     /// The definitions that are known here, in the order asked for; `value: None` says that there is no such poll.
@@ -138,7 +141,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn current_polls(&self) -> Result<Option<Cached<Vec<Poll>>>, Error> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         Ok(decoded(self.bounded(connection.get("polls")).await?))
     }
 
@@ -147,7 +150,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn tally(&self, poll: &Poll) -> Result<Option<Tally>, Error> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let members: Vec<(i16, f64)> =
             self.bounded(connection.zrange_withscores(ranking_key(poll.id, poll.epoch), 0, -1)).await?;
         // A score is a double: whole numbers are exact up to 2⁵³.
@@ -207,7 +210,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn keep_current_polls(&self, polls: &[Poll], loaded_at: Timestamp) -> Result<(), Error> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         self.bounded(connection.set_ex("polls", encoded(&polls, loaded_at), self.lifetime_seconds)).await
     }
 
@@ -216,7 +219,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn forget_poll(&self, id: PollId) -> Result<(), Error> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         self.bounded(connection.del(poll_key(id))).await
     }
 
@@ -234,7 +237,7 @@ impl RankingStore {
     }
 
     async fn run<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         self.bounded(pipeline.query_async(&mut connection)).await
     }
 
@@ -250,7 +253,23 @@ impl RankingStore {
             Err(_) => true,
         };
         self.breaker().note(timed_out, Instant::now());
+        if timed_out {
+            self.renew_connection();
+        }
         Ok(answer.map_err(|_| Error::Timeout(self.timeout))??)
+    }
+
+    fn connection(&self) -> ConnectionManager {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A server that was replaced leaves connections that are silent for a quarter of an hour and not known to be
+    /// broken until then.
+    fn renew_connection(&self) {
+        if let Ok(renewed) = ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())
+        {
+            *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+        }
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {

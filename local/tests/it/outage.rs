@@ -48,6 +48,8 @@ async fn an_hours_redeliveries_without_postgresql_give_no_vote_up() {
     assert_eq!(stack.dead_letters(), 0);
     allow(&scratch.database_url, true).await;
     stack.until_the_queue_is_empty();
+    // The crew's function, too, first has to find out that it was cut off.
+    until("the books can be checked", || stack.answers_the_crew());
     let audit = stack.audit();
     assert_eq!((&audit["ledgerVotes"], &audit["inSync"]), (&VOTES.into(), &true.into()), "{audit}");
 }

@@ -44,8 +44,9 @@ impl Whole {
             .spawn()
             .unwrap();
         let mut stack = Self { process, port, crew: String::new(), voter: String::new() };
-        until("the demo poll is there", || {
-            stack.request("GET", "/polls/1", "", "").is_ok_and(|(status, _)| status == 200)
+        until("the demo poll is open", || {
+            let answer = stack.request("GET", "/polls/1", "", "");
+            answer.is_ok_and(|(status, body)| status == 200 && body.contains(r#""status":"open""#))
         });
         stack.crew = stack.token("sub=crew&scope=admin");
         stack.voter = stack.token("sub=alice");
@@ -83,6 +84,11 @@ impl Whole {
         let (status, body) = self.request(method, &format!("/admin{path}"), &self.crew, "").unwrap();
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap()
+    }
+
+    /// Whether the demo poll's audit succeeds.
+    pub fn answers_the_crew(&self) -> bool {
+        self.request("GET", "/admin/polls/1/audit", &self.crew, "").is_ok_and(|(status, _)| status == 200)
     }
 
     /// The demo poll's ranking, as viewers see it.
