@@ -224,7 +224,9 @@ fn content_type(path: &str) -> Result<&'static str> {
         "woff2" => "font/woff2",
         "png" => "image/png",
         "webmanifest" => "application/manifest+json; charset=utf-8",
-        _ => bail!("{path}: a page's file ends with html, css, js, json, svg, txt, woff2, png or webmanifest"),
+        _ => {
+            bail!("{path}: a page's file ends with html, css, js, json, svg, txt, woff2, png or webmanifest")
+        }
     })
 }
 

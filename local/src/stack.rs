@@ -13,16 +13,16 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub use self::{
-    blueprint::{Blueprint, Machine},
-    server::BASE_PATH,
-};
 use self::{
     blueprint::{AUDIENCE, issuer_url},
     data_folder::DataFolder,
     server::{Listeners, Servers},
     signals::StopRequests,
     wiring::{ApiOrigin, Integrations},
+};
+pub use self::{
+    blueprint::{Blueprint, Machine},
+    server::BASE_PATH,
 };
 use crate::{
     aws_endpoint::Services,

@@ -66,9 +66,10 @@ impl Function {
     /// # Errors
     /// The function threw, or returned neither a request nor a response.
     pub fn run(&self, viewer: &Parts) -> Result<Outcome> {
-        let query: serde_json::Map<String, Value> = form_urlencoded::parse(viewer.uri.query().unwrap_or("").as_bytes())
-            .map(|(name, value)| (name.into_owned(), json!({ "value": value })))
-            .collect();
+        let query: serde_json::Map<String, Value> =
+            form_urlencoded::parse(viewer.uri.query().unwrap_or("").as_bytes())
+                .map(|(name, value)| (name.into_owned(), json!({ "value": value })))
+                .collect();
         let event = json!({"version": "1.0", "request": {
             "method": viewer.method.as_str(),
             "uri": viewer.uri.path(),

@@ -72,7 +72,8 @@ impl Blueprint {
 
     /// What the pages have to know, as far as the template tells: `issuer` and `client_id` are who signs people in.
     pub fn pages_config(&self, issuer: String, client_id: String) -> PagesConfig {
-        let has_results = self.distribution.behaviors.iter().any(|behavior| behavior.pattern() == "/results/*");
+        let has_results =
+            self.distribution.behaviors.iter().any(|behavior| behavior.pattern() == "/results/*");
         let offers = |work: &&str| {
             let path = format!("/admin/polls/{{id}}/{work}");
             self.api.routes.iter().any(|route| route.key.path == path)
