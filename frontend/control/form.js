@@ -39,7 +39,9 @@ function person({ number = "", name = "", imageUrl = "" } = {}) {
 
 /** Only what differs: whatever somebody else changes meanwhile stays theirs. */
 function changes(poll, wished) {
-  const differs = ([name, value]) => JSON.stringify(value) !== JSON.stringify(poll[name]);
+  const contestants = poll.contestants.map(({ number, name, imageUrl }) => ({ number, name, imageUrl }));
+  const before = { ...poll, contestants };
+  const differs = ([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name]);
   return Object.fromEntries(Object.entries(wished).filter(differs));
 }
 

@@ -2,11 +2,26 @@
 
 import { now } from "/shared/clock.js";
 
+/** Where sign-in.js keeps what it needs over the way to the issuer and back. */
+export const KEPT = "sign-in";
+
 let token = null;
 let name = "";
 let endsAt = 0;
 let timer = null;
 const listeners = new Set();
+
+/** The issuer's answer, out of the page's address at once: what was in it before belongs to the page. */
+function takeAnswer() {
+  const query = new URLSearchParams(location.search);
+  if (!query.has("state") || !(query.has("code") || query.has("error"))) return null;
+  const answer = { url: new URL(location.href), kept: JSON.parse(sessionStorage.getItem(KEPT) ?? "null") };
+  sessionStorage.removeItem(KEPT);
+  history.replaceState(null, "", location.pathname + (answer.kept?.address ?? ""));
+  return answer;
+}
+
+const answer = takeAnswer();
 
 /** Calls back whenever somebody signs in, or the sign-in ends. */
 export function onSession(listener) {
@@ -37,15 +52,14 @@ export function endSession() {
 /** Goes to the issuer; the page comes back with a code. */
 export async function signIn(crew = false) {
   const { leave } = await import("/shared/sign-in.js");
-  await leave(crew);
+  await leave(crew, KEPT);
 }
 
 /** If the page has come back with a code, redeems it. True if somebody is signed in. */
 export async function resumeSignIn() {
-  const query = new URLSearchParams(location.search);
-  if (!query.has("state") || !(query.has("code") || query.has("error"))) return false;
+  if (!answer) return false;
   const { arrive } = await import("/shared/sign-in.js");
-  const arrived = await arrive();
+  const arrived = await arrive(answer);
   ({ token, name } = arrived);
   endsAt = now() + arrived.lifetimeS * 1000;
   clearTimeout(timer);

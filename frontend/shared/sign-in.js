@@ -5,8 +5,6 @@ import * as oauth from "/vendor/oauth4webapi.js";
 
 import { config } from "/shared/config.js";
 
-const KEPT = "sign-in";
-
 async function discover() {
   const { issuer, clientId, scope, crewScope } = await config();
   const url = new URL(issuer);
@@ -16,17 +14,17 @@ async function discover() {
   return { server, client: { client_id: clientId }, options, scope, crewScope };
 }
 
-/** Sends the person to the issuer. */
-export async function leave(crew) {
+/** Sends the person to the issuer, and keeps what their return needs under `name`. */
+export async function leave(crew, name) {
   const { server, client, scope, crewScope } = await discover();
   const kept = {
     verifier: oauth.generateRandomCodeVerifier(),
     state: oauth.generateRandomState(),
     nonce: oauth.generateRandomNonce(),
-    search: location.search,
+    address: location.search + location.hash,
     back: location.origin + location.pathname,
   };
-  sessionStorage.setItem(KEPT, JSON.stringify(kept));
+  sessionStorage.setItem(name, JSON.stringify(kept));
   const url = new URL(server.authorization_endpoint);
   url.search = new URLSearchParams({
     response_type: "code",
@@ -41,15 +39,11 @@ export async function leave(crew) {
   location.assign(url);
 }
 
-/** Redeems the code in this page's address, which it takes out of it. */
-export async function arrive() {
-  const answer = new URL(location.href);
-  const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
-  sessionStorage.removeItem(KEPT);
-  history.replaceState(null, "", location.pathname + (kept?.search ?? ""));
+/** Redeems the code in the issuer's answer, with what was kept. */
+export async function arrive({ url, kept }) {
   if (!kept) throw new Error("no sign-in under way");
   const { server, client, options } = await discover();
-  const checked = oauth.validateAuthResponse(server, client, answer, kept.state);
+  const checked = oauth.validateAuthResponse(server, client, url, kept.state);
   const response = await oauth.authorizationCodeGrantRequest(
     server,
     client,

@@ -34,7 +34,7 @@ test("one tap votes; the vote is seen counted, and the ranking moves", async (t)
   await shows(mine(page, 3), "2 counted");
   await shows(row.first(), "Carmen");
   await shows(row.first().locator(".votes"), /^2$/);
-  await shows(page.locator("#announcer"), "Carmen is now rank 1.");
+  await shows(page.locator("#moves"), "Carmen is now rank 1.");
   assert.deepEqual(await card(page, 3).boundingBox(), before, "a ballot that moves under a finger");
   await screen(page, "viewer-counted");
   const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
@@ -152,7 +152,7 @@ test("what has not opened, what is withheld, and what is certified", async (t) =
   await shows(page.locator(".withheld"), "keeps its standing to itself");
   await screen(page, "viewer-hidden");
 
-  const poll = await makePoll({ results: "afterClose", closesAt: inSeconds(3) });
+  const poll = await makePoll({ results: "afterClose", closesAt: inSeconds(6) });
   await page.goto(viewer(poll));
   await shows(page.locator(".withheld"), "when the poll has closed");
   await shows(state(page), "Closed");
@@ -179,8 +179,7 @@ test("a certified result is final, and is not asked for again", async (t) => {
   await shows(page.locator(".total"), "154 votes");
   await shows(page.locator(".total"), "99 voters");
   await screen(page, "viewer-certified");
-  const polls = page.waitForResponse("**/polls");
-  await polls;
+  await page.waitForResponse(`**/polls/${poll.id}`);
   assert.equal(asked, 1);
 });
 
@@ -204,11 +203,12 @@ test("the service is away: the page says so, keeps what it has, and goes on by i
   const page = await somebody(t, { expected: /503/ });
   await page.goto(viewer(poll));
   await shows(page.locator(".row").first(), "Ada");
-  await page.route("**/polls", (route) => route.fulfill({ status: 503, body: "" }));
+  const asked = `**/polls/${poll.id}`;
+  await page.route(asked, (route) => route.fulfill({ status: 503, body: "" }));
   await shows(notice(page), "The service does not answer now.");
   assert.ok(await card(page, 1).isEnabled());
   await screen(page, "viewer-service-away");
-  await page.unroute("**/polls");
+  await page.unroute(asked);
   await notice(page).waitFor({ state: "hidden" });
 });
 

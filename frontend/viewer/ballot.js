@@ -35,7 +35,6 @@ export class Ballot {
     for (const contestant of poll.contestants) {
       const card = this.#cards.get(contestant.number) ?? this.#addCard(contestant.number);
       say(find(".name > b", card), contestant.name);
-      card.setAttribute("aria-label", t("castFor", { number: String(contestant.number), name: contestant.name }));
       this.#picture(card, contestant);
     }
     this.tick();
@@ -45,7 +44,8 @@ export class Ballot {
     const mark = el("span", { class: "mark numeral" }, el("span", {}, String(number)));
     mark.classList.toggle("long", number > 99);
     const name = el("span", { class: "name" }, el("b", {}), el("span", { class: "mine" }));
-    const card = el("button", { type: "button", class: "card", disabled: true }, mark, name, el("span", { class: "box" }));
+    const card = el("button", { type: "button", class: "card", disabled: true });
+    card.append(el("span", { class: "unseen" }, t("castFor")), mark, name, el("span", { class: "box" }));
     card.addEventListener("click", () => this.onVote(number));
     this.#cards.set(number, card);
     // In the order of numbers; only somebody new is ever put in, and then at the end of what a finger may be near.

@@ -37,7 +37,7 @@ class Section {
     this.poll = poll;
     this.certified = false;
     this.ballot = new Ballot(poll, (contestant) => this.vote(contestant));
-    this.standing = new Standing(poll, (text) => say(announcer, text));
+    this.standing = new Standing(poll, (text) => say(find("#moves"), text));
     this.element = el("article", { class: "poll", id: `poll-${poll.id}` });
     this.element.append(this.ballot.head, this.ballot.body, this.standing.element);
     watcher.observe(this.element);
@@ -228,8 +228,8 @@ async function start() {
   });
   await loadTexts().catch(() => {});
   const feed = new Feed({
-    url: `${await api.catch(() => "")}/polls`,
-    onData: showPolls,
+    url: `${await api.catch(() => "")}/polls${only ? `/${only}` : ""}`,
+    onData: (body) => showPolls(only ? { polls: [body] } : body),
     onState: (state) => {
       problems.polls = state;
       showNotice();
