@@ -143,7 +143,7 @@ impl Edge {
         let viewer_headers =
             behavior.response_headers.as_ref().map(|policy| (policy, request.headers().clone()));
         let mut response = match run_function(behavior, request) {
-            Err(answer) => answer,
+            Err(answer) => *answer,
             Ok(request) if behavior.caches(request.method()) => {
                 self.cached(index, behavior, request.into_parts().0).await
             }
@@ -350,7 +350,10 @@ impl Edge {
 }
 
 /// The behaviour's function, where it has one: the request that goes on, or the answer that ends it.
-fn run_function(behavior: &Behavior, mut request: Request<Body>) -> Result<Request<Body>, Response<Body>> {
+fn run_function(
+    behavior: &Behavior,
+    mut request: Request<Body>,
+) -> Result<Request<Body>, Box<Response<Body>>> {
     let Some(function) = &behavior.function else { return Ok(request) };
     let (parts, body) = request.into_parts();
     let outcome = function.run(&parts);
@@ -360,8 +363,8 @@ fn run_function(behavior: &Behavior, mut request: Request<Body>) -> Result<Reque
             *request.uri_mut() = uri;
             Ok(request)
         }
-        Ok(function::Outcome::Answer(answer)) => Err(answer.map(|()| Body::empty())),
-        Err(error) => Err(refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{error:#}"))),
+        Ok(function::Outcome::Answer(answer)) => Err(Box::new(answer.map(|()| Body::empty()))),
+        Err(error) => Err(Box::new(refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{error:#}")))),
     }
 }
 

@@ -172,7 +172,7 @@ impl Assembly {
         for found in reference.captures_iter(text) {
             // A link from page to page: those keep their names.
             if self.sources.contains_key(&found[2]) && !found[2].ends_with(".html") {
-                self.add(&found[2].to_owned())?;
+                self.add(&found[2])?;
             }
         }
         Ok(reference

@@ -122,7 +122,7 @@ pub struct BucketOrigin {
 
 impl BucketOrigin {
     /// For an origin of this name, where it is a bucket's.
-    pub fn new(storage: &Storage, domain_name: &str) -> Option<Arc<dyn Origin>> {
+    pub fn find(storage: &Storage, domain_name: &str) -> Option<Arc<dyn Origin>> {
         let (bucket, rest) = domain_name.split_once(".s3.")?;
         rest.ends_with("amazonaws.com").then(|| {
             Arc::new(Self { storage: storage.clone(), bucket: bucket.to_owned() }) as Arc<dyn Origin>

@@ -123,7 +123,7 @@ async fn run_with_functions(
         let is_api = origin.domain_name.contains(".execute-api.");
         let api = ApiOrigin { api: Arc::clone(&api), domain_name: origin.domain_name.clone() };
         let api = is_api.then(|| Arc::new(api) as Arc<dyn Origin>);
-        api.or_else(|| BucketOrigin::new(&storage, &origin.domain_name))
+        api.or_else(|| BucketOrigin::find(&storage, &origin.domain_name))
     })?;
     let restored = folder.restore_messages(&queues)?;
     let mappings = event_source::start(&blueprint.template, &queues, functions)?;
