@@ -28,7 +28,7 @@ test("the standing and the countdown, over nothing", async (t) => {
     [...document.querySelectorAll("*")].map((element) => getComputedStyle(element).transitionProperty).join(", "),
   );
   assert.deepEqual(new Set(transitions.split(", ")), new Set(["all", "transform", "opacity"]), "all is the initial value");
-  await page.evaluate(() => (document.body.style.background = "linear-gradient(120deg, #38506b, #101820)"));
+  await page.evaluate(() => (document.body.style.background = "#34495e"));
   await screen(page, "overlay");
 });
 
