@@ -21,7 +21,7 @@ test loadtest: export DATABASE_URL :=
 test loadtest: export REDIS_URL :=
 
 .PHONY: test
-test: stores tools browser build artifacts ## All tests: the code, then the running stack
+test: stores tools browser tests artifacts ## All tests: the code, then the running stack
 	$(TARGET)/debug/local stores -- cargo test --workspace --locked
 	scripts/test_stack.sh
 	$(TARGET)/debug/local chaos --seed 1
@@ -73,6 +73,11 @@ screens: stores tools browser build ## Take the pictures in docs/screens anew
 .PHONY: build
 build:
 	cargo build --workspace --locked
+
+# Together with the tests: what their features add would else compile half the tree again.
+.PHONY: tests
+tests:
+	cargo build --workspace --all-targets --locked
 
 # What Lambda gets, for this machine's architecture.
 .PHONY: artifacts
