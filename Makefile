@@ -4,8 +4,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUNCTIONS := $(notdir $(wildcard functions/*))
 MACHETE := 0.9.2
 
-# cargo lambda, sam and k6 come from here.
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# cargo lambda, sam, k6 and checkov come from here.
+export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.venv/checkov/bin
 export SAM_CLI_TELEMETRY := 0
 
 .PHONY: help
@@ -39,12 +39,17 @@ check: tools ## Formatting, lints, documentation, template, unused dependencies,
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	cfn-lint template.yaml
 	AWS_DEFAULT_REGION=us-east-1 sam validate --lint
+	checkov
 	python scripts/check_template.py
+	python scripts/check_deployment.py
+	python scripts/cost.py --check
+	python -m unittest discover --start-directory scripts
 	@command -v cargo-machete >/dev/null || \
 		cargo install --quiet --locked --version $(MACHETE) --root .venv --target-dir $(TARGET)/machete cargo-machete
 	cargo machete
 	@$(MAKE) --no-print-directory artifacts
 	scripts/check_artifacts.sh $(TARGET)/lambda/*/bootstrap
+	python scripts/check_functions.py $(TARGET)/lambda
 
 .PHONY: loadtest
 loadtest: stores tools ## Load a stack: SCENARIO=vote|polls|show|stampede VOTERS= VOTES= USERS= BASE_URL= TOKENS=
@@ -55,10 +60,33 @@ redrive: ## Send what is in the dead-letter queue back: BASE_URL= ADMIN_TOKEN=
 	@scripts/setup.sh http
 	@scripts/redrive.sh
 
+# Environments are samconfig.toml's: development, production.
+deploy destroy logs crew token: export ENV := $(or $(ENV),development)
+
 .PHONY: deploy
-deploy: tools ## Build and deploy to AWS; asks for the parameters the first time
-	sam build
-	sam deploy $(if $(shell grep -s parameter_overrides samconfig.toml),,--guided)
+deploy: tools ## Build and deploy to AWS; ENV=development|production
+	scripts/deploy.sh
+
+.PHONY: destroy
+destroy: tools ## Delete a deployment, unless votes would be lost; ENV=
+	python scripts/deployment.py destroy --environment $(ENV)
+
+.PHONY: smoke
+smoke: ## Cast a vote and wait until it is counted; BASE_URL= ADMIN_TOKEN=
+	@scripts/setup.sh http
+	scripts/smoke.sh
+
+.PHONY: logs
+logs: tools ## Follow the functions' logs; ENV=
+	sam logs --config-env $(ENV) --tail
+
+.PHONY: crew
+crew: tools ## Let someone use the crew's routes; ENV= EMAIL=
+	@python scripts/deployment.py crew --environment $(ENV) --email "$(EMAIL)"
+
+.PHONY: token
+token: tools ## Print a token of someone in the user pool; ENV= EMAIL=
+	@python scripts/deployment.py token --environment $(ENV) --email "$(EMAIL)"
 
 .PHONY: pages
 pages: tools build ## Publish the pages to a deployed stack: STACK=name

@@ -4,15 +4,8 @@ numbers which depend on each other agree. Offline: the same transform that Cloud
 
 import fnmatch
 import json
-import os
-import sys
 
-import yaml
-from samcli.yamlhelper import yaml_parse
-from samtranslator.translator.transform import transform
-
-TEMPLATE = "template.yaml"
-REGION = "us-east-1"  # The transform wants one; nothing in the template depends on it.
+from sam_template import expect, of_type, read_transformed, read_yaml, report, variables
 
 PUBLIC = None
 TOKEN = []
@@ -42,21 +35,6 @@ HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 OUTAGE_SECONDS = 24 * 3600
-
-failures = []
-
-
-def expect(condition, message):
-    """Collects a failure, so that one run shows them all."""
-    if not condition:
-        failures.append(message)
-
-
-class NoManagedPolicies:
-    """Roles are written out in the template: the transform has none to look up."""
-
-    def load(self):
-        return {}
 
 
 def operations(document):
@@ -141,25 +119,35 @@ def check_queue(resources):
 
 def check_timeouts(resources):
     for name, function in of_type(resources, "AWS::Lambda::Function"):
-        properties = function["Properties"]
-        database, redis = milliseconds(properties, "DATABASE_TIMEOUT_MS"), milliseconds(properties, "REDIS_TIMEOUT_MS")
-        timeout = properties["Timeout"] * 1000
-        # The most that a request of any function waits for: a poll and its totals, or a change and the list of polls,
-        # each asked of Redis, then of the database, then written to Redis.
-        expect(2 * database + 4 * redis < timeout, f"{name}: its stores may take longer than its Timeout")
-        lease = milliseconds(properties, "RELOAD_LEASE_MS")
-        expect(lease >= database + 2 * redis, f"{name}: a reload may outlast its lease")
-        expect(properties["Timeout"] < GATEWAY_TIMEOUT_SECONDS, f"{name}: the gateway gives up first")
-        if name == "VotesFunction":
-            batch = milliseconds(properties, "BATCH_TIMEOUT_MS")
-            expect(batch >= 2 * (database + redis), f"{name}: a cold start may take longer than BATCH_TIMEOUT_MS")
-            expect(batch + redis < timeout, f"{name}: a batch and its ranking may take longer than its Timeout")
-        if name == "AdminFunction":
-            expect(milliseconds(properties, "AUDIT_TIMEOUT_MS") < timeout, f"{name}: an audit outlasts its Timeout")
+        limit = function["Properties"]["Timeout"] * 1000
+        if name == "VotesFunction" or name in behind_routes(resources):
+            expect(limit < GATEWAY_TIMEOUT_SECONDS * 1000, f"{name}: the gateway gives up first")
+        if "REDIS_TIMEOUT_MS" in variables(function):
+            check_store_timeouts(name, variables(function), limit)
 
 
-def milliseconds(properties, variable):
-    return int(properties["Environment"]["Variables"][variable])
+def check_store_timeouts(name, values, limit):
+    database, redis = int(values["DATABASE_TIMEOUT_MS"]), int(values["REDIS_TIMEOUT_MS"])
+    # The most that a request of any function waits for: a poll and its totals, or a change and the list of polls,
+    # each asked of Redis, then of the database, then written to Redis.
+    expect(2 * database + 4 * redis < limit, f"{name}: its stores may take longer than its Timeout")
+    lease = int(values["RELOAD_LEASE_MS"])
+    expect(lease >= database + 2 * redis, f"{name}: a reload may outlast its lease")
+    if name == "VotesFunction":
+        batch = int(values["BATCH_TIMEOUT_MS"])
+        expect(batch >= 2 * (database + redis), f"{name}: a cold start may take longer than BATCH_TIMEOUT_MS")
+        expect(batch + redis < limit, f"{name}: a batch and its ranking may take longer than its Timeout")
+    if name == "AdminFunction":
+        expect(int(values["AUDIT_TIMEOUT_MS"]) < limit, f"{name}: an audit outlasts its Timeout")
+
+
+def behind_routes(resources):
+    """Functions that the gateway may invoke."""
+    return {
+        permission["Properties"]["FunctionName"]["Ref"]
+        for _, permission in of_type(resources, "AWS::Lambda::Permission")
+        if permission["Properties"]["Principal"] == "apigateway.amazonaws.com"
+    }
 
 
 def check_cache(resources):
@@ -206,34 +194,14 @@ def check_pages(resources):
     expect(all(bucket.values()) and len(bucket) == 4, "the pages' bucket must be private")
 
 
-def of_type(resources, kind):
-    return ((name, resource) for name, resource in resources.items() if resource["Type"] == kind)
-
-
-def read_yaml(path):
-    with open(path, encoding="utf-8") as file:
-        return yaml.safe_load(file)
-
-
 def main():
-    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
-    with open(TEMPLATE, encoding="utf-8") as file:
-        template = yaml_parse(file.read())
-    for function in template["Resources"].values():
-        if function["Type"] == "AWS::Serverless::Function":
-            # `sam package` would put the built artifact's place here.
-            function["Properties"]["CodeUri"] = "s3://bucket/key"
-    resources = transform(template, {}, NoManagedPolicies())["Resources"]
+    resources = read_transformed()["Resources"]
     check_routes(resources)
     check_queue(resources)
     check_timeouts(resources)
     check_cache(resources)
     check_pages(resources)
-    for failure in failures:
-        print(f"{TEMPLATE}: {failure}", file=sys.stderr)
-    if failures:
-        sys.exit(1)
-    print(f"{TEMPLATE}: {len(ROUTES)} routes, secured; limits and timeouts agree")
+    report(f"{len(ROUTES)} routes, secured; limits and timeouts agree")
 
 
 main()

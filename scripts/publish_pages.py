@@ -56,8 +56,8 @@ def main():
     if given.stack:
         found = outputs(given.stack, given.region)
         given.bucket = found["PagesBucketName"]
-        given.issuer = given.issuer or found["JwtIssuer"]
-        given.client_id = given.client_id or found["JwtAudience"]
+        given.issuer = given.issuer or found["Issuer"]
+        given.client_id = given.client_id or found["ClientId"]
     if not (given.bucket and given.issuer and given.client_id):
         sys.exit("publish_pages: give --stack, or --bucket, --issuer and --client-id")
     # A bucket's own host name does not resolve on every machine.

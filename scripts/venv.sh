@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# Brings .venv to what requirements.txt says; costs nothing when it already is.
+# Brings .venv to what requirements.txt says, and .venv/checkov to requirements-checkov.txt; costs nothing when they
+# already are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-stamp=.venv/requirements.txt
-cmp -s requirements.txt "$stamp" && exit 0
-echo "setup: installing the tools of requirements.txt into .venv"
-rm -rf .venv # Not `venv --clear`, which would empty what a link points at.
-python3 -m venv .venv
-.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
-cp requirements.txt "$stamp"
+build() {
+    local folder=$1 list=$2
+    cmp -s "$list" "$folder/requirements.txt" && return
+    echo "setup: installing the tools of $list into $folder"
+    rm -rf "$folder" # Not `venv --clear`, which would empty what a link points at.
+    python3 -m venv "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$list"
+    cp "$list" "$folder/requirements.txt"
+}
+
+build .venv requirements.txt
+build .venv/checkov requirements-checkov.txt

@@ -1,0 +1,183 @@
+"""What `make deploy`, `destroy`, `crew` and `token` need to know of a deployed stack, and do to it.
+
+Which stack: the environment ENV of samconfig.toml. Credentials: the AWS SDK's usual ones.
+"""
+
+import argparse
+import getpass
+import os
+import sys
+import tomllib
+
+import boto3
+
+CREW_GROUP = "crew"
+QUEUE_COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+
+
+class Refused(Exception):
+    """Why something is not done, and what to do."""
+
+
+class Deployment:
+    """One environment's stack."""
+
+    def __init__(self, environment, session=None):
+        with open("samconfig.toml", "rb") as file:
+            environments = tomllib.load(file)
+        deployable = [name for name, commands in environments.items() if isinstance(commands, dict) and "deploy" in commands]
+        if environment not in deployable:
+            raise Refused(f"samconfig.toml has no environment {environment}; there are: {', '.join(deployable)}")
+        settings = environments[environment]["deploy"]["parameters"]
+        self.name = settings["stack_name"]
+        self.region = settings["region"]
+        self.session = session or boto3.Session(region_name=self.region)
+
+    def client(self, service):
+        return self.session.client(service, region_name=self.region)
+
+    def describe(self):
+        """The stack as CloudFormation has it."""
+        return self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"][0]
+
+    def outputs(self):
+        return {output["OutputKey"]: output["OutputValue"] for output in self.describe().get("Outputs", [])}
+
+    def parameters(self):
+        return {one["ParameterKey"]: one["ParameterValue"] for one in self.describe().get("Parameters", [])}
+
+
+def sign_in_url(deployment):
+    """Where the user pool should send people, when it does not yet: the distribution's own name is known only after
+    the first deployment. Empty when there is nothing to change."""
+    parameters, outputs = deployment.parameters(), deployment.outputs()
+    if "UserPoolId" not in outputs or parameters["DomainName"] or parameters["SignInUrl"]:
+        return ""
+    return f"{outputs['Url']}/"
+
+
+def waiting_votes(deployment, outputs):
+    """Messages in the queue of votes, and in its dead-letter queue."""
+    sqs = deployment.client("sqs")
+    counts = []
+    for key in ("VotesQueueUrl", "VotesDeadLetterQueueUrl"):
+        attributes = sqs.get_queue_attributes(QueueUrl=outputs[key], AttributeNames=QUEUE_COUNTS)["Attributes"]
+        counts.append(sum(int(attributes[name]) for name in QUEUE_COUNTS))
+    return counts
+
+
+def check_nothing_is_lost(deployment, discards_queued):
+    """Raises `Refused` with every reason why deleting the stack would lose votes, or would fail half-way."""
+    outputs = deployment.outputs()
+    reasons = []
+    waiting, dead = waiting_votes(deployment, outputs)
+    if waiting and not discards_queued:
+        reasons.append(f"{waiting} votes are in the queue: wait until they are counted")
+    if dead and not discards_queued:
+        reasons.append(f"{dead} votes are in the dead-letter queue: send them back with `make redrive`")
+    if (waiting or dead) and not discards_queued:
+        reasons.append("or give them up with DISCARD_QUEUED=yes")
+    if "DatabaseId" in outputs:
+        reasons.extend(database_objections(deployment, outputs["DatabaseId"]))
+    if reasons:
+        raise Refused("\n  ".join([f"{deployment.name} is not deleted:", *reasons]))
+
+
+def database_objections(deployment, database):
+    instance = deployment.client("rds").describe_db_instances(DBInstanceIdentifier=database)["DBInstances"][0]
+    if instance["DeletionProtection"]:
+        yield "the database is protected: deploy with DeletionProtection=false (samconfig.toml) first"
+    if instance["DBInstanceStatus"] != "available":
+        yield f"the database is {instance['DBInstanceStatus']}: no final snapshot can be made of it"
+    template = deployment.client("cloudformation").get_template(StackName=deployment.name, TemplateStage="Processed")
+    if template["TemplateBody"]["Resources"]["Database"].get("DeletionPolicy") != "Snapshot":
+        yield "the deployed template keeps no final snapshot of the database: deploy this one first"
+
+
+def destroy(deployment, confirmed, discards_queued):
+    """Deletes the stack; a final snapshot of the ledger and the voters' key stay."""
+    check_nothing_is_lost(deployment, discards_queued)
+    if not confirmed:
+        print(f"This deletes {deployment.name} in {deployment.region}; a final snapshot of the ledger stays.")
+        confirmed = input("Its name, to go on: ")
+    if confirmed != deployment.name:
+        raise Refused(f"{deployment.name} is not deleted: CONFIRM is not its name")
+    cloudformation = deployment.client("cloudformation")
+    stack_id = deployment.describe()["StackId"]
+    cloudformation.delete_stack(StackName=deployment.name)
+    print("Deleting. The functions' network interfaces take Lambda up to 40 minutes.")
+    waiter = cloudformation.get_waiter("stack_delete_complete")
+    waiter.wait(StackName=stack_id, WaiterConfig={"Delay": 15, "MaxAttempts": 240})
+    print(f"{deployment.name} is deleted. What stays: the ledger's final snapshot (RDS), the voters' key (Secrets")
+    print("Manager), and the bucket of access logs.")
+
+
+def add_to_crew(deployment, email):
+    """Makes a member of the crew, or makes a voter one. Safe to repeat."""
+    pool = user_pool(deployment)
+    cognito = deployment.client("cognito-idp")
+    try:
+        cognito.admin_create_user(
+            UserPoolId=pool,
+            Username=email,
+            MessageAction="SUPPRESS",
+            UserAttributes=[{"Name": "email", "Value": email}, {"Name": "email_verified", "Value": "true"}],
+        )
+    except cognito.exceptions.UsernameExistsException:
+        pass
+    cognito.admin_set_user_password(
+        UserPoolId=pool, Username=email, Password=getpass.getpass(f"Password of {email}: "), Permanent=True
+    )
+    cognito.admin_add_user_to_group(UserPoolId=pool, Username=email, GroupName=CREW_GROUP)
+    print(f"{email} is in the group {CREW_GROUP}")
+
+
+def print_token(deployment, email):
+    """A token of someone in the user pool, good for 12 hours."""
+    pool = user_pool(deployment)
+    answer = deployment.client("cognito-idp").admin_initiate_auth(
+        UserPoolId=pool,
+        ClientId=deployment.outputs()["ClientId"],
+        AuthFlow="ADMIN_USER_PASSWORD_AUTH",
+        AuthParameters={"USERNAME": email, "PASSWORD": getpass.getpass(f"Password of {email}: ")},
+    )
+    if "AuthenticationResult" not in answer:
+        raise Refused(f"{email} is asked for {answer['ChallengeName']}: sign in through a browser")
+    print(answer["AuthenticationResult"]["AccessToken"])
+
+
+def user_pool(deployment):
+    pool = deployment.outputs().get("UserPoolId")
+    if not pool:
+        raise Refused(f"{deployment.name} has no user pool of its own: its issuer is JwtIssuer's")
+    return pool
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=["outputs", "sign-in-url", "destroy", "crew", "token"])
+    parser.add_argument("--environment", required=True)
+    parser.add_argument("--email")
+    arguments = parser.parse_args()
+    deployment = Deployment(arguments.environment)
+    if arguments.task in ("crew", "token") and not arguments.email:
+        raise Refused(f"make {arguments.task} needs EMAIL=…")
+    match arguments.task:
+        case "outputs":
+            for key, value in deployment.outputs().items():
+                print(f"{key:24} {value}")
+        case "sign-in-url":
+            print(sign_in_url(deployment))
+        case "destroy":
+            destroy(deployment, os.environ.get("CONFIRM"), os.environ.get("DISCARD_QUEUED") == "yes")
+        case "crew":
+            add_to_crew(deployment, arguments.email)
+        case "token":
+            print_token(deployment, arguments.email)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Refused as reason:
+        sys.exit(str(reason))

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Casts one vote in a poll of its own and waits until it is counted: the whole way, through the deployed system.
+# BASE_URL: the stack, http://localhost:8080 unless given. ADMIN_TOKEN: a token with the scope admin; TOKEN: a voter's,
+# the crew's own unless given. A local stack gives both out itself. The poll stays, closed and without a public result:
+# one that has votes cannot be deleted.
+set -euo pipefail
+
+BASE_URL=${BASE_URL:-http://localhost:8080}
+BASE_URL=${BASE_URL%/}
+REQUEST_SECONDS_MAX=35 # The gateway gives up at 30.
+# A window of 3 s, up to 20 s more when the queue was idle, a cold start, and one failed batch (123 s).
+COUNTED_SECONDS_MAX=${COUNTED_SECONDS_MAX:-180}
+
+fail() {
+    echo "smoke: $*" >&2
+    exit 1
+}
+
+local_token() {
+    curl --silent --fail --max-time 10 "$BASE_URL/_local/token?$1" | jq --raw-output .access_token
+}
+
+if [[ -z ${ADMIN_TOKEN:-} ]]; then
+    ADMIN_TOKEN=$(local_token "sub=crew&scope=admin") ||
+        fail "no local stack at $BASE_URL: start one with \`make run\`, or give BASE_URL=https://… and ADMIN_TOKEN=…"
+    TOKEN=${TOKEN:-$(local_token "sub=smoke")}
+fi
+TOKEN=${TOKEN:-$ADMIN_TOKEN}
+
+# call EXPECTED_STATUS TOKEN METHOD PATH [BODY]: the answer's body.
+call() {
+    local expected=$1 token=$2 method=$3 path=$4 body=${5:-} answer status
+    answer=$(curl --silent --show-error --max-time "$REQUEST_SECONDS_MAX" --request "$method" "$BASE_URL$path" \
+        --header 'Content-Type: application/json' ${body:+--data "$body"} \
+        --config - --write-out '\n%{http_code}' <<<"header = \"Authorization: Bearer $token\"") ||
+        fail "$method $path: no answer from $BASE_URL"
+    status=${answer##*$'\n'}
+    answer=${answer%$'\n'*}
+    [[ $status == "$expected" ]] || fail "$method $path: HTTP $status in place of $expected: $answer"
+    printf '%s' "$answer"
+}
+
+poll=$(call 201 "$ADMIN_TOKEN" POST /admin/polls \
+    '{"title":"Smoke test","results":"hidden","contestants":[{"name":"Smoke"},{"name":"Mirrors"}]}' | jq .id)
+close() { call 200 "$ADMIN_TOKEN" POST "/admin/polls/$poll/close" >/dev/null; }
+trap close EXIT
+call 200 "$ADMIN_TOKEN" POST "/admin/polls/$poll/open" >/dev/null
+echo "poll $poll is open"
+
+id=$(python3 -c 'import uuid; print(uuid.uuid4())')
+vote="{\"poll\":$poll,\"contestant\":1,\"id\":\"$id\"}"
+# Twice: the second must change nothing.
+call 202 "$TOKEN" POST /votes "$vote" >/dev/null
+call 202 "$TOKEN" POST /votes "$vote" >/dev/null
+accepted=$SECONDS
+echo "accepted, twice with one id"
+
+until receipt=$(call 200 "$TOKEN" GET "/polls/$poll/votes/mine?id=$id") &&
+    [[ $(jq --raw-output .outcome <<<"$receipt") != unknown ]]; do
+    ((SECONDS - accepted < COUNTED_SECONDS_MAX)) || fail "not counted within $COUNTED_SECONDS_MAX s"
+    sleep 1
+done
+[[ $(jq --raw-output .outcome <<<"$receipt") == counted ]] || fail "the vote was not counted: $receipt"
+echo "counted within $((SECONDS - accepted + 1)) s"
+
+# The ranking follows the ledger by milliseconds, and the receipt comes from the ledger.
+until audit=$(call 200 "$ADMIN_TOKEN" GET "/admin/polls/$poll/audit") &&
+    [[ $(jq '.inSync and .ledgerVotes == 1 and .rankingVotes == 1' <<<"$audit") == true ]]; do
+    ((SECONDS - accepted < COUNTED_SECONDS_MAX)) || fail "the books differ: $audit"
+    sleep 1
+done
+echo "ledger, tally and ranking agree on one vote"
+
+trap - EXIT
+close
+call 409 "$ADMIN_TOKEN" DELETE "/admin/polls/$poll" >/dev/null
+echo "poll $poll is closed, and refuses to be deleted"
