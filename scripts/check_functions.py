@@ -1,0 +1,173 @@
+"""Checks that the template gives each function what its code uses, and nothing else: environment and permissions.
+
+Both are derived, not listed: the variables from what the built binary says it misses, the SDK's calls from its source.
+Argument: the folder of built functions, <folder>/<binary>/bootstrap.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+from sam_template import NO_VALUE, expect, of_type, read_source, read_transformed, report, variables
+
+START_SECONDS_MAX = 30
+# Values that a binary takes as right, so that it goes on and reads what it reads only then.
+GOOD_VALUES = {
+    "DATABASE_URL": "postgres://votes@localhost:5432/votes?sslmode=verify-full",
+    "DATABASE_AUTH": "iam",
+    "REDIS_URL": "rediss://votes:password@localhost:6379",
+    "VOTER_HASH_KEY": "0" * 64,
+}
+
+WRITES_LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+JOINS_VPC = {
+    f"ec2:{action}"
+    for action in (
+        "CreateNetworkInterface",
+        "DescribeNetworkInterfaces",
+        "DescribeSubnets",
+        "DeleteNetworkInterface",
+        "AssignPrivateIpAddresses",
+        "UnassignPrivateIpAddresses",
+    )
+}
+IS_TRACED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+POLLS_QUEUE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+# Operations whose permission is called otherwise:
+# https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+PERMISSIONS = {
+    "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:CreateMultipartUpload": "s3:PutObject",
+    "s3:UploadPart": "s3:PutObject",
+    "s3:CompleteMultipartUpload": "s3:PutObject",
+}
+
+
+def missing_variables(binary, environment):
+    """The variables that a function says are not set, when started with these."""
+    process = subprocess.run(
+        [binary], env=environment, capture_output=True, text=True, timeout=START_SECONDS_MAX, check=False
+    )
+    names = re.findall(r"\b([A-Z][A-Z0-9_]+) is not set", process.stdout + process.stderr)
+    # Lambda itself sets those.
+    return {name for name in names if not name.startswith(("AWS_", "LAMBDA_", "_"))}
+
+
+def check_environment(name, function, binary):
+    given = variables(function)
+    read = missing_variables(binary, {})
+    good = {key: value if isinstance(value, str) else GOOD_VALUES.get(key, "1") for key, value in given.items()}
+    read |= missing_variables(binary, {**good, **{k: v for k, v in GOOD_VALUES.items() if k in given}})
+    for variable in sorted(read - given.keys()):
+        expect(False, f"{name} reads {variable}, which is not set")
+    for variable in sorted(given.keys() - read):
+        expect(False, f"{name} is given {variable}, which it does not read")
+
+
+class Workspace:
+    """Which crates a function is made of."""
+
+    def __init__(self):
+        command = ["cargo", "metadata", "--format-version", "1", "--locked"]
+        metadata = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        self.packages = {package["id"]: package for package in metadata["packages"]}
+        self.members = set(metadata["workspace_members"])
+        self.nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+
+    def closure(self, binary):
+        """Packages that are linked into a binary."""
+        found = [i for i in self.members if any(t["name"] == binary and "bin" in t["kind"] for t in self.packages[i]["targets"])]
+        assert len(found) == 1, f"no crate has the binary {binary}"
+        seen, queue = set(found), found
+        while queue:
+            for dependency in self.nodes[queue.pop()]["deps"]:
+                is_linked = any(kind["kind"] is None for kind in dependency["dep_kinds"])
+                if is_linked and dependency["pkg"] not in seen:
+                    seen.add(dependency["pkg"])
+                    queue.append(dependency["pkg"])
+        return seen
+
+    def sdk_calls(self, binary):
+        """Permissions for the operations of AWS's SDKs that a binary's own source calls."""
+        packages = self.closure(binary)
+        sources = [self.folder(package) / "src" for package in packages & self.members]
+        text = "".join(file.read_text() for source in sources for file in source.rglob("*.rs"))
+        for package in packages:
+            service = re.fullmatch(r"aws-sdk-(\w+)", self.packages[package]["name"])
+            if service is None:
+                continue
+            for operation in (self.folder(package) / "src" / "client").glob("*.rs"):
+                if re.search(rf"\.{operation.stem}\(\)", text):
+                    action = "".join(word.capitalize() for word in operation.stem.split("_"))
+                    call = f"{service[1]}:{action}"
+                    yield PERMISSIONS.get(call, call)
+
+    def folder(self, package):
+        return pathlib.Path(self.packages[package]["manifest_path"]).parent
+
+
+def actions(policy_document):
+    """(action, resource) of every statement that allows something."""
+    for statement in policy_document["Statement"]:
+        if statement["Effect"] == "Allow":
+            listed = statement["Action"]
+            for action in [listed] if isinstance(listed, str) else listed:
+                yield action, statement["Resource"]
+
+
+def granted(resources, function):
+    """Actions that a function's role allows."""
+    role = resources[function["Properties"]["Role"]["Fn::GetAtt"][0]]["Properties"]
+    documents = [policy["PolicyDocument"] for policy in role["Policies"]]
+    for reference in role.get("ManagedPolicyArns", []):
+        condition, policy, otherwise = reference["Fn::If"]
+        assert otherwise == NO_VALUE and resources[policy["Ref"]]["Condition"] == condition, reference
+        documents.append(resources[policy["Ref"]]["Properties"]["PolicyDocument"])
+    return {action for document in documents for action, _ in actions(document)}
+
+
+def check_permissions(name, function, binary, resources, workspace):
+    properties = function["Properties"]
+    needed = WRITES_LOGS | set(workspace.sdk_calls(binary))
+    if properties.get("VpcConfig", NO_VALUE) != NO_VALUE:
+        needed |= JOINS_VPC
+    if "TracingConfig" in properties:
+        needed |= IS_TRACED
+    if "iam" in json.dumps(variables(function).get("DATABASE_AUTH")):
+        needed.add("rds-db:connect")
+    for _, mapping in of_type(resources, "AWS::Lambda::EventSourceMapping"):
+        if mapping["Properties"]["FunctionName"] == {"Ref": name}:
+            needed |= POLLS_QUEUE
+    has = granted(resources, function)
+    for action in sorted(needed - has):
+        expect(False, f"{name} needs {action}, which its role does not allow")
+    for action in sorted(has - needed):
+        expect(False, f"{name}'s role allows {action}, which it does not need")
+
+
+def main():
+    artifacts = pathlib.Path(sys.argv[1])
+    binaries = {
+        name: function["Metadata"]["BuildProperties"]["Binary"]
+        for name, function in of_type(read_source()["Resources"], "AWS::Serverless::Function")
+    }
+    resources = read_transformed()["Resources"]
+    workspace = Workspace()
+    for name, function in of_type(resources, "AWS::Lambda::Function"):
+        bootstrap = artifacts / binaries[name] / "bootstrap"
+        if not os.access(bootstrap, os.X_OK):
+            expect(False, f"{name}: {bootstrap} is not built: run `make artifacts`")
+            continue
+        check_environment(name, function, bootstrap)
+        check_permissions(name, function, binaries[name], resources, workspace)
+    report(f"{len(binaries)} functions, each with the variables and permissions that it uses")
+
+
+main()
