@@ -98,7 +98,8 @@ def idle_table():
 
 
 def votes_table():
-    volumes = {"700 k": 700_000, "1 M": MILLION, "10 M": 10 * MILLION, "100 M": 100 * MILLION, "1.5 billion": 1_500 * MILLION}
+    volumes = {"700 k": 0.7, "1 M": 1, "10 M": 10, "100 M": 100, "1.5 billion": 1_500}
+    volumes = {name: millions * MILLION for name, millions in volumes.items()}
     ours = {name: votes_cost(votes, "batch", True) for name, votes in volumes.items()}
     first = {name: votes_cost(votes, "single", False) for name, votes in volumes.items()}
     rows = [[what, *(usd(costs[what]) for costs in ours.values())] for what in ours["1 M"]]
@@ -112,17 +113,19 @@ def votes_table():
 def viewers_table():
     costs = viewers_cost(MILLION, 1)
     rows = [[what, usd(amount)] for what, amount in costs.items()]
-    return table(["USD for a million viewers, one hour", ""], [*rows, ["**together**", f"**{usd(sum(costs.values()))}**"]])
+    rows.append(["**together**", f"**{usd(sum(costs.values()))}**"])
+    return table(["USD for a million viewers, one hour", ""], rows)
 
 
 def database_sentence():
     article = MEASURED["article"]
     commits_max = article["commits_per_second"] / article["cpu_share_at_that"]
+    batch = MEASURED["batch"]["votes"]
     return (
         f"At {PEAK_VOTES_PER_SECOND:,} votes/s one invocation a vote means {PEAK_VOTES_PER_SECOND:,} commits/s, by the "
         f"article's figure ({article['commits_per_second']} commits/s took {article['cpu_share_at_that']:.0%} of its\n"
-        f"database) the work of {PEAK_VOTES_PER_SECOND / commits_max:.0f} such databases, each of them idle for the rest of "
-        f"the month; batches of {MEASURED['batch']['votes']} mean {PEAK_VOTES_PER_SECOND / MEASURED['batch']['votes']:.0f} commits/s.\n"
+        f"database) the work of {PEAK_VOTES_PER_SECOND / commits_max:.0f} such databases, each of them idle for the "
+        f"rest of the month; batches of {batch} mean {PEAK_VOTES_PER_SECOND / batch:.0f} commits/s.\n"
     )
 
 
