@@ -31,6 +31,7 @@ ROUTES = {
     "GET /admin/dead-letters": ADMIN,
     "POST /admin/dead-letters/redrive": ADMIN,
 }
+USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction"]
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
@@ -150,6 +151,14 @@ def behind_routes(resources):
     }
 
 
+def check_schema(resources):
+    """The schema is there before the functions that use it, and whoever makes it has the time it may take."""
+    migrate, schema = resources["MigrateFunction"]["Properties"], resources["Schema"]
+    expect(schema["Properties"]["ServiceTimeout"] > migrate["Timeout"], "CloudFormation gives up on a migration first")
+    for name in USE_THE_LEDGER:
+        expect(resources[name].get("DependsOn") == "Schema", f"{name}: it may meet a schema that is too old")
+
+
 def check_cache(resources):
     polls = resources["PollsFunction"]["Properties"]
     variables = polls["Environment"]["Variables"]
@@ -199,6 +208,7 @@ def main():
     check_routes(resources)
     check_queue(resources)
     check_timeouts(resources)
+    check_schema(resources)
     check_cache(resources)
     check_pages(resources)
     report(f"{len(ROUTES)} routes, secured; limits and timeouts agree")

@@ -52,6 +52,7 @@ use self::{
 use crate::{
     cli::{ChaosArguments, Cli, RunArguments},
     cloudwatch::CloudWatch,
+    custom_resource,
     event_source::Disturbance,
     lambda::{Births, Functions},
     sqs::Queue,
@@ -169,11 +170,11 @@ impl Run {
         let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
         let faults = arguments.faults.clone();
         let record = Arc::new(Record::new(faults.clone()));
-        stack::migrate(&stores.database_url).await?;
         let postgres = StoreProxy::start(Upstream::of_database(&stores.database_url)?).await?;
         let redis = StoreProxy::start(Upstream::of_redis(&stores.redis_url)?).await?;
         let machine = Machine {
-            database_url: database_through(&stores.database_url, postgres.port)?,
+            database_url: database_through(&stores.functions_url, postgres.port)?,
+            owner_url: stores.owner_url(),
             redis_url: redis_through(&stores.redis_url, redis.port)?,
             voter_hash_key: folder.voter_hash_key()?,
         };
@@ -183,6 +184,7 @@ impl Run {
         let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
         let functions =
             Functions::from_template(&blueprint.template, stack::artifacts(stack)?, Arc::clone(&logs))?;
+        custom_resource::create_all(&blueprint.template, &functions).await?;
         functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn Births>));
         let ground = Ground { arguments: stack, stop, folder, stores: &stores };
         let running =

@@ -8,6 +8,7 @@ pub mod chaos;
 mod child;
 pub mod cli;
 pub mod cloudwatch;
+pub mod custom_resource;
 mod demo;
 pub mod edge;
 pub mod event_source;

@@ -5,16 +5,21 @@ mod round_trips;
 use std::{env, str::FromStr};
 
 use anyhow::{Context, Result};
+use shared::ledger::Schema;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 pub use round_trips::RoundTrips;
 
+use crate::stores::FUNCTIONS_ROLE;
+
 /// Stores that nobody else uses, with the schema in place. They go when the servers go.
 #[derive(Debug, Clone)]
 pub struct Scratch {
-    /// PostgreSQL, an empty ledger.
+    /// PostgreSQL, an empty ledger, as the functions see it.
     pub database_url: String,
+    /// The same, as its owner sees it.
+    pub owner_url: String,
     /// Redis, empty.
     pub redis_url: String,
 }
@@ -25,11 +30,10 @@ impl Scratch {
     /// # Errors
     /// When `DATABASE_URL` and `REDIS_URL` name no running servers.
     pub async fn new() -> Result<Self> {
-        let server = |name| {
-            env::var(name).with_context(|| format!("{name} is not set: run the tests with `make test`"))
-        };
+        let owner_url = database(&server("DATABASE_URL")?).await?;
         Ok(Self {
-            database_url: database(&server("DATABASE_URL")?).await?,
+            database_url: admit(&owner_url).await?,
+            owner_url,
             redis_url: redis(&server("REDIS_URL")?).await?,
         })
     }
@@ -59,8 +63,20 @@ impl Scratch {
     /// # Errors
     /// When the server is gone.
     pub async fn connect(&self) -> Result<PgConnection> {
-        Ok(PgConnection::connect(&self.database_url).await?)
+        Ok(PgConnection::connect(&self.owner_url).await?)
     }
+}
+
+/// A database with nothing in it, for its owner.
+///
+/// # Errors
+/// As [`Scratch::new`].
+pub async fn empty_database() -> Result<String> {
+    database(&server("DATABASE_URL")?).await
+}
+
+fn server(name: &str) -> Result<String> {
+    env::var(name).with_context(|| format!("{name} is not set: run the tests with `make test`"))
 }
 
 async fn database(server: &str) -> Result<String> {
@@ -68,9 +84,15 @@ async fn database(server: &str) -> Result<String> {
     let mut connection = PgConnection::connect(server).await.context("DATABASE_URL")?;
     // The name is made of hexadecimal digits.
     sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
-    let url = PgConnectOptions::from_str(server)?.database(&name).to_url_lossy().to_string();
-    shared::ledger::migrate(&url).await?;
-    Ok(url)
+    Ok(PgConnectOptions::from_str(server)?.database(&name).to_url_lossy().to_string())
+}
+
+/// Makes the schema, and the URL of who may use it.
+async fn admit(owner_url: &str) -> Result<String> {
+    let schema = Schema::new(owner_url)?;
+    schema.migrate().await?;
+    schema.admit(&FUNCTIONS_ROLE.parse()?).await?;
+    Ok(PgConnectOptions::from_str(owner_url)?.username(FUNCTIONS_ROLE).to_url_lossy().to_string())
 }
 
 async fn redis(server: &str) -> Result<String> {

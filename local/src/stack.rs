@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 use self::{
     blueprint::{AUDIENCE, issuer_url},
@@ -28,7 +28,7 @@ use crate::{
     aws_endpoint::Services,
     cli::RunArguments,
     cloudwatch::CloudWatch,
-    demo,
+    custom_resource, demo,
     edge::{Edge, Origin},
     event_source::{self, Disturbance, Mappings},
     http_api::HttpApi,
@@ -76,13 +76,10 @@ pub(crate) struct Ground<'a> {
 }
 
 async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()> {
-    let Ground { arguments, stop, folder, stores } = ground;
-    tokio::select! {
-        migrated = migrate(&stores.database_url) => migrated?,
-        () = stop.reached(1) => return Ok(()),
-    }
+    let Ground { arguments, folder, stores, .. } = ground;
     let machine = Machine {
-        database_url: stores.database_url.clone(),
+        database_url: stores.functions_url.clone(),
+        owner_url: stores.owner_url(),
         redis_url: stores.redis_url.clone(),
         voter_hash_key: folder.voter_hash_key()?,
     };
@@ -92,11 +89,6 @@ async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()>
     let result = run_with_functions(ground, listeners, blueprint, logs, &functions).await;
     functions.shut_down().await;
     result
-}
-
-/// The schema, as a deployment's migrations make it.
-pub(crate) async fn migrate(database_url: &str) -> Result<()> {
-    shared::ledger::migrate(database_url).await.context("the database schema cannot be made")
 }
 
 /// The parts that stand on the stores and call the functions.
@@ -118,6 +110,10 @@ async fn run_with_functions(
     logs: Arc<CloudWatch>,
     functions: &Arc<Functions>,
 ) -> Result<()> {
+    tokio::select! {
+        made = custom_resource::create_all(&blueprint.template, functions) => made?,
+        () = ground.stop.reached(1) => return Ok(()),
+    }
     let running = start(ground, listeners, blueprint, logs, functions, None).await?;
     serve(ground, running).await
 }

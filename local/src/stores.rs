@@ -16,6 +16,9 @@ use anyhow::{Context as _, Result};
 pub use self::process::{Server, install_hint, memory};
 use self::{postgres::Postgres, redis_server::RedisServer};
 
+/// Whom the functions connect as to a database of this machine, which must be the template's `APPLICATION_ROLE`.
+pub const FUNCTIONS_ROLE: &str = "votes";
+
 /// URLs from outside, where set.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
@@ -63,8 +66,10 @@ pub struct Identity {
 /// Both stores, reachable.
 #[derive(Debug)]
 pub struct Stores {
-    /// For sqlx and libpq.
+    /// For sqlx and libpq, as the database's owner.
     pub database_url: String,
+    /// For the functions, who own nothing; of a given database, the same.
+    pub functions_url: String,
     /// For the redis crate and `redis-cli -u`.
     pub redis_url: String,
     postgres: Option<Postgres>,
@@ -84,9 +89,12 @@ impl Stores {
             given::check_redis(url).await?;
         }
         let (mut postgres, mut redis) = (None, None);
-        let database_url = match &given.database_url {
-            Some(url) => url.clone(),
-            None => postgres.insert(Postgres::start(folder, None).await?).url.clone(),
+        let (database_url, functions_url) = match &given.database_url {
+            Some(url) => (url.clone(), url.clone()),
+            None => {
+                let server = postgres.insert(Postgres::start(folder, None).await?);
+                (server.url.clone(), server.functions_url.clone())
+            }
         };
         let redis_url = match &given.redis_url {
             Some(url) => url.clone(),
@@ -100,7 +108,7 @@ impl Stores {
                 }
             },
         };
-        Ok(Self { database_url, redis_url, postgres, redis })
+        Ok(Self { database_url, functions_url, redis_url, postgres, redis })
     }
 
     /// Starts both below `folder` with TLS, which their URLs ask for with the host `localhost`.
@@ -110,8 +118,18 @@ impl Stores {
     pub async fn start_with_tls(folder: &Path, identity: &Identity) -> Result<Self> {
         let postgres = Postgres::start(folder, Some(identity)).await?;
         let redis = RedisServer::start(folder, false, Some(identity)).await?;
-        let (database_url, redis_url) = (postgres.url.clone(), redis.url.clone());
-        Ok(Self { database_url, redis_url, postgres: Some(postgres), redis: Some(redis) })
+        Ok(Self {
+            database_url: postgres.url.clone(),
+            functions_url: postgres.functions_url.clone(),
+            redis_url: redis.url.clone(),
+            postgres: Some(postgres),
+            redis: Some(redis),
+        })
+    }
+
+    /// Who owns the database, where that is not who the functions are.
+    pub fn owner_url(&self) -> Option<String> {
+        (self.database_url != self.functions_url).then(|| self.database_url.clone())
     }
 
     /// Name and process id of each server started here.
@@ -132,9 +150,14 @@ impl Stores {
 
     /// PostgreSQL and Redis, each by itself, to be taken down and brought back at the same time.
     pub fn apart(self) -> (Self, Self) {
-        let (database_url, redis_url) = (self.database_url.clone(), self.redis_url.clone());
-        let postgres = Self { database_url, redis_url, postgres: self.postgres, redis: None };
-        (postgres, Self { postgres: None, ..self })
+        let redis = Self {
+            database_url: self.database_url.clone(),
+            functions_url: self.functions_url.clone(),
+            redis_url: self.redis_url.clone(),
+            postgres: None,
+            redis: self.redis,
+        };
+        (Self { redis: None, ..self }, redis)
     }
 
     /// Takes one store away, killed or in good order. Without effect on one that is away.

@@ -69,6 +69,11 @@ impl Template {
         self.resources.iter().filter(move |r| r.kind == kind)
     }
 
+    /// All resources whose type begins so, in the template's order.
+    pub fn of_family<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Resource> {
+        self.resources.iter().filter(move |r| r.kind.starts_with(prefix))
+    }
+
     /// A resource by its logical id.
     pub fn resource(&self, id: &str) -> Option<&Resource> {
         self.resources.iter().find(|r| r.id == id)

@@ -8,7 +8,7 @@ use std::{fmt::Display, path::Path, str::FromStr, time::Duration};
 use crate::{
     catalog::Catalog,
     domain::VoterHasher,
-    ledger::{IamSigner, Ledger},
+    ledger::{IamSigner, Ledger, Schema},
     ranking::RankingStore,
     tls::Authorities,
 };
@@ -89,6 +89,18 @@ impl<'a> Reader<'a> {
         Some(Stores { ledger, ranking, catalog })
     }
 
+    /// `DATABASE_URL`, `DATABASE_AUTH` and `TLS_CA_FILE`, for who owns the schema.
+    pub fn schema(&mut self) -> Option<Schema> {
+        let authorities = self.authorities();
+        let url = self.text("DATABASE_URL");
+        let iam = self.database_auth()?;
+        let schema = self.built("DATABASE_URL", Schema::new(&url?))?.trusting(&authorities?);
+        match iam {
+            Some(iam) => self.built("DATABASE_URL", schema.signing(iam)),
+            None => Some(schema),
+        }
+    }
+
     /// `TLS_CA_FILE`: the authorities that the stores' certificates must come from, as PEM; empty: Amazon's.
     pub fn authorities(&mut self) -> Option<Authorities> {
         match self.optional("TLS_CA_FILE") {
@@ -113,19 +125,24 @@ impl<'a> Reader<'a> {
     fn ledger(&mut self, authorities: Option<&Authorities>) -> Option<Ledger> {
         let url = self.text("DATABASE_URL");
         let timeout_ms = self.parsed("DATABASE_TIMEOUT_MS");
-        let iam = match self.text("DATABASE_AUTH")?.as_str() {
-            "password" => None,
-            "iam" => Some(self.iam_signer()?),
-            _ => {
-                self.errors.push("DATABASE_AUTH: use iam or password".to_owned());
-                return None;
-            }
-        };
+        let iam = self.database_auth()?;
         let ledger = self.built("DATABASE_URL", Ledger::new(&url?, Duration::from_millis(timeout_ms?)))?;
         let ledger = ledger.trusting(authorities?);
         match iam {
             Some(iam) => self.built("DATABASE_URL", ledger.signing(iam)),
             None => Some(ledger),
+        }
+    }
+
+    /// What signs tokens, where they are asked for.
+    fn database_auth(&mut self) -> Option<Option<IamSigner>> {
+        match self.text("DATABASE_AUTH")?.as_str() {
+            "password" => Some(None),
+            "iam" => Some(Some(self.iam_signer()?)),
+            _ => {
+                self.errors.push("DATABASE_AUTH: use iam or password".to_owned());
+                None
+            }
         }
     }
 

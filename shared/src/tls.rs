@@ -58,7 +58,11 @@ impl Authorities {
         &self.0
     }
 
-    fn store(&self) -> Result<RootCertStore, Error> {
+    /// For a client of rustls.
+    ///
+    /// # Errors
+    /// When one of them is none.
+    pub fn store(&self) -> Result<RootCertStore, Error> {
         let mut store = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&self.0) {
             store.add(certificate?)?;

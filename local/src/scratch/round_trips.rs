@@ -41,6 +41,7 @@ impl Scratch {
             counting_proxy(Upstream::of_database(&self.database_url)?).await?;
         let (redis_port, redis_trips) = counting_proxy(Upstream::of_redis(&self.redis_url)?).await?;
         let through = Self {
+            owner_url: self.owner_url.clone(),
             database_url: database_through(&self.database_url, database_port)?,
             redis_url: redis_through(&self.redis_url, redis_port)?,
         };

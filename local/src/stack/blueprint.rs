@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 
 use crate::{
     cli::RunArguments,
@@ -15,11 +16,16 @@ use crate::{
 /// Audience of the local issuer's tokens.
 pub const AUDIENCE: &str = "votes";
 
+/// Where the template says as whom migrations run.
+const MIGRATE_URL: &str = "MigrateFunction.Environment.Variables.DATABASE_URL";
+
 /// Values of this machine for the template's parameters.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// `DatabaseUrl`.
     pub database_url: String,
+    /// What the function that migrates has in its place, where the functions do not own the database.
+    pub owner_url: Option<String>,
     /// `RedisUrl`.
     pub redis_url: String,
     /// `VoterHashKey`.
@@ -31,6 +37,7 @@ impl Machine {
     pub fn unknown() -> Self {
         Self {
             database_url: "postgres://localhost/votes".to_owned(),
+            owner_url: None,
             redis_url: "redis://localhost:6379/0".to_owned(),
             voter_hash_key: "0".repeat(64),
         }
@@ -58,7 +65,7 @@ impl Blueprint {
     pub fn read(arguments: &RunArguments, machine: &Machine) -> Result<Self> {
         let context = Context {
             parameters: parameters(arguments, machine),
-            overrides: arguments.set.clone(),
+            overrides: overrides(arguments, machine),
             aws_endpoint: format!("http://localhost:{}", arguments.aws_port),
         };
         let template = Template::load(&arguments.template, &context)?;
@@ -112,6 +119,12 @@ fn parameters(arguments: &RunArguments, machine: &Machine) -> BTreeMap<String, S
     ];
     let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
     own.chain(arguments.parameter.iter().cloned()).collect()
+}
+
+/// What is set by hand comes last, and so holds.
+fn overrides(arguments: &RunArguments, machine: &Machine) -> Vec<String> {
+    let owner = machine.owner_url.iter().map(|url| format!("{MIGRATE_URL}={}", json!(url)));
+    owner.chain(arguments.set.iter().cloned()).collect()
 }
 
 fn only<'a>(template: &'a Template, kind: &'a str) -> Result<&'a Resource> {

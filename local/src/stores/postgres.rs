@@ -17,11 +17,15 @@ use tempfile::TempDir;
 use tokio::{process::Command, time::Instant};
 
 use crate::stores::{
-    Identity,
+    FUNCTIONS_ROLE, Identity,
     process::{Server, find_program, free_port, install_hint},
 };
 
 const DATABASE: &str = "votes";
+/// Whose the database is, and all in it; the functions are somebody else, as on AWS.
+const OWNER: &str = "owner";
+/// SQLSTATE of a user who is not there.
+const NO_SUCH_USER: &str = "28000";
 /// Recovery after a crash in mid-load replays up to `max_wal_size`.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(50);
@@ -44,8 +48,10 @@ const SETTINGS: [&str; 9] = [
 /// A running server.
 #[derive(Debug)]
 pub struct Postgres {
-    /// Of the database.
+    /// Of the database, for its owner.
     pub url: String,
+    /// Of the database, for the functions.
+    pub functions_url: String,
     /// Its postmaster.
     pub server: Server,
     /// Holds the socket until the server has stopped.
@@ -84,16 +90,22 @@ impl Postgres {
             }
         };
         let mut server = Server::spawn("postgres", command, Signal::SIGINT, &folder.join("postgres.log"))?;
-        let options = PgConnectOptions::new_without_pgpass().socket(socket_folder.path()).username(DATABASE);
+        let options = PgConnectOptions::new_without_pgpass().socket(socket_folder.path()).username(OWNER);
         // The port names the socket too.
         let options = port.into_iter().fold(options, PgConnectOptions::port);
         create_database(&mut server, &options).await?;
         let socket = socket_folder.path().display();
-        let url = match port {
-            Some(port) => format!("postgres://{DATABASE}@localhost:{port}/{DATABASE}?sslmode=verify-full"),
-            None => format!("postgres://{DATABASE}@localhost/{DATABASE}?host={socket}"),
+        let url = |user| match port {
+            Some(port) => format!("postgres://{user}@localhost:{port}/{DATABASE}?sslmode=verify-full"),
+            None => format!("postgres://{user}@localhost/{DATABASE}?host={socket}"),
         };
-        Ok(Self { url, server, options, _socket_folder: socket_folder })
+        Ok(Self {
+            url: url(OWNER),
+            functions_url: url(FUNCTIONS_ROLE),
+            server,
+            options,
+            _socket_folder: socket_folder,
+        })
     }
 
     /// Starts the server again after it has ended, on the same data and socket. What a killed one leaves holds the
@@ -127,6 +139,9 @@ async fn create_database(server: &mut Server, options: &PgConnectOptions) -> Res
             Ok(connection) => break connection,
             Err(error) if Instant::now() > give_up => {
                 return Err(error).context("PostgreSQL did not accept connections in time");
+            }
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_USER) => {
+                bail!("this data folder's database has another owner ({error}): take another --data-dir");
             }
             Err(_) => {
                 if let Some(reason) = server.ended() {
@@ -249,7 +264,7 @@ impl Programs {
 
     async fn initialize(&self, data: &Path) -> Result<()> {
         let mut command = self.command("initdb");
-        command.arg("-D").arg(data).args(["-U", DATABASE, "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        command.arg("-D").arg(data).args(["-U", OWNER, "--auth=trust", "--encoding=UTF8", "--locale=C"]);
         let output = command.stdin(Stdio::null()).output().await.context("initdb cannot be started")?;
         let errors = String::from_utf8_lossy(&output.stderr);
         let reason = errors.lines().find(|line| line.contains("error")).unwrap_or("no reason given");

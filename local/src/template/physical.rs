@@ -23,13 +23,18 @@ pub(crate) fn function_arn(name: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
 }
 
+/// The stack's id.
+pub(crate) fn stack_id() -> String {
+    format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK}/0")
+}
+
 /// Value of a pseudo parameter; `AWS::NoValue` is not one of them, it removes what it is given to.
 pub(super) fn pseudo_parameter(name: &str) -> Option<String> {
     Some(match name {
         "AWS::Region" => REGION.to_owned(),
         "AWS::AccountId" => ACCOUNT.to_owned(),
         "AWS::StackName" => STACK.to_owned(),
-        "AWS::StackId" => format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK}/0"),
+        "AWS::StackId" => stack_id(),
         "AWS::Partition" => "aws".to_owned(),
         "AWS::URLSuffix" => "amazonaws.com".to_owned(),
         _ => return None,

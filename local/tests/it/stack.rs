@@ -37,7 +37,7 @@ impl Whole {
             .args(["run", "--ephemeral", "--template", "../template.yaml"])
             .args(["--port", &port.to_string(), "--aws-port", &aws_port.to_string()])
             .args(arguments)
-            .env("DATABASE_URL", &scratch.database_url)
+            .env("DATABASE_URL", &scratch.owner_url)
             .env("REDIS_URL", &scratch.redis_url)
             .stdout(Stdio::null())
             .stdin(Stdio::null())

@@ -16,7 +16,7 @@ use axum::body::Bytes;
 use local::{
     lambda::InvokeError,
     scratch::Scratch,
-    stores::{Identity, Stores},
+    stores::{FUNCTIONS_ROLE, Identity, Stores},
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{
@@ -26,7 +26,7 @@ use rustls::{
 use serde_json::{Value, json};
 use shared::{
     domain::{Poll, Timestamp},
-    ledger::{self, IamSigner, Ledger},
+    ledger::{Admission, IamSigner, Ledger, Schema},
     ranking::RankingStore,
     tls::Authorities,
 };
@@ -81,7 +81,7 @@ struct Addresses {
 impl Addresses {
     fn new(stores: &Stores, authority: &Authority) -> Self {
         Self {
-            database_url: stores.database_url.clone(),
+            database_url: stores.functions_url.clone(),
             redis_url: stores.redis_url.clone(),
             ca_file: authority.file.clone(),
             database_auth: "password",
@@ -156,10 +156,11 @@ fn assert_logged(log: &str, message: &str, reason: &str) {
 }
 
 /// A ledger with one poll that was open in June 2025.
-async fn prepare(addresses: &Addresses) -> (Ledger, Poll) {
+async fn prepare(stores: &Stores, addresses: &Addresses) -> (Ledger, Poll) {
     let authorities = Authorities::from_file(&addresses.ca_file).unwrap();
-    let url = format!("{}&sslrootcert={}", addresses.database_url, addresses.ca_file.display());
-    ledger::migrate(&url).await.unwrap();
+    let schema = Schema::new(&stores.database_url).unwrap().trusting(&authorities);
+    schema.migrate().await.unwrap();
+    assert_eq!(schema.admit(&FUNCTIONS_ROLE.parse().unwrap()).await.unwrap(), Admission::Admitted);
     let ledger = Ledger::new(&addresses.database_url, LIMIT).unwrap().trusting(&authorities);
     let draft = json!({
         "title": "Who stays?", "opensAt": "2025-06-01T00:00:00Z", "closesAt": "2025-07-01T00:00:00Z",
@@ -177,7 +178,7 @@ async fn a_vote_counts_over_tls_and_no_other_server_is_believed() {
     let good = authority.identity(folder.path(), "good", |_| {});
     let stores = Stores::start_with_tls(folder.path(), &good).await.unwrap();
     let addresses = Addresses::new(&stores, &authority);
-    let (ledger, poll) = prepare(&addresses).await;
+    let (ledger, poll) = prepare(&stores, &addresses).await;
 
     let (answer, log) = addresses.count(1).await;
     assert_eq!(failures(&answer.unwrap()), json!([]), "{log}");

@@ -47,21 +47,26 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// With the URL's own password, if any, and Amazon's authorities. The server gives up on a statement, or on a
-    /// transaction that we left, after `timeout`.
-    pub fn new(url: &str, timeout: Duration) -> Result<Self, AddressError> {
+    /// With the URL's own password, if any, and Amazon's authorities.
+    pub fn new(url: &str) -> Result<Self, AddressError> {
         if ["sslrootcert=", "ssl-root-cert=", "ssl-ca="].iter().any(|parameter| url.contains(parameter)) {
             return Err(AddressError::AuthoritiesInUrl);
         }
-        let server_timeout = format!("{}ms", timeout.as_millis());
-        let options = PgConnectOptions::from_str(url)?.options([
-            ("statement_timeout", server_timeout.as_str()),
-            ("idle_in_transaction_session_timeout", &server_timeout),
-            ("client_connection_check_interval", ABANDONED_MS),
-            ("idle_session_timeout", UNUSED_MS),
-        ]);
+        let options =
+            PgConnectOptions::from_str(url)?.options([("client_connection_check_interval", ABANDONED_MS)]);
         let connector = Self { options, iam: None, checked: Arc::default() };
         Ok(connector.trusting(&Authorities::amazon()))
+    }
+
+    /// The server gives up on a statement, or on a transaction that we left, after `timeout`.
+    pub fn giving_up_after(self, timeout: Duration) -> Self {
+        let server_timeout = format!("{}ms", timeout.as_millis());
+        let options = self.options.options([
+            ("statement_timeout", server_timeout.as_str()),
+            ("idle_in_transaction_session_timeout", &server_timeout),
+            ("idle_session_timeout", UNUSED_MS),
+        ]);
+        Self { options, ..self }
     }
 
     pub fn trusting(self, authorities: &Authorities) -> Self {
@@ -85,8 +90,8 @@ impl Connector {
         Ok(connection)
     }
 
-    /// A token is signed for each connection, so none is ever too old.
-    async fn open(&self) -> Result<PgConnection, sqlx::Error> {
+    /// One connection, whatever there is of a schema. A token is signed for each, so none is ever too old.
+    pub async fn open(&self) -> Result<PgConnection, sqlx::Error> {
         let Some(iam) = &self.iam else {
             return PgConnection::connect_with(&self.options).await;
         };

@@ -30,7 +30,7 @@ pub use connect::AddressError;
 pub use count::{Batch, Counted, Outcome};
 pub use iam::IamSigner;
 pub use polls::PollWithTally;
-pub use schema::migrate;
+pub use schema::{Admission, Role, RoleError, Schema, SchemaError};
 
 use self::connect::Connector;
 use crate::{
@@ -82,7 +82,8 @@ impl Ledger {
     /// # Errors
     /// When the URL is not one of PostgreSQL.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, AddressError> {
-        Ok(Self { connector: Connector::new(url, timeout)?, idle: Arc::default(), timeout })
+        let connector = Connector::new(url)?.giving_up_after(timeout);
+        Ok(Self { connector, idle: Arc::default(), timeout })
     }
 
     /// Believes these authorities in place of Amazon's; where the URL does not ask for TLS, none are needed.

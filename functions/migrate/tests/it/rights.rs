@@ -1,0 +1,81 @@
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use local::{
+    scratch::empty_database,
+    stores::{Given, Stores},
+};
+
+use crate::support::{Deployment, execute, fill, new_role, number, votes};
+
+/// The same database for another user; nobody on this machine has a password.
+fn as_user(url: &str, user: &str) -> String {
+    let (_, rest) = url.split_once('@').unwrap();
+    format!("postgres://{user}@{rest}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_functions_may_count_and_read_and_neither_change_votes_nor_tables() {
+    let (url, role) = (empty_database().await.unwrap(), new_role());
+    let mut deployment = Deployment::of(&url, &role).await;
+    let answer = deployment.ask("Create").await;
+    assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+    let functions = as_user(&url, &role);
+    // What they may do, all other tests show: their database is such a one.
+    fill(&functions).await;
+    assert_eq!(votes(&functions).await, 1);
+    for forbidden in [
+        "UPDATE votes SET contestant = 2",
+        "DELETE FROM votes",
+        "TRUNCATE votes",
+        "UPDATE rejections SET reason = 'none'",
+        "DELETE FROM rejections",
+        "UPDATE _sqlx_migrations SET version = 0",
+        "ALTER TABLE votes ADD COLUMN name text",
+        "DROP TABLE votes",
+        "CREATE TABLE more (id integer)",
+        "CREATE OR REPLACE FUNCTION fence() RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint'",
+        "CREATE ROLE another",
+    ] {
+        let error = execute(&functions, forbidden).await.unwrap_err();
+        let code = error.as_database_error().and_then(|error| error.code()).unwrap();
+        assert_eq!(code, "42501", "{forbidden}: {error}");
+    }
+    assert_eq!(votes(&url).await, 1);
+}
+
+/// A server that is like RDS: its administrator is no superuser, and a role lets in whoever has a token of IAM.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_rds_the_functions_come_in_with_iam() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let given = Given { database_url: None, redis_url: Some(std::env::var("REDIS_URL").unwrap()) };
+    let server = Stores::start(folder.path(), &given, false).await.unwrap();
+    let like_rds = "CREATE ROLE rds_iam; CREATE ROLE master LOGIN CREATEROLE; GRANT rds_iam TO master WITH ADMIN OPTION; \
+                    ALTER DATABASE votes OWNER TO master";
+    execute(&server.database_url, like_rds).await.unwrap();
+    let master = as_user(&server.database_url, "master");
+    let mut deployment = Deployment::of(&master, "votes").await;
+    for kind in ["Create", "Update"] {
+        let answer = deployment.ask(kind).await;
+        assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+    }
+    let member = "SELECT pg_has_role('votes', 'rds_iam', 'MEMBER')::int::bigint";
+    assert_eq!(number(&server.database_url, member).await, 1);
+    fill(&server.functions_url).await;
+    server.stop().await;
+}
+
+/// A database of one's own whose owner may make no roles: then the functions are the owner.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_make_no_role_is_told_in_the_log() {
+    let (url, role, owner) = (empty_database().await.unwrap(), new_role(), new_role());
+    let database = url.rsplit_once("/scratch_").unwrap().1.split('?').next().unwrap();
+    let hand_over = format!("CREATE ROLE {owner} LOGIN; ALTER DATABASE scratch_{database} OWNER TO {owner}");
+    execute(&url, &hand_over).await.unwrap();
+    let mut deployment = Deployment::of(&as_user(&url, &owner), &role).await;
+    let answer = deployment.ask("Create").await;
+    assert_eq!((&answer["Status"], &answer["Data"]["Version"]), (&"SUCCESS".into(), &1.into()), "{answer}");
+    let log = deployment.log().await;
+    assert!(log.contains("the role of the functions is absent and may not be made"), "{log}");
+    assert!(execute(&as_user(&url, &role), "SELECT 1").await.is_err());
+}
