@@ -30,15 +30,6 @@ fn endpoint(queues: Arc<Queues>) -> Router {
     router(Services { queues, storage: Storage::open(folder.path(), &template()).unwrap() })
 }
 
-/// The endpoint with these queues, and S3 without a bucket.
-fn endpoint(queues: Arc<Queues>) -> Router {
-    let folder = tempfile::tempdir().unwrap();
-    let context = Context { aws_endpoint: "http://localhost:4566".to_owned(), ..Context::default() };
-    let template = Template::parse("Resources: {}", "t", &context).unwrap();
-    let storage = Storage::open(folder.path(), &template).unwrap();
-    router(Services { queues, storage })
-}
-
 async fn call(target: Option<&str>, body: String) -> (StatusCode, HeaderMap, Value) {
     call_at(endpoint(queues()), target, body).await
 }
