@@ -37,7 +37,7 @@ JOINS_VPC = {
 IS_TRACED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 POLLS_QUEUE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 # Operations whose permission is called otherwise:
-# https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+# https://docs.aws.amazon.com/service-authorization/latest/reference/
 PERMISSIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
@@ -83,7 +83,7 @@ class Workspace:
 
     def closure(self, binary):
         """Packages that are linked into a binary."""
-        found = [i for i in self.members if any(t["name"] == binary and "bin" in t["kind"] for t in self.packages[i]["targets"])]
+        found = [member for member in self.members if self.has_binary(member, binary)]
         assert len(found) == 1, f"no crate has the binary {binary}"
         seen, queue = set(found), found
         while queue:
@@ -93,6 +93,10 @@ class Workspace:
                     seen.add(dependency["pkg"])
                     queue.append(dependency["pkg"])
         return seen
+
+    def has_binary(self, package, name):
+        targets = self.packages[package]["targets"]
+        return any(target["name"] == name and "bin" in target["kind"] for target in targets)
 
     def sdk_calls(self, binary):
         """Permissions for the operations of AWS's SDKs that a binary's own source calls."""

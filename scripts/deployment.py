@@ -25,7 +25,8 @@ class Deployment:
     def __init__(self, environment, session=None):
         with open("samconfig.toml", "rb") as file:
             environments = tomllib.load(file)
-        deployable = [name for name, commands in environments.items() if isinstance(commands, dict) and "deploy" in commands]
+        commands = {name: section for name, section in environments.items() if isinstance(section, dict)}
+        deployable = [name for name, section in commands.items() if "deploy" in section]
         if environment not in deployable:
             raise Refused(f"samconfig.toml has no environment {environment}; there are: {', '.join(deployable)}")
         settings = environments[environment]["deploy"]["parameters"]

@@ -5,7 +5,12 @@ from types import SimpleNamespace
 
 from deployment import Deployment, Refused, check_nothing_is_lost, destroy, sign_in_url
 
-OUTPUTS = {"VotesQueueUrl": "votes", "VotesDeadLetterQueueUrl": "dead", "DatabaseId": "ledger", "Url": "https://d.example"}
+OUTPUTS = {
+    "VotesQueueUrl": "votes",
+    "VotesDeadLetterQueueUrl": "dead",
+    "DatabaseId": "ledger",
+    "Url": "https://d.example",
+}
 
 
 class FakeAws:

@@ -18,6 +18,9 @@ echo "ready at $BASE_URL, AWS endpoint at $AWS_URL"
 step "SQS through boto3"
 .venv/bin/python local/tests/sqs_boto3.py "$AWS_URL"
 
+step "a vote's whole way, as after a deployment"
+BASE_URL=$BASE_URL scripts/smoke.sh
+
 step "load, in small"
 # Speed is for `make loadtest` to judge: whoever runs the tests may be compiling beside them.
 export BASE_URL PATIENCE=60

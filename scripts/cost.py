@@ -1,0 +1,156 @@
+"""Computes the cost tables of docs/OPERATIONS.md from docs/prices.json and docs/measured.json.
+
+Prints them; with --write puts them into the page; with --check fails where the page says something else.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+PAGE = pathlib.Path("docs/OPERATIONS.md")
+BEGIN, END = "<!-- scripts/cost.py writes this -->\n", "<!-- to here -->\n"
+IDLE_MAX = 70  # USD a month: what the system this one follows cost.
+HOURS = 730  # Of a month.
+MILLION = 1_000_000
+GB = 1_000_000_000
+PEAK_VOTES_PER_SECOND = 9_000  # The template's VotesThrottleRate.
+
+# What stands in the template, counted.
+STORAGE_GB, CACHE_NODES, SECRETS, FIREWALL_RULES, ALARM_METRICS, EDGE_METRICS = 20, 2, 3, 2, 20, 8
+# Lambda asks an empty queue with 5 pollers, each for 20 s.
+IDLE_QUEUE_REQUESTS = 5 * 3 * 60 * HOURS
+
+
+def read(name):
+    return json.loads(pathlib.Path("docs", name).read_text(encoding="utf-8"))
+
+
+PRICES = read("prices.json")
+MEASURED = read("measured.json")
+
+
+def edge_traffic(gigabytes):
+    """Price of what leaves the edge in a month, by its steps."""
+    total = 0.0
+    for size, price in PRICES["edge GB"]:
+        step = gigabytes if size is None else min(gigabytes, size)
+        total += step * price
+        gigabytes -= step
+    return total
+
+
+def idle():
+    hour, month = PRICES["hour"], PRICES["month"]
+    return {
+        "PostgreSQL, db.t4g.small": hour["database db.t4g.small"] * HOURS,
+        "its storage, 20 GB": STORAGE_GB * month["storage gp3, GB"],
+        "Valkey, two cache.t4g.micro": CACHE_NODES * hour["cache cache.t4g.micro (Valkey)"] * HOURS,
+        "firewall, two rules": month["firewall"] + FIREWALL_RULES * month["firewall rule"],
+        "dashboard": month["dashboard"],
+        "the edge's additional metrics": EDGE_METRICS * month["edge metric"],
+        "alarms": ALARM_METRICS * month["alarm metric"],
+        "secrets": SECRETS * month["secret"],
+        "asking an empty queue": IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
+    }
+
+
+def votes_cost(votes, kind, queued):
+    """Of so many votes in one month, by what is paid. `kind`: measured for a batch, or for single votes."""
+    figures, per_million = MEASURED[kind], PRICES["million"]
+    invocations = votes / figures["votes"]
+    gb_seconds = invocations * figures["duration_ms"] / 1_000 * MEASURED["memory_mb"] / 1_024
+    log_bytes = votes * MEASURED["access_log_bytes"] + invocations * figures["log_bytes"]
+    queue_requests = votes * MEASURED["queue_requests_per_vote"] if queued else 0
+    return {
+        "edge": votes / MILLION * per_million["edge requests"]
+        + edge_traffic(votes * MEASURED["accepted_bytes"] / GB),
+        "firewall": votes / MILLION * per_million["firewall requests"],
+        "gateway": votes / MILLION * per_million["gateway requests"],
+        "queue": queue_requests / MILLION * per_million["queue requests"],
+        "functions": invocations / MILLION * per_million["invocations"] + gb_seconds * PRICES["GB-second arm64"],
+        "logs": log_bytes / GB * PRICES["log GB"],
+        "ledger, a month": votes * MEASURED["ledger_bytes_per_vote"] / GB * PRICES["month"]["storage gp3, GB"],
+    }
+
+
+def viewers_cost(viewers, hours):
+    requests = viewers * hours * 3_600 / MEASURED["poll_every_seconds"]
+    return {
+        "edge requests": requests / MILLION * PRICES["million"]["edge requests"],
+        "edge traffic": edge_traffic(requests * MEASURED["ranking_bytes"] / GB),
+        "firewall": requests / MILLION * PRICES["million"]["firewall requests"],
+    }
+
+
+def usd(amount):
+    return f"{amount:,.2f}" if amount < 100 else f"{amount:,.0f}"
+
+
+def table(header, rows):
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def idle_table():
+    rows = [[what, usd(amount)] for what, amount in idle().items()]
+    return table(["idle, USD a month", ""], [*rows, ["**together**", f"**{usd(sum(idle().values()))}**"]])
+
+
+def votes_table():
+    volumes = {"700 k": 0.7, "1 M": 1, "10 M": 10, "100 M": 100, "1.5 billion": 1_500}
+    volumes = {name: millions * MILLION for name, millions in volumes.items()}
+    ours = {name: votes_cost(votes, "batch", True) for name, votes in volumes.items()}
+    first = {name: votes_cost(votes, "single", False) for name, votes in volumes.items()}
+    rows = [[what, *(usd(costs[what]) for costs in ours.values())] for what in ours["1 M"]]
+    rows.append(["**together**", *(f"**{usd(sum(costs.values()))}**" for costs in ours.values())])
+    rows.append(["one invocation a vote, together", *(usd(sum(costs.values())) for costs in first.values())])
+    for kind, label in (("batch", "invocations and commits"), ("single", "one invocation a vote: the same")):
+        rows.append([label, *(f"{votes / MEASURED[kind]['votes']:,.0f}" for votes in volumes.values())])
+    return table(["USD for votes", *volumes], rows)
+
+
+def viewers_table():
+    costs = viewers_cost(MILLION, 1)
+    rows = [[what, usd(amount)] for what, amount in costs.items()]
+    rows.append(["**together**", f"**{usd(sum(costs.values()))}**"])
+    return table(["USD for a million viewers, one hour", ""], rows)
+
+
+def database_sentence():
+    article = MEASURED["article"]
+    commits_max = article["commits_per_second"] / article["cpu_share_at_that"]
+    batch = MEASURED["batch"]["votes"]
+    return (
+        f"At {PEAK_VOTES_PER_SECOND:,} votes/s one invocation a vote means {PEAK_VOTES_PER_SECOND:,} commits/s, by the "
+        f"article's figure ({article['commits_per_second']} commits/s took {article['cpu_share_at_that']:.0%} of its\n"
+        f"database) the work of {PEAK_VOTES_PER_SECOND / commits_max:.0f} such databases, each of them idle for the "
+        f"rest of the month; batches of {batch} mean {PEAK_VOTES_PER_SECOND / batch:.0f} commits/s.\n"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    if sum(idle().values()) >= IDLE_MAX:
+        sys.exit(f"cost: {usd(sum(idle().values()))} USD a month idle, {IDLE_MAX} at most")
+    computed = "\n".join([idle_table(), votes_table(), database_sentence(), viewers_table()])
+    if not (arguments.check or arguments.write):
+        print(computed)
+        return
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    written, end, after = rest.partition(END)
+    if not end:
+        sys.exit(f"{PAGE} has no place for the tables: {BEGIN.strip()} … {END.strip()}")
+    if arguments.write:
+        PAGE.write_text(f"{before}{BEGIN}\n{computed}\n{END}{after}", encoding="utf-8")
+    elif written.strip() != computed.strip():
+        sys.exit(f"{PAGE}: the cost tables are not what scripts/cost.py computes: run it with --write")
+    else:
+        print(f"{PAGE}: the cost tables are as computed; {usd(sum(idle().values()))} USD a month idle")
+
+
+main()
