@@ -60,7 +60,8 @@ def check_reserves(template):
         reserved = function["Properties"].get("ReservedConcurrentExecutions", 0)
         total += template["Parameters"][reserved["Ref"]]["Default"] if isinstance(reserved, dict) else reserved
     for page in ("README.md", "docs/OPERATIONS.md"):
-        said = re.findall(r"(\d+) (?:in all with the defaults|by default\))", pathlib.Path(page).read_text(encoding="utf-8"))
+        text = pathlib.Path(page).read_text(encoding="utf-8")
+        said = re.findall(r"(\d+) (?:in all with the defaults|by default\))", text)
         expect(said == [str(total)], f"{page} says {said} of the {total} that functions reserve")
 
 
