@@ -61,10 +61,10 @@ redrive: ## Send what is in the dead-letter queue back: BASE_URL= ADMIN_TOKEN=
 	@scripts/redrive.sh
 
 # Environments are samconfig.toml's: development, production.
-deploy destroy logs crew token: export ENV := $(or $(ENV),development)
+deploy destroy logs pages crew token: export ENV := $(or $(ENV),development)
 
 .PHONY: deploy
-deploy: tools ## Build and deploy to AWS; ENV=development|production
+deploy: tools build ## Build and deploy to AWS, the pages too; ENV=development|production
 	scripts/deploy.sh
 
 .PHONY: destroy
@@ -89,8 +89,8 @@ token: tools ## Print a token of someone in the user pool; ENV= EMAIL=
 	@python scripts/deployment.py token --environment $(ENV) --email "$(EMAIL)"
 
 .PHONY: pages
-pages: tools build ## Publish the pages to a deployed stack: STACK=name
-	python scripts/publish_pages.py --local $(TARGET)/debug/local --stack $(or $(STACK),$(error give STACK=name))
+pages: tools build ## Publish the pages alone; ENV=
+	scripts/publish.sh
 
 .PHONY: screens
 screens: stores tools browser build ## Take the pictures in docs/screens anew

@@ -53,6 +53,18 @@ def check_connections(template):
         expect(used <= limit, f"{name}: functions may hold {used} connections, DatabaseConnectionsMax is {limit}")
 
 
+def check_reserves(template):
+    """The account's limit must leave room for what the functions reserve; two pages say how much that is."""
+    total = 0
+    for _, function in of_type(template["Resources"], "AWS::Lambda::Function"):
+        reserved = function["Properties"].get("ReservedConcurrentExecutions", 0)
+        total += template["Parameters"][reserved["Ref"]]["Default"] if isinstance(reserved, dict) else reserved
+    for page in ("README.md", "docs/OPERATIONS.md"):
+        text = pathlib.Path(page).read_text(encoding="utf-8")
+        said = re.findall(r"(\d+) (?:in all with the defaults|by default\))", text)
+        expect(said == [str(total)], f"{page} says {said} of the {total} that functions reserve")
+
+
 def check_order(resources):
     """The schema comes first, and has its ways to the database and back to CloudFormation."""
     for name, function in of_type(resources, "AWS::Lambda::Function"):
@@ -172,6 +184,7 @@ def main():
     resources = template["Resources"]
     check_parameters(template)
     check_connections(template)
+    check_reserves(template)
     check_order(resources)
     check_network(resources)
     check_stores(resources)

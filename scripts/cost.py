@@ -8,6 +8,8 @@ import json
 import pathlib
 import sys
 
+from sam_template import of_type, read_source
+
 PAGE = pathlib.Path("docs/OPERATIONS.md")
 BEGIN, END = "<!-- scripts/cost.py writes this -->\n", "<!-- to here -->\n"
 IDLE_MAX = 70  # USD a month: what the system this one follows cost.
@@ -16,8 +18,10 @@ MILLION = 1_000_000
 GB = 1_000_000_000
 PEAK_VOTES_PER_SECOND = 9_000  # The template's VotesThrottleRate.
 
-# What stands in the template, counted.
-STORAGE_GB, CACHE_NODES, SECRETS, FIREWALL_RULES, ALARM_METRICS, EDGE_METRICS = 20, 2, 3, 2, 20, 8
+# CloudFront's additional metrics, each of which is billed: hits, origin latency, and the rates of six errors.
+EDGE_METRICS = 8
+# Between the edge and the origin; with Origin Shield only one of them asks. Copies: brotli, gzip and plain.
+REGIONAL_CACHES, ENCODINGS = 15, 3
 # Lambda asks an empty queue with 5 pollers, each for 20 s.
 IDLE_QUEUE_REQUESTS = 5 * 3 * 60 * HOURS
 
@@ -28,6 +32,28 @@ def read(name):
 
 PRICES = read("prices.json")
 MEASURED = read("measured.json")
+TEMPLATE = read_source()
+RESOURCES = TEMPLATE["Resources"]
+
+
+def parameter(name):
+    """A parameter's default."""
+    return TEMPLATE["Parameters"][name]["Default"]
+
+
+def alarm_metrics():
+    """How many each alarm looks at: every one is billed, the expression over them is not."""
+    for _, alarm in of_type(RESOURCES, "AWS::CloudWatch::Alarm"):
+        metrics = alarm["Properties"].get("Metrics")
+        yield 1 if metrics is None else sum("Expression" not in metric for metric in metrics)
+
+
+def priced(price, *words):
+    """The price of what these words name: another default in the template asks for another price."""
+    name = " ".join(words)
+    if name not in price:
+        sys.exit(f"docs/prices.json has no price for {name}, which is the template's default")
+    return price[name]
 
 
 def edge_traffic(gigabytes):
@@ -42,16 +68,22 @@ def edge_traffic(gigabytes):
 
 def idle():
     hour, month = PRICES["hour"], PRICES["month"]
+    database, node, storage = parameter("DatabaseClass"), parameter("CacheNodeType"), parameter("DatabaseStorageGb")
+    nodes = RESOURCES["Cache"]["Properties"]["NumCacheClusters"]
+    # The one that may be left out, against bots, is left out by default.
+    rules = sum("Name" in rule for rule in RESOURCES["WebAcl"]["Properties"]["Rules"])
+    secrets = len(list(of_type(RESOURCES, "AWS::SecretsManager::Secret")))
     return {
-        "PostgreSQL, db.t4g.small": hour["database db.t4g.small"] * HOURS,
-        "its storage, 20 GB": STORAGE_GB * month["storage gp3, GB"],
-        "Valkey, two cache.t4g.micro": CACHE_NODES * hour["cache cache.t4g.micro (Valkey)"] * HOURS,
-        "firewall, two rules": month["firewall"] + FIREWALL_RULES * month["firewall rule"],
+        f"PostgreSQL, {database}": priced(hour, "database", database) * HOURS,
+        f"its storage, {storage} GB": storage * month["storage gp3, GB"],
+        f"Valkey, {nodes} × {node}": nodes * priced(hour, "cache", node, "(Valkey)") * HOURS,
+        f"firewall, {rules} rules; with `Waf=off` nothing": month["firewall"] + rules * month["firewall rule"],
         "dashboard": month["dashboard"],
         "the edge's additional metrics": EDGE_METRICS * month["edge metric"],
-        "alarms": ALARM_METRICS * month["alarm metric"],
-        "secrets": SECRETS * month["secret"],
+        f"alarms, {sum(alarm_metrics())} metrics": sum(alarm_metrics()) * month["alarm metric"],
+        f"secrets, {secrets}": secrets * month["secret"],
         "asking an empty queue": IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
+        "network with its endpoint to S3, gateway, edge, functions, user pool, logs": 0.0,
     }
 
 
@@ -66,6 +98,7 @@ def votes_cost(votes, kind, queued):
         "edge": votes / MILLION * per_million["edge requests"]
         + edge_traffic(votes * MEASURED["accepted_bytes"] / GB),
         "firewall": votes / MILLION * per_million["firewall requests"],
+        "Origin Shield": votes / MILLION * per_million["Origin Shield requests"],
         "gateway": votes / MILLION * per_million["gateway requests"],
         "queue": queue_requests / MILLION * per_million["queue requests"],
         "functions": invocations / MILLION * per_million["invocations"] + gb_seconds * PRICES["GB-second arm64"],
@@ -74,13 +107,24 @@ def votes_cost(votes, kind, queued):
     }
 
 
-def viewers_cost(viewers, hours):
-    requests = viewers * hours * 3_600 / MEASURED["poll_every_seconds"]
+def viewers_cost(viewers, hours, objects):
+    """Of viewers who ask for so many objects each time."""
+    per_million, seconds = PRICES["million"], hours * 3_600
+    requests = viewers * objects * seconds / MEASURED["poll_every_seconds"]
+    asked = origin_requests(hours, objects)
+    gb_seconds = asked * MEASURED["batch"]["duration_ms"] / 1_000 * MEASURED["memory_mb"] / 1_024
     return {
-        "edge requests": requests / MILLION * PRICES["million"]["edge requests"],
+        "edge requests": requests / MILLION * per_million["edge requests"],
         "edge traffic": edge_traffic(requests * MEASURED["ranking_bytes"] / GB),
-        "firewall": requests / MILLION * PRICES["million"]["firewall requests"],
+        "firewall": requests / MILLION * per_million["firewall requests"],
+        "origin": asked / MILLION * (per_million["gateway requests"] + per_million["invocations"])
+        + gb_seconds * PRICES["GB-second arm64"],
     }
+
+
+def origin_requests(hours, objects):
+    """At most: each of the edge's regional caches asks once when its copy is out of date, for each encoding."""
+    return hours * 3_600 / MEASURED["poll_every_seconds"] * objects * REGIONAL_CACHES * ENCODINGS
 
 
 def usd(amount):
@@ -93,8 +137,11 @@ def table(header, rows):
 
 
 def idle_table():
-    rows = [[what, usd(amount)] for what, amount in idle().items()]
-    return table(["idle, USD a month", ""], [*rows, ["**together**", f"**{usd(sum(idle().values()))}**"]])
+    costs = idle()
+    total, firewall = sum(costs.values()), next(cost for what, cost in costs.items() if what.startswith("firewall"))
+    rows = [[what, usd(amount)] for what, amount in costs.items()]
+    rows += [["**together**", f"**{usd(total)}**"], ["with `Waf=off`", usd(total - firewall)]]
+    return table(["idle, USD a month", ""], rows)
 
 
 def votes_table():
@@ -111,10 +158,21 @@ def votes_table():
 
 
 def viewers_table():
-    costs = viewers_cost(MILLION, 1)
-    rows = [[what, usd(amount)] for what, amount in costs.items()]
-    rows.append(["**together**", f"**{usd(sum(costs.values()))}**"])
-    return table(["USD for a million viewers, one hour", ""], rows)
+    one, two = viewers_cost(MILLION, 1, 1), viewers_cost(MILLION, 1, 2)
+    rows = [[what, usd(one[what]), usd(two[what])] for what in one]
+    rows.append(["**together**", *(f"**{usd(sum(costs.values()))}**" for costs in (one, two))])
+    header = ["USD for a million viewers, one hour", "the ranking alone", "our pages: polls and ranking"]
+    return table(header, rows) + "\n" + origin_sentence()
+
+
+def origin_sentence():
+    every = MEASURED["poll_every_seconds"]
+    asked, in_all = origin_requests(1, 1), MILLION * 3_600 / every
+    return (
+        f"The origin: 3,600 s / {every} s × {REGIONAL_CACHES} regional caches × {ENCODINGS} encodings = {asked:,.0f} "
+        f"requests an hour at most for an object,\n"
+        f"of {in_all:,.0f}: the edge answers all but 1 in {in_all / asked:,.0f}. More viewers do not make them more.\n"
+    )
 
 
 def database_sentence():

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds and deploys the environment ENV of samconfig.toml. Safe to repeat: what has not changed is left alone.
+# Builds and deploys the environment ENV of samconfig.toml, and publishes the pages. Safe to repeat: what has not changed
+# is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,4 +14,5 @@ url=$(python scripts/deployment.py sign-in-url --environment "$ENV")
 if [[ -n $url ]]; then
     "${deploy[@]}" --no-confirm-changeset --parameter-overrides "SignInUrl=$url"
 fi
+scripts/publish.sh
 python scripts/deployment.py outputs --environment "$ENV"

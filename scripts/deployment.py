@@ -95,6 +95,17 @@ def database_objections(deployment, database):
         yield "the deployed template keeps no final snapshot of the database: deploy this one first"
 
 
+def empty(deployment, bucket):
+    """Deletes what is in a bucket: CloudFormation deletes none that holds something."""
+    s3 = deployment.client("s3")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        keys = [{"Key": one["Key"]} for one in page.get("Contents", [])]
+        if keys:
+            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+            if answer.get("Errors"):
+                raise Refused(f"{bucket} cannot be emptied: {answer['Errors'][0]['Message']}")
+
+
 def destroy(deployment, confirmed, discards_queued):
     """Deletes the stack; a final snapshot of the ledger and the voters' key stay."""
     check_nothing_is_lost(deployment, discards_queued)
@@ -105,6 +116,9 @@ def destroy(deployment, confirmed, discards_queued):
         raise Refused(f"{deployment.name} is not deleted: CONFIRM is not its name")
     cloudformation = deployment.client("cloudformation")
     stack_id = deployment.describe()["StackId"]
+    pages = deployment.outputs().get("PagesBucketName")
+    if pages:
+        empty(deployment, pages)
     cloudformation.delete_stack(StackName=deployment.name)
     print("Deleting. The functions' network interfaces take Lambda up to 40 minutes.")
     waiter = cloudformation.get_waiter("stack_delete_complete")
@@ -156,7 +170,7 @@ def user_pool(deployment):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=["outputs", "sign-in-url", "destroy", "crew", "token"])
+    parser.add_argument("task", choices=["outputs", "stack", "sign-in-url", "destroy", "crew", "token"])
     parser.add_argument("--environment", required=True)
     parser.add_argument("--email")
     arguments = parser.parse_args()
@@ -167,6 +181,8 @@ def main():
         case "outputs":
             for key, value in deployment.outputs().items():
                 print(f"{key:24} {value}")
+        case "stack":
+            print(f"--stack {deployment.name} --region {deployment.region}")
         case "sign-in-url":
             print(sign_in_url(deployment))
         case "destroy":

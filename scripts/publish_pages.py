@@ -1,4 +1,4 @@
-"""Publishes the pages to a deployed stack: make pages, or scripts/publish_pages.py --stack NAME [--region REGION].
+"""Publishes the pages to a deployed stack: make deploy, make pages, or this with --stack NAME [--region REGION].
 
 What is there stays: a page that somebody has open may still name it. CloudFront shows a new release within a minute.
 """

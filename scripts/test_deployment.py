@@ -23,6 +23,7 @@ class FakeAws:
         self.stack_parameters = {"DomainName": "", "SignInUrl": "", **(parameters or {})}
         self.outputs = dict(OUTPUTS)
         self.deleted = None
+        self.files = ["index.html", "control/index.html"]
 
     def client(self, service, region_name):
         del service, region_name
@@ -51,7 +52,21 @@ class FakeAws:
         del StackName, TemplateStage
         return {"TemplateBody": {"Resources": {"Database": {"DeletionPolicy": self.policy}}}}
 
+    def get_paginator(self, operation):
+        assert operation == "list_objects_v2"
+        return self
+
+    def paginate(self, Bucket):
+        assert Bucket == "pages"
+        return [{"Contents": [{"Key": key}]} for key in self.files] + [{}]
+
+    def delete_objects(self, Bucket, Delete):
+        assert Bucket == "pages"
+        self.files = [key for key in self.files if {"Key": key} not in Delete["Objects"]]
+        return {}
+
     def delete_stack(self, StackName):
+        assert not (self.files and "PagesBucketName" in self.outputs), "CloudFormation deletes no bucket with files"
         self.deleted = StackName
 
     def get_waiter(self, name):
@@ -96,6 +111,14 @@ class Destroy(unittest.TestCase):
         aws = FakeAws(waiting=3, dead=1)
         destroy(deployment(aws), "votes-development", True)
         self.assertEqual(aws.deleted, "votes-development")
+
+    def test_the_pages_go_with_the_stack_and_not_before(self):
+        aws = FakeAws(dead=1)
+        aws.outputs["PagesBucketName"] = "pages"
+        self.refused(aws)
+        self.assertEqual(len(aws.files), 2)
+        destroy(deployment(aws), "votes-development", True)
+        self.assertEqual((aws.files, aws.deleted), ([], "votes-development"))
 
     def test_stores_of_ones_own_are_not_looked_at(self):
         aws = FakeAws(protected=True)
