@@ -21,6 +21,7 @@ GOOD_VALUES = {
     "REDIS_URL": "rediss://votes:password@localhost:6379",
     "VOTER_HASH_KEY": "0" * 64,
 }
+NONSENSE = "/nowhere"
 
 WRITES_LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 JOINS_VPC = {
@@ -50,21 +51,24 @@ PERMISSIONS = {
 }
 
 
-def missing_variables(binary, environment):
-    """The variables that a function says are not set, when started with these."""
+def wrong_variables(binary, environment, complaint=" is not set"):
+    """The variables of which a function complains, when started with these."""
     process = subprocess.run(
         [binary], env=environment, capture_output=True, text=True, timeout=START_SECONDS_MAX, check=False
     )
-    names = re.findall(r"\b([A-Z][A-Z0-9_]+) is not set", process.stdout + process.stderr)
+    names = re.findall(rf"\b([A-Z][A-Z0-9_]+){complaint}", process.stdout + process.stderr)
     # Lambda itself sets those.
     return {name for name in names if not name.startswith(("AWS_", "LAMBDA_", "_"))}
 
 
 def check_environment(name, function, binary):
     given = variables(function)
-    read = missing_variables(binary, {})
+    read = wrong_variables(binary, {})
     good = {key: value if isinstance(value, str) else GOOD_VALUES.get(key, "1") for key, value in given.items()}
-    read |= missing_variables(binary, {**good, **{k: v for k, v in GOOD_VALUES.items() if k in given}})
+    good |= {key: value for key, value in GOOD_VALUES.items() if key in given}
+    read |= wrong_variables(binary, good)
+    # What may be empty is not missed; but nonsense in it is told.
+    read |= wrong_variables(binary, good | dict.fromkeys(given.keys() - read, NONSENSE), ": ")
     for variable in sorted(read - given.keys()):
         expect(False, f"{name} reads {variable}, which is not set")
     for variable in sorted(given.keys() - read):
