@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 
+from one_event import output_of
 from sam_template import NO_VALUE, expect, of_type, read_source, read_transformed, report, variables
 
 START_SECONDS_MAX = 30
@@ -20,6 +21,16 @@ GOOD_VALUES = {
     "DATABASE_AUTH": "iam",
     "REDIS_URL": "rediss://votes:password@localhost:6379",
     "VOTER_HASH_KEY": "0" * 64,
+}
+NONSENSE = "/nowhere"
+# What CloudFormation sends to a custom resource's function.
+CREATE = {
+    "RequestType": "Create",
+    "ResponseURL": "http://{api}/answer",
+    "StackId": "arn:aws:cloudformation:us-east-1:000000000000:stack/votes/0",
+    "RequestId": "0",
+    "LogicalResourceId": "Schema",
+    "ResourceType": "Custom::Schema",
 }
 
 WRITES_LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
@@ -50,24 +61,41 @@ PERMISSIONS = {
 }
 
 
-def missing_variables(binary, environment):
-    """The variables that a function says are not set, when started with these."""
+def wrong_variables(binary, environment, complaint=" is not set"):
+    """The variables of which a function complains, when started with these."""
     process = subprocess.run(
         [binary], env=environment, capture_output=True, text=True, timeout=START_SECONDS_MAX, check=False
     )
-    names = re.findall(r"\b([A-Z][A-Z0-9_]+) is not set", process.stdout + process.stderr)
+    return names_in(process.stdout + process.stderr, complaint)
+
+
+def names_in(output, complaint):
+    names = re.findall(rf"\b([A-Z][A-Z0-9_]+){complaint}", output)
     # Lambda itself sets those.
     return {name for name in names if not name.startswith(("AWS_", "LAMBDA_", "_"))}
 
 
-def check_environment(name, function, binary):
+def check_environment(name, function, binary, answers_cloudformation):
     given = variables(function)
-    read = missing_variables(binary, {})
+    read = wrong_variables(binary, {})
+    if answers_cloudformation:
+        # It starts whatever is wrong, to say so in its answer. Never with good values: it would change a database.
+        read |= names_in(output_of(binary, {}, CREATE), " is not set")
+        read |= names_in(output_of(binary, dict.fromkeys(given, NONSENSE), CREATE), ": ")
+        compare(name, given.keys(), read)
+        return
     good = {key: value if isinstance(value, str) else GOOD_VALUES.get(key, "1") for key, value in given.items()}
-    read |= missing_variables(binary, {**good, **{k: v for k, v in GOOD_VALUES.items() if k in given}})
-    for variable in sorted(read - given.keys()):
+    good |= {key: value for key, value in GOOD_VALUES.items() if key in given}
+    read |= wrong_variables(binary, good)
+    # What may be empty is not missed; but nonsense in it is told.
+    read |= wrong_variables(binary, good | dict.fromkeys(given.keys() - read, NONSENSE), ": ")
+    compare(name, given.keys(), read)
+
+
+def compare(name, given, read):
+    for variable in sorted(read - given):
         expect(False, f"{name} reads {variable}, which is not set")
-    for variable in sorted(given.keys() - read):
+    for variable in sorted(given - read):
         expect(False, f"{name} is given {variable}, which it does not read")
 
 
@@ -163,13 +191,18 @@ def main():
         for name, function in of_type(read_source()["Resources"], "AWS::Serverless::Function")
     }
     resources = read_transformed()["Resources"]
+    custom = {
+        resource["Properties"]["ServiceToken"]["Fn::GetAtt"][0]
+        for resource in resources.values()
+        if resource["Type"].startswith("Custom::")
+    }
     workspace = Workspace()
     for name, function in of_type(resources, "AWS::Lambda::Function"):
         bootstrap = artifacts / binaries[name] / "bootstrap"
         if not os.access(bootstrap, os.X_OK):
             expect(False, f"{name}: {bootstrap} is not built: run `make artifacts`")
             continue
-        check_environment(name, function, bootstrap)
+        check_environment(name, function, bootstrap, name in custom)
         check_permissions(name, function, binaries[name], resources, workspace)
     report(f"{len(binaries)} functions, each with the variables and permissions that it uses")
 
