@@ -228,7 +228,8 @@ mod tests {
             ("TLS_CA_FILE", "/nowhere/ca.pem", "TLS_CA_FILE: the file cannot be read"),
             ("TLS_CA_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "no certificate in the file"),
         ] {
-            let error = stores_with(name, value).unwrap_err().to_string();
+            let error = stores_with(name, value).err().unwrap_or_else(|| panic!("{name}={value} is taken"));
+            let error = error.to_string();
             assert!(error.contains(expected) && !error.contains(';'), "{name}={value}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }

@@ -94,6 +94,7 @@ impl Addresses {
             "DATABASE_URL": self.database_url, "DATABASE_AUTH": self.database_auth, "DATABASE_TIMEOUT_MS": "5000",
             "REDIS_URL": self.redis_url, "REDIS_TIMEOUT_MS": "5000",
             "AWS_SESSION_TOKEN": "session", "TLS_CA_FILE": self.ca_file, "RANKING_TTL_SECONDS": "600", "POLL_CACHE_SECONDS": "3",
+            "RELOAD_LEASE_MS": "15000", "BATCH_TIMEOUT_MS": "20000",
             "VOTER_HASH_KEY": "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         });
         let function = json!({
