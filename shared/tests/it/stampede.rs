@@ -38,7 +38,8 @@ impl Stage {
             "ALTER TABLE polls RENAME TO kept_polls",
             "CREATE VIEW polls AS SELECT kept_polls.* FROM kept_polls, \
              (SELECT nextval('loads') AS number OFFSET 0) AS load WHERE number > 0",
-            "GRANT ALL ON polls, loads TO PUBLIC",
+            "GRANT SELECT ON polls TO votes",
+            "GRANT USAGE ON SEQUENCE loads TO votes",
         ] {
             sqlx::query(sql).execute(&mut connection).await.unwrap();
         }

@@ -83,7 +83,7 @@ impl Stage {
         stage.execute("SELECT nextval('loads')").await;
         stage.execute("ALTER TABLE polls RENAME TO kept_polls").await;
         stage.delay_loads(0.5).await;
-        stage.execute("GRANT ALL ON polls, loads TO PUBLIC").await;
+        stage.execute("GRANT SELECT ON polls TO votes; GRANT USAGE ON SEQUENCE loads TO votes").await;
         stage
     }
 
