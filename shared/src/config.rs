@@ -68,8 +68,7 @@ impl<'a> Reader<'a> {
 
     /// `DATABASE_URL`, `DATABASE_TIMEOUT_MS`, `DATABASE_AUTH` (`password`: the URL's own; `iam`: tokens of RDS,
     /// signed with the credentials that Lambda puts into the environment), `REDIS_URL`, `REDIS_TIMEOUT_MS`,
-    /// `RANKING_TTL_SECONDS`, `POLL_CACHE_SECONDS`, `RELOAD_LEASE_MS`, and
-    /// `TLS_CA_FILE` for both stores.
+    /// `RANKING_TTL_SECONDS`, `POLL_CACHE_SECONDS`, `RELOAD_LEASE_MS`, and `TLS_CA_FILE` for both stores.
     pub fn stores(&mut self) -> Option<Stores> {
         let authorities = self.authorities();
         let ledger = self.ledger(authorities.as_ref());

@@ -57,10 +57,13 @@ pub enum Error {
     /// It was not asked, because it did not answer a moment ago.
     #[error("Redis is left alone for a moment, since it did not answer")]
     Resting,
+    /// `#insecure` would believe any server.
+    #[error("take #insecure off: the server's certificate is always verified")]
+    Unverified,
 }
 
-/// Redis, through one connection that is opened when first used and renewed when it breaks or is silent. While it hangs, most calls
-/// fail at once instead of after their timeout.
+/// Redis, through one connection that is opened when first used and renewed when it breaks or is silent. While it
+/// hangs, most calls fail at once instead of after their timeout.
 #[derive(Clone)]
 pub struct RankingStore {
     client: Client,
@@ -107,6 +110,9 @@ impl RankingStore {
         lifetime_seconds: u64,
     ) -> Result<Self, Error> {
         let address = url.into_connection_info()?;
+        if matches!(address.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+            return Err(Error::Unverified);
+        }
         let client = if matches!(address.addr(), ConnectionAddr::TcpTls { .. }) {
             let root_cert = Some(authorities.pem().to_vec());
             Client::build_with_tls(address, TlsCertificates { client_tls: None, root_cert })?

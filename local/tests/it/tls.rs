@@ -141,7 +141,7 @@ impl Addresses {
     async fn assert_redis_refused(&self, reason: &str) {
         let (answer, log) = self.count(1).await;
         assert_eq!(failures(&answer.unwrap()), json!([]));
-        assert_logged(&log, "ranking.not_raised", reason);
+        assert_logged(&log, "ranking.unavailable", reason);
     }
 }
 
