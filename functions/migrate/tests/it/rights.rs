@@ -4,6 +4,7 @@ use local::{
     scratch::empty_database,
     stores::{Given, Stores},
 };
+use sqlx::error::DatabaseError;
 
 use crate::support::{Deployment, execute, fill, new_role, number, votes};
 
@@ -37,7 +38,7 @@ async fn the_functions_may_count_and_read_and_neither_change_votes_nor_tables() 
         "CREATE ROLE another",
     ] {
         let error = execute(&functions, forbidden).await.unwrap_err();
-        let code = error.as_database_error().and_then(|error| error.code()).unwrap();
+        let code = error.as_database_error().and_then(DatabaseError::code).unwrap();
         assert_eq!(code, "42501", "{forbidden}: {error}");
     }
     assert_eq!(votes(&url).await, 1);
