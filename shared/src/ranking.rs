@@ -242,7 +242,11 @@ impl RankingStore {
         pipeline.expire(&key, self.lifetime_seconds.cast_signed()).ignore();
     }
 
+    /// A pipeline with nothing in it is not sent: Redis's client takes it for a mistake.
     async fn run<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
+        if pipeline.is_empty() {
+            return Ok(redis::from_redis_value(redis::Value::Array(Vec::new())).map_err(RedisError::from)?);
+        }
         let mut connection = self.connection();
         self.bounded(pipeline.query_async(&mut connection)).await
     }

@@ -149,3 +149,13 @@ async fn reads_go_on_from_redis_while_the_ledger_is_away() {
     assert_eq!(catalog.current_polls().await.unwrap(), std::slice::from_ref(&poll));
     assert_eq!(shown(&catalog, &poll).await, tally([100; 3]));
 }
+
+/// A batch of bodies that name no poll has no totals, and a load may find nothing.
+#[tokio::test]
+async fn nothing_to_write_is_no_failure() {
+    let bench = Bench::new().await;
+    let ranking = bench.ranking();
+    ranking.raise(&BTreeMap::new()).await.unwrap();
+    ranking.keep_polls(&[], clock::now()).await.unwrap();
+    assert!(ranking.polls(&[]).await.unwrap().is_empty());
+}
