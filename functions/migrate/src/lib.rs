@@ -14,6 +14,7 @@ use serde_json::Value;
 use shared::{
     clock, config,
     ledger::{Admission, Role, Schema, SchemaError},
+    telemetry::causes,
     tls::Authorities,
 };
 use tokio::time::timeout;
@@ -88,7 +89,7 @@ impl Handler {
         let outcome = match done {
             Ok(version) => Outcome::Success(version),
             Err(failure) => {
-                let reason = chain(&failure);
+                let reason = causes(&failure);
                 error!(name: "schema.failed", reason, "schema.failed");
                 Outcome::Failed(reason)
             }
@@ -128,10 +129,4 @@ impl Work {
 fn left(deadline_ms: u64) -> Duration {
     let now_ms = u64::try_from(clock::now().millis()).unwrap_or_default();
     Duration::from_millis(deadline_ms.saturating_sub(now_ms))
-}
-
-/// An error with all that caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
