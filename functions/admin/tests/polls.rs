@@ -119,7 +119,8 @@ async fn a_change_is_in_redis_when_it_is_answered() {
     let bench = Bench::new().await;
     let id = bench.created(json!({"opensAt": "2020-01-01T00:00:00Z"})).await;
     bench.call("POST /admin/polls/{id}/close", id, "").await;
-    let cached = bench.ranking().polls(&[PollId(id as i32)]).await.unwrap().pop().flatten().unwrap().value;
+    let cached = bench.ranking().polls(&[PollId(id as i32)]).await.unwrap().pop().flatten().unwrap();
+    let cached = cached.value.unwrap();
     assert!(cached.closes_at.is_some());
     let listed = bench.ranking().current_polls().await.unwrap().unwrap().value;
     assert_eq!(listed, [cached]);
