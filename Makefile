@@ -21,7 +21,7 @@ test loadtest: export DATABASE_URL :=
 test loadtest: export REDIS_URL :=
 
 .PHONY: test
-test: stores tools build artifacts ## All tests: the code, then the running stack
+test: stores tools browser build artifacts ## All tests: the code, then the running stack
 	$(TARGET)/debug/local stores -- cargo test --workspace --locked
 	scripts/test_stack.sh
 
@@ -47,6 +47,14 @@ deploy: tools ## Build and deploy to AWS; asks for the parameters the first time
 	sam build
 	sam deploy $(if $(shell grep -s parameter_overrides samconfig.toml),,--guided)
 
+.PHONY: pages
+pages: tools build ## Publish the pages to a deployed stack: STACK=name
+	python scripts/publish_pages.py --local $(TARGET)/debug/local --stack $(or $(STACK),$(error give STACK=name))
+
+.PHONY: screens
+screens: stores tools browser build ## Take the pictures in docs/screens anew
+	scripts/screens.sh
+
 # The rest is what the targets above stand on.
 
 .PHONY: build
@@ -61,6 +69,10 @@ artifacts: tools
 .PHONY: stores
 stores:
 	@scripts/setup.sh stores http
+
+.PHONY: browser
+browser:
+	@scripts/setup.sh browser
 
 .PHONY: tools
 tools:

@@ -2,6 +2,7 @@
 numbers which depend on each other agree. Offline: the same transform that CloudFormation runs, without an account.
 """
 
+import fnmatch
 import json
 import os
 import sys
@@ -32,10 +33,12 @@ ROUTES = {
     "POST /admin/polls/{id}/open": ADMIN,
     "POST /admin/polls/{id}/close": ADMIN,
     "GET /admin/polls/{id}/audit": ADMIN,
+    "GET /admin/polls/{id}/live": ADMIN,
     "POST /admin/polls/{id}/rebuild": ADMIN,
 }
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30
+CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 OUTAGE_SECONDS = 24 * 3600
 
 failures = []
@@ -158,14 +161,35 @@ def check_cache(resources):
     expect(lifetime["max-age"] > 0, "max-age=0 ends the collapsing of simultaneous misses")
     stale = max(lifetime["stale-while-revalidate"], lifetime["stale-if-error"])
     expect(policy["MaxTTL"] >= lifetime["s-maxage"] + stale, "MaxTTL cuts the stale directives short")
-    patterns = [
-        behavior["PathPattern"]
-        for behavior in resources["Distribution"]["Properties"]["DistributionConfig"]["CacheBehaviors"]
-    ]
+    distribution = resources["Distribution"]["Properties"]["DistributionConfig"]
+    patterns = [behavior["PathPattern"] for behavior in distribution["CacheBehaviors"]]
     expect(
         patterns.index("/polls/*/votes/mine") < patterns.index("/polls/*"),
         "a voter's own answer would be cached for everybody",
     )
+    for behavior in distribution["CacheBehaviors"]:
+        writes = {"POST", "PUT", "PATCH", "DELETE"} & set(behavior["AllowedMethods"])
+        cached = behavior["CachePolicyId"] != CACHING_DISABLED
+        expect(not (writes and cached), f"{behavior['PathPattern']}: what writes must not be cached")
+    check_edge_paths(distribution, patterns)
+
+
+def check_edge_paths(distribution, patterns):
+    """What no behaviour names goes to the pages: then the API must be named whole."""
+    default = distribution["DefaultCacheBehavior"]
+    expect(default["TargetOriginId"] == "pages", "a path that nobody knows must not reach the API")
+    for route in ROUTES:
+        path = route.split(" ")[1].replace("{id}", "1")
+        named = any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+        expect(named, f"{route}: no behaviour takes it to the API")
+
+
+def check_pages(resources):
+    policy = resources["PagesHeadersPolicy"]["Properties"]["ResponseHeadersPolicyConfig"]
+    csp = json.dumps(policy["SecurityHeadersConfig"]["ContentSecurityPolicy"])
+    expect("unsafe" not in csp and "default-src 'none'" in csp, "the pages' Content-Security-Policy has a hole")
+    bucket = resources["PagesBucket"]["Properties"]["PublicAccessBlockConfiguration"]
+    expect(all(bucket.values()) and len(bucket) == 4, "the pages' bucket must be private")
 
 
 def of_type(resources, kind):
@@ -190,6 +214,7 @@ def main():
     check_queue(resources)
     check_timeouts(resources)
     check_cache(resources)
+    check_pages(resources)
     for failure in failures:
         print(f"{TEMPLATE}: {failure}", file=sys.stderr)
     if failures:

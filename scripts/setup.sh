@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing of the system's packages, saying so in one line each. Silent when nothing is.
-# Arguments: what is needed, of: stores python http
+# Arguments: what is needed, of: stores python http browser
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -12,6 +12,11 @@ have_postgres() {
 }
 
 have_redis() { have redis-server || have valkey-server; }
+
+have_browser() {
+    [[ -n ${CHROMIUM:-} ]] || have chromium || have chromium-headless-shell || have chromium-browser ||
+        have google-chrome || compgen -G '/Applications/*Chrom*.app' >/dev/null
+}
 
 have_python() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
@@ -38,6 +43,7 @@ for part in "$@"; do
         have curl || need "curl" "curl ca-certificates" curl
         have jq || need "jq" jq jq
         ;;
+    browser) have_browser || need "Chromium (the pages are tested in it)" "chromium-headless-shell fonts-liberation" chromium ;;
     *)
         echo "setup: unknown part: $part" >&2
         exit 2

@@ -32,6 +32,14 @@ root=$PWD
 (cd "$work" && "$root/.venv/bin/schemathesis" --config-file "$root/scripts/schemathesis.toml" \
     run "$root/docs/openapi.yaml" --url "$BASE_URL" --header "Authorization: Bearer $token")
 
+step "publishing the pages through boto3"
+AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local .venv/bin/python scripts/publish_pages.py \
+    --local "${CARGO_TARGET_DIR:-target}/debug/local" --bucket pagesbucket --region us-east-1 \
+    --endpoint-url "$AWS_URL" --issuer "$BASE_URL/_local" --client-id votes
+
+step "the pages in a browser"
+scripts/test_pages.sh
+
 step "stop, as Ctrl-C does"
 stop_stack || {
     tail -n 50 "$work/stack.log" >&2

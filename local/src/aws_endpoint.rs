@@ -1,7 +1,7 @@
 //! Stands in for AWS's regional endpoints: one address for the AWS CLI and SDKs.
 //!
-//! A request names its service in `X-Amz-Target`; each service is a module of its own. What has other protocols
-//! (S3's paths, CloudFront's) is to be recognised in `handle` before the target is looked at.
+//! A request names its service in `X-Amz-Target`; each service is a module of its own. What names none is S3's, whose
+//! requests are paths, unless it is a form: SQS's older protocol, which is not offered.
 mod error;
 mod sqs;
 
@@ -11,13 +11,13 @@ use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::sqs::Queues;
+use crate::{s3::Storage, sqs::Queues};
 use error::ApiError;
 
 /// Longest request body: SQS takes 1 MiB of payload, which JSON's escapes and base64 can make several times longer.
@@ -25,18 +25,39 @@ const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 
-/// The whole endpoint.
-pub fn router(queues: Arc<Queues>) -> Router {
-    Router::new().fallback(handle).with_state(queues)
+/// What stands behind the endpoint.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// SQS.
+    pub queues: Arc<Queues>,
+    /// S3.
+    pub storage: Storage,
 }
 
-async fn handle(State(queues): State<Arc<Queues>>, request: Request) -> Response {
+/// The whole endpoint.
+pub fn router(services: Services) -> Router {
+    Router::new().fallback(handle).with_state(services)
+}
+
+async fn handle(State(services): State<Services>, request: Request) -> Response {
+    if is_s3(&request) {
+        return services.storage.handle(request).await;
+    }
     let (parts, body) = request.into_parts();
     let answer = match read(body).await {
-        Ok(body) => dispatch(&queues, &parts.headers, &body).await,
+        Ok(body) => dispatch(&services.queues, &parts.headers, &body).await,
         Err(error) => Err(error),
     };
     respond(answer)
+}
+
+fn is_s3(request: &Request) -> bool {
+    let is_form = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let is_bare_post = request.method() == Method::POST && request.uri().path() == "/";
+    !request.headers().contains_key("x-amz-target") && !is_form && !is_bare_post
 }
 
 async fn read(body: Body) -> Result<Bytes, ApiError> {

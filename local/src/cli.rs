@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::pages::command::PagesArguments;
+
 /// The whole backend on one machine.
 #[derive(Debug, Parser)]
 #[command(name = "local", args_conflicts_with_subcommands = true)]
@@ -20,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Start the stack and keep it running until Ctrl-C
     Run(RunArguments),
+    /// Write the pages as they are to be published
+    Pages(PagesArguments),
     /// Run a command with throw-away stores: DATABASE_URL and REDIS_URL are set for it
     Stores {
         /// The command and its arguments, after `--`
@@ -46,6 +50,9 @@ pub struct RunArguments {
     /// Keep nothing: a temporary data folder, removed at exit
     #[arg(long, conflicts_with = "data_dir")]
     pub ephemeral: bool,
+    /// The pages that the edge serves [default: frontend, beside the template]
+    #[arg(long, value_name = "FOLDER")]
+    pub pages: Option<PathBuf>,
     /// Where the functions' binaries are, as cargo, cargo-lambda or SAM lay them out [default: beside this program]
     #[arg(long, value_name = "FOLDER")]
     pub artifacts: Option<PathBuf>,
@@ -58,6 +65,18 @@ pub struct RunArguments {
     /// Make no demo poll at the first start
     #[arg(long)]
     pub no_demo: bool,
+}
+
+impl RunArguments {
+    /// Everything at its default, for this template.
+    pub fn new(template: PathBuf) -> Self {
+        Self { template, ..Cli::parse_from(["local"]).run }
+    }
+
+    /// Where the pages are.
+    pub fn pages(&self) -> PathBuf {
+        self.pages.clone().unwrap_or_else(|| self.template.with_file_name("frontend"))
+    }
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {

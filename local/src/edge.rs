@@ -2,8 +2,10 @@
 //! from the template's distribution.
 pub mod behavior;
 mod cache;
+mod compression;
 mod forward;
 mod freshness;
+mod function;
 pub mod policy;
 mod response_headers;
 #[cfg(test)]
@@ -20,7 +22,7 @@ use std::{
 use anyhow::{Context, Result};
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts},
 };
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -125,7 +127,10 @@ impl Edge {
     }
 
     /// Answers a viewer.
-    pub async fn handle(self: &Arc<Self>, request: Request<Body>) -> Response<Body> {
+    pub async fn handle(self: &Arc<Self>, mut request: Request<Body>) -> Response<Body> {
+        if let Some(root) = self.distribution.root.as_ref().filter(|_| request.uri().path() == "/") {
+            *request.uri_mut() = Uri::try_from(root).unwrap_or_default();
+        }
         let Some((index, behavior)) = self.distribution.behavior(request.uri().path()) else {
             return refusal(StatusCode::NOT_FOUND, "No cache behavior matches the path.");
         };
@@ -137,10 +142,12 @@ impl Edge {
         }
         let viewer_headers =
             behavior.response_headers.as_ref().map(|policy| (policy, request.headers().clone()));
-        let mut response = if behavior.caches(request.method()) {
-            self.cached(index, behavior, request.into_parts().0).await
-        } else {
-            self.passed_through(behavior, request).await
+        let mut response = match run_function(behavior, request) {
+            Err(answer) => *answer,
+            Ok(request) if behavior.caches(request.method()) => {
+                self.cached(index, behavior, request.into_parts().0).await
+            }
+            Ok(request) => self.passed_through(behavior, request).await,
         };
         if let Some((policy, viewer)) = viewer_headers {
             policy.apply(&viewer, response.headers_mut());
@@ -267,6 +274,7 @@ impl Edge {
         let Some((config, origin)) = self.origins.get(&behavior.origin) else {
             return Response::new(Bytes::new());
         };
+        let accepted = behavior.cache.encodings(&viewer.headers);
         let mut request = forward::origin_request(behavior, config, viewer, body);
         for (name, value) in previous.into_iter().flat_map(Entry::validators) {
             request.headers_mut().insert(name, value);
@@ -274,6 +282,11 @@ impl Edge {
         let (mut response, route) = origin.fetch(request).await;
         self.counters.count_origin(route);
         forward::remove_hop_by_hop(response.headers_mut());
+        // A cached answer tells when it was made, not when it is handed out: viewers reckon from it, with its Age.
+        response.headers_mut().entry(header::DATE).or_insert_with(freshness::date_now);
+        if behavior.compress {
+            compression::compress(accepted, &mut response);
+        }
         response
     }
 
@@ -333,6 +346,25 @@ impl Edge {
         let x_cache = if is_error(entry.status) { "Error from cloudfront" } else { x_cache };
         headers.insert(X_CACHE, HeaderValue::from_static(x_cache));
         response
+    }
+}
+
+/// The behaviour's function, where it has one: the request that goes on, or the answer that ends it.
+fn run_function(
+    behavior: &Behavior,
+    mut request: Request<Body>,
+) -> Result<Request<Body>, Box<Response<Body>>> {
+    let Some(function) = &behavior.function else { return Ok(request) };
+    let (parts, body) = request.into_parts();
+    let outcome = function.run(&parts);
+    request = Request::from_parts(parts, body);
+    match outcome {
+        Ok(function::Outcome::Forward(uri)) => {
+            *request.uri_mut() = uri;
+            Ok(request)
+        }
+        Ok(function::Outcome::Answer(answer)) => Err(Box::new(answer.map(|()| Body::empty()))),
+        Err(error) => Err(Box::new(refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{error:#}")))),
     }
 }
 

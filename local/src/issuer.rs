@@ -1,4 +1,6 @@
 //! Stands in for the identity provider: an OpenID issuer with its own RSA key.
+pub mod sign_in;
+
 use std::{
     fs,
     io::Write as _,
@@ -64,12 +66,17 @@ impl Issuer {
         &self.url
     }
 
+    /// `aud` of its tokens.
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
     /// A signed access token.
     ///
     /// # Errors
     /// The signature could not be made.
     pub fn token(&self, subject: &str, scope: Option<&str>) -> Result<String> {
-        let issued_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let issued_s = unix_now_s()?;
         self.sign(&json!({
             "iss": self.url,
             "aud": self.audience,
@@ -152,12 +159,21 @@ impl Issuer {
         json!({
             "issuer": self.url,
             "jwks_uri": format!("{}/.well-known/jwks.json", self.url),
+            "authorization_endpoint": format!("{}/authorize", self.url),
             "token_endpoint": format!("{}/token", self.url),
+            "code_challenge_methods_supported": ["S256"],
+            "grant_types_supported": ["authorization_code"],
             "id_token_signing_alg_values_supported": ["RS256"],
-            "response_types_supported": ["token"],
+            "response_types_supported": ["code"],
+            "scopes_supported": ["openid", "vote", "admin"],
             "subject_types_supported": ["public"],
+            "token_endpoint_auth_methods_supported": ["none"],
         })
     }
+}
+
+fn unix_now_s() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
 }
 
 fn make_key(key_file: &Path) -> Result<RsaKeyPair> {

@@ -14,6 +14,8 @@ pub mod http_api;
 pub mod issuer;
 pub mod lambda;
 mod local_api;
+pub mod pages;
+pub mod s3;
 pub mod scratch;
 pub mod sqs;
 pub mod stack;

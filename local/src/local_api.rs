@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{Form, Query, State},
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
 use serde::Deserialize;
@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 
 use crate::{
     edge::Edge,
-    issuer::{Issuer, TOKEN_LIFETIME, TOKENS_PER_REQUEST_MAX},
+    issuer::{
+        Issuer, TOKEN_LIFETIME, TOKENS_PER_REQUEST_MAX,
+        sign_in::{Authorization, Codes, Redemption},
+    },
     status::Figures,
 };
 
@@ -24,6 +27,8 @@ use crate::{
 pub struct LocalApi {
     /// For tokens.
     pub issuer: Arc<Issuer>,
+    /// Sign-ins under way.
+    pub codes: Codes,
     /// For its figures.
     pub edge: Arc<Edge>,
     /// Of queues and functions.
@@ -49,7 +54,8 @@ impl LocalApi {
         Router::new()
             .route("/.well-known/openid-configuration", get(configuration))
             .route("/.well-known/jwks.json", get(key_set))
-            .route("/token", get(token))
+            .route("/authorize", get(ask_name).post(authorize))
+            .route("/token", get(token).post(redeem))
             .route("/tokens", get(tokens))
             .route("/metrics", get(metrics))
             .with_state(Arc::new(self))
@@ -76,6 +82,23 @@ async fn token(State(api): State<Arc<LocalApi>>, Query(request): Query<TokenRequ
         }))
         .into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn ask_name(State(api): State<Arc<LocalApi>>, Query(request): Query<Authorization>) -> Response {
+    api.codes.form(&request, api.issuer.audience()).map_or_else(refusal, |page| Html(page).into_response())
+}
+
+async fn authorize(State(api): State<Arc<LocalApi>>, Form(request): Form<Authorization>) -> Response {
+    let granted = api.codes.grant(request, api.issuer.audience());
+    granted.map_or_else(refusal, |location| Redirect::to(&location).into_response())
+}
+
+async fn redeem(State(api): State<Arc<LocalApi>>, Form(request): Form<Redemption>) -> Response {
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    match api.codes.redeem(&request, &api.issuer) {
+        Ok(tokens) => (no_store, Json(tokens)).into_response(),
+        Err(code) => (StatusCode::BAD_REQUEST, no_store, Json(json!({ "error": code }))).into_response(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use local::{
     cli::{Cli, Command},
-    stack, stores,
+    pages, stack, stores,
 };
 
 #[tokio::main]
@@ -12,6 +12,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Stores { command }) => stores::command::run(&command).await,
+        Some(Command::Pages(arguments)) => pages::command::run(&arguments).map(|()| 0),
         Some(Command::Run(arguments)) => stack::run(&arguments).await.map(|()| 0),
         None => stack::run(&cli.run).await.map(|()| 0),
     };

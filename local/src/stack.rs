@@ -13,24 +13,30 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub use self::server::BASE_PATH;
 use self::{
-    blueprint::{AUDIENCE, Blueprint, Machine, issuer_url},
+    blueprint::{AUDIENCE, issuer_url},
     data_folder::DataFolder,
     server::{Listeners, Servers},
     signals::StopRequests,
     wiring::{ApiOrigin, Integrations},
 };
+pub use self::{
+    blueprint::{Blueprint, Machine},
+    server::BASE_PATH,
+};
 use crate::{
+    aws_endpoint::Services,
     cli::RunArguments,
     cloudwatch::CloudWatch,
     demo,
     edge::{Edge, Origin},
     event_source::{self, Mappings},
     http_api::HttpApi,
-    issuer::Issuer,
+    issuer::{Issuer, sign_in::Codes},
     lambda::Functions,
     local_api::LocalApi,
+    pages::{self, PagesConfig},
+    s3::{BucketOrigin, Storage},
     sqs::Queues,
     status::{Figures, StatusLine},
     stores::{Given, Stores},
@@ -102,26 +108,35 @@ async fn run_with_functions(
 ) -> Result<()> {
     let Ground { arguments, stop, folder, stores } = ground;
     let queues = Queues::from_template(&blueprint.template)?;
+    let storage = Storage::open(&folder.path().join("s3"), &blueprint.template)?;
+    if let Some(bucket) = &blueprint.pages_bucket {
+        let config = blueprint.pages_config(issuer_url(arguments.port), AUDIENCE.to_owned());
+        let config = PagesConfig { metrics: Some(format!("{BASE_PATH}/metrics")), ..config };
+        let pages = pages::assemble(&arguments.pages(), &config)?;
+        pages::publish(pages, &storage, bucket).await?;
+    }
     let issuer = Issuer::open(&folder.path().join("issuer-key.der"), &issuer_url(arguments.port), AUDIENCE)?;
     let issuer = Arc::new(issuer);
     let integrations = Integrations { queues: Arc::clone(&queues), functions: Arc::clone(functions) };
     let api = Arc::new(HttpApi::new(blueprint.api, &issuer, Arc::new(integrations))?);
     let edge = Edge::new(blueprint.distribution, |origin| {
-        // Other origins (S3) are not part of the stack yet.
         let is_api = origin.domain_name.contains(".execute-api.");
-        let origin = ApiOrigin { api: Arc::clone(&api), domain_name: origin.domain_name.clone() };
-        is_api.then(|| Arc::new(origin) as Arc<dyn Origin>)
+        let api = ApiOrigin { api: Arc::clone(&api), domain_name: origin.domain_name.clone() };
+        let api = is_api.then(|| Arc::new(api) as Arc<dyn Origin>);
+        api.or_else(|| BucketOrigin::find(&storage, &origin.domain_name))
     })?;
     let restored = folder.restore_messages(&queues)?;
     let mappings = event_source::start(&blueprint.template, &queues, functions)?;
     let figures = Arc::new(Figures { queues: Arc::clone(&queues), logs, functions: Arc::clone(functions) });
     let local_api = LocalApi {
         issuer: Arc::clone(&issuer),
+        codes: Codes::default(),
         edge: Arc::clone(&edge),
         figures: Arc::clone(&figures),
         stores: stores.pids(),
     };
-    let servers = Servers::start(listeners, Arc::clone(&edge), local_api, &queues);
+    let aws = Services { queues: Arc::clone(&queues), storage };
+    let servers = Servers::start(listeners, Arc::clone(&edge), local_api, aws);
     let base_url = format!("http://localhost:{}", arguments.port);
     let poll = tokio::select! {
         poll = demo::prepare(&edge, &issuer, arguments.no_demo) => poll,
@@ -197,8 +212,10 @@ fn announce(
     let token = issuer.token("viewer", None)?;
     let (id, contestant) = poll.map_or((1, 1), |poll| (poll.id, poll.contestant));
     println!("The stack is ready.");
-    println!("  edge          {base_url}");
-    println!("  AWS endpoint  http://localhost:{} (SQS)", arguments.aws_port);
+    println!("  viewers       {base_url}/");
+    println!("  control room  {base_url}/control/");
+    println!("  overlay       {base_url}/overlay/?poll={id}");
+    println!("  AWS endpoint  http://localhost:{} (SQS, S3)", arguments.aws_port);
     println!("  metrics       {base_url}{BASE_PATH}/metrics");
     if restored > 0 {
         println!("  {restored} messages of the last run are back in their queues");

@@ -5,6 +5,7 @@
 
 mod audit;
 mod body;
+mod live;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -55,6 +56,7 @@ impl Handler {
             "POST /admin/polls/{id}/open" => self.change(&request, |poll, _, now| Ok(poll.opened(now))).await,
             "POST /admin/polls/{id}/close" => self.change(&request, |poll, _, now| poll.closed(now)).await,
             "GET /admin/polls/{id}/audit" => self.audit(&request).await,
+            "GET /admin/polls/{id}/live" => self.live(&request).await,
             "POST /admin/polls/{id}/rebuild" => self.rebuild(&request).await,
             _ => Err(Problem::new(StatusCode::NOT_FOUND, "routeNotFound", "There is no such route.")),
         };

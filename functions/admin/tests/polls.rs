@@ -197,6 +197,21 @@ async fn the_audit_shows_a_difference_and_the_rebuild_removes_it() {
 }
 
 #[tokio::test]
+async fn the_live_figures_are_the_counters() {
+    let bench = Bench::new().await;
+    let id = bench.created(json!({})).await;
+    bench.voted(id, 3).await;
+    let mut connection = bench.scratch.connect().await.unwrap();
+    let sql = "INSERT INTO rejections (message_id, cast_at, poll, reason) \
+        VALUES (gen_random_uuid(), now(), $1, 'afterClosing'), (gen_random_uuid(), now(), $1 + 1, 'notJson')";
+    sqlx::query(sql).bind(i32::try_from(id).unwrap()).execute(&mut connection).await.unwrap();
+    let (status, live) = bench.call("GET /admin/polls/{id}/live", id, "").await;
+    assert_eq!((status, &live["votes"], &live["rankingVotes"]), (200, &json!(3), &json!(0)), "{live}");
+    assert_eq!(live["rejected"], json!({"afterClosing": 1}));
+    assert_eq!(bench.call("GET /admin/polls/{id}/live", id + 1, "").await.0, 404);
+}
+
+#[tokio::test]
 async fn the_list_goes_back_in_pages() {
     let bench = Bench::new().await;
     let (first, second) = (bench.created(json!({})).await, bench.created(json!({})).await);

@@ -8,8 +8,9 @@ use axum::{
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{REQUEST_BYTES_MAX, router};
+use super::{REQUEST_BYTES_MAX, Services, router};
 use crate::{
+    s3::Storage,
     sqs::{IN_FLIGHT_MAX, NewMessage, Queues},
     template::{Context, Template},
 };
@@ -20,8 +21,17 @@ fn queues() -> Arc<Queues> {
     Queues::from_template(&template).unwrap()
 }
 
+/// The endpoint with these queues, and S3 without a bucket.
+fn endpoint(queues: Arc<Queues>) -> Router {
+    let folder = tempfile::tempdir().unwrap();
+    let context = Context { aws_endpoint: "http://localhost:4566".to_owned(), ..Context::default() };
+    let template = Template::parse("Resources: {}", "t", &context).unwrap();
+    let storage = Storage::open(folder.path(), &template).unwrap();
+    router(Services { queues, storage })
+}
+
 async fn call(target: Option<&str>, body: String) -> (StatusCode, HeaderMap, Value) {
-    call_at(router(queues()), target, body).await
+    call_at(endpoint(queues()), target, body).await
 }
 
 async fn call_at(endpoint: Router, target: Option<&str>, body: String) -> (StatusCode, HeaderMap, Value) {
@@ -99,7 +109,8 @@ async fn a_short_poll_is_told_about_too_many_messages_in_flight() {
     queue.receive(IN_FLIGHT_MAX, None, Duration::ZERO).await;
     for (wait_seconds, expected) in [(0, json!("com.amazonaws.sqs#OverLimit")), (1, Value::Null)] {
         let body = json!({ "QueueUrl": queue.url(), "WaitTimeSeconds": wait_seconds }).to_string();
-        let (.., answer) = call_at(router(Arc::clone(&queues)), Some("AmazonSQS.ReceiveMessage"), body).await;
+        let (.., answer) =
+            call_at(endpoint(Arc::clone(&queues)), Some("AmazonSQS.ReceiveMessage"), body).await;
         assert_eq!(answer["__type"], expected);
     }
 }

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{
     edge::{
         freshness::ERROR_TTL,
-        policy::{CachePolicy, Lookup, Parameters, origin_request_policy},
+        function::Function,
+        policy::{CachePolicy, Lookup, Parameters, is_true, origin_request_policy},
         response_headers::ResponseHeaders,
     },
     http_api::{definition::strings, number},
@@ -31,6 +32,10 @@ pub struct Behavior {
     pub forward: Parameters,
     /// Headers for viewers.
     pub response_headers: Option<ResponseHeaders>,
+    /// Run on each request before the cache is looked into.
+    pub function: Option<Function>,
+    /// `Compress`.
+    pub compress: bool,
 }
 
 impl Behavior {
@@ -54,7 +59,14 @@ impl Behavior {
             cache: CachePolicy::find(policy, resources)?,
             forward: origin_request_policy(text("OriginRequestPolicyId"), resources)?,
             response_headers: ResponseHeaders::find(text("ResponseHeadersPolicyId"), resources)?,
+            function: Function::find(&config["FunctionAssociations"], resources)?,
+            compress: is_true(&config["Compress"]),
         })
+    }
+
+    /// `PathPattern`, or `*`.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
     }
 
     /// Whether the path is this behaviour's.
@@ -134,6 +146,8 @@ pub struct Distribution {
     pub origins: Vec<OriginConfig>,
     /// By position.
     pub errors: Vec<ErrorRule>,
+    /// `DefaultRootObject`: what `/` stands for.
+    pub root: Option<String>,
 }
 
 impl Distribution {
@@ -168,7 +182,8 @@ impl Distribution {
         }
         let errors =
             config["CustomErrorResponses"].as_array().into_iter().flatten().filter_map(read_error).collect();
-        Ok(Self { behaviors, origins, errors })
+        let root = config["DefaultRootObject"].as_str().map(|root| format!("/{root}"));
+        Ok(Self { behaviors, origins, errors, root })
     }
 
     /// The first behaviour whose pattern matches.

@@ -1,7 +1,7 @@
 //! How long an object may be served, by CloudFront's table: the origin's wish clamped by the cache policy.
 use std::time::{Duration, SystemTime};
 
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_cache_semantics::{CacheOptions, CachePolicy as HttpCachePolicy};
 
 use crate::edge::policy::CachePolicy;
@@ -71,6 +71,11 @@ fn origin_ttl(headers: &HeaderMap) -> Option<Duration> {
     let now = SystemTime::now();
     let options = CacheOptions { shared: true, cache_heuristic: 0.0, ..CacheOptions::default() };
     Some(HttpCachePolicy::new_options(&Request::new(()), &response, now, options).time_to_live(now))
+}
+
+/// The `Date` of an answer made now.
+pub fn date_now() -> HeaderValue {
+    HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn seconds(headers: &HeaderMap, name: &str) -> Option<u64> {

@@ -8,6 +8,7 @@ use crate::{
     cli::RunArguments,
     edge::behavior::Distribution,
     http_api::definition::{self, Definition},
+    pages::PagesConfig,
     template::{Context, Resource, Template},
 };
 
@@ -45,6 +46,8 @@ pub struct Blueprint {
     pub api: Definition,
     /// What stands before it.
     pub distribution: Distribution,
+    /// Where the pages are: the bucket behind the default behaviour, if it is one.
+    pub pages_bucket: Option<String>,
 }
 
 impl Blueprint {
@@ -63,13 +66,40 @@ impl Blueprint {
         let api = definition::read(api, template.of_kind("AWS::Serverless::Function"))?;
         let distribution = only(&template, "AWS::CloudFront::Distribution")?;
         let distribution = Distribution::read(distribution, &|id| template.resource(id))?;
-        Ok(Self { template, api, distribution })
+        let pages_bucket = pages_bucket(&distribution);
+        Ok(Self { template, api, distribution, pages_bucket })
+    }
+
+    /// What the pages have to know, as far as the template tells: `issuer` and `client_id` are who signs people in.
+    pub fn pages_config(&self, issuer: String, client_id: String) -> PagesConfig {
+        let has_results =
+            self.distribution.behaviors.iter().any(|behavior| behavior.pattern() == "/results/*");
+        let offers = |work: &&str| {
+            let path = format!("/admin/polls/{{id}}/{work}");
+            self.api.routes.iter().any(|route| route.key.path == path)
+        };
+        PagesConfig {
+            api: String::new(),
+            issuer,
+            client_id,
+            scope: "openid".to_owned(),
+            crew_scope: "openid admin".to_owned(),
+            results: has_results.then(|| "/results/{id}.json".to_owned()),
+            metrics: None,
+            crew: ["certify", "export"].into_iter().filter(offers).collect(),
+        }
     }
 }
 
 /// `iss` of the local issuer.
 pub fn issuer_url(port: u16) -> String {
     format!("http://localhost:{port}/_local")
+}
+
+fn pages_bucket(distribution: &Distribution) -> Option<String> {
+    let origin = &distribution.behaviors.last()?.origin;
+    let origin = distribution.origins.iter().find(|candidate| candidate.id == *origin)?;
+    Some(origin.domain_name.split_once(".s3.")?.0.to_owned())
 }
 
 fn parameters(arguments: &RunArguments, machine: &Machine) -> BTreeMap<String, String> {

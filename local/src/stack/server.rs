@@ -11,7 +11,11 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
-    aws_endpoint, cli::RunArguments, edge::Edge, http_api::Viewer, local_api::LocalApi, sqs::Queues,
+    aws_endpoint::{self, Services},
+    cli::RunArguments,
+    edge::Edge,
+    http_api::Viewer,
+    local_api::LocalApi,
 };
 
 /// Where the stack's own routes are, beside those of the API.
@@ -59,11 +63,11 @@ struct Server {
 
 impl Servers {
     /// Starts to answer.
-    pub fn start(listeners: Listeners, edge: Arc<Edge>, local_api: LocalApi, queues: &Arc<Queues>) -> Self {
+    pub fn start(listeners: Listeners, edge: Arc<Edge>, local_api: LocalApi, aws: Services) -> Self {
         let router = Router::new().nest(BASE_PATH, local_api.router()).fallback(to_edge).with_state(edge);
         Self {
             edge: Server::start(listeners.edge, router),
-            aws: Server::start(listeners.aws, aws_endpoint::router(Arc::clone(queues))),
+            aws: Server::start(listeners.aws, aws_endpoint::router(aws)),
         }
     }
 

@@ -40,6 +40,7 @@ pub(super) fn pseudo_parameter(name: &str) -> Option<String> {
 pub(super) fn name_property(kind: &str) -> Option<&'static str> {
     match kind {
         "AWS::SQS::Queue" => Some("QueueName"),
+        "AWS::S3::Bucket" => Some("BucketName"),
         "AWS::Serverless::Function" | "AWS::Lambda::Function" => Some("FunctionName"),
         _ => None,
     }
@@ -49,6 +50,7 @@ pub(super) fn name_property(kind: &str) -> Option<&'static str> {
 pub(super) fn reference(kind: &str, name: &str, aws_endpoint: &str) -> String {
     match kind {
         "AWS::SQS::Queue" => queue_url(aws_endpoint, name),
+        "AWS::S3::Bucket" => name.to_lowercase(),
         _ => name.to_owned(),
     }
 }
@@ -71,6 +73,9 @@ pub(super) fn attribute(
         ("AWS::Serverless::Function" | "AWS::Lambda::Function", "Arn") => function_arn(name),
         ("AWS::IAM::Role", "Arn") => format!("arn:aws:iam::{ACCOUNT}:role/{name}"),
         ("AWS::S3::Bucket", "Arn") => format!("arn:aws:s3:::{}", name.to_lowercase()),
+        ("AWS::S3::Bucket", "RegionalDomainName") => {
+            format!("{}.s3.{REGION}.amazonaws.com", name.to_lowercase())
+        }
         ("AWS::CloudFront::Distribution", "DomainName") => format!("{}.cloudfront.net", name.to_lowercase()),
         (_, "Arn") => format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{name}"),
         _ => format!("{name}.{attribute}"),

@@ -55,6 +55,30 @@ impl Ledger {
         .await
     }
 
+    /// A poll's counters: votes in its tally, and its rejected messages by reason. Reads no vote.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn progress(&self, poll: PollId) -> Result<(u64, BTreeMap<String, u64>), Error> {
+        let sql = "/* progress */ \
+            SELECT NULL AS reason, coalesce(sum(votes), 0)::bigint AS count FROM tallies WHERE poll = $1 \
+            UNION ALL SELECT reason, count(*) FROM rejections WHERE poll = $1 GROUP BY reason";
+        self.within(self.timeout, async {
+            let mut connection = self.connection().await?;
+            let (mut votes, mut rejected) = (0, BTreeMap::new());
+            for row in sqlx::query(sql).bind(poll.0).fetch_all(&mut connection).await? {
+                let count = row.try_get::<i64, _>("count")?.unsigned_abs();
+                match row.try_get::<Option<String>, _>("reason")? {
+                    None => votes = count,
+                    Some(reason) => drop(rejected.insert(reason, count)),
+                }
+            }
+            self.keep(connection);
+            Ok((votes, rejected))
+        })
+        .await
+    }
+
     /// Makes a poll's tally equal its votes, and moves the poll to a new epoch, so that no total of before reaches
     /// its ranking. Idempotent. `false`: no such poll.
     ///

@@ -1,0 +1,135 @@
+// The broadcast overlay: /overlay/?poll=1, with &top=5, &side=end and &lang=pt as wanted. Runs for hours: it makes its
+// rows once, keeps nothing but the last answer, and shows the last it knew rather than an error on air.
+
+import { config } from "/shared/config.js";
+import { countdown, everySecond, now, statusOf } from "/shared/clock.js";
+import { el, find, roll, say } from "/shared/dom.js";
+import { Feed } from "/shared/feed.js";
+import { formatNumber, formatShare, loadTexts, t } from "/shared/text.js";
+
+const TOP = 5;
+const TOP_MAX = 8;
+const DAY_MS = 86_400_000;
+/** A share rolls in tenths of a percent. */
+const SHARE_STEPS = 1000;
+
+const query = new URLSearchParams(location.search);
+const id = Number(query.get("poll"));
+const top = Math.min(TOP_MAX, Math.max(1, Number(query.get("top")) || TOP));
+
+const board = find("#board");
+const list = find("#rows");
+const free = [];
+const rows = new Map();
+let poll = null;
+let standing = null;
+let certified = false;
+
+function makeRows() {
+  for (let i = 0; i < top; i++) {
+    const row = el("li", {}, el("span", { class: "number numeral" }), el("i"), el("span", { class: "name" }), el("span", { class: "share numeral" }));
+    list.append(row);
+    free.push(row);
+  }
+}
+
+/** Gives each of the top a row, and back those of who has left it. */
+function place(entries) {
+  const staying = new Set(entries.map(({ contestant }) => contestant));
+  for (const [contestant, row] of rows) {
+    if (staying.has(contestant)) continue;
+    row.classList.remove("shown");
+    rows.delete(contestant);
+    free.push(row);
+  }
+  entries.forEach((entry, index) => {
+    const row = rows.get(entry.contestant) ?? free.shift();
+    if (!rows.has(entry.contestant)) delete find(".share", row).dataset.value;
+    rows.set(entry.contestant, row);
+    fill(row, entry, index, entries[0]);
+  });
+}
+
+function fill(row, { contestant, name, votes, share, rank }, index, leader) {
+  say(find(".number", row), String(contestant));
+  say(find(".name", row), name);
+  roll(find(".share", row), Math.round(share * SHARE_STEPS), (value) => formatShare(value / SHARE_STEPS));
+  row.style.transform = `translateY(${index * 100}%) translateY(${index * 0.4}rem)`;
+  find("i", row).style.transform = `scaleX(${leader.votes ? votes / leader.votes : 0})`;
+  row.classList.toggle("first", rank === 1 && votes > 0);
+  row.classList.add("shown");
+}
+
+function show(body) {
+  certified = Boolean(body.certified);
+  if (body.ranking) {
+    const entries = body.ranking.slice(0, top);
+    list.style.setProperty("--shown", entries.length);
+    place(entries);
+    say(find("#total"), t("overlay.total", { n: body.totalVotes }));
+  } else if (body.turnout) {
+    say(find("#total"), t("overlay.total", { n: body.turnout.votes }));
+  }
+  // Frozen: what is certified does not change any more.
+  if (certified) stopStanding();
+  tick();
+}
+
+function stopStanding() {
+  standing?.stop();
+  standing = null;
+}
+
+async function startStanding() {
+  const { api, results } = await config();
+  const ask = (url, otherwise) => {
+    standing = new Feed({
+      url,
+      onData: show,
+      onRefused: (status) => {
+        if (status !== 404 && status !== 403) return false;
+        standing = null;
+        if (otherwise) ask(otherwise);
+        return true;
+      },
+    }).start();
+  };
+  const ranking = `${api}/polls/${id}/ranking`;
+  if (results) ask(results.replace("{id}", id), ranking);
+  else ask(ranking);
+}
+
+function tick() {
+  if (!poll) return;
+  const status = certified ? "certified" : statusOf(poll);
+  const state = find("#state");
+  say(state, t(`state.${status}`));
+  state.className = status;
+  const until = Date.parse(status === "scheduled" ? poll.opensAt : poll.closesAt);
+  const left = until - now();
+  say(find("#bell"), left > 0 && left < DAY_MS ? countdown(until) : "");
+  const shown = poll.results === "live" || (poll.results === "afterClose" && status === "closed");
+  if (shown && !standing && !certified && status !== "scheduled") {
+    standing = true;
+    startStanding().catch(() => (standing = null));
+  }
+}
+
+async function start() {
+  board.classList.toggle("end", query.get("side") === "end");
+  makeRows();
+  await loadTexts().catch(() => {});
+  const api = await config().then((config) => config.api, () => "");
+  new Feed({
+    url: `${api}/polls/${id}`,
+    onData: (body) => {
+      poll = body;
+      say(find("#title"), poll.title);
+      board.hidden = false;
+      tick();
+    },
+  }).start();
+  everySecond(tick);
+}
+
+start();

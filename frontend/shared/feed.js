@@ -1,0 +1,101 @@
+// Public reads, again and again. A feed asks no faster than the edge's copy gets older, spreads a crowd's requests,
+// asks less and less while there is no answer, and not at all while nobody looks.
+
+import { learnTime } from "/shared/clock.js";
+
+const PACE_S = 3;
+const RETRY_S_MAX = 60;
+const TIMEOUT_MS = 10_000;
+
+const isDown = () => navigator.onLine === false;
+
+export class Feed {
+  #timer = null;
+  #asking = null;
+  #failures = 0;
+  #tag = null;
+  #running = false;
+  #due = 0;
+
+  /**
+   * `url`: what to ask. `onData(body)`: something new. `onState("ok" | "offline" | "failing")`: on change.
+   * `onRefused(status)`: an answer other than success; true if that settles it. `slower`: how many times the pace.
+   */
+  constructor({ url, onData, onState = () => {}, onRefused = () => false, slower = () => 1 }) {
+    Object.assign(this, { url, onData, onState, onRefused, slower, state: "ok" });
+  }
+
+  start() {
+    if (this.#running) return this;
+    this.#running = true;
+    for (const name of ["online", "offline"]) addEventListener(name, this);
+    document.addEventListener("visibilitychange", this);
+    this.#ask();
+    return this;
+  }
+
+  stop() {
+    this.#running = false;
+    clearTimeout(this.#timer);
+    this.#asking?.abort();
+    for (const name of ["online", "offline"]) removeEventListener(name, this);
+    document.removeEventListener("visibilitychange", this);
+  }
+
+  handleEvent() {
+    if (isDown()) return this.#enter("offline");
+    clearTimeout(this.#timer);
+    if (!document.hidden) this.#again(Math.max(0, this.#due - Date.now()) / 1000 || Math.random());
+  }
+
+  #enter(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.onState(state);
+  }
+
+  #again(seconds) {
+    clearTimeout(this.#timer);
+    if (!this.#running) return;
+    this.#due = Date.now() + seconds * 1000;
+    if (!document.hidden) this.#timer = setTimeout(() => this.#ask(), seconds * 1000);
+  }
+
+  async #ask() {
+    if (this.#asking) return;
+    const asking = (this.#asking = new AbortController());
+    const patience = setTimeout(() => asking.abort(), TIMEOUT_MS);
+    try {
+      // The browser's copy is asked about, not shown: the edge answers 304 from its own.
+      const response = await fetch(this.url, { cache: "no-cache", signal: asking.signal });
+      learnTime(response);
+      if (!this.#running) return;
+      if (response.ok) await this.#take(response);
+      else if (this.onRefused(response.status)) this.stop();
+      else this.#fail("failing");
+    } catch {
+      if (this.#running) this.#fail(isDown() ? "offline" : "failing");
+    } finally {
+      clearTimeout(patience);
+      this.#asking = null;
+    }
+  }
+
+  async #take(response) {
+    const tag = response.headers.get("etag");
+    const body = await response.json();
+    const lifetime = response.headers.get("cache-control") ?? "";
+    const pace = Number(/s-maxage=(\d+)/.exec(lifetime)?.[1] ?? /max-age=(\d+)/.exec(lifetime)?.[1] ?? PACE_S);
+    this.#failures = 0;
+    this.#enter("ok");
+    if (!tag || tag !== this.#tag) this.onData(body);
+    this.#tag = tag;
+    this.#again(Math.max(1, pace) * this.slower() * (1 + Math.random() / 2));
+  }
+
+  #fail(state) {
+    this.#failures += 1;
+    this.#enter(state);
+    this.#again(Math.min(RETRY_S_MAX, 2 ** this.#failures) * (0.5 + Math.random()));
+  }
+}

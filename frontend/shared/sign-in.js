@@ -1,0 +1,66 @@
+// OpenID Connect, code flow with PKCE. Loaded only when somebody signs in. What is kept over the way to the issuer and
+// back (never a token) is in this tab's storage, and is taken out again on arrival.
+
+import * as oauth from "/vendor/oauth4webapi.js";
+
+import { config } from "/shared/config.js";
+
+async function discover() {
+  const { issuer, clientId, scope, crewScope } = await config();
+  const url = new URL(issuer);
+  // http is for the issuer on this machine.
+  const options = { [oauth.allowInsecureRequests]: ["localhost", "127.0.0.1"].includes(url.hostname) };
+  const server = await oauth.processDiscoveryResponse(url, await oauth.discoveryRequest(url, options));
+  return { server, client: { client_id: clientId }, options, scope, crewScope };
+}
+
+/** Sends the person to the issuer, and keeps what their return needs under `name`. */
+export async function leave(crew, name) {
+  const { server, client, scope, crewScope } = await discover();
+  const kept = {
+    verifier: oauth.generateRandomCodeVerifier(),
+    state: oauth.generateRandomState(),
+    nonce: oauth.generateRandomNonce(),
+    address: location.search + location.hash,
+    back: location.origin + location.pathname,
+  };
+  sessionStorage.setItem(name, JSON.stringify(kept));
+  const url = new URL(server.authorization_endpoint);
+  url.search = new URLSearchParams({
+    response_type: "code",
+    client_id: client.client_id,
+    redirect_uri: kept.back,
+    scope: crew ? crewScope : scope,
+    state: kept.state,
+    nonce: kept.nonce,
+    code_challenge: await oauth.calculatePKCECodeChallenge(kept.verifier),
+    code_challenge_method: "S256",
+  });
+  location.assign(url);
+}
+
+/** Redeems the code in the issuer's answer, with what was kept. */
+export async function arrive({ url, kept }) {
+  if (!kept) throw new Error("no sign-in under way");
+  const { server, client, options } = await discover();
+  const checked = oauth.validateAuthResponse(server, client, url, kept.state);
+  const response = await oauth.authorizationCodeGrantRequest(
+    server,
+    client,
+    oauth.None(),
+    checked,
+    kept.back,
+    kept.verifier,
+    options,
+  );
+  const tokens = await oauth.processAuthorizationCodeResponse(server, client, response, {
+    expectedNonce: kept.nonce,
+    requireIdToken: true,
+  });
+  const claims = oauth.getValidatedIdTokenClaims(tokens);
+  return {
+    token: tokens.access_token,
+    name: claims.name ?? claims.preferred_username ?? claims.email ?? claims.sub,
+    lifetimeS: tokens.expires_in ?? 3600,
+  };
+}

@@ -1,0 +1,131 @@
+// The stack at BASE_URL, and Chromium to look at it. Tests share the stack, so each makes polls of its own.
+
+import { after, before } from "node:test";
+import assert from "node:assert/strict";
+import { accessSync, constants, mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+import { chromium } from "playwright-core";
+
+export const BASE = process.env.BASE_URL;
+assert.ok(BASE, "BASE_URL is missing: run scripts/test_pages.sh");
+
+/** Long enough for anything that happens at all, on the slowest machine. */
+export const PATIENCE_MS = 60_000;
+
+const BROWSERS = ["chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"];
+const MAC_BROWSERS = ["Chromium", "Google Chrome"].map((name) => `/Applications/${name}.app/Contents/MacOS/${name}`);
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** CHROMIUM, else the system's. */
+function browserPath() {
+  const folders = (process.env.PATH ?? "").split(path.delimiter);
+  const found = BROWSERS.flatMap((name) => folders.map((folder) => path.join(folder, name)));
+  const all = [process.env.CHROMIUM, ...found, ...MAC_BROWSERS].filter(Boolean);
+  const usable = all.find((file) => {
+    try {
+      accessSync(file, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  assert.ok(usable, `no Chromium here: scripts/setup.sh browser installs one, or set CHROMIUM (looked for ${BROWSERS})`);
+  return usable;
+}
+
+let browser;
+
+/** To be called once by each file of tests. */
+export function withBrowser() {
+  before(async () => {
+    // Chromium's sandbox does not work for root, which is who tests run as in a container.
+    const root = process.getuid?.() === 0;
+    browser = await chromium.launch({ executablePath: browserPath(), args: root ? ["--no-sandbox"] : [] });
+  });
+  after(() => browser.close());
+}
+
+/** A browser of somebody's own. What it complains about fails the test, but for what `expected` matches. */
+export async function somebody(t, { expected = /(?!)/, ...options } = {}) {
+  const context = await browser.newContext({ locale: "en-GB", viewport: { width: 390, height: 844 }, ...options });
+  context.setDefaultTimeout(PATIENCE_MS);
+  const complaints = [];
+  context.on("weberror", (error) => complaints.push(String(error.error())));
+  context.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(complaints.filter((text) => !expected.test(text)), [], "the browser complained");
+  });
+  return context.newPage();
+}
+
+export async function token(query) {
+  const response = await fetch(`${BASE}/_local/token?${query}`);
+  return (await response.json()).access_token;
+}
+
+/** Calls the API as the crew. */
+export async function crew(method, route, body) {
+  const authorization = `Bearer ${await token("sub=test-crew&scope=admin")}`;
+  const headers = { authorization, "content-type": "application/json" };
+  const response = await fetch(BASE + route, { method, headers, body: body && JSON.stringify(body) });
+  const text = await response.text();
+  assert.ok(response.ok, `${method} ${route}: ${response.status} ${text}`);
+  return text ? JSON.parse(text) : null;
+}
+
+export const inSeconds = (seconds) => new Date(Date.now() + seconds * 1000).toISOString();
+
+/** A poll that is open, unless `changes` says otherwise. */
+export function makePoll(changes = {}) {
+  const contestants = ["Ada", "Bruno", "Carmen", "Dario"].map((name) => ({ name }));
+  return crew("POST", "/admin/polls", { title: "Who goes to the final?", opensAt: inSeconds(-60), contestants, ...changes });
+}
+
+/** Casts a vote past the pages. */
+export async function castVote(poll, contestant, voter) {
+  const authorization = `Bearer ${await token(`sub=${voter}`)}`;
+  const body = JSON.stringify({ poll, contestant, id: crypto.randomUUID() });
+  const headers = { authorization, "content-type": "application/json" };
+  const response = await fetch(`${BASE}/votes`, { method: "POST", headers, body });
+  return response.status === 202;
+}
+
+/** Looks again and again until it is so. */
+export async function until(what, condition) {
+  const deadline = Date.now() + PATIENCE_MS;
+  while (!(await condition())) {
+    assert.ok(Date.now() < deadline, `waited in vain until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** Gives a name on the issuer's form, and comes back. */
+export async function giveName(page, name, lifetimeS) {
+  await page.getByLabel("Name").fill(name);
+  if (lifetimeS) await page.getByLabel("The token is good for").fill(String(lifetimeS));
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
+
+export const viewer = (poll) => `${BASE}/?poll=${poll.id}`;
+export const card = (page, number) => page.locator(".card").nth(number - 1);
+
+/** Fails on any violation that axe-core finds, of WCAG 2.2 AA and of its best practices. */
+export async function checkAccess(page, state) {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
+  assert.deepEqual(found, [], `axe-core, ${state}`);
+}
+
+/** For the docs, where SCREENS names a folder: the page as it is, settled. */
+export async function screen(page, name) {
+  await checkAccess(page, name);
+  if (!process.env.SCREENS) return;
+  mkdirSync(process.env.SCREENS, { recursive: true });
+  await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState !== "running"));
+  await page.evaluate(() => document.fonts.ready);
+  await page.screenshot({ path: path.join(process.env.SCREENS, `${name}.png`), animations: "disabled" });
+}

@@ -1,0 +1,107 @@
+// How a poll stands: rows that glide to their rank. Nothing here is for tapping, so it may move.
+
+import { el, find, glide, roll, say } from "/shared/dom.js";
+import { formatClock, formatNumber, formatShare, t } from "/shared/text.js";
+
+const ROWS_MAX = 12;
+const ANNOUNCED_MAX = 3;
+const ANNOUNCE_MS = 10_000;
+
+export class Standing {
+  #rows = new Map();
+  #ranks = new Map();
+  #announcedAt = 0;
+
+  /** `announce(text)`: for screen readers. */
+  constructor(poll, announce) {
+    this.announce = announce;
+    this.small = el("small", {});
+    this.heading = el("span", {});
+    this.list = el("ol", { class: "rows" });
+    this.total = el("p", { class: "total" });
+    const id = `standing-${poll.id}`;
+    this.element = el(
+      "section",
+      { class: "standing", "aria-labelledby": id },
+      el("h3", { id }, this.heading, this.small),
+      this.list,
+      this.total,
+    );
+    // Its room from the start: what arrives later must not push anything.
+    this.list.style.setProperty("--rows", Math.min(ROWS_MAX, poll.contestants.length));
+    this.title(false);
+  }
+
+  title(final) {
+    say(this.heading, t(final ? "result" : "standing"));
+  }
+
+  /** The ranking contract, or a file of results, in which the ranking may be missing. */
+  show(body, { final }) {
+    this.title(final);
+    if (!body.ranking) return this.withhold("afterClose", body);
+    if (find(".withheld", this.list)) this.list.replaceChildren();
+    const shown = body.ranking.slice(0, ROWS_MAX);
+    glide(this.list, () => {
+      const rows = shown.map((entry) => this.#row(entry));
+      const same = rows.length === this.list.children.length && rows.every((row, i) => this.list.children[i] === row);
+      if (!same) this.list.replaceChildren(...rows);
+    });
+    const most = Math.max(1, shown[0]?.votes ?? 1);
+    for (const entry of shown) this.#fill(this.#rows.get(entry.contestant), entry, most);
+    this.#count(body, body.totalVotes);
+    this.#announce(shown);
+  }
+
+  /** What is shown where there is no standing to show. */
+  withhold(why, body = null) {
+    if (!find(".withheld", this.list)) {
+      this.#rows.clear();
+      this.list.replaceChildren(el("li", { class: "withheld" }));
+    }
+    say(find(".withheld", this.list), t(`withheld.${why}`));
+    if (body?.turnout) this.#count(body, body.turnout.votes);
+    else say(this.total, "");
+  }
+
+  #count(body, votes) {
+    const parts = [t("total", { n: votes, when: formatClock(Date.parse(body.asOf)) })];
+    if (body.turnout?.voters != null) parts.push(t("turnout", { n: body.turnout.voters }));
+    say(this.total, parts.join(" · "));
+  }
+
+  #row({ contestant }) {
+    const known = this.#rows.get(contestant);
+    if (known) return known;
+    const row = el(
+      "li",
+      { class: "row" },
+      el("span", { class: "rank numeral" }),
+      el("span", { class: "who" }),
+      el("span", { class: "figures" }, el("span", { class: "votes numeral" }), el("span", { class: "share" })),
+      el("span", { class: "bar", "aria-hidden": "true" }),
+    );
+    this.#rows.set(contestant, row);
+    return row;
+  }
+
+  #fill(row, { rank, name, votes, share }, most) {
+    row.dataset.rank = votes ? rank : "";
+    say(find(".rank", row), formatNumber(rank));
+    say(find(".who", row), name);
+    say(find(".share", row), formatShare(share));
+    roll(find(".votes", row), votes, formatNumber);
+    find(".bar", row).style.transform = `scaleX(${votes / most})`;
+  }
+
+  /** Who has risen, now and then: a reader who is interrupted every 3 s hears nothing. */
+  #announce(entries) {
+    const risen = entries.filter(({ contestant, rank }) => rank < (this.#ranks.get(contestant) ?? 0));
+    if (risen.length && Date.now() - this.#announcedAt < ANNOUNCE_MS) return;
+    for (const { contestant, rank } of entries) this.#ranks.set(contestant, rank);
+    if (!risen.length) return;
+    this.#announcedAt = Date.now();
+    const texts = risen.slice(0, ANNOUNCED_MAX).map(({ name, rank }) => t("moved", { name, rank: t("rank", { n: rank }) }));
+    this.announce(texts.join(" "));
+  }
+}

@@ -1,0 +1,245 @@
+// The viewer's page. Three kinds of data, each with its own lifetime, request and place: which polls there are, how
+// each stands, and what became of the viewer's own votes.
+
+import { Ballot } from "/viewer/ballot.js";
+import { config } from "/shared/config.js";
+import { el, find, say } from "/shared/dom.js";
+import { everySecond, now, statusOf } from "/shared/clock.js";
+import { Feed } from "/shared/feed.js";
+import { loadTexts, t } from "/shared/text.js";
+import { onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/session.js";
+import { Outbox } from "/viewer/outbox.js";
+import { Standing } from "/viewer/standing.js";
+
+const SOON_MS = 86_400_000;
+const RECENT_MS = 86_400_000;
+const CLOSED_MAX = 2;
+const SCHEDULED_MAX = 3;
+/** After the bell the last batches arrive; from then on a result hardly changes until it is certified. */
+const SETTLED_MS = 120_000;
+const SETTLED_SLOWER = 10;
+
+/** `?poll=7` shows that poll alone, whatever its state. */
+const only = Number(new URLSearchParams(location.search).get("poll")) || null;
+
+const main = find("#polls");
+const notice = find("#notice");
+const announcer = find("#announcer");
+const sections = new Map();
+const problems = { polls: "ok", signIn: "ok", news: null };
+
+const api = config().then((config) => config.api);
+const outbox = new Outbox({ api, onChange: onVote, onMine: (poll) => sections.get(poll)?.showVotes() });
+
+/** One poll on the page. */
+class Section {
+  constructor(poll) {
+    this.poll = poll;
+    this.certified = false;
+    this.ballot = new Ballot(poll, (contestant) => this.vote(contestant));
+    this.standing = new Standing(poll, (text) => say(find("#moves"), text));
+    this.element = el("article", { class: "poll", id: `poll-${poll.id}` });
+    this.element.append(this.ballot.head, this.ballot.body, this.standing.element);
+    watcher.observe(this.element);
+    this.update(poll);
+  }
+
+  update(poll) {
+    this.poll = poll;
+    this.ballot.update(poll);
+    this.showVotes();
+    this.tick();
+  }
+
+  tick() {
+    const status = this.ballot.tick(this.certified);
+    if (status === this.status) return;
+    this.status = status;
+    this.follow();
+  }
+
+  /** Asks for the standing while it may be shown and is looked at. */
+  follow() {
+    const { results } = this.poll;
+    const shown = results === "live" || (results === "afterClose" && ["closed", "certified"].includes(this.status));
+    if (!shown && !this.certified) this.standing.withhold(results);
+    const wanted = this.visible && shown && !this.certified && this.status !== "scheduled";
+    if (wanted && !this.feed) this.ask();
+    if (!wanted && this.feed) {
+      this.feed.stop();
+      this.feed = null;
+    }
+  }
+
+  async ask() {
+    this.feed = new Feed({
+      url: "",
+      onData: (body) => this.take(body),
+      onRefused: (status) => this.refused(status),
+      slower: () => (this.settled() ? SETTLED_SLOWER : 1),
+    });
+    const { api, results } = await config();
+    const file = results && !this.noFile ? results.replace("{id}", this.poll.id) : null;
+    this.feed.url = file ?? `${api}/polls/${this.poll.id}/ranking`;
+    this.feed.start();
+  }
+
+  settled() {
+    return this.status === "closed" && now() - Date.parse(this.poll.closesAt) > SETTLED_MS;
+  }
+
+  /** No file of results: the ranking is asked instead, and the file not again. No ranking either: that settles it. */
+  refused(status) {
+    if (status !== 404 && status !== 403) return false;
+    if (!this.noFile) {
+      this.noFile = true;
+      this.feed = null;
+      queueMicrotask(() => this.follow());
+    }
+    return true;
+  }
+
+  take(body) {
+    this.certified = Boolean(body.certified);
+    this.standing.show(body, { final: this.certified || statusOf(this.poll) === "closed" });
+    if (this.certified) this.tick();
+  }
+
+  showVotes() {
+    this.ballot.showVotes(outbox.of(this.poll.id), this.poll.votesPerVoter ? outbox.used(this.poll.id) : null);
+  }
+
+  vote(contestant) {
+    const used = outbox.used(this.poll.id);
+    if (this.poll.votesPerVoter && used && used.size >= this.poll.votesPerVoter) return say(announcer, t("allUsed"));
+    outbox.cast(this.poll, contestant);
+    if (sessionState() !== "valid") enter();
+  }
+}
+
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    const section = [...sections.values()].find((section) => section.element === entry.target);
+    if (!section) continue;
+    section.visible = entry.isIntersecting;
+    section.follow();
+  }
+}, { rootMargin: "200px" });
+
+function onVote(vote) {
+  const section = sections.get(vote.poll);
+  if (!section) return;
+  section.showVotes();
+  const name = section.poll.contestants.find(({ number }) => number === vote.contestant)?.name ?? vote.contestant;
+  const key = vote.state !== "waiting" ? vote.state : sessionState() === "valid" ? "waiting" : "signIn";
+  if (key === "waiting" && !vote.tries) return;
+  say(announcer, t(`said.${key}`, { name, reason: reasonText(vote.reason) }));
+}
+
+function reasonText(reason) {
+  if (!reason) return "";
+  const key = `reason.${reason}`;
+  const text = t(key);
+  return text === key ? t("reason.other", { reason }) : text;
+}
+
+/** The polls to show, in the order in which a viewer wants them. */
+function choose(polls) {
+  if (only) return polls.filter(({ id }) => id === only);
+  const by = (status) => polls.filter((poll) => statusOf(poll) === status);
+  const time = (text, none) => (text ? Date.parse(text) : none);
+  const open = by("open").sort((a, b) => time(a.closesAt, Infinity) - time(b.closesAt, Infinity) || a.id - b.id);
+  const scheduled = by("scheduled")
+    .filter((poll) => poll.opensAt && time(poll.opensAt) - now() < SOON_MS)
+    .sort((a, b) => time(a.opensAt) - time(b.opensAt));
+  const closed = by("closed").filter((poll) => now() - time(poll.closesAt) < RECENT_MS);
+  closed.sort((a, b) => time(b.closesAt) - time(a.closesAt));
+  return [...open, ...scheduled.slice(0, SCHEDULED_MAX), ...closed.slice(0, CLOSED_MAX)];
+}
+
+function showPolls({ polls }) {
+  const first = !sections.size;
+  for (const poll of polls) sections.get(poll.id)?.update(poll);
+  for (const poll of choose(polls)) {
+    if (sections.has(poll.id)) continue;
+    const section = new Section(poll);
+    sections.set(poll.id, section);
+    // What is there already stays where it is: a finger may be on its way to it.
+    main.append(section.element);
+    if (!first && section.status === "open") announceNew(poll);
+  }
+  const openOnes = [...sections.values()].filter((section) => section.status === "open");
+  find("#empty").hidden = sections.size > 0;
+  if (!openOnes.length) {
+    say(find("#empty h2"), t("nothingOpen"));
+    say(find("#empty p"), t("nothingOpenMore"));
+  }
+  readMine();
+}
+
+function announceNew(poll) {
+  problems.news = poll;
+  showNotice();
+}
+
+function showNotice() {
+  const state = problems.polls !== "ok" ? problems.polls : sessionState() === "ended" ? "ended" : null;
+  const key = state ?? (problems.signIn === "ok" ? null : "signInFailed");
+  notice.hidden = !key && !problems.news;
+  if (key) say(notice, t(key));
+  else if (problems.news) {
+    const { id, title } = problems.news;
+    notice.replaceChildren(el("a", { href: `#poll-${id}` }, t("newPoll", { title })));
+  }
+}
+
+/** In polls with a limit: what the voter has left. */
+function readMine() {
+  if (sessionState() !== "valid") return;
+  for (const { poll, status } of sections.values()) {
+    if (poll.votesPerVoter && status === "open" && outbox.used(poll.id) === null) outbox.readMine(poll.id);
+  }
+}
+
+function showWho() {
+  const state = sessionState();
+  say(find("#who"), state === "valid" ? t("signedInAs", { name: whoIs() }) : "");
+  const button = find("#sign-in");
+  button.hidden = state === "valid";
+  say(button, t(state === "ended" ? "signInAgain" : "signIn"));
+  showNotice();
+}
+
+async function enter() {
+  problems.signIn = "ok";
+  try {
+    await signIn();
+  } catch {
+    problems.signIn = "failed";
+    showNotice();
+  }
+}
+
+async function start() {
+  find("#sign-in").addEventListener("click", enter);
+  onSession(() => {
+    showWho();
+    readMine();
+  });
+  await loadTexts().catch(() => {});
+  const feed = new Feed({
+    url: `${await api.catch(() => "")}/polls${only ? `/${only}` : ""}`,
+    onData: (body) => showPolls(only ? { polls: [body] } : body),
+    onState: (state) => {
+      problems.polls = state;
+      showNotice();
+    },
+  });
+  feed.start();
+  everySecond(() => sections.forEach((section) => section.tick()));
+  await resumeSignIn().catch(() => (problems.signIn = "failed"));
+  showWho();
+  outbox.resume();
+}
+
+start();

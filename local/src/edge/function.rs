@@ -1,0 +1,110 @@
+//! CloudFront Functions: the template's JavaScript, run on viewers' requests by a JavaScript engine.
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, request::Parts};
+use rquickjs::{Context, Runtime};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::edge::policy::Lookup;
+
+/// CloudFront allows 2 MB.
+const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// A viewer-request function.
+#[derive(Debug, Clone)]
+pub struct Function {
+    code: String,
+}
+
+/// What a function made of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It goes on, to this path.
+    Forward(Uri),
+    /// It is answered at once.
+    Answer(Box<Response<()>>),
+}
+
+#[derive(Deserialize)]
+struct Returned {
+    uri: Option<String>,
+    #[serde(rename = "statusCode")]
+    status: Option<u16>,
+    #[serde(default)]
+    headers: BTreeMap<String, HeaderField>,
+}
+
+#[derive(Deserialize)]
+struct HeaderField {
+    value: String,
+}
+
+impl Function {
+    /// The one of `FunctionAssociations` that runs on viewers' requests.
+    ///
+    /// # Errors
+    /// A function that is not in the template, or one that runs on another event.
+    pub fn find(associations: &Value, resources: Lookup<'_>) -> Result<Option<Self>> {
+        let Some(association) = associations.as_array().and_then(|all| all.first()) else { return Ok(None) };
+        ensure!(
+            association["EventType"] == "viewer-request",
+            "FunctionAssociations: only viewer-request runs on one machine"
+        );
+        let arn = association["FunctionARN"].as_str().unwrap_or_default();
+        let id = arn.strip_suffix(".FunctionARN").unwrap_or(arn);
+        let function = resources(id)
+            .filter(|resource| resource.kind == "AWS::CloudFront::Function")
+            .with_context(|| format!("FunctionARN {arn:?} is no function of the template"))?;
+        let code = function.properties["FunctionCode"].as_str().context("FunctionCode is missing")?;
+        Ok(Some(Self { code: code.to_owned() }))
+    }
+
+    /// Runs the function on a request. CloudFront hands it more of the request; what ours do not look at is left out.
+    ///
+    /// # Errors
+    /// The function threw, or returned neither a request nor a response.
+    pub fn run(&self, viewer: &Parts) -> Result<Outcome> {
+        let query: serde_json::Map<String, Value> =
+            form_urlencoded::parse(viewer.uri.query().unwrap_or("").as_bytes())
+                .map(|(name, value)| (name.into_owned(), json!({ "value": value })))
+                .collect();
+        let event = json!({"version": "1.0", "request": {
+            "method": viewer.method.as_str(),
+            "uri": viewer.uri.path(),
+            "querystring": query,
+            "headers": {},
+            "cookies": {},
+        }});
+        let returned: Returned = serde_json::from_str(&self.call(&event)?).context("returned no request")?;
+        if let Some(status) = returned.status {
+            return Ok(Outcome::Answer(Box::new(answer(status, &returned.headers)?)));
+        }
+        let path = returned.uri.context("returned neither a request nor a response")?;
+        let query = viewer.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        Ok(Outcome::Forward(format!("{path}{query}").parse()?))
+    }
+
+    fn call(&self, event: &Value) -> Result<String> {
+        let runtime = Runtime::new()?;
+        runtime.set_memory_limit(MEMORY_BYTES_MAX);
+        let script = format!("{};JSON.stringify(handler({event}))", self.code);
+        Context::full(&runtime)?.with(|context| match context.eval::<String, _>(script) {
+            Ok(text) => Ok(text),
+            Err(_) => bail!("the function failed: {:?}", context.catch()),
+        })
+    }
+}
+
+fn answer(status: u16, fields: &BTreeMap<String, HeaderField>) -> Result<Response<()>> {
+    let mut headers = HeaderMap::new();
+    for (name, field) in fields {
+        let name: HeaderName = name.parse().map_err(|_| anyhow!("{name:?} is no header name"))?;
+        headers.insert(name, HeaderValue::from_str(&field.value)?);
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(status)?;
+    *response.headers_mut() = headers;
+    Ok(response)
+}

@@ -1,0 +1,72 @@
+"""Publishes the pages to a deployed stack: make pages, or scripts/publish_pages.py --stack NAME [--region REGION].
+
+What is there stays: a page that somebody has open may still name it. CloudFront shows a new release within a minute.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+
+def outputs(stack, region):
+    """The stack's outputs by name."""
+    stacks = boto3.client("cloudformation", region_name=region).describe_stacks(StackName=stack)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
+
+
+def assemble(local, folder, issuer, client_id, extra):
+    """Has `local pages` write the files and their list."""
+    command = [local, "pages", "--out", folder, "--issuer", issuer, "--client-id", client_id, *extra]
+    subprocess.run(command, check=True)
+    return json.loads(Path(folder, "manifest.json").read_text(encoding="utf-8"))
+
+
+def upload(pages, folder, bucket, client):
+    """In the list's order, so that no page ever names a file that is not there yet."""
+    for page in pages:
+        client.put_object(
+            Bucket=bucket,
+            Key=page["key"],
+            Body=Path(folder, page["key"]).read_bytes(),
+            ContentType=page["contentType"],
+            CacheControl=page["cacheControl"],
+        )
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stack", help="name of the deployed stack, whose outputs say the rest")
+    parser.add_argument("--region")
+    parser.add_argument("--local", default="target/debug/local", help="the program `local`")
+    parser.add_argument("--bucket", help="without --stack: where to")
+    parser.add_argument("--issuer", help="without --stack: who signs people in")
+    parser.add_argument("--client-id", help="without --stack: what the issuer knows the pages as")
+    parser.add_argument("--endpoint-url", help="of another S3 than AWS's")
+    return parser.parse_known_args()
+
+
+def main():
+    given, extra = arguments()
+    if given.stack:
+        found = outputs(given.stack, given.region)
+        given.bucket = found["PagesBucketName"]
+        given.issuer = given.issuer or found["JwtIssuer"]
+        given.client_id = given.client_id or found["JwtAudience"]
+    if not (given.bucket and given.issuer and given.client_id):
+        sys.exit("publish_pages: give --stack, or --bucket, --issuer and --client-id")
+    # A bucket's own host name does not resolve on every machine.
+    style = Config(s3={"addressing_style": "path"}) if given.endpoint_url else None
+    client = boto3.client("s3", region_name=given.region, endpoint_url=given.endpoint_url, config=style)
+    with tempfile.TemporaryDirectory() as folder:
+        pages = assemble(given.local, folder, given.issuer, given.client_id, extra)
+        upload(pages, folder, given.bucket, client)
+    print(f"published {len(pages)} files to {given.bucket}")
+
+
+main()
