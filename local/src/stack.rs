@@ -37,6 +37,7 @@ use crate::{
     local_api::LocalApi,
     pages::{self, PagesConfig},
     s3::{BucketOrigin, Storage},
+    schedule,
     sqs::Queues,
     status::{Figures, StatusLine},
     stores::{Given, Stores},
@@ -125,6 +126,7 @@ async fn run_with_functions(
         let api = is_api.then(|| Arc::new(api) as Arc<dyn Origin>);
         api.or_else(|| BucketOrigin::find(&storage, &origin.domain_name))
     })?;
+    let schedules = schedule::read(&blueprint.template)?;
     let restored = folder.restore_messages(&queues)?;
     let mappings = event_source::start(&blueprint.template, &queues, functions)?;
     let figures = Arc::new(Figures { queues: Arc::clone(&queues), logs, functions: Arc::clone(functions) });
@@ -154,8 +156,10 @@ async fn run_with_functions(
         }
     };
     announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
+    let schedules = schedule::start(&schedules, functions);
     let status = StatusLine::start(Arc::clone(&figures));
     stop.reached(1).await;
+    drop(schedules);
     servers.stop_edge().await;
     drain(stop, mappings, &status).await;
     status.finish();

@@ -5,7 +5,12 @@
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
-use crate::{catalog::Catalog, domain::VoterHasher, ledger::Ledger, ranking::RankingStore};
+use crate::{
+    catalog::Catalog,
+    domain::{Patience, VoterHasher},
+    ledger::Ledger,
+    ranking::RankingStore,
+};
 
 /// All that is wrong with the environment.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +82,13 @@ impl<'a> Reader<'a> {
         Some(Stores { ledger, ranking, catalog })
     }
 
+    /// `CERTIFY_EMPTY_SECONDS` and `CERTIFY_QUIET_SECONDS`.
+    pub fn patience(&mut self) -> Option<Patience> {
+        let empty = self.parsed("CERTIFY_EMPTY_SECONDS").map(Duration::from_secs);
+        let quiet = self.parsed("CERTIFY_QUIET_SECONDS").map(Duration::from_secs);
+        Some(Patience { empty: empty?, quiet: quiet? })
+    }
+
     /// `VOTER_HASH_KEY`.
     pub fn voter_hasher(&mut self) -> Option<VoterHasher> {
         self.parsed("VOTER_HASH_KEY")
@@ -90,8 +102,8 @@ impl<'a> Reader<'a> {
         config.filter(|_| self.errors.is_empty()).ok_or(Error(self.errors))
     }
 
-    /// Never repeats the value: it may be a secret.
-    fn built<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
+    /// What was built from a variable, or what is wrong with it; never the value, which may be a secret.
+    pub fn built<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.errors.push(format!("{name}: {error}"))).ok()
     }
 }

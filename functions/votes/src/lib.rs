@@ -19,6 +19,7 @@ use shared::{
     config::{self, Stores},
     domain::{Message, PollId, Tally, VoterHasher, judge},
     ledger::{self, Batch, Counted, Outcome},
+    ranking::Voters,
     telemetry::BatchMetrics,
 };
 
@@ -101,8 +102,8 @@ impl Handler {
     }
 
     async fn count_and_raise(&self, messages: &[Message]) -> Result<Done, Error> {
-        let (counted, totals) = self.count(messages).await?;
-        let raised = self.stores.ranking.raise(&totals).await;
+        let (counted, totals, voters) = self.count(messages).await?;
+        let raised = self.stores.ranking.raise(&totals, &voters).await;
         if let Err(error) = &raised {
             tracing::warn!(error = error as &dyn std::error::Error, "ranking.not_raised");
         }
@@ -110,7 +111,7 @@ impl Handler {
     }
 
     /// Judges and counts, again whenever a definition turns out to have changed meanwhile.
-    async fn count(&self, messages: &[Message]) -> Result<(Counted, Totals), Error> {
+    async fn count(&self, messages: &[Message]) -> Result<(Counted, Totals, Voters), Error> {
         let ids = polls_in(messages);
         let mut polls = self.definitions.find(&ids).await?;
         for _ in 0..JUDGEMENTS_MAX {
@@ -118,7 +119,8 @@ impl Handler {
             if let Outcome::Counted(mut counted) = self.stores.ledger.count(&batch).await? {
                 let totals = std::mem::take(&mut counted.tallies).into_iter();
                 let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
-                return Ok((counted, totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect()));
+                let totals = totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect();
+                return Ok((counted, totals, batch.voters()));
             }
             tracing::info!("batch.judged_again");
             polls = self.definitions.reload(&ids).await?;

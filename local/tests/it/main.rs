@@ -4,6 +4,7 @@
 
 mod event_source;
 mod lambda;
+mod leaks;
 mod stack;
 mod whole;
 

@@ -4,9 +4,11 @@
 //! leaves the outcome unknown; every write here is safe to repeat.
 
 mod audit;
+mod certify;
 mod count;
 mod polls;
 mod receipts;
+mod results;
 
 use std::{
     future::Future,
@@ -24,8 +26,10 @@ use sqlx::{
 use tokio::time::timeout;
 
 pub use audit::Audit;
+pub use certify::Frozen;
 pub use count::{Batch, Counted, Outcome};
 pub use polls::PollWithTally;
+pub use results::Publishable;
 
 use crate::domain::{Invalid, VoteKey, Voter};
 
