@@ -155,9 +155,15 @@ def check_logs(resources):
         seen.add(group)
 
 
+def is_awss(namespace):
+    return isinstance(namespace, str) and namespace.startswith("AWS/")
+
+
 def check_watching(resources):
     handbook = pathlib.Path("docs/OPERATIONS.md").read_text(encoding="utf-8")
     telemetry = pathlib.Path("shared/src/telemetry.rs").read_text(encoding="utf-8")
+    namespace = variables(resources["VotesFunction"])["METRICS_NAMESPACE"]["Fn::Sub"]
+    expect("${AWS::StackName}" in namespace, "two stacks in one account would have the same metrics")
     ours = set()
     alarms = dict(of_type(resources, "AWS::CloudWatch::Alarm"))
     for name, alarm in alarms.items():
@@ -165,14 +171,20 @@ def check_watching(resources):
         expect(f"`{name.removesuffix('Alarm')}`" in handbook, f"docs/OPERATIONS.md does not explain {name}")
         expect(properties["AlarmActions"] == [{"Ref": "AlarmTopic"}], f"{name}: tells nobody")
         metrics = [properties, *(m.get("MetricStat", {}).get("Metric", {}) for m in properties.get("Metrics", []))]
-        ours |= {metric["MetricName"] for metric in metrics if metric.get("Namespace") == "Votes"}
+        for metric in metrics:
+            if not is_awss(metric.get("Namespace", "AWS/")):
+                expect(metric["Namespace"] == {"Fn::Sub": namespace}, f"{name}: no function emits into that namespace")
+                ours.add(metric["MetricName"])
     text, values = resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     widgets = json.loads(text)["widgets"]
     for widget in widgets:
         for metric in widget["properties"]["metrics"]:
-            if metric[0] == "Votes":
+            if isinstance(metric[0], str) and not is_awss(metric[0]):
+                expect(metric[0] == namespace, f"Dashboard: no function emits into {metric[0]}")
                 ours.add(metric[1])
-            ours |= set(re.findall(r'MetricName="(\w+)"', json.dumps(metric).replace('\\"', '"')))
+            for searched, search in re.findall(r"SEARCH\('{(.*?),.*?} (.*?)'", json.dumps(metric).replace('\\"', '"')):
+                expect(searched == f'"{namespace}"', f"Dashboard: no function emits into {searched}")
+                ours |= set(re.findall(r'MetricName="(\w+)"', search))
     for metric in sorted(ours):
         expect(f'"{metric}"' in telemetry, f"no function emits the metric {metric}")
     for name in set(re.findall(r"\$\{(\w+)[.}]", text)) - values.keys():

@@ -1,7 +1,7 @@
 """Checks that the template gives each function what its code uses, and nothing else: environment and permissions.
 
 Both are derived, not listed: the variables from what the built binary says it misses, the SDK's calls from its source.
-Argument: the folder of built functions, <folder>/<binary>/bootstrap.
+Argument: the folder of `sam build`, <folder>/<logical id>/bootstrap.
 """
 
 import json
@@ -198,7 +198,7 @@ def main():
     }
     workspace = Workspace()
     for name, function in of_type(resources, "AWS::Lambda::Function"):
-        bootstrap = artifacts / binaries[name] / "bootstrap"
+        bootstrap = artifacts / name / "bootstrap"
         if not os.access(bootstrap, os.X_OK):
             expect(False, f"{name}: {bootstrap} is not built: run `make artifacts`")
             continue

@@ -208,7 +208,13 @@ def check_cache(resources):
         writes = {"POST", "PUT", "PATCH", "DELETE"} & set(behavior["AllowedMethods"])
         cached = behavior["CachePolicyId"] != CACHING_DISABLED
         expect(not (writes and cached), f"{behavior['PathPattern']}: what writes must not be cached")
+        shielded = behavior["TargetOriginId"] in shielded_origins(distribution)
+        expect(cached or not shielded, f"{behavior['PathPattern']}: Origin Shield costs and does nothing for it")
     check_edge_paths(distribution, patterns)
+
+
+def shielded_origins(distribution):
+    return {origin["Id"] for origin in distribution["Origins"] if "OriginShield" in origin}
 
 
 def check_edge_paths(distribution, patterns):
@@ -219,6 +225,8 @@ def check_edge_paths(distribution, patterns):
         path = route.split(" ")[1].replace("{id}", "1")
         named = any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
         expect(named, f"{route}: no behaviour takes it to the API")
+    origins = {origin["Id"]: origin for origin in distribution["Origins"]}
+    expect(origins["reads"]["DomainName"] == origins["api"]["DomainName"], "reads and writes have one gateway")
 
 
 def check_pages(resources):

@@ -6,6 +6,7 @@ Prints them; with --write puts them into the page; with --check fails where the 
 import argparse
 import json
 import pathlib
+import re
 import sys
 
 from sam_template import of_type, read_source
@@ -22,6 +23,20 @@ PEAK_VOTES_PER_SECOND = 9_000  # The template's VotesThrottleRate.
 EDGE_METRICS = 8
 # Between the edge and the origin; with Origin Shield only one of them asks. Copies: brotli, gzip and plain.
 REGIONAL_CACHES, ENCODINGS = 15, 3
+# Of the queue's requests, each billed as one: a vote is sent by itself, received with nine others and deleted with nine.
+QUEUE_REQUESTS_PER_VOTE = 1 + 1 / 10 + 1 / 10
+# A vote in the gateway's access log: values of the usual length for what its format names.
+ACCESS_LOG_VALUES = {
+    "requestId": "JKJaXmPLvHcESHA=",
+    "requestTime": "21/Nov/2026:20:15:00 +0000",
+    "routeKey": "POST /votes",
+    "status": "202",
+    "responseLength": "378",
+    "responseLatency": "18",
+    "integrationLatency": "16",
+    "integrationErrorMessage": "-",
+    "authorizer.error": "-",
+}
 # Lambda asks an empty queue with 5 pollers, each for 20 s.
 IDLE_QUEUE_REQUESTS = 5 * 3 * 60 * HOURS
 
@@ -54,6 +69,12 @@ def priced(price, *words):
     if name not in price:
         sys.exit(f"docs/prices.json has no price for {name}, which is the template's default")
     return price[name]
+
+
+def access_log_bytes():
+    """What the gateway writes of one vote."""
+    line = RESOURCES["Api"]["Properties"]["AccessLogSettings"]["Format"]
+    return len(re.sub(r"\$context\.([A-Za-z.]+)", lambda name: ACCESS_LOG_VALUES[name[1]], line))
 
 
 def edge_traffic(gigabytes):
@@ -108,13 +129,12 @@ def votes_cost(votes, kind, queued):
     figures, per_million = MEASURED[kind], PRICES["million"]
     invocations = votes / figures["votes"]
     gb_seconds = invocations * figures["duration_ms"] / 1_000 * MEASURED["memory_mb"] / 1_024
-    log_bytes = votes * MEASURED["access_log_bytes"] + invocations * figures["log_bytes"]
-    queue_requests = votes * MEASURED["queue_requests_per_vote"] if queued else 0
+    log_bytes = votes * access_log_bytes() + invocations * figures["log_bytes"]
+    queue_requests = votes * QUEUE_REQUESTS_PER_VOTE if queued else 0
     return {
         "edge": votes / MILLION * per_million["edge requests"]
         + edge_traffic(votes * MEASURED["accepted_bytes"] / GB),
         "firewall": votes / MILLION * per_million["firewall requests"],
-        "Origin Shield": votes / MILLION * per_million["Origin Shield requests"],
         "gateway": votes / MILLION * per_million["gateway requests"],
         "queue": queue_requests / MILLION * per_million["queue requests"],
         "functions": invocations / MILLION * per_million["invocations"] + gb_seconds * PRICES["GB-second arm64"],
@@ -135,6 +155,7 @@ def viewers_cost(viewers, hours, objects):
         "firewall": requests / MILLION * per_million["firewall requests"],
         "origin": asked / MILLION * (per_million["gateway requests"] + per_million["invocations"])
         + gb_seconds * PRICES["GB-second arm64"],
+        "Origin Shield": asked / MILLION * per_million["Origin Shield requests"],
     }
 
 

@@ -40,7 +40,7 @@ elif answers http://localhost:8080; then
 else
     echo "loadtest: no stack at http://localhost:8080, starting one"
     make --no-print-directory build artifacts
-    start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/lambda"
+    start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/sam"
 fi
 
 if [[ -z ${TOKENS:-} ]]; then

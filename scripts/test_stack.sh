@@ -11,8 +11,8 @@ trap 'exit 130' INT TERM
 
 step() { printf '\n== %s\n' "$*"; }
 
-step "start: the artifacts that cargo lambda built"
-start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/lambda"
+step "start: the artifacts that sam build made"
+start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/sam"
 echo "ready at $BASE_URL, AWS endpoint at $AWS_URL"
 
 step "SQS through boto3"

@@ -55,6 +55,7 @@ use crate::{
     custom_resource,
     event_source::Disturbance,
     lambda::{Births, Functions},
+    schedule,
     sqs::Queue,
     stack::{
         self, Blueprint, Ground, Machine, Running, data_folder::DataFolder, server::Listeners,
@@ -219,6 +220,7 @@ impl Run {
 
     async fn play(&self) -> Result<Verdict> {
         let polls = polls::make(&mut self.crew()?, now_ms(), self.duration).await?;
+        let _schedules = schedule::start(&self.running.schedules, &self.injector.functions);
         let sending = Sending {
             book: Arc::new(Mutex::new(Book::new(self.hasher.clone(), polls.clone()))),
             queue: self.running.queues.get("VotesQueue").context("the template has no VotesQueue")?,

@@ -227,7 +227,7 @@ mod tests {
         let (_folder, logs) = cloud_watch();
         let line = |reason: &str, value: &str| {
             format!(
-                r#"{{"_aws":{{"Timestamp":1,"CloudWatchMetrics":[{{"Namespace":"Votes","Dimensions":[["Reason"]],
+                r#"{{"_aws":{{"Timestamp":1,"CloudWatchMetrics":[{{"Namespace":"Votes/stack","Dimensions":[["Reason"]],
                 "Metrics":[{{"Name":"Rejected","Unit":"Count"}}]}}]}},"Reason":"{reason}","Rejected":{value}}}"#
             )
         };

@@ -112,3 +112,11 @@ pub fn request(kind: &str, resource: &Resource, response_url: &str) -> Value {
         "ResourceProperties": resource.properties,
     })
 }
+
+/// What CloudFormation sends when a resource, made before, is to become what the template says now: at a deployment,
+/// and the other way round when it takes one back. `from`: the properties it has.
+pub fn update(resource: &Resource, from: &Value, response_url: &str) -> Value {
+    let mut event = request("Update", resource, response_url);
+    event["OldResourceProperties"] = from.clone();
+    event
+}

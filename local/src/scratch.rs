@@ -46,6 +46,7 @@ impl Scratch {
             "VOTER_HASH_KEY" => "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
             "AUDIT_TIMEOUT_MS" => "20000",
             "BATCH_TIMEOUT_MS" => "12000",
+            "METRICS_NAMESPACE" => "Votes/scratch",
             "DATABASE_AUTH" => "password",
             "DATABASE_TIMEOUT_MS" => "5000",
             "REDIS_TIMEOUT_MS" => "500",

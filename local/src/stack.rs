@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
-use tokio::task::JoinSet;
 
 use self::{
     blueprint::{AUDIENCE, issuer_url},
@@ -38,7 +37,7 @@ use crate::{
     local_api::LocalApi,
     pages::{self, PagesConfig},
     s3::{BucketOrigin, Storage},
-    schedule,
+    schedule::{self, Schedule},
     sqs::Queues,
     status::{Figures, StatusLine},
     stores::{Given, Stores},
@@ -100,7 +99,7 @@ pub(crate) struct Running {
     pub edge: Arc<Edge>,
     pub figures: Arc<Figures>,
     pub mappings: Mappings,
-    pub schedules: JoinSet<()>,
+    pub schedules: Vec<Schedule>,
     pub servers: Servers,
     /// Messages of the last run that are back in their queues.
     pub restored: usize,
@@ -118,7 +117,7 @@ async fn run_with_functions(
         () = ground.stop.reached(1) => return Ok(()),
     }
     let running = start(ground, listeners, blueprint, logs, functions, None).await?;
-    serve(ground, running).await
+    serve(ground, running, functions).await
 }
 
 /// Starts and wires what stands on the stores and the functions. The stores have the schema.
@@ -162,11 +161,10 @@ pub(crate) async fn start(
     };
     let aws = Services { queues: Arc::clone(&queues), storage };
     let servers = Servers::start(listeners, Arc::clone(&edge), local_api, aws);
-    let schedules = schedule::start(&schedules, functions);
     Ok(Running { queues, issuer, edge, figures, mappings, schedules, servers, restored })
 }
 
-async fn serve(ground: Ground<'_>, running: Running) -> Result<()> {
+async fn serve(ground: Ground<'_>, running: Running, functions: &Arc<Functions>) -> Result<()> {
     let Ground { arguments, stop, folder, .. } = ground;
     let Running { queues, issuer, edge, figures, mappings, schedules, servers, restored } = running;
     let base_url = format!("http://localhost:{}", arguments.port);
@@ -186,6 +184,7 @@ async fn serve(ground: Ground<'_>, running: Running) -> Result<()> {
         }
     };
     announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
+    let schedules = schedule::start(&schedules, functions);
     let status = StatusLine::start(Arc::clone(&figures));
     stop.reached(1).await;
     drop(schedules);

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 pub use self::process::{Server, install_hint, memory};
 use self::{postgres::Postgres, redis_server::RedisServer};
 
-/// Whom the functions connect as to a database of this machine, which must be the template's `APPLICATION_ROLE`.
+/// Whom the functions connect as to a database of this machine, as on AWS: a role that owns nothing.
 pub const FUNCTIONS_ROLE: &str = "votes";
 
 /// URLs from outside, where set.

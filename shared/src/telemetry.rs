@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 
 use crate::domain::Timestamp;
 
-/// CloudWatch namespace of every metric.
-pub const NAMESPACE: &str = "Votes";
-
 /// One processed batch.
 #[derive(Debug)]
 pub struct BatchMetrics<'a> {
+    /// CloudWatch's namespace of these metrics: a stack's own, or two in one account would add up.
+    pub namespace: &'a str,
     /// When it was done.
     pub at: Timestamp,
     /// Messages received.
@@ -46,11 +45,27 @@ impl BatchMetrics<'_> {
         if let Some(lag) = self.ranking_lag {
             metrics.push(("RankingLag", "Milliseconds", json!(lag.as_millis() as u64)));
         }
-        let batch = line(self.at, None, metrics);
+        let batch = self.line(None, metrics);
         let reasons = self.rejected.iter().map(|(reason, count)| {
-            line(self.at, Some(("Reason", reason)), vec![("VotesRejected", "Count", json!(count))])
+            self.line(Some(("Reason", reason)), vec![("VotesRejected", "Count", json!(count))])
         });
         std::iter::once(batch).chain(reasons).collect()
+    }
+
+    fn line(&self, dimension: Option<(&str, &str)>, metrics: Vec<(&str, &str, Value)>) -> Value {
+        let definitions: Vec<_> =
+            metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
+        let dimensions: Vec<_> = dimension.iter().map(|(name, _)| name).collect();
+        let mut line = json!({"_aws": {"Timestamp": self.at.millis(), "CloudWatchMetrics": [
+            {"Namespace": self.namespace, "Dimensions": [dimensions], "Metrics": definitions},
+        ]}});
+        for (name, _, value) in metrics {
+            line[name] = value;
+        }
+        if let Some((name, value)) = dimension {
+            line[name] = value.into();
+        }
+        line
     }
 }
 
@@ -71,22 +86,6 @@ pub fn causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-fn line(at: Timestamp, dimension: Option<(&str, &str)>, metrics: Vec<(&str, &str, Value)>) -> Value {
-    let definitions: Vec<_> =
-        metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
-    let dimensions: Vec<_> = dimension.iter().map(|(name, _)| name).collect();
-    let mut line = json!({"_aws": {"Timestamp": at.millis(), "CloudWatchMetrics": [
-        {"Namespace": NAMESPACE, "Dimensions": [dimensions], "Metrics": definitions},
-    ]}});
-    for (name, _, value) in metrics {
-        line[name] = value;
-    }
-    if let Some((name, value)) = dimension {
-        line[name] = value.into();
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +94,7 @@ mod tests {
     fn every_metric_named_is_given() {
         let rejected = BTreeMap::from([("notJson".to_owned(), 2)]);
         let metrics = BatchMetrics {
+            namespace: "Votes/one",
             at: Timestamp::from_millis(5).unwrap(),
             received: 5,
             counted: 2,
@@ -107,6 +107,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         for line in &lines {
             let directive = &line["_aws"]["CloudWatchMetrics"][0];
+            assert_eq!(directive["Namespace"], "Votes/one");
             for metric in directive["Metrics"].as_array().unwrap() {
                 assert!(line[metric["Name"].as_str().unwrap()].is_number(), "{metric}");
             }

@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn every_authority_that_is_compiled_in_can_be_one() {
         let text = std::str::from_utf8(AMAZON).unwrap();
-        assert_eq!(Authorities::amazon().store().unwrap().len(), text.matches("# Amazon").count() + 1);
+        assert_eq!(Authorities::amazon().store().unwrap().len(), text.matches("-BEGIN CERTIFICATE-").count());
         for region in ["us-east-1", "eu-west-1", "sa-east-1"] {
             assert!(text.contains(&format!("# Amazon RDS {region} Root CA RSA2048 G1")), "{region}");
         }

@@ -13,12 +13,12 @@ use lambda_runtime::{Error, LambdaEvent};
 use serde_json::Value;
 use shared::{
     clock, config,
-    ledger::{Admission, Role, Schema, SchemaError},
+    ledger::{Role, Schema, SchemaError},
     telemetry::causes,
     tls::Authorities,
 };
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 pub use answer::{Answers, Undelivered, answer_panics};
 pub use request::Request;
@@ -58,7 +58,7 @@ enum Failure {
 
 impl Handler {
     /// Reads `DATABASE_URL` (of the schema's owner), `DATABASE_AUTH`, `TLS_CA_FILE`, and `APPLICATION_ROLE` (whom the
-    /// functions connect as; empty: nobody is given rights).
+    /// functions connect as; empty: as the owner, and no role is made).
     ///
     /// A mistake in them is told to CloudFormation: a function that does not start would leave it waiting.
     ///
@@ -102,7 +102,12 @@ impl Handler {
         match &request.kind {
             // The votes stay. Whoever wants them gone deletes the database.
             Kind::Delete => Ok(None),
-            // A rollback is an update too, to what was before: the schema stays ahead of it, as it may.
+            // A rollback is an update too, to what was before. It needs no database, which may be why it is there, and
+            // must not fail: CloudFormation would be stuck between two releases.
+            Kind::Update if request.asks_for_nothing_new() => {
+                info!(name: "schema.kept", "schema.kept: this release has been here, and the schema is its own or a later one");
+                Ok(None)
+            }
             Kind::Create | Kind::Update => {
                 let work = self.work.as_ref().map_err(|error| Failure::Environment(error.to_string()))?;
                 work.run().await.map(Some)
@@ -116,10 +121,8 @@ impl Work {
     async fn run(&self) -> Result<i64, Failure> {
         let version = self.schema.migrate().await?;
         info!(name: "schema.migrated", version, "schema.migrated");
-        if let Some(role) = &self.role
-            && self.schema.admit(role).await? == Admission::NotAllowed
-        {
-            warn!(name: "schema.no_role", "the role of the functions is absent and may not be made");
+        if let Some(role) = &self.role {
+            self.schema.admit(role).await?;
         }
         Ok(version)
     }

@@ -65,6 +65,7 @@ pub struct Handler {
     hasher: VoterHasher,
     definitions: Definitions,
     batch_timeout: Duration,
+    metrics_namespace: String,
     crash_points: CrashPoints,
 }
 
@@ -75,11 +76,13 @@ impl Handler {
     /// All that is wrong with the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = config::Reader::new(lookup);
-        let config = (reader.stores(), reader.voter_hasher(), reader.parsed("BATCH_TIMEOUT_MS"));
-        let ((stores, hasher), batch_timeout_ms) = reader.finish(config.0.zip(config.1).zip(config.2))?;
+        let stores = reader.stores().zip(reader.voter_hasher());
+        let rest = reader.parsed("BATCH_TIMEOUT_MS").zip(reader.text("METRICS_NAMESPACE"));
+        let ((stores, hasher), (batch_timeout_ms, metrics_namespace)) = reader.finish(stores.zip(rest))?;
         let definitions = Definitions::new(stores.catalog.clone());
         let batch_timeout = Duration::from_millis(batch_timeout_ms);
-        Ok(Self { stores, hasher, definitions, batch_timeout, crash_points: CrashPoints::read(lookup) })
+        let crash_points = CrashPoints::read(lookup);
+        Ok(Self { stores, hasher, definitions, batch_timeout, metrics_namespace, crash_points })
     }
 
     /// Counts one batch. Two round trips where the definitions are known: one to PostgreSQL, one to Redis.
@@ -107,7 +110,7 @@ impl Handler {
             let outcome = self.count_and_raise(&messages).await.inspect_err(|error| {
                 tracing::error!(error = causes(error), received, "batch.failed");
             })?;
-            outcome.report(&messages, started);
+            outcome.report(&self.metrics_namespace, &messages, started);
         }
         Ok(response)
     }
@@ -173,13 +176,14 @@ struct Done {
 
 impl Done {
     /// Prints the batch's metrics, which are also its one log line.
-    fn report(&self, messages: &[Message], started: Instant) {
+    fn report(&self, namespace: &str, messages: &[Message], started: Instant) {
         let at = clock::now();
         let oldest = messages.iter().map(|message| message.sent_at).min().unwrap_or(at);
         let lag_ms = u64::try_from(at.millis() - oldest.millis()).unwrap_or(0);
         let received = messages.len() as u64;
         let rejected: u64 = self.counted.rejected.values().sum();
         let metrics = BatchMetrics {
+            namespace,
             at,
             received,
             counted: self.counted.counted,

@@ -10,21 +10,23 @@ use crate::{
     edge::behavior::Distribution,
     http_api::definition::{self, Definition},
     pages::PagesConfig,
+    stores::FUNCTIONS_ROLE,
     template::{Context, Resource, Template},
 };
 
 /// Audience of the local issuer's tokens.
 pub const AUDIENCE: &str = "votes";
 
-/// Where the template says as whom migrations run.
-const MIGRATE_URL: &str = "MigrateFunction.Environment.Variables.DATABASE_URL";
+/// Where the template says as whom migrations run, and for whom.
+const MIGRATE_VARIABLES: &str = "MigrateFunction.Environment.Variables";
 
 /// Values of this machine for the template's parameters.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// `DatabaseUrl`.
     pub database_url: String,
-    /// What the function that migrates has in its place, where the functions do not own the database.
+    /// What the function that migrates has in its place, where the functions do not own the database and are
+    /// [`FUNCTIONS_ROLE`].
     pub owner_url: Option<String>,
     /// `RedisUrl`.
     pub redis_url: String,
@@ -123,7 +125,12 @@ fn parameters(arguments: &RunArguments, machine: &Machine) -> BTreeMap<String, S
 
 /// What is set by hand comes last, and so holds.
 fn overrides(arguments: &RunArguments, machine: &Machine) -> Vec<String> {
-    let owner = machine.owner_url.iter().map(|url| format!("{MIGRATE_URL}={}", json!(url)));
+    // To the template a database of this machine is one of one's own, whose functions are its owner. That they are not
+    // is what shows a right that is missing.
+    let owner = machine.owner_url.iter().flat_map(|url| {
+        let variables = [("DATABASE_URL", url.as_str()), ("APPLICATION_ROLE", FUNCTIONS_ROLE)];
+        variables.map(|(name, value)| format!("{MIGRATE_VARIABLES}.{name}={}", json!(value)))
+    });
     owner.chain(arguments.set.iter().cloned()).collect()
 }
 

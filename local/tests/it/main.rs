@@ -2,16 +2,19 @@
 //! whole stack with the real ones.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
+mod cache_user;
 mod dead_letters;
 mod event_source;
 mod lambda;
 mod leaks;
+mod one_call;
 mod outage;
+mod schema;
 mod stack;
 mod tls;
 mod whole;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use local::{
     cloudwatch::CloudWatch,
@@ -19,6 +22,9 @@ use local::{
     sqs::Queues,
     template::{Context, Template},
 };
+
+/// Long enough for anything that happens at all.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Where cargo puts the examples, which it builds for tests: beside the folder of this test's binary.
 fn examples() -> PathBuf {

@@ -9,7 +9,6 @@ use std::{
         Arc,
         mpsc::{self, Receiver},
     },
-    time::Duration,
 };
 
 use axum::body::Bytes;
@@ -26,15 +25,12 @@ use rustls::{
 use serde_json::{Value, json};
 use shared::{
     domain::{Poll, Timestamp},
-    ledger::{Admission, IamSigner, Ledger, Schema},
+    ledger::{IamSigner, Ledger, Schema},
     ranking::RankingStore,
     tls::Authorities,
 };
 
-use crate::Stack;
-
-/// Long enough for anything that happens at all.
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::{LIMIT, Stack};
 
 /// A certificate authority.
 struct Authority {
@@ -94,7 +90,7 @@ impl Addresses {
             "DATABASE_URL": self.database_url, "DATABASE_AUTH": self.database_auth, "DATABASE_TIMEOUT_MS": "5000",
             "REDIS_URL": self.redis_url, "REDIS_TIMEOUT_MS": "5000",
             "AWS_SESSION_TOKEN": "session", "TLS_CA_FILE": self.ca_file, "RANKING_TTL_SECONDS": "600", "POLL_CACHE_SECONDS": "3",
-            "RELOAD_LEASE_MS": "15000", "BATCH_TIMEOUT_MS": "20000",
+            "RELOAD_LEASE_MS": "15000", "BATCH_TIMEOUT_MS": "20000", "METRICS_NAMESPACE": "Votes/tls",
             "VOTER_HASH_KEY": "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         });
         let function = json!({
@@ -161,7 +157,7 @@ async fn prepare(stores: &Stores, addresses: &Addresses) -> (Ledger, Poll) {
     let authorities = Authorities::from_file(&addresses.ca_file).unwrap();
     let schema = Schema::new(&stores.database_url).unwrap().trusting(&authorities);
     schema.migrate().await.unwrap();
-    assert_eq!(schema.admit(&FUNCTIONS_ROLE.parse().unwrap()).await.unwrap(), Admission::Admitted);
+    schema.admit(&FUNCTIONS_ROLE.parse().unwrap()).await.unwrap();
     let ledger = Ledger::new(&addresses.database_url, LIMIT).unwrap().trusting(&authorities);
     let draft = json!({
         "title": "Who stays?", "opensAt": "2025-06-01T00:00:00Z", "closesAt": "2025-07-01T00:00:00Z",

@@ -34,7 +34,7 @@ pub use count::{Batch, Counted, Outcome};
 pub use iam::IamSigner;
 pub use polls::PollWithTally;
 pub use results::Publishable;
-pub use schema::{Admission, Role, RoleError, Schema, SchemaError};
+pub use schema::{Role, RoleError, Schema, SchemaError};
 
 use self::connect::Connector;
 use crate::{

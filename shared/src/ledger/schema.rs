@@ -42,15 +42,6 @@ pub struct Role(String);
 #[error("use 1 to 63 lowercase letters, digits and underscores, a letter first")]
 pub struct RoleError;
 
-/// What became of the role's rights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// It is there and has its rights.
-    Admitted,
-    /// There is no such role, and the owner may not make one: the functions have to be somebody else.
-    NotAllowed,
-}
-
 /// Why the schema is not what this release needs. Trying again is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
@@ -60,6 +51,11 @@ pub enum SchemaError {
     /// A migration failed; those before it hold. Or the database's schema is not one that this release can follow.
     #[error("the schema cannot be brought up to this release")]
     Migration(#[from] MigrateError),
+    /// The functions could not connect. Trying again helps once somebody has made the role.
+    #[error(
+        "there is no role {0}, and the schema's owner may make none: let it (CREATEROLE), or make the role"
+    )]
+    NoRole(String),
 }
 
 impl Schema {
@@ -109,8 +105,8 @@ impl Schema {
     /// IAM. Nothing is ever taken away: functions of the release before may be at work. Safe to repeat, and at once.
     ///
     /// # Errors
-    /// [`SchemaError::Unavailable`], also when the schema's owner is somebody else.
-    pub async fn admit(&self, role: &Role) -> Result<Admission, SchemaError> {
+    /// [`SchemaError::Unavailable`], also when the schema's owner is somebody else; [`SchemaError::NoRole`].
+    pub async fn admit(&self, role: &Role) -> Result<(), SchemaError> {
         let mut connection = self.0.open().await?;
         let mut transaction = connection.begin().await?;
         // Two at once would meet in the rows of the catalogue, and one would fail. 'role' in ASCII.
@@ -121,12 +117,12 @@ impl Schema {
                    OR (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)";
         let possible: bool = sqlx::query_scalar(sql).bind(&role.0).fetch_one(&mut *transaction).await?;
         if !possible {
-            return Ok(Admission::NotAllowed);
+            return Err(SchemaError::NoRole(role.0.clone()));
         }
         sqlx::raw_sql(AssertSqlSafe(admission(role))).execute(&mut *transaction).await?;
         transaction.commit().await?;
         connection.close().await?;
-        Ok(Admission::Admitted)
+        Ok(())
     }
 }
 

@@ -26,6 +26,25 @@ async fn a_database_that_is_away_fails_the_deployment_and_not_its_rollback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_succeeds_while_the_database_is_away() {
+    let mut deployment = Deployment::of("postgres://owner@127.0.0.1:9/votes", &new_role()).await;
+    assert_failed(&deployment.update_from(1).await, "the database is unavailable: ");
+    let answer = deployment.update_from(3).await;
+    assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+    // Nothing changes, neither release nor database: what is there is good enough.
+    assert_eq!(deployment.update_from(2).await["Status"], "SUCCESS");
+    let log = deployment.log().await;
+    assert_eq!(log.matches("schema.kept: this release has been here").count(), 2, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_in_the_environment_fails_no_rollback() {
+    let mut deployment = Deployment::with(json!({"DATABASE_AUTH": "token"})).await;
+    assert_failed(&deployment.update_from(1).await, "DATABASE_URL is not set");
+    assert_eq!(deployment.update_from(3).await["Status"], "SUCCESS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schema_that_is_somebody_elses_is_left_alone() {
     let url = empty_database().await.unwrap();
     let mut deployment = Deployment::of(&url, &new_role()).await;

@@ -5,3 +5,4 @@ mod failure;
 mod rights;
 mod schema;
 mod support;
+mod tls;

@@ -66,17 +66,44 @@ async fn on_rds_the_functions_come_in_with_iam() {
     server.stop().await;
 }
 
-/// A database of one's own whose owner may make no roles: then the functions are the owner.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_may_make_no_role_is_told_in_the_log() {
-    let (url, role, owner) = (empty_database().await.unwrap(), new_role(), new_role());
+/// A database whose owner may make no roles.
+async fn without_the_right_to_make_roles() -> String {
+    let (url, owner) = (empty_database().await.unwrap(), new_role());
     let database = url.rsplit_once("/scratch_").unwrap().1.split('?').next().unwrap();
     let hand_over = format!("CREATE ROLE {owner} LOGIN; ALTER DATABASE scratch_{database} OWNER TO {owner}");
     execute(&url, &hand_over).await.unwrap();
-    let mut deployment = Deployment::of(&as_user(&url, &owner), &role).await;
+    as_user(&url, &owner)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_ones_own_gets_no_role_and_its_owner_needs_no_right_to_make_one() {
+    let owner = without_the_right_to_make_roles().await;
+    let mut deployment = Deployment::of(&owner, "").await;
+    for kind in ["Create", "Update"] {
+        let answer = deployment.ask(kind).await;
+        assert_eq!(
+            (&answer["Status"], &answer["Data"]["Version"]),
+            (&"SUCCESS".into(), &1.into()),
+            "{answer}"
+        );
+    }
+    fill(&owner).await;
+    assert_eq!(votes(&owner).await, 1);
+    let granted = "SELECT count(*) FROM information_schema.role_table_grants WHERE grantee <> current_user \
+                   AND table_schema = 'public'";
+    assert_eq!(number(&owner, granted).await, 0, "whoever else is on the server may read votes");
+}
+
+/// Functions that could not connect would be a deployment that has gone well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_absent_and_may_not_be_made_fails_the_deployment() {
+    let (owner, role) = (without_the_right_to_make_roles().await, new_role());
+    let mut deployment = Deployment::of(&owner, &role).await;
     let answer = deployment.ask("Create").await;
-    assert_eq!((&answer["Status"], &answer["Data"]["Version"]), (&"SUCCESS".into(), &1.into()), "{answer}");
-    let log = deployment.log().await;
-    assert!(log.contains("the role of the functions is absent and may not be made"), "{log}");
-    assert!(execute(&as_user(&url, &role), "SELECT 1").await.is_err());
+    assert_eq!(answer["Status"], "FAILED", "{answer}");
+    let reason = answer["Reason"].as_str().unwrap();
+    assert!(
+        reason.contains(&format!("there is no role {role}, and the schema's owner may make none")),
+        "{reason}"
+    );
 }

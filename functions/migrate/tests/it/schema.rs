@@ -31,7 +31,7 @@ async fn of_two_at_once_one_does_the_work_and_both_succeed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_that_is_rolled_back_finds_a_later_schema_and_leaves_it() {
+async fn an_older_release_that_is_deployed_finds_a_later_schema_and_leaves_it() {
     let url = empty_database().await.unwrap();
     let mut deployment = Deployment::of(&url, &new_role()).await;
     deployment.ask("Create").await;

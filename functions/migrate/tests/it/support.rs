@@ -2,7 +2,7 @@ use std::{path::Path, sync::Arc};
 
 use local::{
     cloudwatch::CloudWatch,
-    custom_resource::{AnswerBox, request},
+    custom_resource::{self, AnswerBox, request},
     lambda::Functions,
     template::{Context, Template},
 };
@@ -45,7 +45,7 @@ impl Deployment {
         });
         let schema = json!({
             "Type": "Custom::Schema",
-            "Properties": {"ServiceToken": {"Fn::GetAtt": ["MigrateFunction", "Arn"]}, "Release": "2"},
+            "Properties": {"ServiceToken": {"Fn::GetAtt": ["MigrateFunction", "Arn"]}, "Release": release(2)},
         });
         let resources = format!("Resources:\n  MigrateFunction: {function}\n  Schema: {schema}");
         let template = Template::parse(&resources, "template.yaml", &Context::default()).unwrap();
@@ -56,14 +56,30 @@ impl Deployment {
         Self { template, functions, answers: AnswerBox::open().await.unwrap(), logs }
     }
 
-    /// Sends a request, and returns what the function answered to it.
+    /// Sends a request, and returns what the function answered to it. An update is one from the release before.
     pub async fn ask(&mut self, kind: &str) -> Value {
+        if kind == "Update" {
+            return self.update_from(1).await;
+        }
         let mut event = request(kind, self.template.resource("Schema").unwrap(), &self.answers.url);
         if kind != "Create" {
             event["PhysicalResourceId"] = "schema".into();
-            event["OldResourceProperties"] = json!({"ServiceToken": event["ServiceToken"], "Release": "1"});
         }
-        self.invoke(&event).await;
+        self.answered(&event).await
+    }
+
+    /// Sends an update to release 2, and returns what the function answered to it: from a later one, a rollback.
+    pub async fn update_from(&mut self, number: u64) -> Value {
+        let schema = self.template.resource("Schema").unwrap();
+        let mut from = schema.properties.clone();
+        from["Release"] = release(number).into();
+        let mut event = custom_resource::update(schema, &from, &self.answers.url);
+        event["PhysicalResourceId"] = "schema".into();
+        self.answered(&event).await
+    }
+
+    async fn answered(&mut self, event: &Value) -> Value {
+        self.invoke(event).await;
         let answer = self.answers.take().unwrap();
         for id in ["RequestId", "StackId", "LogicalResourceId"] {
             assert_eq!(answer[id], event[id], "{answer}");
@@ -90,6 +106,11 @@ impl Deployment {
         let files = std::fs::read_dir(self.logs.path()).unwrap();
         files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
     }
+}
+
+/// A version of the function, as `Ref` has it.
+fn release(number: u64) -> String {
+    format!("arn:aws:lambda:us-east-1:000000000000:function:MigrateFunction:{number}")
 }
 
 /// A role that no other test has: roles belong to the server.

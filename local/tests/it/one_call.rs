@@ -1,0 +1,94 @@
+//! A real function, started anew to be called once.
+
+use std::{fs, path::Path};
+
+use local::{lambda::InvokeError, scratch::Scratch};
+use serde_json::{Value, json};
+use shared::ledger::Ledger;
+
+use crate::{LIMIT, Stack};
+
+/// What the template gives the functions, of which each takes its own.
+const VARIABLES: [&str; 13] = [
+    "DATABASE_URL",
+    "DATABASE_AUTH",
+    "DATABASE_TIMEOUT_MS",
+    "REDIS_URL",
+    "REDIS_TIMEOUT_MS",
+    "RANKING_TTL_SECONDS",
+    "POLL_CACHE_SECONDS",
+    "RELOAD_LEASE_MS",
+    "VOTER_HASH_KEY",
+    "BATCH_TIMEOUT_MS",
+    "AUDIT_TIMEOUT_MS",
+    "METRICS_NAMESPACE",
+    "PUBLIC_CACHE_CONTROL",
+];
+
+/// What a function is asked.
+#[derive(Clone, Copy)]
+pub enum Call<'a> {
+    /// To count a vote in poll 1.
+    Vote,
+    /// A route, with the body given; `{id}` is poll 1.
+    Http(&'a str, &'a str),
+}
+
+/// The function's answer, and all that it logged.
+pub async fn ask(scratch: &Scratch, binary: &str, call: Call<'_>) -> (Result<Value, InvokeError>, String) {
+    let variables: Value =
+        VARIABLES.iter().map(|name| ((*name).to_owned(), json!(scratch.environment(name)))).collect();
+    let function = json!({
+        "Type": "AWS::Serverless::Function",
+        "Metadata": {"BuildProperties": {"Binary": binary}},
+        "Properties": {
+            "Timeout": 20,
+            "LoggingConfig": {"LogFormat": "JSON", "ApplicationLogLevel": "INFO"},
+            "Environment": {"Variables": variables},
+        },
+    });
+    let artifacts = Path::new(env!("CARGO_BIN_EXE_local")).parent().unwrap().to_owned();
+    let stack = Stack::of(&format!("  Function: {function}"), artifacts).unwrap();
+    let answer = stack.functions.invoke("Function", call.event().to_string().into()).await;
+    stack.functions.shut_down().await;
+    let files = fs::read_dir(stack.folder.path()).unwrap();
+    let log = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    (answer.map(|body| serde_json::from_slice(&body).unwrap()), log)
+}
+
+/// Makes poll 1, which was open in June 2025.
+pub async fn with_a_poll(scratch: &Scratch) {
+    let draft = json!({
+        "title": "Who stays?", "opensAt": "2025-06-01T00:00:00Z", "closesAt": "2025-07-01T00:00:00Z",
+        "contestants": [{"name": "Ana"}, {"name": "Bia"}],
+    });
+    let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
+    ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap();
+}
+
+impl Call<'_> {
+    fn event(self) -> Value {
+        match self {
+            Self::Vote => json!({"Records": [{
+                "messageId": uuid::Uuid::new_v4(), "receiptHandle": "r",
+                "body": json!({"poll": 1, "contestant": 1}).to_string(),
+                "attributes": {"SentTimestamp": "1750000000000", "ApproximateReceiveCount": "1"},
+                "messageAttributes": {"voter": {"stringValue": "alice", "dataType": "String"}},
+                "eventSource": "aws:sqs", "awsRegion": "us-east-1",
+            }]}),
+            Self::Http(route, body) => {
+                let (method, path) = route.split_once(' ').unwrap();
+                let path = path.replace("{id}", "1");
+                let http = json!({
+                    "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "", "userAgent": "",
+                });
+                json!({
+                    "version": "2.0", "routeKey": route, "rawPath": path, "rawQueryString": "",
+                    "headers": {"content-type": "application/json"}, "pathParameters": {"id": "1"},
+                    "body": body, "isBase64Encoded": false,
+                    "requestContext": {"http": http, "routeKey": route, "stage": "$default", "timeEpoch": 0},
+                })
+            }
+        }
+    }
+}
