@@ -35,7 +35,7 @@ chaos: stores build ## Break everything while votes come in: VOTES= SEED= FAULTS
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(DURATION),--duration $(DURATION)) $(if $(OUTAGE),--outage $(OUTAGE)) $(ARGS)
 
 .PHONY: check
-check: tools ## Formatting, lints, documentation, template, unused dependencies, release build
+check: tools ## Formatting, lints, documentation, template, unused dependencies, sam build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
