@@ -1,6 +1,6 @@
 // The stack at BASE_URL, and Chromium to look at it. Tests share the stack, so each makes polls of its own.
 
-import { after, before } from "node:test";
+import { after, before, describe } from "node:test";
 import assert from "node:assert/strict";
 import { accessSync, constants, mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -13,6 +13,8 @@ assert.ok(BASE, "BASE_URL is missing: run scripts/test_pages.sh");
 
 /** Long enough for anything that happens at all, on the slowest machine. */
 export const PATIENCE_MS = 60_000;
+/** Tests of a file at a time: more keep a small machine's processors busy without being done sooner. */
+const SIDE_BY_SIDE = 6;
 
 const BROWSERS = ["chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"];
 const MAC_BROWSERS = ["Chromium", "Google Chrome"].map((name) => `/Applications/${name}.app/Contents/MacOS/${name}`);
@@ -37,14 +39,17 @@ function browserPath() {
 
 let browser;
 
-/** To be called once by each file of tests. */
-export function withBrowser() {
-  before(async () => {
-    // Chromium's sandbox does not work for root, which is who tests run as in a container.
-    const root = process.getuid?.() === 0;
-    browser = await chromium.launch({ executablePath: browserPath(), args: root ? ["--no-sandbox"] : [] });
+/** A file's tests, side by side in one browser: what they wait for is batches, bells and the edge's lifetimes. */
+export function sideBySide(name, tests) {
+  describe(name, { concurrency: SIDE_BY_SIDE }, () => {
+    before(async () => {
+      // Chromium's sandbox does not work for root, which is who tests run as in a container.
+      const root = process.getuid?.() === 0;
+      browser = await chromium.launch({ executablePath: browserPath(), args: root ? ["--no-sandbox"] : [] });
+    });
+    after(() => browser.close());
+    tests();
   });
-  after(() => browser.close());
 }
 
 /** A browser of somebody's own. What it complains about fails the test, but for what `expected` matches. */
@@ -61,9 +66,12 @@ export async function somebody(t, { expected = /(?!)/, ...options } = {}) {
   return context.newPage();
 }
 
-export async function token(query) {
-  const response = await fetch(`${BASE}/_local/token?${query}`);
-  return (await response.json()).access_token;
+const tokens = new Map();
+
+function token(query) {
+  const asked = async () => (await (await fetch(`${BASE}/_local/token?${query}`)).json()).access_token;
+  if (!tokens.has(query)) tokens.set(query, asked());
+  return tokens.get(query);
 }
 
 /** Calls the API as the crew. */
