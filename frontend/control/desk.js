@@ -11,19 +11,27 @@ import { pollForm } from "/control/form.js";
 /** How long a bell rings ahead: the change is public at once, so everyone counts down, and it can be taken back. */
 export const BELL_MS = 10_000;
 const WATCH_MS = 2_000;
+/** Batches are counted every 3 s: a rate over less would jump between nothing and too much. */
+const RATE_MS = 10_000;
 const SOON_MS = 10_000;
 const DAY_MS = 86_400_000;
+
+/** What viewers and the show can bring about has words of its own; the rest is for whoever reads the contract. */
+function reasonText(reason) {
+  const key = `control.reason.${reason}`;
+  return t(key) === key ? reason : t(key);
+}
 
 export class Desk {
   #undo = null;
   #timer = null;
-  #last = null;
+  #seen = [];
 
   /** `onChange(poll)`: it is defined otherwise now. `onGone()`: deleted. `crew`: what the backend offers beyond. */
   constructor(poll, { onChange, onGone, announce, crew }) {
     Object.assign(this, { poll, onChange, onGone, announce });
     this.state = el("p", { class: "state" });
-    this.title = el("h2", {});
+    this.title = el("h2", {}, "", el("bdi", {}));
     this.bell = el("p", { class: "bell", role: "timer" }, el("span", {}), el("span", { class: "numeral" }));
     this.open = el("button", { type: "button", class: "go", id: "open", onclick: () => this.#ring("open") }, t("control.open"));
     this.close = el("button", { type: "button", class: "go", id: "close", onclick: () => this.#ring("close") }, t("control.close"));
@@ -47,7 +55,7 @@ export class Desk {
       el("div", { class: "plots" }, ...Object.values(this.plots).map((plot) => plot.element)),
       this.books,
       this.formPlace,
-      el("div", { class: "actions" }, this.remove),
+      el("div", { class: "actions last" }, this.remove),
     ];
     this.#showForm();
     this.update(poll);
@@ -61,7 +69,8 @@ export class Desk {
 
   update(poll) {
     this.poll = poll;
-    say(this.title, `${poll.id} · ${poll.title}`);
+    this.title.firstChild.data = `${poll.id} · `;
+    say(find("bdi", this.title), poll.title);
     this.tick();
   }
 
@@ -158,18 +167,23 @@ export class Desk {
 
   async #sample() {
     const [live, queued] = await Promise.all([call("GET", `/admin/polls/${this.poll.id}/live`), backlog()]);
-    const at = Date.parse(live.asOf);
-    const last = this.#last;
-    const seconds = last && (at - last.at) / 1000;
-    this.#last = { at, votes: live.votes };
-    this.plots.rate.add(last ? Math.max(0, Math.round((live.votes - last.votes) / seconds)) : null, t("control.note.rate"));
+    this.plots.rate.add(this.#rate(Date.parse(live.asOf), live.votes), t("control.note.rate"));
     this.plots.queue.add(queued, t(queued === null ? "control.note.noQueue" : "control.note.queue"));
     const behind = live.rankingVotes === null ? null : Math.max(0, live.votes - live.rankingVotes);
     this.plots.lag.add(behind, t(behind === null ? "control.note.noRanking" : "control.note.lag"));
     const reasons = Object.entries(live.rejected).sort((a, b) => b[1] - a[1]);
     const rejected = reasons.reduce((sum, [, count]) => sum + count, 0);
-    this.plots.rejected.add(rejected, reasons.map(([reason, count]) => `${reason} ${formatNumber(count)}`).join(", "));
+    const note = reasons.map(([reason, count]) => `${reasonText(reason)} ${formatNumber(count)}`).join(", ");
+    this.plots.rejected.add(rejected, note || t("control.note.rejected"));
     this.plots.turnout.add(live.votes, t("control.note.turnout"));
+  }
+
+  /** Votes per second since the sample before the last 10 s, or the first; null before there are two. */
+  #rate(at, votes) {
+    this.#seen.push({ at, votes });
+    while (this.#seen.length > 2 && this.#seen[1].at <= at - RATE_MS) this.#seen.shift();
+    const [since] = this.#seen;
+    return at > since.at ? Math.max(0, Math.round(((votes - since.votes) * 1000) / (at - since.at))) : null;
   }
 
   #bookButtons(crew) {

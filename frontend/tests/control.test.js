@@ -52,7 +52,7 @@ sideBySide("the control room", () => {
       vote(second, poll, 2, "otto"),
     ]);
     await shows(figure(desk, "Votes counted"), "2");
-    await shows(figure(desk, "Ranking behind by"), "0");
+    await shows(figure(desk, "Ranking lag"), "0");
     await desk.locator("#audit").click();
     await shows(desk.locator("#verdict"), "2 votes: ledger, tally and ranking agree.");
     await screen(desk, "control");
@@ -93,7 +93,7 @@ sideBySide("the control room", () => {
     });
     await desk.locator("#audit").click();
     await shows(desk.locator("#verdict"), "agree");
-    await shows(plot(desk, "Not counted"), "afterClosing");
+    await shows(plot(desk, "Not counted"), "after closing");
   });
 
   test("a bell can be taken back, and the keyboard is enough", async (t) => {
@@ -151,7 +151,9 @@ sideBySide("the control room", () => {
     await shows(page.locator("#desk h2"), "Who stays?");
     await page.locator(".person [name=number]").nth(1).fill("1");
     await page.getByRole("button", { name: "Save" }).click();
-    await shows(page.locator("#poll-form .problem"), "already taken");
+    await shows(page.locator("#poll-form .problem"), "Contestant in row 2: 1 is already taken");
+    const blamed = page.locator(".person [name=number]").nth(1);
+    assert.ok(await blamed.evaluate((input) => input === document.activeElement), "the keyboard is where the problem is");
     await screen(page, "control-problem");
   });
 

@@ -101,6 +101,17 @@ export async function castVote(poll, contestant, voter) {
   return response.status === 202;
 }
 
+/** A poll's nth standing, made up: another order and other people each time, since eight contend for five places. */
+export function changing(poll, n) {
+  const people = Array.from({ length: 8 }, (_, i) => {
+    return { contestant: i + 1, name: `Person ${i + 1}`, votes: ((i + 1) * n * 7919) % 1000 };
+  });
+  people.sort((a, b) => b.votes - a.votes);
+  const sum = people.reduce((sum, { votes }) => sum + votes, 0);
+  const ranking = people.map((person, i) => ({ ...person, rank: i + 1, share: person.votes / sum }));
+  return { poll: poll.id, totalVotes: 100 + n, ranking, asOf: inSeconds(0), status: "open" };
+}
+
 /** Looks again and again until it is so. */
 export async function until(what, condition) {
   const deadline = Date.now() + PATIENCE_MS;
@@ -132,6 +143,7 @@ export async function checkAccess(page, state) {
 export async function screen(page, name) {
   await checkAccess(page, name);
   if (!process.env.SCREENS) return;
+  await page.mouse.move(0, 0);
   mkdirSync(process.env.SCREENS, { recursive: true });
   await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState !== "running"));
   await page.evaluate(() => document.fonts.ready);
