@@ -85,7 +85,7 @@ function follow(status) {
   }
   if (!wanted || standing) return;
   standingShown = shown;
-  standing = followStanding({ id, shown, onData: show }).start();
+  standing = followStanding({ poll, shown, onData: show }).start();
 }
 
 function tick() {

@@ -18,7 +18,7 @@ export class Feed {
   #due = 0;
 
   /**
-   * `url()`: a promise of what to ask; of null where there is nothing. `onData(body)`: something new. `onState("ok" | "offline" | "failing")`: on change.
+   * `url()`: a promise of what to ask; of null where there is nothing now. `onData(body)`: something new. `onState("ok" | "offline" | "failing")`: on change.
    * `onRefused(status)`: an answer other than success. It says in how many seconds to ask again, `Infinity` if never,
    * and null if that is a failure. `slower()`: how many times the pace.
    */
@@ -69,7 +69,7 @@ export class Feed {
     try {
       // The browser's copy is asked about, not shown: the edge answers 304 from its own.
       const url = await this.url();
-      if (!url) return this.stop();
+      if (!url) return this.#again(PACE_S * this.slower());
       const response = await fetch(url, { cache: "no-cache", signal: asking.signal });
       learnTime(response);
       if (!this.#running) return;

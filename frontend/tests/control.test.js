@@ -3,21 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BASE, card, castVote, checkAccess, crew, giveName, makePoll, screen, somebody, until, viewer, sideBySide } from "./support.js";
+import {
+  BASE, card, castVote, checkAccess, crew, enterRoom, giveName, makePoll, screen, shows, sideBySide, somebody, until, viewer,
+} from "./support.js";
 
 const DESK = { viewport: { width: 1280, height: 900 } };
-const shows = (locator, text) => locator.filter({ hasText: text }).waitFor();
 const plot = (page, name) => page.locator(".plot").filter({ has: page.getByRole("heading", { name, exact: true }) });
 const figure = (page, name) => plot(page, name).locator(".numeral");
-
-/** Signs in as the crew, with a poll on the desk. */
-async function enter(page, poll, name = "crew") {
-  await page.goto(`${BASE}/control/`);
-  await page.locator("#sign-in").click();
-  await giveName(page, name);
-  await page.locator("#polls button").first().waitFor();
-  if (poll) await page.locator("#polls button").filter({ has: page.getByText(String(poll.id), { exact: true }) }).click();
-}
 
 async function checkEntry(page) {
   await page.goto(`${BASE}/control/`);
@@ -46,13 +38,14 @@ sideBySide("the control room", () => {
     const poll = await makePoll();
     const [first, second, desk] = await Promise.all([somebody(t), somebody(t), somebody(t, DESK)]);
     await checkEntry(desk);
-    await enter(desk, poll);
+    await enterRoom(desk, poll);
     await Promise.all([
       vote(first, poll, 1, "nora"),
       vote(second, poll, 2, "otto"),
     ]);
     await shows(figure(desk, "Votes counted"), "2");
     await shows(figure(desk, "Ranking lag"), "0");
+    await shows(figure(desk, "Queue"), /^\d+$/);
     await desk.locator("#audit").click();
     await shows(desk.locator("#verdict"), "2 votes: ledger, tally and ranking agree.");
     await screen(desk, "control");
@@ -62,7 +55,7 @@ sideBySide("the control room", () => {
     const poll = await makePoll();
     const [watcher, desk] = await Promise.all([somebody(t), somebody(t, DESK)]);
     await watcher.goto(viewer(poll));
-    await enter(desk, poll);
+    await enterRoom(desk, poll);
     let accepted = 0;
     let over = false;
     t.after(() => (over = true));
@@ -143,7 +136,7 @@ sideBySide("the control room", () => {
   test("a change saves what was changed, and says what is wrong", async (t) => {
     const poll = await makePoll();
     const page = await somebody(t, { ...DESK, expected: /422/ });
-    await enter(page, poll);
+    await enterRoom(page, poll);
     await page.getByLabel("Question").fill("Who stays?");
     const sent = page.waitForRequest((request) => request.method() === "PATCH");
     await page.getByRole("button", { name: "Save" }).click();
@@ -178,7 +171,7 @@ sideBySide("the control room", () => {
     test(`the room fits: ${name}`, async (t) => {
       const poll = await makePoll();
       const page = await somebody(t, options);
-      await enter(page, poll);
+      await enterRoom(page, poll);
       await figure(page, "Votes counted").filter({ hasText: "0" }).waitFor();
       const [inner, scroll] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
       assert.ok(scroll <= inner, `${scroll} px of content in ${inner}`);

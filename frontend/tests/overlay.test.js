@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BASE, castVote, changing, checkAccess, inSeconds, makePoll, screen, somebody, sideBySide } from "./support.js";
+import { BASE, castVote, changing, checkAccess, inSeconds, makePoll, screen, shows, somebody, sideBySide } from "./support.js";
 
 const ON_AIR = { viewport: { width: 1920, height: 1080 } };
 /** Half an hour of a show, at one answer in 4 s. */
@@ -15,7 +15,6 @@ const STEP_MS = 5_000;
 /** If answers were kept, 500 of them would be 500 kB; what there is, less and less of it, is the engine's own. */
 const HEAP_GROWTH_BYTES_MAX = 300_000;
 const votes = (answer) => `${changing({}, answer).totalVotes} votes`;
-const shows = (locator, text) => locator.filter({ hasText: text }).waitFor();
 
 sideBySide("the overlay", () => {
   test("the standing and the countdown, over nothing", async (t) => {

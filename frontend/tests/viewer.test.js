@@ -4,15 +4,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, card, castVote, checkAccess, crew, giveName, inSeconds, makePoll, screen, somebody, until, viewer, sideBySide,
+  BASE, card, castVote, checkAccess, crew, giveName, inSeconds, makePoll, screen, shows, somebody, until, viewer, sideBySide,
 } from "./support.js";
 
 const mine = (page, number) => card(page, number).locator(".mine");
 const notice = (page) => page.locator("#notice");
 const state = (page) => page.locator(".poll .state");
 
-/** Waits for a text in an element. */
-const shows = (locator, text) => locator.filter({ hasText: text }).waitFor();
 
 /** No language that is shipped is written from right to left: this is some of one that is. */
 const ARABIC = {
@@ -178,33 +176,8 @@ sideBySide("a viewer", () => {
     await shows(page.locator(".row").first(), "Ada");
   });
 
-  test("a certified result is final, and is not asked for again", async (t) => {
-    const poll = await makePoll({ closesAt: inSeconds(2) });
-    const page = await somebody(t);
-    // The one thing here that the stack does not publish by itself.
-    const ranking = poll.contestants.map(({ number, name }, i) => ({ rank: i + 1, contestant: number, name, votes: 40 - i, share: 0.25 }));
-    const file = { poll: poll.id, totalVotes: 154, ranking, asOf: inSeconds(0), status: "closed", certified: true, turnout: { votes: 154, voters: 99, votersError: 0 } };
-    file.certificate = { certifiedAt: file.asOf, basis: "quiet", digest: "0123456789abcdef".repeat(4), rejected: {} };
-    let asked = 0;
-    await page.route("**/config.json", async (route) => {
-      const response = await route.fetch();
-      await route.fulfill({ response, json: { ...(await response.json()), results: "/results/{id}.json" } });
-    });
-    await page.route("**/results/*.json", (route) => {
-      asked += 1;
-      return route.fulfill({ json: file, headers: { "cache-control": "public, max-age=1, s-maxage=1" } });
-    });
-    await page.goto(viewer(poll));
-    await shows(state(page), "Certified result");
-    await shows(page.locator(".total"), "154 votes");
-    await shows(page.locator(".total"), "99 voters");
-    await screen(page, "viewer-certified");
-    await page.waitForResponse(`**/polls/${poll.id}`);
-    assert.equal(asked, 1);
-  });
-
   test("a file of results that is not there is asked for once", async (t) => {
-    const poll = await makePoll();
+    const poll = await makePoll({ opensAt: inSeconds(-3600) });
     const page = await somebody(t, { expected: /404/ });
     const asked = [];
     page.on("request", (request) => asked.push(new URL(request.url()).pathname));

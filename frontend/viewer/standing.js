@@ -20,7 +20,7 @@ export class Standing {
     this.list = el("ol", { class: "rows" });
     this.total = el("p", { class: "total" });
     this.pending = el("p", {});
-    this.seal = el("details", { class: "seal", hidden: true }, el("summary", {}), el("p", {}), el("code", {}));
+    this.seal = el("details", { class: "seal", hidden: true }, el("summary", {}), "SHA-256 ", el("code", {}));
     const id = `standing-${poll.id}`;
     this.element = el(
       "section",
@@ -80,9 +80,8 @@ export class Standing {
   /** What makes the result final, for whoever wants to check it. */
   #certify({ certifiedAt, basis, digest }) {
     this.seal.hidden = false;
-    const [when, about, code] = this.seal.children;
+    const [when, code] = this.seal.children;
     say(when, t(`sealed.${basis === "forced" ? "forced" : "all"}`, { when: formatMoment(Date.parse(certifiedAt)) }));
-    say(about, t("sealed.digest"));
     // In groups, so that it may be read out, and breaks where there is little room.
     say(code, digest.match(/.{8}/g).join(" "));
   }

@@ -77,7 +77,7 @@ class Section {
     if (!wanted || this.feed) return;
     this.shown = shown;
     this.feed = followStanding({
-      id: this.poll.id,
+      poll: this.poll,
       shown,
       onData: (body) => this.take(body),
       slower: () => (this.settled() ? SETTLED_SLOWER : 1),

@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
-use tokio::task::JoinSet;
 
 use self::{
     blueprint::{AUDIENCE, issuer_url},
@@ -36,9 +35,9 @@ use crate::{
     issuer::{Issuer, sign_in::Codes},
     lambda::Functions,
     local_api::LocalApi,
-    pages::{self, PagesConfig},
+    pages,
     s3::{BucketOrigin, Storage},
-    schedule,
+    schedule::{self, Schedule},
     sqs::Queues,
     status::{Figures, StatusLine},
     stores::{Given, Stores},
@@ -100,7 +99,8 @@ pub(crate) struct Running {
     pub edge: Arc<Edge>,
     pub figures: Arc<Figures>,
     pub mappings: Mappings,
-    pub schedules: JoinSet<()>,
+    /// To be started once there is something for them to find.
+    pub schedules: Vec<Schedule>,
     pub servers: Servers,
     /// Messages of the last run that are back in their queues.
     pub restored: usize,
@@ -118,7 +118,7 @@ async fn run_with_functions(
         () = ground.stop.reached(1) => return Ok(()),
     }
     let running = start(ground, listeners, blueprint, logs, functions, None).await?;
-    serve(ground, running).await
+    serve(ground, running, functions).await
 }
 
 /// Starts and wires what stands on the stores and the functions. The stores have the schema.
@@ -135,7 +135,6 @@ pub(crate) async fn start(
     let storage = Storage::open(&folder.path().join("s3"), &blueprint.template)?;
     if let Some(bucket) = &blueprint.pages_bucket {
         let config = blueprint.pages_config(issuer_url(arguments.port), AUDIENCE.to_owned());
-        let config = PagesConfig { metrics: Some(format!("{BASE_PATH}/metrics")), ..config };
         let pages = pages::assemble(&arguments.pages(), &config)?;
         pages::publish(pages, &storage, bucket).await?;
     }
@@ -162,11 +161,10 @@ pub(crate) async fn start(
     };
     let aws = Services { queues: Arc::clone(&queues), storage };
     let servers = Servers::start(listeners, Arc::clone(&edge), local_api, aws);
-    let schedules = schedule::start(&schedules, functions);
     Ok(Running { queues, issuer, edge, figures, mappings, schedules, servers, restored })
 }
 
-async fn serve(ground: Ground<'_>, running: Running) -> Result<()> {
+async fn serve(ground: Ground<'_>, running: Running, functions: &Arc<Functions>) -> Result<()> {
     let Ground { arguments, stop, folder, .. } = ground;
     let Running { queues, issuer, edge, figures, mappings, schedules, servers, restored } = running;
     let base_url = format!("http://localhost:{}", arguments.port);
@@ -185,6 +183,7 @@ async fn serve(ground: Ground<'_>, running: Running) -> Result<()> {
             });
         }
     };
+    let schedules = schedule::start(&schedules, functions);
     announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
     let status = StatusLine::start(Arc::clone(&figures));
     stop.reached(1).await;
