@@ -13,7 +13,12 @@ export function confirmed(title, text, yes) {
   dialog.showModal();
   find("#confirm-no").focus();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    dialog.addEventListener("close", function answer() {
+      // Told late: of the time before, when this dialog has been opened again already.
+      if (dialog.open) return;
+      dialog.removeEventListener("close", answer);
+      resolve(dialog.returnValue === "yes");
+    });
   });
 }
 

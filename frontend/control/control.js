@@ -59,7 +59,7 @@ function showList() {
   for (const poll of polls) {
     const button = buttons.get(poll.id) ?? el("button", { type: "button", onclick: () => put(poll.id) });
     if (!button.children.length) {
-      button.append(el("span", { class: "numeral" }, String(poll.id)), el("span", { class: "title" }), el("span", { class: "mark" }));
+      button.append(el("span", { class: "numeral" }, String(poll.id)), el("bdi", { class: "title" }), el("span", { class: "mark" }));
       buttons.set(poll.id, button);
     }
     const [, title, mark] = button.children;

@@ -1,29 +1,42 @@
 // One poll on the crew's desk: its bell, its figures, its books, its definition.
 
-import { backlog, call } from "/control/api.js";
+import { call, Refusal } from "/control/api.js";
 import { confirmed } from "/control/confirm.js";
 import { countdown, now, statusOf } from "/shared/clock.js";
 import { el, find, say } from "/shared/dom.js";
-import { formatMoment, formatNumber, t } from "/shared/text.js";
+import { followStanding } from "/shared/standing.js";
+import { formatMoment, formatNumber, formatShare, t } from "/shared/text.js";
 import { Plot } from "/control/plot.js";
 import { pollForm } from "/control/form.js";
 
 /** How long a bell rings ahead: the change is public at once, so everyone counts down, and it can be taken back. */
 export const BELL_MS = 10_000;
 const WATCH_MS = 2_000;
+/** Batches are counted every 3 s: a rate over less would jump between nothing and too much. */
+const RATE_MS = 10_000;
 const SOON_MS = 10_000;
 const DAY_MS = 86_400_000;
+/** Between two questions whether a certificate is made, where the poll is too large for one. */
+const CERTIFY_MS = 2_000;
+
+/** What viewers and the show can bring about has words of its own; the rest is for whoever reads the contract. */
+function reasonText(reason) {
+  const key = `control.reason.${reason}`;
+  return t(key) === key ? reason : t(key);
+}
 
 export class Desk {
   #undo = null;
   #timer = null;
-  #last = null;
+  #seen = [];
+  #turnout = null;
+  #certified = false;
 
   /** `onChange(poll)`: it is defined otherwise now. `onGone()`: deleted. `crew`: what the backend offers beyond. */
   constructor(poll, { onChange, onGone, announce, crew }) {
     Object.assign(this, { poll, onChange, onGone, announce });
     this.state = el("p", { class: "state" });
-    this.title = el("h2", {});
+    this.title = el("h2", {}, "", el("bdi", {}));
     this.bell = el("p", { class: "bell", role: "timer" }, el("span", {}), el("span", { class: "numeral" }));
     this.open = el("button", { type: "button", class: "go", id: "open", onclick: () => this.#ring("open") }, t("control.open"));
     this.close = el("button", { type: "button", class: "go", id: "close", onclick: () => this.#ring("close") }, t("control.close"));
@@ -37,7 +50,8 @@ export class Desk {
       turnout: new Plot(t("control.plot.turnout")),
     };
     this.verdict = el("p", { class: "verdict", id: "verdict", role: "status" }, t("control.unaudited"));
-    this.books = el("div", { class: "books" }, this.verdict, ...this.#bookButtons(crew));
+    this.certificate = el("p", { class: "certificate", id: "certificate", role: "status", hidden: true });
+    this.books = el("div", { class: "books" }, this.verdict, ...this.#bookButtons(crew), this.certificate);
     this.formPlace = el("div", {});
     this.remove = el("button", { type: "button", class: "danger", id: "delete", onclick: () => this.#delete() }, t("control.delete"));
     this.elements = [
@@ -47,33 +61,38 @@ export class Desk {
       el("div", { class: "plots" }, ...Object.values(this.plots).map((plot) => plot.element)),
       this.books,
       this.formPlace,
-      el("div", { class: "actions" }, this.remove),
+      el("div", { class: "actions last" }, this.remove),
     ];
     this.#showForm();
+    // Its file alone, which has the turnout and the certificate whoever may see the standing.
+    this.file = followStanding({ poll, shown: false, onData: (body) => this.#take(body) }).start();
     this.update(poll);
     this.#watch();
   }
 
   stop() {
     clearTimeout(this.#timer);
+    this.file.stop();
     this.stopped = true;
   }
 
   update(poll) {
     this.poll = poll;
-    say(this.title, `${poll.id} · ${poll.title}`);
+    this.title.firstChild.data = `${poll.id} · `;
+    say(find("bdi", this.title), poll.title);
     this.tick();
   }
 
   /** Once a second. */
   tick() {
-    const status = statusOf(this.poll);
+    const status = this.#certified ? "certified" : statusOf(this.poll);
     const ringing = this.#undo && now() < this.#undo.until;
     this.state.className = `state ${status}`;
     say(this.state, t(`state.${status}`));
     // Not disabled while a bell rings: a button that is pressed must not lose the keyboard.
-    this.open.hidden = status === "open";
+    this.open.hidden = status === "open" || status === "certified";
     this.close.hidden = status !== "open";
+    if (this.certify) this.certify.hidden = status !== "closed";
     this.open.disabled = this.close.disabled = Boolean(ringing);
     if (this.#undo && !ringing) this.#endUndo();
     if (ringing) {
@@ -157,19 +176,42 @@ export class Desk {
   }
 
   async #sample() {
-    const [live, queued] = await Promise.all([call("GET", `/admin/polls/${this.poll.id}/live`), backlog()]);
-    const at = Date.parse(live.asOf);
-    const last = this.#last;
-    const seconds = last && (at - last.at) / 1000;
-    this.#last = { at, votes: live.votes };
-    this.plots.rate.add(last ? Math.max(0, Math.round((live.votes - last.votes) / seconds)) : null, t("control.note.rate"));
-    this.plots.queue.add(queued, t(queued === null ? "control.note.noQueue" : "control.note.queue"));
+    const live = await call("GET", `/admin/polls/${this.poll.id}/live`);
+    this.plots.rate.add(this.#rate(Date.parse(live.asOf), live.votes), t("control.note.rate"));
+    const { queue } = live;
+    this.plots.queue.add(queue?.messages ?? null, t(queue ? "control.note.queue" : "control.note.noQueue"));
     const behind = live.rankingVotes === null ? null : Math.max(0, live.votes - live.rankingVotes);
     this.plots.lag.add(behind, t(behind === null ? "control.note.noRanking" : "control.note.lag"));
     const reasons = Object.entries(live.rejected).sort((a, b) => b[1] - a[1]);
     const rejected = reasons.reduce((sum, [, count]) => sum + count, 0);
-    this.plots.rejected.add(rejected, reasons.map(([reason, count]) => `${reason} ${formatNumber(count)}`).join(", "));
-    this.plots.turnout.add(live.votes, t("control.note.turnout"));
+    const note = reasons.map(([reason, count]) => `${reasonText(reason)} ${formatNumber(count)}`).join(", ");
+    this.plots.rejected.add(rejected, note || t("control.note.rejected"));
+    this.plots.turnout.add(live.votes, this.#turnout ?? t("control.note.turnout"));
+  }
+
+  /** The poll's file. */
+  #take({ turnout, certificate }) {
+    const { voters: n, votersError: error } = turnout;
+    if (n !== null) this.#turnout = error ? t("turnoutAbout", { n, error: formatShare(error) }) : t("turnout", { n });
+    if (certificate) this.#showCertificate({ ...certificate, ...turnout });
+  }
+
+  #showCertificate({ certifiedAt, basis, digest, votes, voters }) {
+    this.#certified = true;
+    this.file.stop();
+    const when = formatMoment(Date.parse(certifiedAt));
+    const key = basis === "forced" ? "control.certifiedForced" : "control.certified";
+    say(this.certificate, t(key, { when, n: votes, voters, digest }));
+    this.certificate.hidden = false;
+    this.tick();
+  }
+
+  /** Votes per second since the sample before the last 10 s, or the first; null before there are two. */
+  #rate(at, votes) {
+    this.#seen.push({ at, votes });
+    while (this.#seen.length > 2 && this.#seen[1].at <= at - RATE_MS) this.#seen.shift();
+    const [since] = this.#seen;
+    return at > since.at ? Math.max(0, Math.round(((votes - since.votes) * 1000) / (at - since.at))) : null;
   }
 
   #bookButtons(crew) {
@@ -182,14 +224,42 @@ export class Desk {
         if (yes) await this.#audit("POST");
       }),
     ];
-    for (const work of crew) {
-      buttons.push(button(work, async () => {
-        if (!(await confirmed(t(`control.${work}`), t(`control.${work}Text`), t(`control.${work}`)))) return;
-        const answer = await this.#attempt(() => call("POST", `${path()}/${work}`));
-        if (answer) say(this.verdict, t(`control.${work}Done`));
+    if (crew.includes("certify")) buttons.push((this.certify = button("certify", () => this.#certify())));
+    if (crew.includes("export")) {
+      buttons.push(button("export", async () => {
+        if (!(await confirmed(t("control.export"), t("control.exportText"), t("control.export")))) return;
+        if (await this.#attempt(() => call("POST", `${path()}/export`))) say(this.verdict, t("control.exportDone"));
       }));
     }
     return buttons;
+  }
+
+  /** Certifies; where votes may be outstanding, only after a second question that says so. */
+  async #certify() {
+    const name = t("control.certify");
+    if (!(await confirmed(name, t("control.certifyText"), name))) return;
+    const done = await this.#attempt(async () => {
+      try {
+        return await this.#askToCertify({});
+      } catch (error) {
+        if (!(error instanceof Refusal) || error.code !== "votesOutstanding") throw error;
+        // What the message says to callers of the API, how to send it anyway, is this dialog's own to say.
+        const text = `${error.message.split(" Try again")[0]} ${t("control.forceText")}`;
+        if (!(await confirmed(t("control.force"), text, t("control.force")))) return false;
+        return this.#askToCertify({ force: true });
+      }
+    });
+    if (done) this.announce(t("state.certified"));
+  }
+
+  async #askToCertify(wish) {
+    for (;;) {
+      const { certificate } = await call("POST", `/admin/polls/${this.poll.id}/certify`, wish);
+      if (certificate) return this.#showCertificate(certificate), true;
+      this.announce(t("control.certifying"));
+      await new Promise((resolve) => setTimeout(resolve, CERTIFY_MS));
+      if (this.stopped) return false;
+    }
   }
 
   async #audit(method) {

@@ -15,8 +15,8 @@ function toField(text) {
 const fromField = (text) => (text ? new Date(text).toISOString() : null);
 
 function field(label, control, hint = "", wide = false) {
-  const hinted = hint ? el("small", {}, ` ${hint}`) : null;
-  return el("label", { class: wide ? "wide" : "" }, label, hinted, control);
+  const hinted = hint ? el("small", {}, hint) : null;
+  return el("label", { class: wide ? "wide" : "" }, el("span", {}, label), hinted, control);
 }
 
 function person({ number = "", name = "", imageUrl = "" } = {}) {
@@ -43,6 +43,16 @@ function changes(poll, wished) {
   const before = { ...poll, contestants };
   const differs = ([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name]);
   return Object.fromEntries(Object.entries(wished).filter(differs));
+}
+
+/** Leads to the contestant whom the service's message is about, and gives the message in words. */
+function blame(people, message) {
+  const [, index, name, what] = /^contestants\[(\d+)\]\.?(\w*): (.*)$/s.exec(message) ?? [];
+  const input = index && find(`[name=${name || "name"}]`, people.children[index]);
+  if (!input) return message;
+  input.setAttribute("aria-invalid", "true");
+  input.focus();
+  return t("control.inRow", { row: Number(index) + 1, what });
 }
 
 /** A form for a poll, or for a new one where it is null. `save(body)` sends it. */
@@ -88,6 +98,7 @@ export function pollForm(poll, save) {
     }));
     const button = find(".strong", form);
     button.disabled = true;
+    for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
     try {
       const wished = {
         title: title.value,
@@ -100,7 +111,7 @@ export function pollForm(poll, save) {
       await save(poll ? changes(poll, wished) : wished);
       say(problem, "");
     } catch (error) {
-      say(problem, error.message);
+      say(problem, blame(people, error.message));
     } finally {
       button.disabled = false;
     }

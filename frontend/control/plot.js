@@ -13,13 +13,14 @@ export class Plot {
   constructor(title) {
     this.value = el("p", { class: "numeral" }, "–");
     this.note = el("small", {});
+    this.most = el("span", { class: "most" });
     this.path = document.createElementNS(SVG, "path");
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     svg.setAttribute("preserveAspectRatio", "none");
     svg.setAttribute("aria-hidden", "true");
     svg.append(this.path);
-    this.element = el("section", { class: "plot" }, el("h3", {}, title), this.value, svg, this.note);
+    this.element = el("section", { class: "plot" }, el("h3", {}, title), this.value, el("div", { class: "graph" }, this.most, svg), this.note);
   }
 
   /** The next sample; null leaves a gap. */
@@ -43,5 +44,6 @@ export class Plot {
       pen = "L";
     });
     this.path.setAttribute("d", path);
+    say(this.most, most > 1 ? formatNumber(most) : "");
   }
 }

@@ -5,6 +5,7 @@ import { config } from "/shared/config.js";
 import { countdown, everySecond, now, statusOf } from "/shared/clock.js";
 import { el, find, roll, say } from "/shared/dom.js";
 import { Feed } from "/shared/feed.js";
+import { followStanding, isShown } from "/shared/standing.js";
 import { formatNumber, formatShare, loadTexts, t } from "/shared/text.js";
 
 const TOP = 5;
@@ -23,11 +24,12 @@ const free = [];
 const rows = new Map();
 let poll = null;
 let standing = null;
+let standingShown = false;
 let certified = false;
 
 function makeRows() {
   for (let i = 0; i < top; i++) {
-    const row = el("li", {}, el("span", { class: "number numeral" }), el("i"), el("span", { class: "name" }), el("span", { class: "share numeral" }));
+    const row = el("li", {}, el("span", { class: "number numeral" }), el("i"), el("span", { class: "name" }, el("bdi", {})), el("span", { class: "share numeral" }));
     list.append(row);
     free.push(row);
   }
@@ -52,7 +54,7 @@ function place(entries) {
 
 function fill(row, { contestant, name, votes, share, rank }, index, leader) {
   say(find(".number", row), String(contestant));
-  say(find(".name", row), name);
+  say(find("bdi", row), name);
   roll(find(".share", row), Math.round(share * SHARE_STEPS), (value) => formatShare(value / SHARE_STEPS));
   row.style.transform = `translateY(${index * 100}%) translateY(${index * 0.4}rem)`;
   find("i", row).style.transform = `scaleX(${leader.votes ? votes / leader.votes : 0})`;
@@ -70,33 +72,20 @@ function show(body) {
   } else if (body.turnout) {
     say(find("#total"), t("overlay.total", { n: body.turnout.votes }));
   }
-  // Frozen: what is certified does not change any more.
-  if (certified) stopStanding();
   tick();
 }
 
-function stopStanding() {
-  standing?.stop();
-  standing = null;
-}
-
-async function startStanding() {
-  const { api, results } = await config();
-  const ask = (url, otherwise) => {
-    standing = new Feed({
-      url,
-      onData: show,
-      onRefused: (status) => {
-        if (status !== 404 && status !== 403) return false;
-        standing = null;
-        if (otherwise) ask(otherwise);
-        return true;
-      },
-    }).start();
-  };
-  const ranking = `${api}/polls/${id}/ranking`;
-  if (results) ask(results.replace("{id}", id), ranking);
-  else ask(ranking);
+/** Asks while there may be something new: what is certified does not change any more. */
+function follow(status) {
+  const wanted = status !== "scheduled" && status !== "certified";
+  const shown = isShown(poll, status);
+  if (standing && (!wanted || shown !== standingShown)) {
+    standing.stop();
+    standing = null;
+  }
+  if (!wanted || standing) return;
+  standingShown = shown;
+  standing = followStanding({ poll, shown, onData: show }).start();
 }
 
 function tick() {
@@ -108,20 +97,15 @@ function tick() {
   const until = Date.parse(status === "scheduled" ? poll.opensAt : poll.closesAt);
   const left = until - now();
   say(find("#bell"), left > 0 && left < DAY_MS ? countdown(until) : "");
-  const shown = poll.results === "live" || (poll.results === "afterClose" && status === "closed");
-  if (shown && !standing && !certified && status !== "scheduled") {
-    standing = true;
-    startStanding().catch(() => (standing = null));
-  }
+  follow(status);
 }
 
 async function start() {
   board.classList.toggle("end", query.get("side") === "end");
   makeRows();
   await loadTexts().catch(() => {});
-  const api = await config().then((config) => config.api, () => "");
   new Feed({
-    url: `${api}/polls/${id}`,
+    url: async () => `${(await config()).api}/polls/${id}`,
     onData: (body) => {
       poll = body;
       say(find("#title"), poll.title);

@@ -18,10 +18,11 @@ export class Feed {
   #due = 0;
 
   /**
-   * `url`: what to ask. `onData(body)`: something new. `onState("ok" | "offline" | "failing")`: on change.
-   * `onRefused(status)`: an answer other than success; true if that settles it. `slower`: how many times the pace.
+   * `url()`: a promise of what to ask; of null where there is nothing now. `onData(body)`: something new. `onState("ok" | "offline" | "failing")`: on change.
+   * `onRefused(status)`: an answer other than success. It says in how many seconds to ask again, `Infinity` if never,
+   * and null if that is a failure. `slower()`: how many times the pace.
    */
-  constructor({ url, onData, onState = () => {}, onRefused = () => false, slower = () => 1 }) {
+  constructor({ url, onData, onState = () => {}, onRefused = () => null, slower = () => 1 }) {
     Object.assign(this, { url, onData, onState, onRefused, slower, state: "ok" });
   }
 
@@ -67,12 +68,13 @@ export class Feed {
     const patience = setTimeout(() => asking.abort(), TIMEOUT_MS);
     try {
       // The browser's copy is asked about, not shown: the edge answers 304 from its own.
-      const response = await fetch(this.url, { cache: "no-cache", signal: asking.signal });
+      const url = await this.url();
+      if (!url) return this.#again(PACE_S * this.slower());
+      const response = await fetch(url, { cache: "no-cache", signal: asking.signal });
       learnTime(response);
       if (!this.#running) return;
       if (response.ok) await this.#take(response);
-      else if (this.onRefused(response.status)) this.stop();
-      else this.#fail("failing");
+      else this.#refused(this.onRefused(response.status));
     } catch {
       if (this.#running) this.#fail(isDown() ? "offline" : "failing");
     } finally {
@@ -91,6 +93,12 @@ export class Feed {
     if (!tag || tag !== this.#tag) this.onData(body);
     this.#tag = tag;
     this.#again(Math.max(1, pace) * this.slower() * (1 + Math.random() / 2));
+  }
+
+  #refused(seconds) {
+    if (seconds === null) this.#fail("failing");
+    else if (seconds === Infinity) this.stop();
+    else this.#again(seconds);
   }
 
   #fail(state) {

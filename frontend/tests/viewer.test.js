@@ -1,285 +1,278 @@
 // A viewer, from the first tap to the counted vote, and whatever comes in between.
 
 import assert from "node:assert/strict";
-import test from "node:test";
+import { test } from "node:test";
 
 import {
-  BASE, card, castVote, checkAccess, crew, giveName, inSeconds, makePoll, screen, somebody, until, viewer, withBrowser,
+  BASE, card, castVote, checkAccess, crew, giveName, inSeconds, makePoll, screen, shows, somebody, until, viewer, sideBySide,
 } from "./support.js";
-
-withBrowser();
 
 const mine = (page, number) => card(page, number).locator(".mine");
 const notice = (page) => page.locator("#notice");
 const state = (page) => page.locator(".poll .state");
 
-/** Waits for a text in an element. */
-const shows = (locator, text) => locator.filter({ hasText: text }).waitFor();
 
-test("one tap votes; the vote is seen counted, and the ranking moves", async (t) => {
-  const poll = await makePoll();
-  await castVote(poll.id, 1, "earlier");
-  const page = await somebody(t);
-  await page.goto(viewer(poll));
-  const row = page.locator(".row");
-  await shows(row.first(), "Ada");
-  await shows(row.first().locator(".votes"), "1");
-  await screen(page, "viewer-signed-out");
-  const before = await card(page, 3).boundingBox();
-  await card(page, 3).click();
-  await giveName(page, "maria");
-  await shows(mine(page, 3), "sent");
-  await shows(mine(page, 3), "1 counted");
-  await card(page, 3).click();
-  await shows(mine(page, 3), "2 counted");
-  await shows(row.first(), "Carmen");
-  await shows(row.first().locator(".votes"), /^2$/);
-  await shows(page.locator("#moves"), "Carmen is now rank 1.");
-  assert.deepEqual(await card(page, 3).boundingBox(), before, "a ballot that moves under a finger");
-  await screen(page, "viewer-counted");
-  const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
-  assert.doesNotMatch(kept, /eyJ/, "a token outside memory");
-});
+/** No language that is shipped is written from right to left: this is some of one that is. */
+const ARABIC = {
+  direction: "rtl",
+  vote: "تصويت",
+  signIn: "تسجيل الدخول",
+  howItCounts: "يُرسَل الصوت أولاً ثم يُحتسَب بعد ثوانٍ. ما يظهر محتسَباً فهو في النتيجة.",
+  "state.open": "مفتوح",
+  "bell.closes": "يُغلَق بعد",
+  standing: "الترتيب",
+  total: "{n} أصوات، الساعة {when}",
+};
 
-test("the ballots run out", async (t) => {
-  const poll = await makePoll({ votesPerVoter: 2 });
-  const page = await somebody(t);
-  await page.goto(viewer(poll));
-  await shows(page.locator(".tray"), "2 votes each");
-  await card(page, 1).click();
-  await giveName(page, "ines");
-  await shows(page.locator(".tray"), "1 of 2 votes left");
-  await card(page, 2).click();
-  await shows(page.locator(".tray"), "All your votes are used.");
-  await shows(mine(page, 2), "1 counted");
-  await card(page, 2).click();
-  await shows(page.locator("#announcer"), "All your votes are used.");
-  assert.equal(await mine(page, 2).textContent(), "1 counted");
-  await screen(page, "viewer-ballots-used");
-  // On another device the same voter has none left either.
-  const other = await somebody(t);
-  await other.goto(viewer(poll));
-  await card(other, 3).click();
-  await giveName(other, "ines");
-  await shows(mine(other, 3), "1 not counted");
-  await shows(other.locator(".tray"), "All your votes are used.");
-});
-
-test("offline and back: the vote waits, and counts once", async (t) => {
-  const poll = await makePoll();
-  const page = await somebody(t, { expected: /ERR_INTERNET_DISCONNECTED/ });
-  await page.goto(viewer(poll));
-  await card(page, 1).click();
-  await giveName(page, "jonas");
-  await shows(mine(page, 1), "1 counted");
-  await page.context().setOffline(true);
-  await shows(notice(page), "No connection.");
-  await card(page, 2).click();
-  await shows(mine(page, 2), "1 waiting to be sent");
-  await shows(page.locator("#announcer"), "waits for the connection");
-  await screen(page, "viewer-offline");
-  await page.context().setOffline(false);
-  await shows(mine(page, 2), "1 counted");
-  await notice(page).waitFor({ state: "hidden" });
-  const audit = await crew("GET", `/admin/polls/${poll.id}/audit`);
-  assert.equal(audit.ledgerVotes, 2);
-});
-
-test("an answer that is lost: the vote is sent again, and counts once", async (t) => {
-  const poll = await makePoll();
-  const page = await somebody(t, { expected: /ERR_FAILED/ });
-  let sent = 0;
-  await page.route("**/votes", async (route) => {
-    sent += 1;
-    if (sent > 1) return route.continue();
-    await route.fetch();
-    await route.abort();
-  });
-  await page.goto(viewer(poll));
-  await card(page, 1).click();
-  await giveName(page, "kai");
-  await shows(mine(page, 1), "1 counted");
-  assert.equal(sent, 2);
-  const audit = await crew("GET", `/admin/polls/${poll.id}/audit`);
-  assert.equal(audit.ledgerVotes, 1);
-});
-
-test("a token that has expired: the vote waits for the next sign-in", async (t) => {
-  const poll = await makePoll();
-  const page = await somebody(t);
-  await page.goto(viewer(poll));
-  await page.locator("#sign-in").click();
-  await giveName(page, "lena", 1);
-  await shows(notice(page), "Your sign-in has ended.");
-  await screen(page, "viewer-sign-in-ended");
-  await card(page, 4).click();
-  await giveName(page, "lena");
-  await shows(mine(page, 4), "1 counted");
-  await notice(page).waitFor({ state: "hidden" });
-});
-
-test("a vote that arrives after the bell is refused with the reason", async (t) => {
-  const poll = await makePoll();
-  const page = await somebody(t);
-  await page.goto(viewer(poll));
-  await page.locator("#sign-in").click();
-  await giveName(page, "mika");
-  let release;
-  const closed = new Promise((resolve) => (release = resolve));
-  await page.route("**/votes", async (route) => {
-    await closed;
-    await route.continue();
-  });
-  await card(page, 1).click();
-  await crew("POST", `/admin/polls/${poll.id}/close`);
-  release();
-  await shows(state(page), "Closed");
-  await shows(mine(page, 1), "1 not counted");
-  await shows(page.locator("#announcer"), "the poll had closed.");
-  assert.ok(await card(page, 2).isDisabled());
-  await screen(page, "viewer-closed");
-});
-
-test("what has not opened, what is withheld, and what is certified", async (t) => {
-  const page = await somebody(t);
-  await page.goto(viewer(await makePoll({ opensAt: inSeconds(3600), closesAt: inSeconds(7200) })));
-  await shows(state(page), "Not open yet");
-  await shows(page.locator(".bell"), /opens in\s*59:5\d/);
-  assert.ok(await card(page, 1).isDisabled());
-  await screen(page, "viewer-scheduled");
-
-  await page.goto(viewer(await makePoll({ results: "hidden" })));
-  await shows(page.locator(".withheld"), "keeps its standing to itself");
-  await screen(page, "viewer-hidden");
-
-  const poll = await makePoll({ results: "afterClose", closesAt: inSeconds(6) });
-  await page.goto(viewer(poll));
-  await shows(page.locator(".withheld"), "when the poll has closed");
-  await shows(state(page), "Closed");
-  await shows(page.locator(".row").first(), "Ada");
-});
-
-test("a certified result is final, and is not asked for again", async (t) => {
-  const poll = await makePoll({ closesAt: inSeconds(2) });
-  const page = await somebody(t);
-  // The one thing here that the stack does not publish by itself.
-  const ranking = poll.contestants.map(({ number, name }, i) => ({ rank: i + 1, contestant: number, name, votes: 40 - i, share: 0.25 }));
-  const file = { poll: poll.id, totalVotes: 154, ranking, asOf: inSeconds(0), status: "closed", certified: true, turnout: { votes: 154, voters: 99 } };
-  let asked = 0;
-  await page.route("**/config.json", async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, json: { ...(await response.json()), results: "/results/{id}.json" } });
-  });
-  await page.route("**/results/*.json", (route) => {
-    asked += 1;
-    return route.fulfill({ json: file, headers: { "cache-control": "public, max-age=1, s-maxage=1" } });
-  });
-  await page.goto(viewer(poll));
-  await shows(state(page), "Certified result");
-  await shows(page.locator(".total"), "154 votes");
-  await shows(page.locator(".total"), "99 voters");
-  await screen(page, "viewer-certified");
-  await page.waitForResponse(`**/polls/${poll.id}`);
-  assert.equal(asked, 1);
-});
-
-test("a file of results that is not there is asked for once", async (t) => {
-  const poll = await makePoll();
-  const page = await somebody(t, { expected: /404/ });
-  const asked = [];
-  page.on("request", (request) => asked.push(new URL(request.url()).pathname));
-  await page.route("**/config.json", async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, json: { ...(await response.json()), results: "/nothing/{id}.json" } });
-  });
-  await page.goto(viewer(poll));
-  await shows(page.locator(".row").first(), "Ada");
-  await until("the ranking has been asked for twice", () => asked.filter((path) => path.endsWith("/ranking")).length > 1);
-  assert.equal(asked.filter((path) => path.startsWith("/nothing/")).length, 1);
-});
-
-test("the service is away: the page says so, keeps what it has, and goes on by itself", async (t) => {
-  const poll = await makePoll();
-  const page = await somebody(t, { expected: /503/ });
-  await page.goto(viewer(poll));
-  await shows(page.locator(".row").first(), "Ada");
-  const asked = `**/polls/${poll.id}`;
-  await page.route(asked, (route) => route.fulfill({ status: 503, body: "" }));
-  await shows(notice(page), "The service does not answer now.");
-  assert.ok(await card(page, 1).isEnabled());
-  await screen(page, "viewer-service-away");
-  await page.unroute(asked);
-  await notice(page).waitFor({ state: "hidden" });
-});
-
-test("no poll is open", async (t) => {
-  const page = await somebody(t);
-  await page.route("**/polls", (route) => route.fulfill({ json: { polls: [] } }));
-  await page.goto(BASE);
-  await shows(page.locator("#empty"), "No poll is open now");
-  await screen(page, "viewer-no-poll");
-});
-
-test("a new poll is announced below, and pushes nothing", async (t) => {
-  const first = await makePoll({ title: "The first" });
-  const page = await somebody(t);
-  await page.goto(BASE);
-  const place = page.locator(`#poll-${first.id}`);
-  await place.waitFor();
-  const before = await place.boundingBox();
-  const second = await makePoll({ title: "The second" });
-  await page.locator(`#poll-${second.id}`).waitFor();
-  await shows(notice(page), "A new poll is open");
-  const after = await place.boundingBox();
-  assert.equal(after.x, before.x);
-});
-
-test("in Portuguese", async (t) => {
-  const poll = await makePoll();
-  const page = await somebody(t, { locale: "pt-BR" });
-  await page.goto(viewer(poll));
-  await shows(state(page), "Aberta");
-  assert.equal(await page.locator("html").getAttribute("lang"), "pt-BR");
-  await checkAccess(page, "pt");
-});
-
-for (const [name, options] of [
-  ["320", { viewport: { width: 320, height: 640 } }],
-  ["1280", { viewport: { width: 1280, height: 800 } }],
-  ["4k", { viewport: { width: 3840, height: 2160 } }],
-  ["dark", { colorScheme: "dark" }],
-  ["rtl", { viewport: { width: 1280, height: 800 }, rtl: true }],
-]) {
-  test(`nothing is cut off or out of reach: ${name}`, async (t) => {
-    const contestants = [{ name: "Wolfeschlegelsteinhausenbergerdorff" }, { name: "Ana Clara" }, { name: "李小龍", number: 12345 }];
-    const poll = await makePoll({ contestants, closesAt: inSeconds(600) });
-    await castVote(poll.id, 1, "somebody");
-    const page = await somebody(t, options);
-    await page.goto(viewer(poll));
-    await shows(page.locator(".row").first().locator(".votes"), "1");
-    if (options.rtl) await page.evaluate(() => (document.documentElement.dir = "rtl"));
-    const [inner, scroll] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
-    assert.ok(scroll <= inner, `${scroll} px of content in ${inner}`);
-    const box = await card(page, 1).boundingBox();
-    assert.ok(box.height >= 44 && box.width >= 44, "a target too small for a finger");
-    await screen(page, `viewer-${name}`);
-  });
+async function rightToLeft(route) {
+  const response = await route.fetch();
+  await route.fulfill({ response, json: { ...(await response.json()), ...ARABIC } });
 }
 
-test("with reduced motion nothing moves", async (t) => {
-  const poll = await makePoll();
-  const page = await somebody(t, { reducedMotion: "reduce" });
-  await page.goto(viewer(poll));
-  await shows(page.locator(".row").first(), "Ada");
-  await page.evaluate(() => {
-    globalThis.moved = 0;
-    const look = () => {
-      globalThis.moved += document.getAnimations().length;
-      requestAnimationFrame(look);
-    };
-    look();
+sideBySide("a viewer", () => {
+  test("one tap votes; the vote is seen counted, and the ranking moves", async (t) => {
+    const poll = await makePoll();
+    await castVote(poll.id, 1, "earlier");
+    const page = await somebody(t);
+    await page.goto(viewer(poll));
+    const row = page.locator(".row");
+    await shows(row.first(), "Ada");
+    await shows(row.first().locator(".votes"), "1");
+    await screen(page, "viewer-signed-out");
+    const before = await card(page, 3).boundingBox();
+    await card(page, 3).click();
+    await giveName(page, "maria");
+    await shows(mine(page, 3), "sent");
+    await shows(mine(page, 3), "1 counted");
+    await card(page, 3).click();
+    await shows(mine(page, 3), "2 counted");
+    await shows(row.first(), "Carmen");
+    await shows(row.first().locator(".votes"), /^2$/);
+    await shows(page.locator("#moves"), "Carmen is now rank 1.");
+    assert.deepEqual(await card(page, 3).boundingBox(), before, "a ballot that moves under a finger");
+    await screen(page, "viewer-counted");
+    const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+    assert.doesNotMatch(kept, /eyJ/, "a token outside memory");
   });
-  await castVote(poll.id, 4, "somebody-else");
-  await shows(page.locator(".row").first(), "Dario");
-  assert.equal(await page.evaluate(() => globalThis.moved), 0);
+
+  test("the ballots run out", async (t) => {
+    const poll = await makePoll({ votesPerVoter: 2 });
+    const page = await somebody(t);
+    await page.goto(viewer(poll));
+    await shows(page.locator(".tray"), "2 votes each");
+    await card(page, 1).click();
+    await giveName(page, "ines");
+    await shows(page.locator(".tray"), "1 of 2 votes left");
+    await card(page, 2).click();
+    await shows(page.locator(".tray"), "All your votes are used.");
+    await shows(mine(page, 2), "1 counted");
+    await card(page, 2).click();
+    await shows(page.locator("#announcer"), "All your votes are used.");
+    assert.equal(await mine(page, 2).textContent(), "1 counted");
+    await screen(page, "viewer-ballots-used");
+    // On another device the same voter has none left either.
+    const other = await somebody(t);
+    await other.goto(viewer(poll));
+    await card(other, 3).click();
+    await giveName(other, "ines");
+    await shows(mine(other, 3), "1 not counted");
+    await shows(other.locator(".tray"), "All your votes are used.");
+  });
+
+  test("offline and back: the vote waits, and counts once", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t, { expected: /ERR_INTERNET_DISCONNECTED/ });
+    await page.goto(viewer(poll));
+    await card(page, 1).click();
+    await giveName(page, "jonas");
+    await shows(mine(page, 1), "1 counted");
+    const before = await card(page, 3).boundingBox();
+    await page.context().setOffline(true);
+    await shows(notice(page), "No connection.");
+    assert.deepEqual(await card(page, 3).boundingBox(), before, "bad news pushed the ballot");
+    await card(page, 2).click();
+    await shows(mine(page, 2), "1 waiting to be sent");
+    await shows(page.locator("#announcer"), "waits for the connection");
+    await screen(page, "viewer-offline");
+    await page.context().setOffline(false);
+    await shows(mine(page, 2), "1 counted");
+    await notice(page).waitFor({ state: "hidden" });
+    const audit = await crew("GET", `/admin/polls/${poll.id}/audit`);
+    assert.equal(audit.ledgerVotes, 2);
+  });
+
+  test("an answer that is lost: the vote is sent again, and counts once", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t, { expected: /ERR_FAILED/ });
+    let sent = 0;
+    await page.route("**/votes", async (route) => {
+      sent += 1;
+      if (sent > 1) return route.continue();
+      await route.fetch();
+      await route.abort();
+    });
+    await page.goto(viewer(poll));
+    await card(page, 1).click();
+    await giveName(page, "kai");
+    await shows(mine(page, 1), "1 counted");
+    assert.equal(sent, 2);
+    const audit = await crew("GET", `/admin/polls/${poll.id}/audit`);
+    assert.equal(audit.ledgerVotes, 1);
+  });
+
+  test("a token that has expired: the vote waits for the next sign-in", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t);
+    await page.goto(viewer(poll));
+    await page.locator("#sign-in").click();
+    await giveName(page, "lena", 1);
+    await shows(notice(page), "Your sign-in has ended.");
+    await screen(page, "viewer-sign-in-ended");
+    await card(page, 4).click();
+    await giveName(page, "lena");
+    await shows(mine(page, 4), "1 counted");
+    await notice(page).waitFor({ state: "hidden" });
+  });
+
+  test("a vote that arrives after the bell is refused with the reason", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t);
+    await page.goto(viewer(poll));
+    await page.locator("#sign-in").click();
+    await giveName(page, "mika");
+    let release;
+    const closed = new Promise((resolve) => (release = resolve));
+    await page.route("**/votes", async (route) => {
+      await closed;
+      await route.continue();
+    });
+    await card(page, 1).click();
+    await crew("POST", `/admin/polls/${poll.id}/close`);
+    release();
+    await shows(state(page), "Closed");
+    await shows(mine(page, 1), "1 not counted");
+    await shows(page.locator("#announcer"), "the poll had closed.");
+    await shows(page.locator(".why"), "Vote for Ada not counted: the poll had closed.");
+    assert.ok(await card(page, 2).isDisabled());
+    await screen(page, "viewer-closed");
+  });
+
+  test("what has not opened, what is withheld, and what is certified", async (t) => {
+    const page = await somebody(t);
+    await page.goto(viewer(await makePoll({ opensAt: inSeconds(3600), closesAt: inSeconds(7200) })));
+    await shows(state(page), "Not open yet");
+    await shows(page.locator(".bell"), /opens in\s*59:5\d/);
+    assert.ok(await card(page, 1).isDisabled());
+    await screen(page, "viewer-scheduled");
+
+    await page.goto(viewer(await makePoll({ results: "hidden" })));
+    await shows(page.locator(".withheld"), "keeps its standing to itself");
+    await screen(page, "viewer-hidden");
+
+    const poll = await makePoll({ results: "afterClose", closesAt: inSeconds(6) });
+    await page.goto(viewer(poll));
+    await shows(page.locator(".withheld"), "when the poll has closed");
+    await shows(state(page), "Closed");
+    await shows(page.locator(".row").first(), "Ada");
+  });
+
+  test("a file of results that is not there is asked for once", async (t) => {
+    const poll = await makePoll({ opensAt: inSeconds(-3600) });
+    const page = await somebody(t, { expected: /404/ });
+    const asked = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    await page.route("**/config.json", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: { ...(await response.json()), results: "/nothing/{id}.json" } });
+    });
+    await page.goto(viewer(poll));
+    await shows(page.locator(".row").first(), "Ada");
+    await until("the ranking has been asked for twice", () => asked.filter((path) => path.endsWith("/ranking")).length > 1);
+    assert.equal(asked.filter((path) => path.startsWith("/nothing/")).length, 1);
+  });
+
+  test("the service is away: the page says so, keeps what it has, and goes on by itself", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t, { expected: /503/ });
+    await page.goto(viewer(poll));
+    await shows(page.locator(".row").first(), "Ada");
+    const asked = `**/polls/${poll.id}`;
+    await page.route(asked, (route) => route.fulfill({ status: 503, body: "" }));
+    await shows(notice(page), "The service does not answer now.");
+    assert.ok(await card(page, 1).isEnabled());
+    await screen(page, "viewer-service-away");
+    await page.unroute(asked);
+    await notice(page).waitFor({ state: "hidden" });
+  });
+
+  test("no poll is open", async (t) => {
+    const page = await somebody(t);
+    await page.route("**/polls", (route) => route.fulfill({ json: { polls: [] } }));
+    await page.goto(BASE);
+    await shows(page.locator("#empty"), "No poll is open now");
+    await screen(page, "viewer-no-poll");
+  });
+
+  test("a new poll is announced below, and pushes nothing", async (t) => {
+    const first = await makePoll({ title: "The first" });
+    const page = await somebody(t);
+    await page.goto(BASE);
+    const place = page.locator(`#poll-${first.id}`);
+    await place.waitFor();
+    const before = await place.boundingBox();
+    const second = await makePoll({ title: "The second" });
+    await page.locator(`#poll-${second.id}`).waitFor();
+    await shows(notice(page), "A new poll is open");
+    assert.deepEqual(await place.boundingBox(), before, "the news pushed what was there");
+  });
+
+  test("in Portuguese", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t, { locale: "pt-BR" });
+    await page.goto(viewer(poll));
+    await shows(state(page), "Aberta");
+    assert.equal(await page.locator("html").getAttribute("lang"), "pt-BR");
+    await checkAccess(page, "pt");
+  });
+
+  for (const [name, options] of [
+    ["320", { viewport: { width: 320, height: 640 } }],
+    ["1280", { viewport: { width: 1280, height: 800 } }],
+    ["4k", { viewport: { width: 3840, height: 2160 } }],
+    ["dark", { colorScheme: "dark" }],
+    ["rtl", { viewport: { width: 1280, height: 800 }, rtl: true }],
+  ]) {
+    test(`nothing is cut off or out of reach: ${name}`, async (t) => {
+      const contestants = [{ name: "Wolfeschlegelsteinhausenbergerdorff" }, { name: "Ana Clara" }, { name: "Þórdís Çelik-Nuñez", number: 12345 }];
+      const poll = await makePoll({ contestants, closesAt: inSeconds(600) });
+      await castVote(poll.id, 1, "somebody");
+      const page = await somebody(t, options);
+      if (options.rtl) await page.route("**/en.*.json", rightToLeft);
+      await page.goto(viewer(poll));
+      await shows(page.locator(".row").first().locator(".votes"), "1");
+      const [inner, scroll] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
+      assert.ok(scroll <= inner, `${scroll} px of content in ${inner}`);
+      const box = await card(page, 1).boundingBox();
+      assert.ok(box.height >= 44 && box.width >= 44, "a target too small for a finger");
+      await screen(page, `viewer-${name}`);
+    });
+  }
+
+  test("with reduced motion nothing moves", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t, { reducedMotion: "reduce" });
+    await page.goto(viewer(poll));
+    await shows(page.locator(".row").first(), "Ada");
+    await page.evaluate(() => {
+      globalThis.moved = 0;
+      const look = () => {
+        globalThis.moved += document.getAnimations().length;
+        requestAnimationFrame(look);
+      };
+      look();
+    });
+    await castVote(poll.id, 4, "somebody-else");
+    await shows(page.locator(".row").first(), "Dario");
+    assert.equal(await page.evaluate(() => globalThis.moved), 0);
+  });
 });

@@ -17,14 +17,15 @@ export class Ballot {
   constructor(poll, onVote) {
     this.onVote = onVote;
     this.state = el("p", { class: "state" });
-    this.title = el("h2", {});
+    this.title = el("bdi", {});
     this.bell = el("p", { class: "bell", role: "timer" }, el("span", {}), el("span", { class: "numeral" }));
-    this.head = el("header", { class: "head" }, this.state, this.bell, this.title);
+    this.head = el("header", { class: "head" }, this.state, this.bell, el("h2", {}, this.title));
     this.list = el("ul", { class: "cards" });
     this.left = el("span", {});
     this.stubs = el("span", { class: "stubs", "aria-hidden": "true" });
     this.tray = el("div", { class: "tray" }, this.stubs, this.left);
-    this.body = el("div", { class: "ballot" }, this.list, this.tray);
+    this.why = el("p", { class: "why" });
+    this.body = el("div", { class: "ballot" }, this.list, this.tray, this.why);
     this.update(poll);
   }
 
@@ -34,16 +35,17 @@ export class Ballot {
     say(this.title, poll.title);
     for (const contestant of poll.contestants) {
       const card = this.#cards.get(contestant.number) ?? this.#addCard(contestant.number);
-      say(find(".name > b", card), contestant.name);
+      say(find("bdi", card), contestant.name);
       this.#picture(card, contestant);
     }
+    this.tray.hidden = !poll.votesPerVoter;
     this.tick();
   }
 
   #addCard(number) {
     const mark = el("span", { class: "mark numeral" }, el("span", {}, String(number)));
     mark.classList.toggle("long", number > 99);
-    const name = el("span", { class: "name" }, el("b", {}), el("span", { class: "mine" }));
+    const name = el("span", { class: "name" }, el("b", {}, el("bdi", {})), el("span", { class: "mine" }));
     const card = el("button", { type: "button", class: "card", disabled: true });
     card.append(el("span", { class: "unseen" }, t("castFor")), mark, name, el("span", { class: "box" }));
     card.addEventListener("click", () => this.onVote(number));
@@ -65,9 +67,9 @@ export class Ballot {
     mark.replaceChildren(picture, el("span", { class: "pictured" }, String(number)));
   }
 
-  /** Once a second: where the poll stands, and how long it will. */
-  tick(certified = false) {
-    const status = certified ? "certified" : statusOf(this.poll);
+  /** Once a second: where the poll stands, and how long it will. `certificate`: null before the result is certified. */
+  tick(certificate = null) {
+    const status = certificate ? "certified" : statusOf(this.poll);
     if (status !== this.#status) {
       this.#status = status;
       this.state.className = `state ${status}`;
@@ -75,6 +77,11 @@ export class Ballot {
       for (const card of this.#cards.values()) card.disabled = status !== "open";
     }
     const [label, number] = this.bell.children;
+    if (certificate) {
+      say(number, "");
+      say(label, formatMoment(Date.parse(certificate.certifiedAt)));
+      return status;
+    }
     const until = Date.parse(status === "scheduled" ? this.poll.opensAt : this.poll.closesAt);
     const left = until - now();
     const verb = status === "scheduled" ? "opens" : "closes";
@@ -93,7 +100,8 @@ export class Ballot {
       const own = votes.filter((vote) => vote.contestant === number);
       const states = ["waiting", "sent", "counted", "refused"].filter((state) => own.some((vote) => vote.state === state));
       const line = find(".mine", card);
-      const text = states.map((state) => t(`mine.${state}`, { n: own.filter((vote) => vote.state === state).length }));
+      const form = states.length === 1 ? "mine" : "few";
+      const text = states.map((state) => t(`${form}.${state}`, { n: own.filter((vote) => vote.state === state).length }));
       say(line, text.join(" · "));
       line.className = `mine ${states.length === 1 ? states[0] : ""}`;
       const cast = states.filter((state) => state !== "refused");
@@ -103,9 +111,15 @@ export class Ballot {
     this.#showLeft(used);
   }
 
+  /** Why the last vote that was refused was: below the cards, where it moves none of them. */
+  showWhy(text) {
+    say(this.why, text);
+  }
+
   #showLeft(used) {
     const limit = this.poll.votesPerVoter;
-    if (!limit) return say(this.left, "");
+    this.list.classList.toggle("spent", Boolean(limit && used && used.size >= limit));
+    if (!limit) return;
     if (!used) return say(this.left, t("allowed", { n: limit }));
     const left = Math.max(0, limit - used.size);
     say(this.left, left ? t("left", { n: left, limit }) : t("allUsed"));

@@ -35,7 +35,7 @@ export class Outbox {
   #asking = false;
   #timers = {};
 
-  /** `api`: a promise of its address. `onChange(vote)`: a vote has a new state. `onMine(poll)`: other ballots. */
+  /** `api()`: a promise of its address. `onChange(vote)`: a vote has a new state. `onMine(poll)`: other ballots. */
   constructor({ api, onChange, onMine }) {
     Object.assign(this, { api, onChange, onMine });
     const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
@@ -120,7 +120,7 @@ export class Outbox {
     if (!authorization) return null;
     try {
       const headers = { authorization, ...options.headers };
-      const response = await fetch((await this.api) + path, { ...options, headers, signal: AbortSignal.timeout(10_000) });
+      const response = await fetch((await this.api()) + path, { ...options, headers, signal: AbortSignal.timeout(10_000) });
       if (response.status === 401) endSession();
       return response.status === 401 ? null : response;
     } catch {

@@ -1,7 +1,7 @@
 // How a poll stands: rows that glide to their rank. Nothing here is for tapping, so it may move.
 
 import { el, find, glide, roll, say } from "/shared/dom.js";
-import { formatClock, formatNumber, formatShare, t } from "/shared/text.js";
+import { formatClock, formatMoment, formatNumber, formatShare, t } from "/shared/text.js";
 
 const ROWS_MAX = 12;
 const ANNOUNCED_MAX = 3;
@@ -19,27 +19,31 @@ export class Standing {
     this.heading = el("span", {});
     this.list = el("ol", { class: "rows" });
     this.total = el("p", { class: "total" });
+    this.pending = el("p", {});
+    this.seal = el("details", { class: "seal", hidden: true }, el("summary", {}), "SHA-256 ", el("code", {}));
     const id = `standing-${poll.id}`;
     this.element = el(
       "section",
       { class: "standing", "aria-labelledby": id },
       el("h3", { id }, this.heading, this.small),
       this.list,
-      this.total,
+      el("div", { class: "below" }, this.total, this.pending, this.seal),
     );
     // Its room from the start: what arrives later must not push anything.
     this.list.style.setProperty("--rows", Math.min(ROWS_MAX, poll.contestants.length));
-    this.title(false);
+    this.title("standing");
   }
 
-  title(final) {
-    say(this.heading, t(final ? "result" : "standing"));
+  /** `standing`, `result`, or `state.certified`. */
+  title(key) {
+    say(this.heading, t(key));
   }
 
-  /** The ranking contract, or a file of results, in which the ranking may be missing. */
-  show(body, { final }) {
-    this.title(final);
-    if (!body.ranking) return this.withhold("afterClose", body);
+  /** The ranking contract, or a poll's file, in which the ranking may be missing: `why` then says the reason. */
+  show(body, why) {
+    say(this.pending, body.certified === false && body.status === "closed" ? t("unconfirmed") : "");
+    if (body.certificate) this.#certify(body.certificate);
+    if (!body.ranking) return this.withhold(why, body);
     if (find(".withheld", this.list)) this.list.replaceChildren();
     const shown = body.ranking.slice(0, ROWS_MAX);
     glide(this.list, () => {
@@ -50,7 +54,7 @@ export class Standing {
     const most = Math.max(1, shown[0]?.votes ?? 1);
     for (const entry of shown) this.#fill(this.#rows.get(entry.contestant), entry, most);
     this.#count(body, body.totalVotes);
-    this.#announce(shown);
+    this.#announce(shown, body.certificate);
   }
 
   /** What is shown where there is no standing to show. */
@@ -66,8 +70,20 @@ export class Standing {
 
   #count(body, votes) {
     const parts = [t("total", { n: votes, when: formatClock(Date.parse(body.asOf)) })];
-    if (body.turnout?.voters != null) parts.push(t("turnout", { n: body.turnout.voters }));
+    if (body.turnout?.voters != null) {
+      const { voters: n, votersError: error } = body.turnout;
+      parts.push(error ? t("turnoutAbout", { n, error: formatShare(error) }) : t("turnout", { n }));
+    }
     say(this.total, parts.join(" · "));
+  }
+
+  /** What makes the result final, for whoever wants to check it. */
+  #certify({ certifiedAt, basis, digest }) {
+    this.seal.hidden = false;
+    const [when, code] = this.seal.children;
+    say(when, t(`sealed.${basis === "forced" ? "forced" : "all"}`, { when: formatMoment(Date.parse(certifiedAt)) }));
+    // In groups, so that it may be read out, and breaks where there is little room.
+    say(code, digest.match(/.{8}/g).join(" "));
   }
 
   #row({ contestant }) {
@@ -77,7 +93,7 @@ export class Standing {
       "li",
       { class: "row" },
       el("span", { class: "rank numeral" }),
-      el("span", { class: "who" }),
+      el("span", { class: "who" }, el("bdi", {})),
       el("span", { class: "figures" }, el("span", { class: "votes numeral" }), el("span", { class: "share" })),
       el("span", { class: "bar", "aria-hidden": "true" }),
     );
@@ -87,15 +103,16 @@ export class Standing {
 
   #fill(row, { rank, name, votes, share }, most) {
     row.dataset.rank = votes ? rank : "";
-    say(find(".rank", row), formatNumber(rank));
-    say(find(".who", row), name);
+    say(find(".rank", row), votes ? formatNumber(rank) : "–");
+    say(find("bdi", row), name);
     say(find(".share", row), formatShare(share));
     roll(find(".votes", row), votes, formatNumber);
     find(".bar", row).style.transform = `scaleX(${votes / most})`;
   }
 
   /** Who has risen, now and then: a reader who is interrupted every 3 s hears nothing. */
-  #announce(entries) {
+  #announce(entries, certificate) {
+    if (certificate) return this.announce(t("said.certified", { name: entries[0].name }));
     const risen = entries.filter(({ contestant, rank }) => rank < (this.#ranks.get(contestant) ?? 0));
     if (risen.length && Date.now() - this.#announcedAt < ANNOUNCE_MS) return;
     for (const { contestant, rank } of entries) this.#ranks.set(contestant, rank);

@@ -6,6 +6,7 @@ import { config } from "/shared/config.js";
 import { el, find, say } from "/shared/dom.js";
 import { everySecond, now, statusOf } from "/shared/clock.js";
 import { Feed } from "/shared/feed.js";
+import { followStanding, isShown } from "/shared/standing.js";
 import { loadTexts, t } from "/shared/text.js";
 import { onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/session.js";
 import { Outbox } from "/viewer/outbox.js";
@@ -28,18 +29,21 @@ const announcer = find("#announcer");
 const sections = new Map();
 const problems = { polls: "ok", signIn: "ok", news: null };
 
-const api = config().then((config) => config.api);
+const api = async () => (await config()).api;
 const outbox = new Outbox({ api, onChange: onVote, onMine: (poll) => sections.get(poll)?.showVotes() });
 
 /** One poll on the page. */
 class Section {
   constructor(poll) {
     this.poll = poll;
-    this.certified = false;
+    this.certificate = null;
     this.ballot = new Ballot(poll, (contestant) => this.vote(contestant));
     this.standing = new Standing(poll, (text) => say(find("#moves"), text));
     this.element = el("article", { class: "poll", id: `poll-${poll.id}` });
-    this.element.append(this.ballot.head, this.ballot.body, this.standing.element);
+    const parts = [this.ballot.body, this.standing.element];
+    // Who comes after the bell comes for the result; for who was there before it, nothing changes its place.
+    if (statusOf(poll) === "closed") parts.reverse();
+    this.element.append(this.ballot.head, ...parts);
     watcher.observe(this.element);
     this.update(poll);
   }
@@ -52,57 +56,45 @@ class Section {
   }
 
   tick() {
-    const status = this.ballot.tick(this.certified);
+    const status = this.ballot.tick(this.certificate);
+    if (status !== "certified") this.standing.title(status === "closed" ? "result" : "standing");
     if (status === this.status) return;
     this.status = status;
     this.follow();
   }
 
-  /** Asks for the standing while it may be shown and is looked at. */
+  /** Asks for the standing while there may be one and it is looked at. */
   follow() {
     const { results } = this.poll;
-    const shown = results === "live" || (results === "afterClose" && ["closed", "certified"].includes(this.status));
-    if (!shown && !this.certified) this.standing.withhold(results);
-    const wanted = this.visible && shown && !this.certified && this.status !== "scheduled";
-    if (wanted && !this.feed) this.ask();
-    if (!wanted && this.feed) {
+    const shown = isShown(this.poll, this.status);
+    if (this.status === "scheduled") this.standing.withhold("scheduled");
+    else if (!shown && !this.certificate) this.standing.withhold(results);
+    const wanted = this.visible && !this.certificate && this.status !== "scheduled";
+    if (this.feed && (!wanted || shown !== this.shown)) {
       this.feed.stop();
       this.feed = null;
     }
-  }
-
-  async ask() {
-    this.feed = new Feed({
-      url: "",
+    if (!wanted || this.feed) return;
+    this.shown = shown;
+    this.feed = followStanding({
+      poll: this.poll,
+      shown,
       onData: (body) => this.take(body),
-      onRefused: (status) => this.refused(status),
       slower: () => (this.settled() ? SETTLED_SLOWER : 1),
-    });
-    const { api, results } = await config();
-    const file = results && !this.noFile ? results.replace("{id}", this.poll.id) : null;
-    this.feed.url = file ?? `${api}/polls/${this.poll.id}/ranking`;
-    this.feed.start();
+    }).start();
   }
 
   settled() {
     return this.status === "closed" && now() - Date.parse(this.poll.closesAt) > SETTLED_MS;
   }
 
-  /** No file of results: the ranking is asked instead, and the file not again. No ranking either: that settles it. */
-  refused(status) {
-    if (status !== 404 && status !== 403) return false;
-    if (!this.noFile) {
-      this.noFile = true;
-      this.feed = null;
-      queueMicrotask(() => this.follow());
-    }
-    return true;
-  }
-
   take(body) {
-    this.certified = Boolean(body.certified);
-    this.standing.show(body, { final: this.certified || statusOf(this.poll) === "closed" });
-    if (this.certified) this.tick();
+    if (body.certified) this.certificate = body.certificate;
+    this.standing.show(body, this.poll.results);
+    if (this.certificate) {
+      this.standing.title("state.certified");
+      this.tick();
+    }
   }
 
   showVotes() {
@@ -133,7 +125,9 @@ function onVote(vote) {
   const name = section.poll.contestants.find(({ number }) => number === vote.contestant)?.name ?? vote.contestant;
   const key = vote.state !== "waiting" ? vote.state : sessionState() === "valid" ? "waiting" : "signIn";
   if (key === "waiting" && !vote.tries) return;
-  say(announcer, t(`said.${key}`, { name, reason: reasonText(vote.reason) }));
+  const text = t(`said.${key}`, { name, reason: reasonText(vote.reason) });
+  if (key === "refused") section.ballot.showWhy(text);
+  say(announcer, text);
 }
 
 function reasonText(reason) {
@@ -228,7 +222,7 @@ async function start() {
   });
   await loadTexts().catch(() => {});
   const feed = new Feed({
-    url: `${await api.catch(() => "")}/polls${only ? `/${only}` : ""}`,
+    url: async () => `${await api()}/polls${only ? `/${only}` : ""}`,
     onData: (body) => showPolls(only ? { polls: [body] } : body),
     onState: (state) => {
       problems.polls = state;

@@ -29,6 +29,7 @@ use serde_json::json;
 use shared::domain::VoterHasher;
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
@@ -152,6 +153,8 @@ struct Run {
     duration: Duration,
     port: u16,
     running: Running,
+    /// What the template starts at times; it ends with this.
+    _schedules: JoinSet<()>,
     injector: Injector,
     record: Arc<Record>,
     hasher: VoterHasher,
@@ -190,6 +193,7 @@ impl Run {
         let ground = Ground { arguments: stack, stop, folder, stores: &stores };
         let running =
             stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;
+        let schedules = schedule::start(&running.schedules, &functions);
         let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
         let (ledger, ranking) = stores.apart();
         let injector = Injector {
@@ -210,6 +214,7 @@ impl Run {
             duration: arguments.duration.map_or(spread, Duration::from_secs),
             port: stack.port,
             running,
+            _schedules: schedules,
             injector,
             record,
             hasher: machine.voter_hash_key.parse()?,

@@ -46,8 +46,6 @@ pub struct PagesConfig {
     pub crew_scope: String,
     /// Where results are files, their path with `{id}` for the poll.
     pub results: Option<String>,
-    /// Figures of the queue, where the control room may read them.
-    pub metrics: Option<String>,
     /// What the API offers the crew beyond the first release: of `certify` and `export`.
     pub crew: Vec<&'static str>,
 }

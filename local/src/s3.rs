@@ -160,3 +160,6 @@ fn s3_request(bucket: &str, request: Request<Body>) -> Result<Request<Body>> {
     parts.extensions.insert(Trusted);
     Ok(Request::from_parts(parts, body))
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ use crate::{
     issuer::{Issuer, sign_in::Codes},
     lambda::Functions,
     local_api::LocalApi,
-    pages::{self, PagesConfig},
+    pages,
     s3::{BucketOrigin, Storage},
     schedule::{self, Schedule},
     sqs::Queues,
@@ -99,6 +99,7 @@ pub(crate) struct Running {
     pub edge: Arc<Edge>,
     pub figures: Arc<Figures>,
     pub mappings: Mappings,
+    /// To be started once there is something for them to find.
     pub schedules: Vec<Schedule>,
     pub servers: Servers,
     /// Messages of the last run that are back in their queues.
@@ -134,7 +135,6 @@ pub(crate) async fn start(
     let storage = Storage::open(&folder.path().join("s3"), &blueprint.template)?;
     if let Some(bucket) = &blueprint.pages_bucket {
         let config = blueprint.pages_config(issuer_url(arguments.port), AUDIENCE.to_owned());
-        let config = PagesConfig { metrics: Some(format!("{BASE_PATH}/metrics")), ..config };
         let pages = pages::assemble(&arguments.pages(), &config)?;
         pages::publish(pages, &storage, bucket).await?;
     }
@@ -183,8 +183,8 @@ async fn serve(ground: Ground<'_>, running: Running, functions: &Arc<Functions>)
             });
         }
     };
-    announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
     let schedules = schedule::start(&schedules, functions);
+    announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
     let status = StatusLine::start(Arc::clone(&figures));
     stop.reached(1).await;
     drop(schedules);

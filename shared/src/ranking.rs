@@ -6,12 +6,14 @@
 //! | `polls` | string | the list of current polls and when it was loaded |
 //! | `ranking:{id}:{epoch}` | sorted set | absolute totals by contestant |
 //! | `voters:{id}` | `HyperLogLog` | voters |
+//! | `backlog` | string | how much the votes' queue holds, and when it was asked |
 //! | `whole_since` | string | since when nothing has been lost |
 //! | `lease:{name}` | string | who is doing what is enough to be done once |
 //!
 //! Totals only ever grow (`ZADD GT`), so they may arrive late, twice or in any order. What must shrink, a rebuild,
 //! moves on to another epoch. Definitions only ever move to a higher version.
 
+mod backlog;
 mod lease;
 mod voters;
 
@@ -30,6 +32,7 @@ use redis::{
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+pub use backlog::Backlog;
 pub use lease::Lease;
 pub use voters::{VOTERS_ERROR, Voters};
 

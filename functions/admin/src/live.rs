@@ -8,6 +8,7 @@ use shared::{
     api::{NO_STORE, Problem, json_response, poll_id},
     clock,
     domain::{PollId, Timestamp},
+    ranking::Backlog,
 };
 
 use crate::Handler;
@@ -22,6 +23,8 @@ struct Live {
     ranking_votes: Option<u64>,
     /// Rejected messages of this poll, by reason.
     rejected: BTreeMap<String, u64>,
+    /// What the queue holds, of all polls; null where nobody has asked lately.
+    queue: Option<Backlog>,
     as_of: Timestamp,
 }
 
@@ -35,8 +38,12 @@ impl Handler {
             tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable");
         });
         let ranking_votes = ranking.ok().flatten().map(|tally| tally.values().sum());
+        let queue = self.stores.ranking.backlog().await.inspect_err(|error| {
+            tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable");
+        });
+        let queue = queue.ok().flatten();
         let (votes, rejected) = self.stores.ledger.progress(id).await?;
-        let live = Live { poll: id, votes, ranking_votes, rejected, as_of: clock::now() };
+        let live = Live { poll: id, votes, ranking_votes, rejected, queue, as_of: clock::now() };
         Ok(json_response(StatusCode::OK, NO_STORE, &live))
     }
 }

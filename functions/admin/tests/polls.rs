@@ -8,9 +8,10 @@ use lambda_http::{Body, Response, request};
 use local::scratch::Scratch;
 use serde_json::{Value, json};
 use shared::{
+    clock,
     domain::{PollId, Tally},
     ledger::Ledger,
-    ranking::RankingStore,
+    ranking::{Backlog, RankingStore},
 };
 
 struct Bench {
@@ -207,7 +208,10 @@ async fn the_live_figures_are_the_counters() {
     sqlx::query(sql).bind(i32::try_from(id).unwrap()).execute(&mut connection).await.unwrap();
     let (status, live) = bench.call("GET /admin/polls/{id}/live", id, "").await;
     assert_eq!((status, &live["votes"], &live["rankingVotes"]), (200, &json!(3), &json!(0)), "{live}");
-    assert_eq!(live["rejected"], json!({"afterClosing": 1}));
+    assert_eq!((&live["rejected"], &live["queue"]), (&json!({"afterClosing": 1}), &json!(null)));
+    bench.ranking().keep_backlog(Backlog { messages: 7, as_of: clock::now() }).await.unwrap();
+    let (_, live) = bench.call("GET /admin/polls/{id}/live", id, "").await;
+    assert_eq!(live["queue"]["messages"], 7, "{live}");
     assert_eq!(bench.call("GET /admin/polls/{id}/live", id + 1, "").await.0, 404);
 }
 

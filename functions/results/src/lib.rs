@@ -15,7 +15,7 @@ use shared::{
     config::{self, Stores},
     domain::{Basis, Patience, PollId, Timestamp},
     ledger::{self, Frozen, Publishable},
-    ranking::Lease,
+    ranking::{Backlog, Lease},
     tls::Authorities,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -151,12 +151,16 @@ impl Handler {
     pub async fn tick(&self) -> Result<Tick, ledger::Error> {
         let as_of = clock::now();
         let due = self.stores.ledger.publishable(SHIFT).await?;
+        if due.is_empty() {
+            return Ok(Tick::Idle);
+        }
         self.repair(&due, as_of).await;
         self.publish(&due, as_of).await;
+        let queued = self.queued().await;
         for one in &due {
-            self.certify(one).await?;
+            self.certify(one, queued).await?;
         }
-        Ok(if due.is_empty() { Tick::Idle } else { Tick::Busy })
+        Ok(Tick::Busy)
     }
 
     /// The ranking, and the definitions with it, as the ledger has them.
@@ -168,7 +172,7 @@ impl Handler {
     }
 
     /// Freezes a closed poll once no vote is outstanding; makes the certificate of a frozen one.
-    async fn certify(&self, one: &Publishable) -> Result<(), ledger::Error> {
+    async fn certify(&self, one: &Publishable, queued: Option<u64>) -> Result<(), ledger::Error> {
         let poll = &one.loaded.poll;
         if one.certificate.is_some() {
             return Ok(());
@@ -179,7 +183,6 @@ impl Handler {
         let Some(bell) = poll.closes_at.filter(|&bell| bell <= clock::now()) else {
             return Ok(());
         };
-        let queued = self.queued().await;
         let votes = one.loaded.tally.values().sum();
         let closing = self.stores.ledger.look(poll.id, bell, votes, queued).await?;
         let Some(basis) = closing.basis(self.patience) else { return Ok(()) };
@@ -203,10 +206,16 @@ impl Handler {
         Ok(())
     }
 
+    /// What the queue holds, passed on to the crew as well; `None` where it does not tell.
     async fn queued(&self) -> Option<u64> {
+        let as_of = clock::now();
         let queued = self.aws.queued(&self.queue_url).await;
-        queued
+        let messages = queued
             .inspect_err(|error| tracing::warn!(error = error as &dyn std::error::Error, "queue.unavailable"))
-            .ok()
+            .ok()?;
+        if let Err(error) = self.stores.ranking.keep_backlog(Backlog { messages, as_of }).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "backlog.not_passed_on");
+        }
+        Some(messages)
     }
 }

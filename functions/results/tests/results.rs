@@ -269,6 +269,18 @@ async fn a_closed_poll_is_certified_once_no_vote_is_outstanding() {
 }
 
 #[tokio::test]
+async fn what_the_queue_holds_is_passed_on_to_the_crew() {
+    let bench = Bench::new((60, 60)).await;
+    bench.poll(json!({})).await;
+    bench.set_queued(None);
+    bench.handler.tick().await.unwrap();
+    assert_eq!(bench.ranking.backlog().await.unwrap(), None, "the queue does not say");
+    bench.set_queued(Some(1_204));
+    bench.handler.tick().await.unwrap();
+    assert_eq!(bench.ranking.backlog().await.unwrap().unwrap().messages, 1_204);
+}
+
+#[tokio::test]
 async fn while_others_vote_it_is_quiet_that_decides() {
     let bench = Bench::new((3_600, 0)).await;
     let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;

@@ -108,3 +108,6 @@ fn answer(status: u16, fields: &BTreeMap<String, HeaderField>) -> Result<Respons
     *response.headers_mut() = headers;
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests;

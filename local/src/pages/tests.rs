@@ -8,7 +8,6 @@ fn config() -> PagesConfig {
         scope: "openid".to_owned(),
         crew_scope: "openid admin".to_owned(),
         results: None,
-        metrics: None,
         crew: Vec::new(),
     }
 }

@@ -94,7 +94,6 @@ impl Blueprint {
             scope: "openid".to_owned(),
             crew_scope: "openid admin".to_owned(),
             results: has_results.then(|| "/results/{id}.json".to_owned()),
-            metrics: None,
             crew: ["certify", "export"].into_iter().filter(offers).collect(),
         }
     }
