@@ -153,8 +153,8 @@ impl<'a> Reader<'a> {
         Some(IamSigner::new(access_key_id?, secret_access_key?, session_token, region?))
     }
 
-    /// Never repeats the value: it may be a secret.
-    fn built<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
+    /// What was built from a variable, or what is wrong with it; never the value, which may be a secret.
+    pub fn built<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.errors.push(format!("{name}: {error}"))).ok()
     }
 }

@@ -4,6 +4,7 @@
 
 mod dead_letters;
 mod event_source;
+mod invalidations;
 mod lambda;
 mod outage;
 mod stack;
