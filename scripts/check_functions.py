@@ -47,6 +47,16 @@ JOINS_VPC = {
 }
 IS_TRACED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 POLLS_QUEUE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+# What the calls of the crate aws need, by method.
+OWN_CALLS = {
+    "create_invalidation": "cloudfront:CreateInvalidation",
+    "list_invalidations": "cloudfront:ListInvalidations",
+    "get_invalidation": "cloudfront:GetInvalidation",
+    "send_message": "sqs:SendMessage",
+    "ask_to_invalidate": "sqs:SendMessage",
+    "queued": "sqs:GetQueueAttributes",
+    "put_object": "s3:PutObject",
+}
 # Operations whose permission is called otherwise:
 # https://docs.aws.amazon.com/service-authorization/latest/reference/
 PERMISSIONS = {
@@ -127,10 +137,13 @@ class Workspace:
         return any(target["name"] == name and "bin" in target["kind"] for target in targets)
 
     def sdk_calls(self, binary):
-        """Permissions for the operations of AWS's SDKs that a binary's own source calls."""
+        """Permissions for the operations of AWS's SDKs, and of the crate aws, that a binary's own source calls."""
         packages = self.closure(binary)
-        sources = [self.folder(package) / "src" for package in packages & self.members]
+        names = {package: self.packages[package]["name"] for package in packages}
+        sources = [self.folder(package) / "src" for package in packages & self.members if names[package] != "aws"]
         text = "".join(file.read_text() for source in sources for file in source.rglob("*.rs"))
+        if "aws" in names.values():
+            yield from (call for method, call in OWN_CALLS.items() if re.search(rf"\.{method}\(", text))
         for package in packages:
             service = re.fullmatch(r"aws-sdk-(\w+)", self.packages[package]["name"])
             if service is None:

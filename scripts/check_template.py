@@ -39,6 +39,7 @@ HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 OUTAGE_SECONDS = 24 * 3600
+INVALIDATIONS_RETRY_SECONDS = 30
 
 
 def operations(document):
@@ -105,11 +106,17 @@ def check_integration(route, integration, resources):
     expect(allowed, f"{route}: the gateway may not invoke {function}")
 
 
+def mapping_of(resources, function):
+    """The event source mapping of a function."""
+    mappings = (mapping["Properties"] for _, mapping in of_type(resources, "AWS::Lambda::EventSourceMapping"))
+    return next(mapping for mapping in mappings if mapping["FunctionName"] == {"Ref": function})
+
+
 def check_queue(resources):
     queue = resources["VotesQueue"]["Properties"]
     dead = resources["VotesDeadLetterQueue"]["Properties"]
     function = resources["VotesFunction"]["Properties"]
-    mapping = next(of_type(resources, "AWS::Lambda::EventSourceMapping"))[1]["Properties"]
+    mapping = mapping_of(resources, "VotesFunction")
     advised = 6 * function["Timeout"] + mapping["MaximumBatchingWindowInSeconds"]
     expect(queue["VisibilityTimeout"] >= advised, f"VisibilityTimeout must be at least {advised}")
     budget = queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
@@ -120,6 +127,32 @@ def check_queue(resources):
         function["ReservedConcurrentExecutions"] == mapping["ScalingConfig"]["MaximumConcurrency"],
         "a reserve below MaximumConcurrency throttles the queue's pollers, one above it is wasted",
     )
+
+
+def check_invalidations(resources):
+    """A window is one call, and what is refused comes again 30 s after its window."""
+    queue = resources["InvalidationsQueue"]["Properties"]
+    dead = resources["InvalidationsDeadLetterQueue"]["Properties"]
+    function = resources["InvalidationsFunction"]
+    mapping = mapping_of(resources, "InvalidationsFunction")
+    window, limit = mapping["MaximumBatchingWindowInSeconds"], function["Properties"]["Timeout"]
+    expect(queue["VisibilityTimeout"] == window + INVALIDATIONS_RETRY_SECONDS, "InvalidationsQueue: VisibilityTimeout")
+    expect(queue["VisibilityTimeout"] > window + limit, "InvalidationsQueue: a batch under way would come again")
+    values = variables(function)
+    expect(int(values["WINDOW_SECONDS"]) == window, "InvalidationsFunction: WINDOW_SECONDS is not the mapping's")
+    longest_ms = 1000 * window + 2 * 4000 + 2 * int(values["AWS_TIMEOUT_MS"])
+    expect(longest_ms < 1000 * limit, "InvalidationsFunction: its calls may take longer than its Timeout")
+    limits = int(values["WILDCARDS_MAX"]), int(values["PATHS_MAX"])
+    expect(limits[0] <= 15 and limits[0] <= limits[1] <= 3000, "CloudFront would refuse so large an invalidation")
+    expect(mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], "one refusal would fail its batch")
+    reserved = function["Properties"]["ReservedConcurrentExecutions"]
+    expect(reserved == mapping["ScalingConfig"]["MaximumConcurrency"], "InvalidationsFunction: reserve")
+    expect(dead["MessageRetentionPeriod"] >= queue["MessageRetentionPeriod"], "the DLQ forgets sooner than the queue")
+    policy = resources["InvalidationsRole"]["Properties"]["Policies"][0]["PolicyDocument"]
+    for statement in policy["Statement"]:
+        if "cloudfront" in json.dumps(statement["Action"]):
+            whose = json.dumps(statement["Resource"])
+            expect("distribution/${Distribution}" in whose, f"invalidations of {whose}")
 
 
 def check_timeouts(resources):
@@ -241,6 +274,7 @@ def main():
     resources = read_transformed()["Resources"]
     check_routes(resources)
     check_queue(resources)
+    check_invalidations(resources)
     check_timeouts(resources)
     check_schema(resources)
     check_cache(resources)

@@ -1,6 +1,7 @@
 """Publishes the pages to a deployed stack: make deploy, make pages, or this with --stack NAME [--region REGION].
 
-What is there stays: a page that somebody has open may still name it. CloudFront shows a new release within a minute.
+What is there stays: a page that somebody has open may still name it. CloudFront is told what has changed, through the
+invalidations queue, and shows a new release within seconds; who has a page open keeps it for a minute.
 """
 
 import argparse
@@ -39,6 +40,12 @@ def upload(pages, folder, bucket, client):
         )
 
 
+def invalidate(pages, queue, client):
+    """What is named after its content never changes; the edge has to forget the rest."""
+    paths = [f"/{page['key']}" for page in pages if "immutable" not in page["cacheControl"]]
+    client.send_message(QueueUrl=queue, MessageBody=json.dumps({"paths": paths}))
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stack", help="name of the deployed stack, whose outputs say the rest")
@@ -47,7 +54,8 @@ def arguments():
     parser.add_argument("--bucket", help="without --stack: where to")
     parser.add_argument("--issuer", help="without --stack: who signs people in")
     parser.add_argument("--client-id", help="without --stack: what the issuer knows the pages as")
-    parser.add_argument("--endpoint-url", help="of another S3 than AWS's")
+    parser.add_argument("--invalidations-queue", help="without --stack: URL of the queue that is told; none: nobody is")
+    parser.add_argument("--endpoint-url", help="of another S3 and SQS than AWS's")
     return parser.parse_known_args()
 
 
@@ -56,6 +64,7 @@ def main():
     if given.stack:
         found = outputs(given.stack, given.region)
         given.bucket = found["PagesBucketName"]
+        given.invalidations_queue = found["InvalidationsQueueUrl"]
         given.issuer = given.issuer or found["Issuer"]
         given.client_id = given.client_id or found["ClientId"]
     if not (given.bucket and given.issuer and given.client_id):
@@ -66,6 +75,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         pages = assemble(given.local, folder, given.issuer, given.client_id, extra)
         upload(pages, folder, given.bucket, client)
+    if given.invalidations_queue:
+        sqs = boto3.client("sqs", region_name=given.region, endpoint_url=given.endpoint_url)
+        invalidate(pages, given.invalidations_queue, sqs)
     print(f"published {len(pages)} files to {given.bucket}")
 
 

@@ -18,6 +18,9 @@ echo "ready at $BASE_URL, AWS endpoint at $AWS_URL"
 step "SQS through boto3"
 .venv/bin/python local/tests/sqs_boto3.py "$AWS_URL"
 
+step "CloudFront's invalidations through boto3"
+.venv/bin/python local/tests/cloudfront_boto3.py "$AWS_URL"
+
 step "a vote's whole way, as after a deployment"
 BASE_URL=$BASE_URL scripts/smoke.sh
 
@@ -31,7 +34,8 @@ SCENARIO=show VOTERS=100 VUS=10 USERS=60 DURATION=12 scripts/loadtest.sh
 step "publishing the pages through boto3"
 AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local .venv/bin/python scripts/publish_pages.py \
     --local "${CARGO_TARGET_DIR:-target}/debug/local" --bucket pagesbucket --region us-east-1 \
-    --endpoint-url "$AWS_URL" --issuer "$BASE_URL/_local" --client-id votes
+    --endpoint-url "$AWS_URL" --issuer "$BASE_URL/_local" --client-id votes \
+    --invalidations-queue "$AWS_URL/000000000000/InvalidationsQueue"
 
 step "the pages in a browser"
 scripts/test_pages.sh

@@ -1,6 +1,8 @@
 //! The few calls to AWS that the functions make, signed by AWS's own signer. The services' SDKs would be larger than the
 //! functions themselves, in size and in cold start, for one request of each.
 
+mod cloudfront;
+mod message;
 mod queue;
 mod storage;
 
@@ -25,6 +27,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
 pub use bytes::Bytes;
+pub use cloudfront::Invalidation;
 pub use storage::Serving;
 
 /// Longest answer that is read: none of these calls has more than some lines.

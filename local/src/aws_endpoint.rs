@@ -1,7 +1,7 @@
 //! Stands in for AWS's regional endpoints: one address for the AWS CLI and SDKs.
 //!
 //! A request names its service in `X-Amz-Target`; each service is a module of its own. What names none is S3's, whose
-//! requests are paths, unless it is a form: SQS's older protocol, which is not offered.
+//! requests are paths, unless it is a form (SQS's older protocol, which is not offered) or its path is CloudFront's.
 mod error;
 mod sqs;
 
@@ -17,7 +17,11 @@ use axum::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{s3::Storage, sqs::Queues};
+use crate::{
+    cloudfront::{self, CloudFront},
+    s3::Storage,
+    sqs::Queues,
+};
 use error::ApiError;
 
 /// Longest request body: SQS takes 1 MiB of payload, which JSON's escapes and base64 can make several times longer.
@@ -32,6 +36,8 @@ pub struct Services {
     pub queues: Arc<Queues>,
     /// S3.
     pub storage: Storage,
+    /// CloudFront, where there is a distribution.
+    pub cloudfront: Option<Arc<CloudFront>>,
 }
 
 /// The whole endpoint.
@@ -40,6 +46,11 @@ pub fn router(services: Services) -> Router {
 }
 
 async fn handle(State(services): State<Services>, request: Request) -> Response {
+    if let Some(cloudfront) = &services.cloudfront
+        && request.uri().path().starts_with(cloudfront::BASE_PATH)
+    {
+        return cloudfront.handle(request).await;
+    }
     if is_s3(&request) {
         return services.storage.handle(request).await;
     }

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::edge::{
     behavior::{Behavior, Distribution, OriginConfig},
-    cache::{Entry, Flight, OriginResult, Outcome, Store},
+    cache::{Asked, Entry, Flight, OriginResult, Outcome, Store},
 };
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -63,12 +63,18 @@ pub struct EdgeCounts {
     pub collapsed: u64,
     /// Requests to origins, by route.
     pub origin: BTreeMap<String, u64>,
+    /// Invalidations.
+    pub invalidations: u64,
+    /// Paths of all of them.
+    pub invalidated_paths: u64,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     served: [AtomicU64; 4],
     origin: Mutex<BTreeMap<String, u64>>,
+    invalidations: AtomicU64,
+    invalidated_paths: AtomicU64,
 }
 
 impl Counters {
@@ -123,7 +129,17 @@ impl Edge {
             stale: served(Served::Stale),
             collapsed: served(Served::Collapsed),
             origin: self.counters.origin.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            invalidations: self.counters.invalidations.load(Ordering::Relaxed),
+            invalidated_paths: self.counters.invalidated_paths.load(Ordering::Relaxed),
         }
+    }
+
+    /// Forgets what is kept under these paths, which stand for all that begin so where they end with a star. What was
+    /// asked of an origin before is not kept either.
+    pub fn invalidate(&self, paths: &[String]) {
+        self.counters.invalidations.fetch_add(1, Ordering::Relaxed);
+        self.counters.invalidated_paths.fetch_add(paths.len() as u64, Ordering::Relaxed);
+        self.store.invalidate(paths);
     }
 
     /// Answers a viewer.
@@ -228,18 +244,19 @@ impl Edge {
         previous: Option<Arc<Entry>>,
     ) -> Outcome {
         let behavior = &self.distribution.behaviors[index];
+        let asked = self.store.ask(key);
         let response = self.ask_origin(behavior, viewer, Body::empty(), previous.as_deref()).await;
         let status = response.status();
         let lifetime = freshness::lifetime(&behavior.cache, response.headers());
         if let Some(previous) = previous {
             if status == StatusCode::NOT_MODIFIED {
                 let entry = Arc::new(previous.refreshed(response.headers(), lifetime));
-                return self.keep(key, entry, OriginResult::Confirmed, lifetime.is_some());
+                return self.keep(asked, entry, OriginResult::Confirmed, lifetime.is_some());
             }
             if status.is_server_error() && previous.serves_on_error(Instant::now()) {
                 let retry_after = self.distribution.error_ttl(status.as_u16());
                 let entry = Arc::new(previous.extended(retry_after));
-                return self.keep(key, entry, OriginResult::StaleOnError, true);
+                return self.keep(asked, entry, OriginResult::StaleOnError, true);
             }
         }
         let lifetime = if is_error(status) {
@@ -254,12 +271,12 @@ impl Edge {
         };
         let (parts, body) = self.replace_error(behavior, response).await.into_parts();
         let entry = Arc::new(Entry::new(parts.status, parts.headers, body, lifetime));
-        self.keep(key, entry, OriginResult::Fetched, lifetime.is_some())
+        self.keep(asked, entry, OriginResult::Fetched, lifetime.is_some())
     }
 
-    fn keep(&self, key: Arc<str>, entry: Arc<Entry>, result: OriginResult, shared: bool) -> Outcome {
+    fn keep(&self, asked: Asked, entry: Arc<Entry>, result: OriginResult, shared: bool) -> Outcome {
         if shared {
-            self.store.insert(key, Arc::clone(&entry));
+            self.store.insert(asked, Arc::clone(&entry));
         }
         Outcome { entry, result, shared }
     }

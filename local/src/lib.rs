@@ -7,6 +7,7 @@ pub mod aws_endpoint;
 pub mod chaos;
 mod child;
 pub mod cli;
+pub mod cloudfront;
 pub mod cloudwatch;
 pub mod custom_resource;
 mod demo;

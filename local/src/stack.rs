@@ -27,6 +27,7 @@ pub use self::{
 use crate::{
     aws_endpoint::Services,
     cli::RunArguments,
+    cloudfront::CloudFront,
     cloudwatch::CloudWatch,
     custom_resource, demo,
     edge::{Edge, Origin},
@@ -159,7 +160,8 @@ pub(crate) async fn start(
         figures: Arc::clone(&figures),
         stores: stores.pids(),
     };
-    let aws = Services { queues: Arc::clone(&queues), storage };
+    let cloudfront = CloudFront::new(blueprint.distribution_id, Arc::clone(&edge));
+    let aws = Services { queues: Arc::clone(&queues), storage, cloudfront: Some(Arc::new(cloudfront)) };
     let servers = Servers::start(listeners, Arc::clone(&edge), local_api, aws);
     Ok(Running { queues, issuer, edge, figures, mappings, schedules, servers, restored })
 }
@@ -247,7 +249,7 @@ fn announce(
     println!("  viewers       {base_url}/");
     println!("  control room  {base_url}/control/");
     println!("  overlay       {base_url}/overlay/?poll={id}");
-    println!("  AWS endpoint  http://localhost:{} (SQS, S3)", arguments.aws_port);
+    println!("  AWS endpoint  http://localhost:{} (SQS, S3, CloudFront)", arguments.aws_port);
     println!("  metrics       {base_url}{BASE_PATH}/metrics");
     if restored > 0 {
         println!("  {restored} messages of the last run are back in their queues");

@@ -27,7 +27,8 @@ fn queues() -> Arc<Queues> {
 fn endpoint(queues: Arc<Queues>) -> Router {
     // No test here stores an object.
     let folder = tempfile::tempdir().unwrap();
-    router(Services { queues, storage: Storage::open(folder.path(), &template()).unwrap() })
+    let storage = Storage::open(folder.path(), &template()).unwrap();
+    router(Services { queues, storage, cloudfront: None })
 }
 
 async fn call(target: Option<&str>, body: String) -> (StatusCode, HeaderMap, Value) {

@@ -12,7 +12,7 @@ use axum::{
 use quick_cache::{Weighter, sync::Cache};
 use tokio::{sync::watch, time::Instant};
 
-use crate::edge::freshness::Lifetime;
+use crate::edge::{forward, freshness::Lifetime};
 
 /// Far more than a show's polls and rankings need, little on a laptop.
 const CACHE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -142,6 +142,15 @@ impl Weighter<Arc<str>, Arc<Entry>> for ByBytes {
     }
 }
 
+/// Whether one of the paths, or of the beginnings that end with a star, is that of a key.
+fn names<'a>(paths: impl IntoIterator<Item = &'a String>, key: &str) -> bool {
+    let path = forward::path_of(key);
+    paths.into_iter().any(|named| match named.strip_suffix('*') {
+        Some(beginning) => path.starts_with(beginning),
+        None => path == named,
+    })
+}
+
 /// What came of asking the origin.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -172,6 +181,15 @@ type Flights = Mutex<HashMap<Arc<str>, watch::Receiver<Option<Outcome>>>>;
 pub struct Store {
     objects: Cache<Arc<str>, Arc<Entry>, ByBytes>,
     flights: Flights,
+    /// The paths of each invalidation so far.
+    invalidations: Mutex<Vec<Vec<String>>>,
+}
+
+/// What was asked of the origin, and how many invalidations there had been before.
+#[derive(Debug)]
+pub struct Asked {
+    key: Arc<str>,
+    invalidations: usize,
 }
 
 /// What a request that found nothing fresh has to do.
@@ -189,6 +207,7 @@ impl Default for Store {
         Self {
             objects: Cache::with_weighter(ENTRIES_EXPECTED, CACHE_BYTES_MAX, ByBytes),
             flights: Flights::default(),
+            invalidations: Mutex::default(),
         }
     }
 }
@@ -199,9 +218,27 @@ impl Store {
         self.objects.get(key)
     }
 
-    /// Keeps an object.
-    pub fn insert(&self, key: Arc<str>, entry: Arc<Entry>) {
-        self.objects.insert(key, entry);
+    /// Notes that the origin is about to be asked.
+    pub fn ask(&self, key: Arc<str>) -> Asked {
+        let invalidations = self.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
+        Asked { key, invalidations: invalidations.len() }
+    }
+
+    /// Keeps an object, unless it was asked for before an invalidation that names it.
+    pub fn insert(&self, asked: Asked, entry: Arc<Entry>) {
+        let invalidations = self.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = invalidations[asked.invalidations..].iter().flatten();
+        if !names(since, &asked.key) {
+            self.objects.insert(asked.key, entry);
+        }
+    }
+
+    /// Forgets all that these paths name, in every variant; requests under way are not joined any more.
+    pub fn invalidate(&self, paths: &[String]) {
+        let mut invalidations = self.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
+        invalidations.push(paths.to_vec());
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !names(paths, key));
+        self.objects.retain(|key, _| !names(paths, key));
     }
 
     /// Joins the request under way for this key, or becomes it.

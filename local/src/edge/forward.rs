@@ -58,6 +58,12 @@ pub fn cache_key(index: usize, behavior: &Behavior, viewer: &Parts) -> Arc<str> 
     Arc::from(text)
 }
 
+/// Path and query of a key.
+pub fn path_of(key: &str) -> &str {
+    let line = key.lines().next().unwrap_or_default();
+    line.splitn(3, ' ').nth(2).unwrap_or_default()
+}
+
 /// The viewer's request as the origin gets it.
 pub fn origin_request(
     behavior: &Behavior,

@@ -1,4 +1,6 @@
 //! The edge with a fake origin, on a clock that is moved by hand.
+mod invalidation;
+
 use std::{sync::Mutex, time::Duration};
 
 use axum::body::to_bytes;

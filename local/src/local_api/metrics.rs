@@ -84,9 +84,17 @@ fn edge(api: &LocalApi) -> Vec<Family> {
     ];
     let served = served.map(|(cache, count)| (label("cache", cache), count as f64));
     let origin = counts.origin.iter().map(|(route, count)| (label("route", route), *count as f64));
+    let invalidated = [("invalidations", counts.invalidations), ("paths", counts.invalidated_paths)];
+    let invalidated = invalidated.map(|(what, count)| (label("count", what), count as f64));
     vec![
         Family::new("edge_requests_total", "counter", "Viewers' requests.", served.to_vec()),
         Family::new("edge_origin_requests_total", "counter", "Requests to the origin.", origin.collect()),
+        Family::new(
+            "edge_invalidations_total",
+            "counter",
+            "Invalidations, and their paths.",
+            invalidated.to_vec(),
+        ),
     ]
 }
 

@@ -55,6 +55,8 @@ pub struct Blueprint {
     pub api: Definition,
     /// What stands before it.
     pub distribution: Distribution,
+    /// What CloudFront's API calls it.
+    pub distribution_id: String,
     /// Where the pages are: the bucket behind the default behaviour, if it is one.
     pub pages_bucket: Option<String>,
 }
@@ -74,9 +76,10 @@ impl Blueprint {
         let api = only(&template, "AWS::Serverless::HttpApi")?;
         let api = definition::read(api, template.of_kind("AWS::Serverless::Function"))?;
         let distribution = only(&template, "AWS::CloudFront::Distribution")?;
+        let distribution_id = distribution.id.clone();
         let distribution = Distribution::read(distribution, &|id| template.resource(id))?;
         let pages_bucket = pages_bucket(&distribution);
-        Ok(Self { template, api, distribution, pages_bucket })
+        Ok(Self { template, api, distribution, distribution_id, pages_bucket })
     }
 
     /// What the pages have to know, as far as the template tells: `issuer` and `client_id` are who signs people in.

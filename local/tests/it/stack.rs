@@ -23,6 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub struct Whole {
     process: Child,
     port: u16,
+    aws_port: u16,
     crew: String,
     voter: String,
 }
@@ -44,7 +45,7 @@ impl Whole {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let mut stack = Self { process, port, crew: String::new(), voter: String::new() };
+        let mut stack = Self { process, port, aws_port, crew: String::new(), voter: String::new() };
         until("the demo poll is open", || {
             let answer = stack.request("GET", "/polls/1", "", "");
             answer.is_ok_and(|(status, body)| status == 200 && body.contains(r#""status":"open""#))
@@ -60,26 +61,27 @@ impl Whole {
     }
 
     fn request(&self, method: &str, path: &str, token: &str, body: &str) -> std::io::Result<Answer> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(answer.len());
-        let head = String::from_utf8_lossy(&answer[..end]);
-        let body = answer.get(end + 4..).unwrap_or_default();
-        let mut text = String::new();
-        if head.contains("content-encoding: gzip") {
-            GzDecoder::new(body).read_to_string(&mut text)?;
-        } else {
-            text = String::from_utf8_lossy(body).into_owned();
+        ask(self.port, method, path, &format!("authorization: Bearer {token}"), body)
+    }
+
+    /// Puts messages into a queue, ten with each call.
+    pub fn send(&self, queue: &str, bodies: &[String]) {
+        let url = format!("http://localhost:{}/000000000000/{queue}", self.aws_port);
+        for ten in bodies.chunks(10) {
+            let entry = |(id, body)| serde_json::json!({"Id": format!("{id}"), "MessageBody": body});
+            let entries: Vec<_> = ten.iter().enumerate().map(entry).collect();
+            let call = serde_json::json!({"QueueUrl": url, "Entries": entries}).to_string();
+            let target = "x-amz-target: AmazonSQS.SendMessageBatch";
+            let (status, answer) = ask(self.aws_port, "POST", "/", target, &call).unwrap();
+            assert_eq!((status, answer.contains("Failed\":[{")), (200, false), "{answer}");
         }
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Ok((status, text))
+    }
+
+    /// A page of the edge.
+    pub fn page(&self, path: &str) -> String {
+        let (status, body) = self.request("GET", path, "", "").unwrap();
+        assert_eq!(status, 200, "{path}: {body}");
+        body
     }
 
     /// A request of the crew.
@@ -154,12 +156,17 @@ impl Whole {
 
     /// Waits until no message is queued or under way.
     pub fn until_the_queue_is_empty(&self) {
+        self.until_is_empty("VotesQueue");
+        assert_eq!(self.dead_letters(), 0);
+    }
+
+    /// The same of any queue.
+    pub fn until_is_empty(&self, queue: &str) {
         until("the queue is empty", || {
             ["visible", "in_flight"]
                 .iter()
-                .all(|state| self.metric(&format!(r#"sqs_messages_{state}{{queue="VotesQueue"}}"#)) == 0.0)
+                .all(|state| self.metric(&format!(r#"sqs_messages_{state}{{queue="{queue}"}}"#)) == 0.0)
         });
-        assert_eq!(self.dead_letters(), 0);
     }
 
     /// Messages that were given up.
@@ -173,6 +180,29 @@ impl Drop for Whole {
         let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
         let _ = self.process.wait();
     }
+}
+
+fn ask(port: u16, method: &str, path: &str, header: &str, body: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{header}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(answer.len());
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let body = answer.get(end + 4..).unwrap_or_default();
+    let mut text = String::new();
+    if head.contains("content-encoding: gzip") {
+        GzDecoder::new(body).read_to_string(&mut text)?;
+    } else {
+        text = String::from_utf8_lossy(body).into_owned();
+    }
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Ok((status, text))
 }
 
 /// Waits for a condition.
