@@ -6,6 +6,7 @@ mod cache_user;
 mod dead_letters;
 mod event_source;
 mod lambda;
+mod leaks;
 mod one_call;
 mod outage;
 mod schema;
