@@ -9,7 +9,7 @@ use shared::ledger::Ledger;
 use crate::{LIMIT, Stack};
 
 /// What the template gives the functions, of which each takes its own.
-const VARIABLES: [&str; 13] = [
+const VARIABLES: [&str; 15] = [
     "DATABASE_URL",
     "DATABASE_AUTH",
     "DATABASE_TIMEOUT_MS",
@@ -17,6 +17,8 @@ const VARIABLES: [&str; 13] = [
     "REDIS_TIMEOUT_MS",
     "RANKING_TTL_SECONDS",
     "POLL_CACHE_SECONDS",
+    "CERTIFY_EMPTY_SECONDS",
+    "CERTIFY_QUIET_SECONDS",
     "RELOAD_LEASE_MS",
     "VOTER_HASH_KEY",
     "BATCH_TIMEOUT_MS",

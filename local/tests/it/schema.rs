@@ -61,7 +61,7 @@ async fn functions_work_with_the_schema_of_a_later_release() {
     let expand = "ALTER TABLE votes ADD COLUMN later text, ADD COLUMN constant integer NOT NULL DEFAULT 7; \
                   ALTER TABLE polls ADD COLUMN later text; ALTER TABLE tallies ADD COLUMN later text; \
                   ALTER TABLE rejections ADD COLUMN later text; \
-                  CREATE TABLE certificates (poll integer PRIMARY KEY); \
+                  CREATE TABLE somebodys (poll integer PRIMARY KEY); \
                   CREATE INDEX ON votes (later); \
                   INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                   VALUES (9999, 'later', true, '\\x00', 1)";
