@@ -199,7 +199,8 @@ def check_schema(resources):
 def check_certification(resources):
     """When a result is certified follows from how long a vote may be on its way."""
     variables = resources["ResultsFunction"]["Properties"]["Environment"]["Variables"]
-    mapping = next(of_type(resources, "AWS::Lambda::EventSourceMapping"))[1]["Properties"]
+    mappings = (mapping["Properties"] for _, mapping in of_type(resources, "AWS::Lambda::EventSourceMapping"))
+    mapping = next(mapping for mapping in mappings if mapping["FunctionName"] == {"Ref": "VotesFunction"})
     batch = resources["VotesFunction"]["Properties"]["Timeout"] + mapping["MaximumBatchingWindowInSeconds"]
     away = batch + resources["VotesQueue"]["Properties"]["VisibilityTimeout"]
     expect(int(variables["CERTIFY_EMPTY_SECONDS"]) >= batch, f"a batch may take {batch} s")
