@@ -185,10 +185,13 @@ export async function checkAccess(page, state) {
   assert.deepEqual(found, [], `axe-core, ${state}`);
 }
 
-/** For the docs, where SCREENS names a folder: the page as it is, settled. */
+/** For the docs, where SCREENS names a folder: the page as it is, settled. First, since a state may not last. */
 export async function screen(page, name) {
+  if (process.env.SCREENS) await takePicture(page, name);
   await checkAccess(page, name);
-  if (!process.env.SCREENS) return;
+}
+
+async function takePicture(page, name) {
   await page.mouse.move(0, 0);
   mkdirSync(process.env.SCREENS, { recursive: true });
   await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState !== "running"));
