@@ -62,12 +62,10 @@ function showList() {
       button.append(el("span", { class: "numeral" }, String(poll.id)), el("bdi", { class: "title" }), el("span", { class: "mark" }));
       buttons.set(poll.id, button);
     }
-    const [, title, mark] = button.children;
-    say(title, poll.title);
-    say(mark, t(`state.${statusOf(poll)}`));
-    mark.className = `mark ${statusOf(poll)}`;
+    say(button.children[1], poll.title);
     button.toggleAttribute("aria-current", poll.id === desk?.poll.id);
   }
+  showMarks();
   const rows = polls.map(({ id }) => buttons.get(id).parentElement ?? el("li", {}, buttons.get(id)));
   const list = find("#polls");
   if (rows.length !== list.children.length || rows.some((row, i) => list.children[i] !== row)) list.replaceChildren(...rows);
@@ -76,6 +74,16 @@ function showList() {
   else if (!desk && !find("#poll-form")) {
     const first = polls.find(({ id }) => id === wanted) ?? polls.find((poll) => statusOf(poll) === "open") ?? polls[0];
     if (first) put(first.id);
+  }
+}
+
+/** Where each poll is in its window, as the clock goes. */
+function showMarks() {
+  for (const poll of polls) {
+    const mark = buttons.get(poll.id)?.lastElementChild;
+    if (!mark) continue;
+    say(mark, t(`state.${statusOf(poll)}`));
+    mark.className = `mark ${statusOf(poll)}`;
   }
 }
 
@@ -126,6 +134,7 @@ function newPoll() {
 
 function tick() {
   say(find("#clock"), formatClock(now()));
+  showMarks();
   desk?.tick();
 }
 

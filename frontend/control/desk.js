@@ -56,7 +56,7 @@ export class Desk {
     this.remove = el("button", { type: "button", class: "danger", id: "delete", onclick: () => this.#delete() }, t("control.delete"));
     this.elements = [
       el("div", { class: "onair" }, el("div", {}, this.state, this.title), this.bell),
-      el("div", { class: "actions" }, this.open, this.close, this.back),
+      el("div", { class: "actions bells" }, this.open, this.close, this.back),
       this.problem,
       el("div", { class: "plots" }, ...Object.values(this.plots).map((plot) => plot.element)),
       this.books,

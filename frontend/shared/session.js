@@ -62,8 +62,15 @@ export async function resumeSignIn() {
   const arrived = await arrive(answer);
   ({ token, name } = arrived);
   endsAt = now() + arrived.lifetimeS * 1000;
-  clearTimeout(timer);
-  timer = setTimeout(tell, Math.min(arrived.lifetimeS * 1000, 2 ** 31 - 1));
+  awaitEnd();
   tell();
   return true;
+}
+
+/** Tells of the end when it has come by the server's clock: timers are early at times, and wait no longer than 24 days. */
+function awaitEnd() {
+  clearTimeout(timer);
+  const left = endsAt - now();
+  if (left > 0) timer = setTimeout(awaitEnd, Math.min(left + 1, 2 ** 31 - 1));
+  else tell();
 }

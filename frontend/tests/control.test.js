@@ -69,8 +69,7 @@ sideBySide("the control room", () => {
     await desk.locator("#close").click();
     await shows(desk.locator("#undo"), "closes in");
     await shows(watcher.locator(".bell"), /closes in\s*0:0\d/);
-    await screen(desk, "control-closing");
-    await screen(watcher, "viewer-closing");
+    await Promise.all([screen(desk, "control-closing"), screen(watcher, "viewer-closing")]);
     await shows(watcher.locator(".poll .state"), "Closed");
     await shows(desk.locator("#desk .state"), "Closed");
     assert.ok(await card(watcher, 1).isDisabled());

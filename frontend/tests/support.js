@@ -14,7 +14,7 @@ assert.ok(BASE, "BASE_URL is missing: run scripts/test_pages.sh");
 /** Long enough for anything that happens at all, on the slowest machine. */
 export const PATIENCE_MS = 60_000;
 /** Tests of a file at a time: more keep a small machine's processors busy without being done sooner. */
-const SIDE_BY_SIDE = 6;
+const SIDE_BY_SIDE = 4;
 
 const BROWSERS = ["chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"];
 const MAC_BROWSERS = ["Chromium", "Google Chrome"].map((name) => `/Applications/${name}.app/Contents/MacOS/${name}`);
@@ -78,8 +78,16 @@ function token(query) {
   return tokens.get(query);
 }
 
-/** Calls the API as the crew. */
-export async function crew(method, route, body) {
+let crewsTurn = Promise.resolve();
+
+/** Calls the API as the crew, one call after the other: the function has five instances, and the pages need some. */
+export function crew(method, route, body) {
+  const turn = crewsTurn.then(() => callAsCrew(method, route, body));
+  crewsTurn = turn.catch(() => {});
+  return turn;
+}
+
+async function callAsCrew(method, route, body) {
   const authorization = `Bearer ${await token("sub=test-crew&scope=admin")}`;
   const headers = { authorization, "content-type": "application/json" };
   const response = await fetch(BASE + route, { method, headers, body: body && JSON.stringify(body) });
@@ -177,10 +185,13 @@ export async function checkAccess(page, state) {
   assert.deepEqual(found, [], `axe-core, ${state}`);
 }
 
-/** For the docs, where SCREENS names a folder: the page as it is, settled. */
+/** For the docs, where SCREENS names a folder: the page as it is, settled. First, since a state may not last. */
 export async function screen(page, name) {
+  if (process.env.SCREENS) await takePicture(page, name);
   await checkAccess(page, name);
-  if (!process.env.SCREENS) return;
+}
+
+async function takePicture(page, name) {
   await page.mouse.move(0, 0);
   mkdirSync(process.env.SCREENS, { recursive: true });
   await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState !== "running"));

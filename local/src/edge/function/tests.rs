@@ -37,17 +37,15 @@ fn it_may_answer_by_itself() {
     let code = "function handler() { return { statusCode: 301, statusDescription: 'Moved Permanently',
         headers: { location: { value: '/control/' } } }; }";
     let Outcome::Answer(answer) = run(code, "/control").unwrap() else { panic!("it was forwarded") };
-    assert_eq!(
-        (answer.status(), &answer.headers()["location"]),
-        (StatusCode::MOVED_PERMANENTLY, &"/control/")
-    );
+    assert_eq!(answer.status(), StatusCode::MOVED_PERMANENTLY);
+    assert_eq!(answer.headers()["location"], "/control/");
 }
 
 #[test]
 fn one_that_fails_says_so() {
     for (code, says) in [
         ("function handler() { throw new Error('no such thing'); }", "no such thing"),
-        ("function handler() {}", "returned no request"),
+        ("function handler() {}", "failed"),
         ("function handler() { return {}; }", "neither a request nor a response"),
         ("function handler() { return { statusCode: 99 }; }", "status code"),
         (
