@@ -7,7 +7,7 @@ use std::{fmt::Display, path::Path, str::FromStr, time::Duration};
 
 use crate::{
     catalog::Catalog,
-    domain::VoterHasher,
+    domain::{Patience, VoterHasher},
     ledger::{IamSigner, Ledger, Schema},
     ranking::RankingStore,
     tls::Authorities,
@@ -106,6 +106,13 @@ impl<'a> Reader<'a> {
             Some(file) => self.built("TLS_CA_FILE", Authorities::from_file(Path::new(&file))),
             None => Some(Authorities::amazon()),
         }
+    }
+
+    /// `CERTIFY_EMPTY_SECONDS` and `CERTIFY_QUIET_SECONDS`.
+    pub fn patience(&mut self) -> Option<Patience> {
+        let empty = self.parsed("CERTIFY_EMPTY_SECONDS").map(Duration::from_secs);
+        let quiet = self.parsed("CERTIFY_QUIET_SECONDS").map(Duration::from_secs);
+        Some(Patience { empty: empty?, quiet: quiet? })
     }
 
     /// `VOTER_HASH_KEY`.

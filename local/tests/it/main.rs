@@ -6,6 +6,7 @@ mod dead_letters;
 mod event_source;
 mod invalidations;
 mod lambda;
+mod leaks;
 mod outage;
 mod stack;
 mod tls;
