@@ -28,11 +28,13 @@ ROUTES = {
     "GET /admin/polls/{id}/audit": ADMIN,
     "GET /admin/polls/{id}/live": ADMIN,
     "POST /admin/polls/{id}/certify": ADMIN,
+    "POST /admin/polls/{id}/export": ADMIN,
+    "GET /admin/polls/{id}/export": ADMIN,
     "POST /admin/polls/{id}/rebuild": ADMIN,
     "GET /admin/dead-letters": ADMIN,
     "POST /admin/dead-letters/redrive": ADMIN,
 }
-USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction", "ResultsFunction"]
+USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction", "ResultsFunction", "ExportFunction"]
 # Of the contract too, but files: no route of the API.
 FILES = {"GET /results/{id}.json"}
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
@@ -218,6 +220,23 @@ def check_results(resources):
     expect(all(bucket.values()) and len(bucket) == 4, "the results' bucket must be private")
 
 
+def check_exports(resources):
+    bucket = resources["ExportsBucket"]["Properties"]
+    private = bucket["PublicAccessBlockConfiguration"]
+    expect(all(private.values()) and len(private) == 4, "the exports' bucket must be private")
+    expect("ExpirationInDays" in json.dumps(bucket["LifecycleConfiguration"]), "exports are kept for ever")
+    expect(bucket["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"] > 29, "a link may lead to a file that is gone")
+    statements = resources["ExportsBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    expect([statement["Effect"] for statement in statements] == ["Deny"], "nobody but the roles reads exports")
+    function = resources["ExportFunction"]["Properties"]
+    values = variables(resources["ExportFunction"])
+    expect(int(values["PART_BYTES"]) >= 5 * 1024 * 1024, "S3 refuses parts below 5 MiB")
+    pieces_s = 3 * 20 + int(values["AWS_TIMEOUT_MS"]) / 1000 + int(values["DATABASE_TIMEOUT_MS"]) / 1000
+    expect(int(values["SHIFT_SECONDS"]) + pieces_s < function["Timeout"], "ExportFunction: its last part may be cut off")
+    expect(int(values["SHIFT_SECONDS"]) < 60, "ExportFunction: a shift outlasts the minute")
+    expect(function["ReservedConcurrentExecutions"] == 1, "ExportFunction: one works at a time")
+
+
 def check_cache(resources):
     polls = resources["PollsFunction"]["Properties"]
     variables = polls["Environment"]["Variables"]
@@ -269,6 +288,7 @@ def main():
     check_invalidations(resources)
     check_timeouts(resources)
     check_schema(resources)
+    check_exports(resources)
     check_cache(resources)
     check_certification(resources)
     check_results(resources)

@@ -186,10 +186,19 @@ export class Desk {
       buttons.push(button(work, async () => {
         if (!(await confirmed(t(`control.${work}`), t(`control.${work}Text`), t(`control.${work}`)))) return;
         const answer = await this.#attempt(() => call("POST", `${path()}/${work}`));
-        if (answer) say(this.verdict, t(`control.${work}Done`));
+        if (answer) this.#tell(work, answer);
       }));
     }
     return buttons;
+  }
+
+  #tell(work, answer) {
+    if (work !== "export") return say(this.verdict, t(`control.${work}Done`));
+    const { status, votes, totalVotes, failure, url } = answer;
+    const figures = { votes: formatNumber(votes), total: formatNumber(totalVotes ?? 0), failure };
+    const outcome = status[0].toUpperCase() + status.slice(1);
+    say(this.verdict, t(`control.export${outcome}`, figures));
+    if (url) this.verdict.append(" ", el("a", { href: url, rel: "noreferrer" }, t("control.exportLink")));
   }
 
   async #audit(method) {
