@@ -56,6 +56,11 @@ OWN_CALLS = {
     "ask_to_invalidate": "sqs:SendMessage",
     "queued": "sqs:GetQueueAttributes",
     "put_object": "s3:PutObject",
+    "begin_upload": "s3:PutObject",
+    "upload_part": "s3:PutObject",
+    "complete_upload": "s3:PutObject",
+    "has_object": "s3:GetObject",
+    "link": "s3:GetObject",
 }
 # Operations whose permission is called otherwise:
 # https://docs.aws.amazon.com/service-authorization/latest/reference/

@@ -28,11 +28,13 @@ ROUTES = {
     "GET /admin/polls/{id}/audit": ADMIN,
     "GET /admin/polls/{id}/live": ADMIN,
     "POST /admin/polls/{id}/certify": ADMIN,
+    "POST /admin/polls/{id}/export": ADMIN,
+    "GET /admin/polls/{id}/export": ADMIN,
     "POST /admin/polls/{id}/rebuild": ADMIN,
     "GET /admin/dead-letters": ADMIN,
     "POST /admin/dead-letters/redrive": ADMIN,
 }
-USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction", "ResultsFunction"]
+USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction", "ResultsFunction", "ExportFunction"]
 # Of the contract too, but files: no route of the API.
 FILES = {"GET /results/{id}.json"}
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
@@ -199,8 +201,7 @@ def check_schema(resources):
 def check_certification(resources):
     """When a result is certified follows from how long a vote may be on its way."""
     variables = resources["ResultsFunction"]["Properties"]["Environment"]["Variables"]
-    mappings = (mapping["Properties"] for _, mapping in of_type(resources, "AWS::Lambda::EventSourceMapping"))
-    mapping = next(mapping for mapping in mappings if mapping["FunctionName"] == {"Ref": "VotesFunction"})
+    mapping = mapping_of(resources, "VotesFunction")
     batch = resources["VotesFunction"]["Properties"]["Timeout"] + mapping["MaximumBatchingWindowInSeconds"]
     away = batch + resources["VotesQueue"]["Properties"]["VisibilityTimeout"]
     expect(int(variables["CERTIFY_EMPTY_SECONDS"]) >= batch, f"a batch may take {batch} s")
@@ -217,6 +218,23 @@ def check_results(resources):
         expect(policy["MaxTTL"] >= lifetime["s-maxage"] + stale, f"{name}: MaxTTL cuts the stale directives short")
     bucket = resources["ResultsBucket"]["Properties"]["PublicAccessBlockConfiguration"]
     expect(all(bucket.values()) and len(bucket) == 4, "the results' bucket must be private")
+
+
+def check_exports(resources):
+    bucket = resources["ExportsBucket"]["Properties"]
+    private = bucket["PublicAccessBlockConfiguration"]
+    expect(all(private.values()) and len(private) == 4, "the exports' bucket must be private")
+    expect("ExpirationInDays" in json.dumps(bucket["LifecycleConfiguration"]), "exports are kept for ever")
+    expect(bucket["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"] > 29, "a link may lead to a file that is gone")
+    statements = resources["ExportsBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    expect([statement["Effect"] for statement in statements] == ["Deny"], "nobody but the roles reads exports")
+    function = resources["ExportFunction"]["Properties"]
+    values = variables(resources["ExportFunction"])
+    expect(int(values["PART_BYTES"]) >= 5 * 1024 * 1024, "S3 refuses parts below 5 MiB")
+    pieces_s = 3 * 20 + int(values["AWS_TIMEOUT_MS"]) / 1000 + int(values["DATABASE_TIMEOUT_MS"]) / 1000
+    expect(int(values["SHIFT_SECONDS"]) + pieces_s < function["Timeout"], "ExportFunction: its last part may be cut off")
+    expect(int(values["SHIFT_SECONDS"]) < 60, "ExportFunction: a shift outlasts the minute")
+    expect(function["ReservedConcurrentExecutions"] == 1, "ExportFunction: one works at a time")
 
 
 def check_cache(resources):
@@ -278,6 +296,7 @@ def main():
     check_invalidations(resources)
     check_timeouts(resources)
     check_schema(resources)
+    check_exports(resources)
     check_cache(resources)
     check_certification(resources)
     check_results(resources)

@@ -3,6 +3,7 @@
 
 mod cloudfront;
 mod message;
+mod multipart;
 mod queue;
 mod storage;
 
@@ -152,13 +153,28 @@ impl Aws {
         request: &mut Request<Full<Bytes>>,
         body: &[u8],
     ) -> Result<(), Error> {
+        self.sign_with(service, request, SignableBody::Bytes(body), |settings| {
+            if service == "s3" {
+                // S3 wants the hash of the body in a header.
+                settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+            }
+        })
+    }
+
+    fn sign_with(
+        &self,
+        service: &'static str,
+        request: &mut Request<Full<Bytes>>,
+        body: SignableBody<'_>,
+        set: impl FnOnce(&mut SigningSettings),
+    ) -> Result<(), Error> {
         let mut settings = SigningSettings::default();
         if service == "s3" {
-            // S3 signs paths as they are, and wants the hash of the body in a header.
+            // S3 signs paths as they are.
             settings.percent_encoding_mode = PercentEncodingMode::Single;
             settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         }
+        set(&mut settings);
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let host = HeaderValue::from_str(&host).expect("an authority is plain text");
         request.headers_mut().insert(header::HOST, host);
@@ -173,12 +189,8 @@ impl Aws {
             .expect("all of them are set");
         let headers =
             request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        let signable = SignableRequest::new(
-            request.method().as_str(),
-            request.uri().to_string(),
-            headers,
-            SignableBody::Bytes(body),
-        )?;
+        let signable =
+            SignableRequest::new(request.method().as_str(), request.uri().to_string(), headers, body)?;
         let (instructions, _) = sign(signable, &SigningParams::V4(parameters))?.into_parts();
         instructions.apply_to_request_http1x(request);
         Ok(())

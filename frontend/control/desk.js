@@ -228,7 +228,8 @@ export class Desk {
     if (crew.includes("export")) {
       buttons.push(button("export", async () => {
         if (!(await confirmed(t("control.export"), t("control.exportText"), t("control.export")))) return;
-        if (await this.#attempt(() => call("POST", `${path()}/export`))) say(this.verdict, t("control.exportDone"));
+        const answer = await this.#attempt(() => call("POST", `${path()}/export`));
+        if (answer) this.#showExport(answer);
       }));
     }
     return buttons;
@@ -260,6 +261,14 @@ export class Desk {
       await new Promise((resolve) => setTimeout(resolve, CERTIFY_MS));
       if (this.stopped) return false;
     }
+  }
+
+  #showExport(answer) {
+    const { status, votes, totalVotes, failure, url } = answer;
+    const figures = { votes: formatNumber(votes), total: formatNumber(totalVotes ?? 0), failure };
+    const outcome = status[0].toUpperCase() + status.slice(1);
+    say(this.verdict, t(`control.export${outcome}`, figures));
+    if (url) this.verdict.append(" ", el("a", { href: url, rel: "noreferrer" }, t("control.exportLink")));
   }
 
   async #audit(method) {

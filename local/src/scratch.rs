@@ -55,6 +55,10 @@ impl Scratch {
             "CERTIFY_EMPTY_SECONDS" => "23",
             "CERTIFY_QUIET_SECONDS" => "146",
             "RELOAD_LEASE_MS" => "6000",
+            "EXPORTS_BUCKET" => "exports",
+            "EXPORT_LINK_SECONDS" => "900",
+            "AWS_REGION" => "us-east-1",
+            "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => "local",
             "PUBLIC_CACHE_CONTROL" => "public, max-age=1, s-maxage=3",
             _ => return None,
         };

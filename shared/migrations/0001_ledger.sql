@@ -85,6 +85,20 @@ CREATE TABLE certificates (
     published    integer NOT NULL DEFAULT 0 -- the version of the poll that has been published with it
 );
 
+-- A certified poll's votes on their way into a file, in parts: as far as they are in it.
+CREATE TABLE exports (
+    poll        integer     PRIMARY KEY,
+    started_at  timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
+    upload      text,                              -- the bucket's id of it; NULL: not begun
+    etags       text[]      NOT NULL DEFAULT '{}', -- of the parts so far
+    exported_to uuid,                              -- the key of the last vote in them
+    votes       bigint      NOT NULL DEFAULT 0,
+    bytes       bigint      NOT NULL DEFAULT 0,
+    failures    integer     NOT NULL DEFAULT 0,    -- in a row
+    failure     text,                              -- given up, for this reason
+    finished_at timestamptz
+);
+
 -- The fence between counting and changing polls: batches share it, a change holds it alone for some milliseconds.
 -- What a batch finds under it stays true until the batch commits. The lock manager serves waiters in order, so a
 -- show closes its poll at once however many batches are under way. 'vote' in ASCII.

@@ -88,6 +88,12 @@ impl<'a> Reader<'a> {
         Some(Stores { ledger, ranking, catalog })
     }
 
+    /// PostgreSQL alone: as [`Self::stores`], without what Redis needs.
+    pub fn ledger_alone(&mut self) -> Option<Ledger> {
+        let authorities = self.authorities();
+        self.ledger(authorities.as_ref())
+    }
+
     /// `DATABASE_URL`, `DATABASE_AUTH` and `TLS_CA_FILE`, for who owns the schema.
     pub fn schema(&mut self) -> Option<Schema> {
         let authorities = self.authorities();

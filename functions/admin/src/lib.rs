@@ -6,10 +6,12 @@
 mod audit;
 mod body;
 mod certify;
+mod export;
 mod live;
 
 use std::{convert::Infallible, time::Duration};
 
+use aws::Aws;
 use lambda_http::{
     Body, Request, RequestExt, Response,
     http::{HeaderValue, StatusCode, header},
@@ -22,7 +24,10 @@ use shared::{
     domain::{Draft, Invalid, Patch, Patience, Poll, PollId, Timestamp},
     ledger::PollWithTally,
     telemetry::causes,
+    tls::Authorities,
 };
+
+use crate::export::Exports;
 
 /// The function, built once at start.
 #[derive(Debug)]
@@ -30,6 +35,7 @@ pub struct Handler {
     stores: Stores,
     audit_timeout: Duration,
     patience: Patience,
+    exports: Exports,
 }
 
 impl Handler {
@@ -41,9 +47,10 @@ impl Handler {
         let mut reader = config::Reader::new(lookup);
         let (stores, audit_timeout_ms) = (reader.stores(), reader.parsed("AUDIT_TIMEOUT_MS"));
         let patience = reader.patience();
-        let ((stores, audit_timeout_ms), patience) =
-            reader.finish(stores.zip(audit_timeout_ms).zip(patience))?;
-        Ok(Self { stores, audit_timeout: Duration::from_millis(audit_timeout_ms), patience })
+        let exports = exports(&mut reader, lookup);
+        let ((stores, audit_timeout_ms), (patience, exports)) =
+            reader.finish(stores.zip(audit_timeout_ms).zip(patience.zip(exports)))?;
+        Ok(Self { stores, audit_timeout: Duration::from_millis(audit_timeout_ms), patience, exports })
     }
 
     /// Answers one request of the gateway, which has checked the scope. It never fails: every failure is an answer.
@@ -63,6 +70,8 @@ impl Handler {
             "GET /admin/polls/{id}/audit" => self.audit(&request).await,
             "GET /admin/polls/{id}/live" => self.live(&request).await,
             "POST /admin/polls/{id}/certify" => self.certify(&request).await,
+            "POST /admin/polls/{id}/export" => self.ask_for_export(&request).await,
+            "GET /admin/polls/{id}/export" => self.show_export(&request).await,
             "POST /admin/polls/{id}/rebuild" => self.rebuild(&request).await,
             _ => Err(Problem::new(StatusCode::NOT_FOUND, "routeNotFound", "There is no such route.")),
         };
@@ -146,6 +155,16 @@ impl Handler {
             tracing::warn!(error = causes(&error), "list.not_written_through");
         }
     }
+}
+
+/// `EXPORTS_BUCKET` and `EXPORT_LINK_SECONDS`, and what Lambda sets for whoever signs.
+fn exports(reader: &mut config::Reader<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> Option<Exports> {
+    let bucket = reader.text("EXPORTS_BUCKET");
+    let link_lifetime = reader.parsed("EXPORT_LINK_SECONDS").map(Duration::from_secs);
+    // It makes no calls: links are signed without one.
+    let authorities = reader.built("AWS_REGION", Authorities::amazon().store())?;
+    let aws = reader.built("AWS_REGION", Aws::new(lookup, authorities, Duration::ZERO));
+    Some(Exports { aws: aws?, bucket: bucket?, link_lifetime: link_lifetime? })
 }
 
 fn poll_response(status: StatusCode, poll: &Poll) -> Response<Body> {

@@ -230,6 +230,52 @@ async fn the_list_goes_back_in_pages() {
 }
 
 #[tokio::test]
+async fn a_certified_polls_votes_are_exported_and_linked() {
+    const ASK: &str = "POST /admin/polls/{id}/export";
+    const SHOW: &str = "GET /admin/polls/{id}/export";
+    let bench = Bench::new().await;
+    assert_eq!(bench.call(ASK, 99, "").await.1["error"]["code"], "pollNotFound");
+    let id =
+        bench.created(json!({"opensAt": "2026-01-01T20:00:00Z", "closesAt": "2026-01-01T21:00:00Z"})).await;
+    let (status, refused) = bench.call(ASK, id, "").await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("pollNotCertified")));
+    let (status, unasked) = bench.call(SHOW, id, "").await;
+    assert_eq!((status, &unasked["error"]["code"]), (404, &json!("exportNotFound")));
+    let (status, answer) = bench.call("POST /admin/polls/{id}/certify", id, r#"{"force":true}"#).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, asked) = bench.call(ASK, id, "").await;
+    assert_eq!((status, &asked["status"], &asked["url"]), (202, &json!("running"), &Value::Null));
+    assert_eq!(bench.call(ASK, id, "").await, (202, asked.clone()));
+    let mut connection = bench.scratch.connect().await.unwrap();
+    let set = async |connection: &mut sqlx::PgConnection, change: &str| {
+        let sql = format!("UPDATE exports SET {change}");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.unwrap();
+    };
+    set(&mut connection, "failure = 'file not written'").await;
+    let (status, failed) = bench.call(SHOW, id, "").await;
+    assert_eq!(
+        (status, &failed["status"], &failed["failure"]),
+        (200, &json!("failed"), &json!("file not written"))
+    );
+    assert_eq!(bench.call(ASK, id, "").await, (202, asked), "it goes on");
+    set(&mut connection, "upload = 'u', finished_at = now()").await;
+    for route in [ASK, SHOW] {
+        let (status, done) = bench.call(route, id, "").await;
+        assert_eq!((status, &done["status"]), (200, &json!("done")), "{done}");
+        let url = done["url"].as_str().unwrap();
+        assert!(url.starts_with("https://s3.us-east-1.amazonaws.com/exports/exports/"), "{url}");
+        let has = |part: &str| url.contains(part);
+        assert!(
+            has(&format!("/poll-{id}.csv.gz?")) && has("X-Amz-Expires=900") && has("X-Amz-Signature="),
+            "{url}"
+        );
+        assert!(done["urlExpiresAt"].is_string());
+    }
+    set(&mut connection, "finished_at = now() - interval '30 days'").await;
+    assert_eq!(bench.call(ASK, id, "").await.1["status"], "running", "the bucket has it no more");
+}
+
+#[tokio::test]
 async fn a_result_is_certified_unless_votes_may_be_outstanding_or_the_show_insists() {
     let bench = Bench::new().await;
     let certify = "POST /admin/polls/{id}/certify";

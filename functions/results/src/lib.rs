@@ -42,6 +42,7 @@ pub struct Handler {
     aws: Aws,
     bucket: String,
     queue_url: String,
+    invalidations_url: String,
     live_cache_control: String,
     certified_cache_control: String,
     patience: Patience,
@@ -82,6 +83,7 @@ impl Handler {
             aws.and_then(|(roots, timeout)| reader.built("AWS_REGION", Aws::new(lookup, roots, timeout)));
         let bucket = reader.text("RESULTS_BUCKET");
         let queue_url = reader.text("VOTES_QUEUE_URL");
+        let invalidations_url = reader.text("INVALIDATIONS_QUEUE_URL");
         let live = reader.text("LIVE_CACHE_CONTROL");
         let certified = reader.text("CERTIFIED_CACHE_CONTROL");
         let patience = reader.patience();
@@ -91,6 +93,7 @@ impl Handler {
                 aws: aws?,
                 bucket: bucket?,
                 queue_url: queue_url?,
+                invalidations_url: invalidations_url?,
                 live_cache_control: live?,
                 certified_cache_control: certified?,
                 patience: patience?,

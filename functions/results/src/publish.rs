@@ -35,10 +35,19 @@ impl Handler {
                 );
                 continue;
             }
-            if certificate.is_some() {
+            if certificate.is_some() && self.is_forgotten_by_the_edge(&key).await {
                 self.remember(poll).await;
             }
         }
+    }
+
+    /// Has the edge forget the file before, which may be kept for a minute. Without that the file is not done.
+    async fn is_forgotten_by_the_edge(&self, key: &str) -> bool {
+        let asked = self.aws.ask_to_invalidate(&self.invalidations_url, &[&format!("/{key}")]).await;
+        if let Err(error) = &asked {
+            tracing::warn!(error = error as &dyn std::error::Error, key, "invalidation.not_asked_for");
+        }
+        asked.is_ok()
     }
 
     async fn remember(&self, poll: &Poll) {

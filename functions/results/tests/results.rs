@@ -34,6 +34,9 @@ struct Cloud {
     objects: HashMap<String, (HeaderMap, Bytes)>,
     /// Messages in the queue; `None`: SQS is away.
     queued: Option<u64>,
+    /// What was sent to the invalidations queue.
+    invalidations: Vec<String>,
+    refuses_invalidations: bool,
 }
 
 type Shared = Arc<Mutex<Cloud>>;
@@ -59,6 +62,15 @@ async fn answer(
     if method == Method::PUT {
         cloud.objects.insert(uri.path().to_owned(), (headers, body));
         return (200, String::new());
+    }
+    if headers["x-amz-target"] == "AmazonSQS.SendMessage" {
+        if cloud.refuses_invalidations {
+            return (503, String::new());
+        }
+        let message: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(message["QueueUrl"], "http://invalidations");
+        cloud.invalidations.push(message["MessageBody"].as_str().unwrap().to_owned());
+        return (200, json!({"MessageId": "1"}).to_string());
     }
     let Some(queued) = cloud.queued else { return (503, String::new()) };
     let attributes = json!({"ApproximateNumberOfMessages": queued.to_string(),
@@ -87,6 +99,7 @@ impl Bench {
         let lookup = |name: &str| match name {
             "RESULTS_BUCKET" => Some("bucket".to_owned()),
             "VOTES_QUEUE_URL" => Some("http://queue".to_owned()),
+            "INVALIDATIONS_QUEUE_URL" => Some("http://invalidations".to_owned()),
             "AWS_TIMEOUT_MS" => Some("5000".to_owned()),
             "LIVE_CACHE_CONTROL" => Some("public, s-maxage=3".to_owned()),
             "CERTIFIED_CACHE_CONTROL" => Some("public, s-maxage=60".to_owned()),
@@ -318,6 +331,20 @@ async fn a_certified_file_follows_its_polls_looks() {
     bench.ledger.change_poll(poll.id, rule).await.unwrap();
     let file = bench.certified(&poll).await;
     assert_eq!((file.get("ranking"), &file["certified"]), (None, &json!(true)));
+}
+
+#[tokio::test]
+async fn a_certified_file_is_final_once_the_edge_is_to_forget_the_one_before() {
+    let bench = Bench::new((0, 0)).await;
+    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
+    bench.cloud.lock().unwrap().refuses_invalidations = true;
+    assert_eq!(bench.certified(&poll).await["certified"], true);
+    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Busy, "nobody was told");
+    bench.cloud.lock().unwrap().refuses_invalidations = false;
+    bench.handler.tick().await.unwrap();
+    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle);
+    let told = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
+    assert_eq!(bench.cloud.lock().unwrap().invalidations, [told]);
 }
 
 #[tokio::test]

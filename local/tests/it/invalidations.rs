@@ -11,8 +11,8 @@ const FROM_THE_BUCKET: &str = r#"edge_origin_requests_total{route="s3 pagesbucke
 async fn a_burst_of_10_000_commands_is_one_invalidation() {
     let scratch = Scratch::new().await.unwrap();
     let stack = Whole::start(&scratch, &[]);
-    stack.page("/index.html");
-    stack.page("/index.html");
+    assert_eq!(stack.as_anyone("/index.html").0, 200);
+    assert_eq!(stack.as_anyone("/index.html").0, 200);
     assert_eq!(stack.metric(FROM_THE_BUCKET), 1.0, "the edge keeps it");
     let results = (1..COMMANDS).map(|poll| format!(r#"{{"paths":["/results/{poll}.json"]}}"#));
     let mut commands: Vec<_> = results.collect();
@@ -24,7 +24,7 @@ async fn a_burst_of_10_000_commands_is_one_invalidation() {
     assert_eq!((counted("invalidations"), counted("paths")), (1.0, 2.0), "/index.html and /results/*");
     let dead_letters = stack.metric(r#"sqs_messages_visible{queue="InvalidationsDeadLetterQueue"}"#);
     assert_eq!(dead_letters, 1.0, "what is no command is kept");
-    stack.page("/index.html");
+    assert_eq!(stack.as_anyone("/index.html").0, 200);
     assert_eq!(stack.metric(FROM_THE_BUCKET), 2.0, "the edge has forgotten it");
     let batches = stack.metric(r#"lambda_invocations_total{function="InvalidationsFunction"}"#);
     assert!(batches > 1.0, "else nothing here needed one invalidation to cover another batch");

@@ -77,13 +77,6 @@ impl Whole {
         }
     }
 
-    /// A page of the edge.
-    pub fn page(&self, path: &str) -> String {
-        let (status, body) = self.request("GET", path, "", "").unwrap();
-        assert_eq!(status, 200, "{path}: {body}");
-        body
-    }
-
     /// A request of the crew.
     pub fn as_crew(&self, method: &str, path: &str, body: &str) -> Answer {
         self.request(method, path, &self.crew, body).unwrap()

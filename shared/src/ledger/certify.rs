@@ -121,13 +121,16 @@ async fn seal_piece(
     Ok(false)
 }
 
-/// The votes of a poll between two keys, the second included, as the export writes them: key, moment of casting in
-/// milliseconds, voter's pseudonym, contestant, ballot; ascending by key.
+/// A vote as a line of the digest and of the export: key, moment of casting in milliseconds, voter's pseudonym,
+/// contestant, ballot.
+pub(super) const COLUMNS: &str =
+    "key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, contestant, ballot";
+
+/// The votes of a poll between two keys, the second included, ascending by key.
 fn csv(poll: PollId, after: Uuid, last: Uuid) -> String {
     // COPY takes no parameters; numbers and UUIDs need no quoting.
     format!(
-        "COPY (/* export */ SELECT key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, contestant, ballot \
-         FROM votes WHERE poll = {} AND key > '{after}' AND key <= '{last}' ORDER BY key) TO STDOUT (FORMAT csv)",
+        "COPY (/* seal */ SELECT {COLUMNS} FROM votes WHERE poll = {} AND key > '{after}' AND key <= '{last}' ORDER BY key) TO STDOUT (FORMAT csv)",
         poll.0
     )
 }

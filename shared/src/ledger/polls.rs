@@ -130,6 +130,7 @@ impl Ledger {
                     "/* delete_poll */ DELETE FROM tallies WHERE poll = $1",
                     "/* delete_poll */ DELETE FROM closings WHERE poll = $1",
                     "/* delete_poll */ DELETE FROM certificates WHERE poll = $1",
+                    "/* delete_poll */ DELETE FROM exports WHERE poll = $1",
                     "/* delete_poll */ DELETE FROM polls WHERE id = $1",
                 ] {
                     sqlx::query(sql).bind(id.0).execute(&mut *transaction).await?;
