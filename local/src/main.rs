@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use local::{
+    bench,
     cli::{Cli, Command},
     stack, stores,
 };
@@ -13,6 +14,7 @@ async fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Stores { command }) => stores::command::run(&command).await,
         Some(Command::Run(arguments)) => stack::run(&arguments).await.map(|()| 0),
+        Some(Command::Bench(arguments)) => bench::run(&arguments).await.map(|()| 0),
         None => stack::run(&cli.run).await.map(|()| 0),
     };
     match result {

@@ -14,11 +14,14 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 pub use self::server::BASE_PATH;
+pub(crate) use self::{
+    blueprint::{Blueprint, Machine},
+    signals::StopRequests,
+};
 use self::{
-    blueprint::{AUDIENCE, Blueprint, Machine, issuer_url},
+    blueprint::{AUDIENCE, issuer_url},
     data_folder::DataFolder,
     server::{Listeners, Servers},
-    signals::StopRequests,
     wiring::{ApiOrigin, Integrations},
 };
 use crate::{

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-pub use self::process::{Server, install_hint, memory};
+pub use self::process::{Server, family, install_hint, memory};
 use self::{postgres::Postgres, redis_server::RedisServer};
 
 /// URLs from outside, where set.

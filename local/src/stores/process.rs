@@ -100,3 +100,10 @@ pub fn memory(pid: u32) -> Option<(u64, u64)> {
     };
     Some((kibibytes("VmRSS:")? * 1024, kibibytes("VmHWM:")? * 1024))
 }
+
+/// A process and its direct children: PostgreSQL has one for each connection. Only itself where `/proc` does not tell.
+pub fn family(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_ascii_whitespace().filter_map(|child| child.parse().ok());
+    std::iter::once(pid).chain(children).collect()
+}
