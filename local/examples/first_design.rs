@@ -34,7 +34,8 @@ async fn main() -> Result<(), Error> {
 async fn count(record: &Value, stores: &mut Stores) -> Result<(), Error> {
     let text = |value: &Value| value.as_str().map(str::to_owned).ok_or("the record lacks a field");
     let vote: Value = serde_json::from_str(&text(&record["body"])?)?;
-    let (poll, contestant) = (vote["poll"].as_i64().ok_or("poll")?, vote["contestant"].as_i64().ok_or("contestant")?);
+    let (poll, contestant) =
+        (vote["poll"].as_i64().ok_or("poll")?, vote["contestant"].as_i64().ok_or("contestant")?);
     let sql = "INSERT INTO votes (key, voter, cast_at, poll, contestant) \
                VALUES ($1, hashtextextended($2, 0), to_timestamp($3 / 1000.0), $4, $5)";
     sqlx::query(sql)

@@ -14,15 +14,15 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 pub use self::server::BASE_PATH;
-pub(crate) use self::{
-    blueprint::{Blueprint, Machine},
-    signals::StopRequests,
-};
 use self::{
     blueprint::{AUDIENCE, issuer_url},
     data_folder::DataFolder,
     server::{Listeners, Servers},
     wiring::{ApiOrigin, Integrations},
+};
+pub(crate) use self::{
+    blueprint::{Blueprint, Machine},
+    signals::StopRequests,
 };
 use crate::{
     cli::RunArguments,

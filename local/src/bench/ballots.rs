@@ -55,7 +55,7 @@ impl Ballots {
             let text = |value: String| Attribute { data_type: "String".to_owned(), value };
             let attributes = BTreeMap::from([
                 ("voter".to_owned(), text(ballot.sub)),
-                ("requestId".to_owned(), text(format!("{:015x}=", mix(number)>>4))),
+                ("requestId".to_owned(), text(format!("{:015x}=", mix(number) >> 4))),
             ]);
             let body = format!(r#"{{"poll":{},"contestant":{}}}"#, ballot.poll.0, ballot.contestant);
             queue.send(NewMessage { body, attributes, delay_seconds: None })?;

@@ -37,7 +37,7 @@ const CLOSE_POLL: Duration = Duration::from_millis(10);
 
 /// Votes that a filled ledger has per second of its past: at the pace of a great show.
 const PAST_VOTES_PER_SECOND: u64 = 60_000;
-/// Votes made by one statement, so that progress can be told.
+/// Votes made by one statement, so that what is stopped has little to undo.
 const FILL_STEP: u64 = 1_000_000;
 
 /// The stores and the binaries.
@@ -193,7 +193,8 @@ impl Ground {
     /// A connection stays, or the server does not tell.
     pub async fn commits(&self, database: &Database) -> Result<i64> {
         let mut connection = self.connect().await?;
-        let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'";
+        let open =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'";
         let give_up = Instant::now() + CLOSE_TIMEOUT;
         while sqlx::query_scalar::<_, i64>(open).bind(&database.name).fetch_one(&mut connection).await? > 0 {
             ensure!(Instant::now() < give_up, "a connection to {} stays open", database.name);
@@ -240,11 +241,12 @@ impl Database {
     ///
     /// # Errors
     /// The server does not do it, for instance since the disk is full.
-    pub async fn fill(&self, votes: u64, mut filled: impl FnMut(u64)) -> Result<()> {
+    pub async fn fill(&self, votes: u64) -> Result<()> {
         let mut connection = self.connect().await?;
         // One sort is faster than a million descents, and leaves the index as dense as inserts at its right edge do.
         sqlx::query("ALTER TABLE votes DROP CONSTRAINT votes_pkey").execute(&mut connection).await?;
-        let first_second = OffsetDateTime::now_utc().unix_timestamp() - (votes / PAST_VOTES_PER_SECOND) as i64 - 60;
+        let first_second =
+            OffsetDateTime::now_utc().unix_timestamp() - (votes / PAST_VOTES_PER_SECOND) as i64 - 60;
         for start in (0..votes).step_by(FILL_STEP as usize) {
             let end = (start + FILL_STEP).min(votes);
             sqlx::query(
@@ -259,7 +261,6 @@ impl Database {
             .bind(PAST_VOTES_PER_SECOND as i64)
             .execute(&mut connection)
             .await?;
-            filled(end);
         }
         for sql in [
             "SET maintenance_work_mem = '1GB'",

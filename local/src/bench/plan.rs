@@ -80,7 +80,10 @@ impl Plan {
                 cells.extend(BATCHES.map(|batch| Cell::capacity(concurrency, batch, self.votes)));
             }
             if parts.contains(&Part::First) {
-                cells.push(Cell { design: Design::First, ..Cell::capacity(concurrency, 1, self.single_votes) });
+                cells.push(Cell {
+                    design: Design::First,
+                    ..Cell::capacity(concurrency, 1, self.single_votes)
+                });
             }
         }
         let usual = Cell::capacity(USUAL.0, USUAL.1, self.votes);

@@ -30,11 +30,13 @@ pub fn percentile(values: impl IntoIterator<Item = (f64, u64)>, share: f64) -> O
     let total: u64 = values.iter().map(|(_, weight)| weight).sum();
     let wanted = share * total as f64;
     let mut seen = 0;
-    values.into_iter().find(|(_, weight)| {
-        seen += weight;
-        seen as f64 >= wanted
-    })
-    .map(|(value, _)| value)
+    values
+        .into_iter()
+        .find(|(_, weight)| {
+            seen += weight;
+            seen as f64 >= wanted
+        })
+        .map(|(value, _)| value)
 }
 
 #[cfg(test)]

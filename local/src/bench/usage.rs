@@ -4,7 +4,7 @@ use std::{fs, ops::Sub};
 
 use serde::Serialize;
 
-use crate::stores::family;
+use crate::stores::{family, memory};
 
 /// The unit of `/proc/<pid>/stat`: USER_HZ is 100 on every architecture Rust's standard library runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -69,6 +69,35 @@ impl Servers {
 /// CPU-seconds of this process's children that have ended.
 pub fn ended_children() -> f64 {
     times(std::process::id())[1]
+}
+
+/// A process of a stack.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// Its program; of a function, the folder of its bootstrap.
+    pub name: String,
+    /// Used until now; of a server, with its children.
+    pub cpu_seconds: f64,
+    /// Its own highest resident memory.
+    pub memory_peak_bytes: u64,
+}
+
+/// A stack and its servers and instances.
+pub fn processes(stack: u32) -> Vec<Process> {
+    let process = |pid: u32| {
+        let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let named = if program.ends_with("bootstrap") { program.parent()? } else { &program };
+        let children = family(pid).into_iter().skip(1).map(|child| times(child)[0]);
+        // Those of the stack itself are named one by one.
+        let children = if pid == stack { 0.0 } else { times(pid)[1] + children.sum::<f64>() };
+        Some(Process {
+            name: named.file_name()?.to_string_lossy().into_owned(),
+            cpu_seconds: times(pid)[0] + children,
+            memory_peak_bytes: memory(pid)?.1,
+        })
+    };
+    family(stack).into_iter().filter_map(process).collect()
 }
 
 /// CPU-seconds of a process, and of its children that have ended.

@@ -1,7 +1,11 @@
 //! Figures as Prometheus text.
 use std::fmt::Write as _;
 
-use crate::{cloudwatch::Sum, local_api::LocalApi, stores::{family, memory}};
+use crate::{
+    cloudwatch::Sum,
+    local_api::LocalApi,
+    stores::{family, memory},
+};
 
 /// One family of figures: name, type, help and lines of labels and value.
 struct Family {
