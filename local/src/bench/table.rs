@@ -10,7 +10,7 @@ use super::{
     start::Function,
 };
 
-/// Issue-wide targets, on two cores with everything on them.
+/// Targets, on two cores with everything on them, load included.
 const CAPACITY_MIN: f64 = 60_000.0;
 const CAPACITY_300_MIN: f64 = 40_000.0;
 const FLOOR_RATE_MIN: f64 = 0.6;
@@ -298,7 +298,7 @@ fn growth(report: &Report) -> Vec<Row> {
     rows.collect()
 }
 
-/// With thin spaces between thousands.
+/// With commas between thousands, from 10,000 on.
 fn grouped(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(w, f)| (w, Some(f)));

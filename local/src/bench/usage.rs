@@ -87,12 +87,15 @@ pub struct Process {
 pub fn processes(stack: u32) -> Vec<Process> {
     let process = |pid: u32| {
         let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        let named = if program.ends_with("bootstrap") { program.parent()? } else { &program };
+        let function =
+            program.ends_with("bootstrap").then(|| program.parent()?.file_name()?.to_str()).flatten();
+        // The program may be a link to one of another name.
+        let called = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         let children = family(pid).into_iter().skip(1).map(|child| times(child)[0]);
         // Those of the stack itself are named one by one.
         let children = if pid == stack { 0.0 } else { times(pid)[1] + children.sum::<f64>() };
         Some(Process {
-            name: named.file_name()?.to_string_lossy().into_owned(),
+            name: function.unwrap_or(called.trim()).to_owned(),
             cpu_seconds: times(pid)[0] + children,
             memory_peak_bytes: memory(pid)?.1,
         })
