@@ -151,7 +151,7 @@ impl Cell {
     async fn drain(&self, ground: &Ground, database: &Database, artifacts: &Path) -> Result<Sample> {
         let commits = ground.commits(database).await?;
         let way = Way { concurrency: self.concurrency, batch: self.batch };
-        let rig = Rig::new(ground, database, way, artifacts)?;
+        let rig = Rig::new(ground, database, way, artifacts).await?;
         let whole_batches = |votes: u64| votes.div_ceil(self.batch) * self.batch;
         let warm_up =
             (WARM_UP_BATCHES * self.concurrency * self.batch).min(whole_batches(self.votes / WARM_UP_SHARE));

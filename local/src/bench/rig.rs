@@ -1,18 +1,22 @@
 //! Queue, event source mapping and instances over one database: what the stack is without its front door.
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use tokio::{net::TcpListener, task::JoinSet};
 
 use super::ground::{Database, Ground, VOTER_HASH_KEY};
 use crate::{
+    aws_endpoint::{self, Services},
     cli::RunArguments,
     cloudwatch::CloudWatch,
     event_source,
     lambda::{FunctionCounts, Functions},
+    s3::Storage,
     sqs::{Queue, Queues},
     stack::{Blueprint, Machine},
     template::Template,
@@ -49,6 +53,8 @@ pub struct Rig {
     logs: Arc<CloudWatch>,
     log_folder: PathBuf,
     way: Way,
+    /// The AWS endpoint; it ends with the rig.
+    _endpoint: JoinSet<()>,
 }
 
 impl Rig {
@@ -56,9 +62,11 @@ impl Rig {
     ///
     /// # Errors
     /// What the template says cannot be done, or a binary is missing.
-    pub fn new(ground: &Ground, database: &Database, way: Way, artifacts: &Path) -> Result<Self> {
+    pub async fn new(ground: &Ground, database: &Database, way: Way, artifacts: &Path) -> Result<Self> {
         let concurrency = way.concurrency.max(CONCURRENCY_MIN);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let arguments = RunArguments {
+            aws_port: listener.local_addr()?.port(),
             set: vec![format!("{VOTES_FUNCTION}.Events.Votes.BatchSize={}", way.batch)],
             parameter: vec![("VotesMaximumConcurrency".to_owned(), concurrency.to_string())],
             ..RunArguments::new(ground.template.clone())
@@ -75,7 +83,14 @@ impl Rig {
         let functions = Functions::from_template(&template, artifacts.to_owned(), Arc::clone(&logs))?;
         let queues = Queues::from_template(&template)?;
         let queue = queues.get(VOTES_QUEUE).with_context(|| format!("the template has no {VOTES_QUEUE}"))?;
-        Ok(Self { template, queue, functions, queues, logs, log_folder, way })
+        let storage = Storage::open(&log_folder.join("s3"), &template)?;
+        let services = Services { queues: Arc::clone(&queues), storage };
+        let mut endpoint = JoinSet::new();
+        endpoint.spawn(async move {
+            // Who needs it and does not reach it fails, and tells.
+            let _ended = axum::serve(listener, aws_endpoint::router(services)).await;
+        });
+        Ok(Self { template, queue, functions, queues, logs, log_folder, way, _endpoint: endpoint })
     }
 
     /// Starts to take votes out of the queue.

@@ -41,7 +41,7 @@ pub struct Function {
 pub async fn run(ground: &Ground, plan: &Plan) -> Result<Vec<Function>> {
     let database = ground.database(POLLS, CONTESTANTS).await?;
     let way = Way { concurrency: USUAL.0, batch: USUAL.1 };
-    let rig = Rig::new(ground, &database, way, &ground.artifacts)?;
+    let rig = Rig::new(ground, &database, way, &ground.artifacts).await?;
     let resources: Vec<&Resource> = rig.template.of_kind("AWS::Serverless::Function").collect();
     let mut measured = BTreeMap::new();
     let mut cast = 0;

@@ -40,7 +40,8 @@ pub struct Surge {
 /// Not every vote was counted.
 pub async fn run(ground: &Ground, plan: &Plan) -> Result<Surge> {
     let database = ground.database(POLLS, CONTESTANTS).await?;
-    let rig = Rig::new(ground, &database, Way { concurrency: USUAL.0, batch: USUAL.1 }, &ground.artifacts)?;
+    let rig =
+        Rig::new(ground, &database, Way { concurrency: USUAL.0, batch: USUAL.1 }, &ground.artifacts).await?;
     let mappings = rig.map()?;
     let started_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let (start, mut cast) = (Instant::now(), 0);
