@@ -1,12 +1,13 @@
 // A show: voters vote as fast as VUS connections carry it and USERS users watch, for DURATION seconds, in a poll that
 // the crew closes after two thirds of it. Then: each accepted vote is in the ledger or rejected as too late; none of
-// those cast before the close was rejected, none of those after it was counted.
+// those cast before the close was rejected, none of those after it was counted; and the certified file, which says the
+// same, is out within a minute of the last vote.
 
-import { check } from "k6";
+import { check, sleep } from "k6";
 import exec from "k6/execution";
 import { Counter, Gauge, Rate } from "k6/metrics";
 
-import { castVote, counted, crew, number, p99Below, readPolls, voterTokens, waitUntilCounted } from "./stack.js";
+import { castVote, counted, crew, number, p99Below, PATIENCE, readPolls, readResults, voterTokens, waitUntilCounted } from "./stack.js";
 
 const VUS = number("VUS", 50);
 const USERS = number("USERS", 3000);
@@ -15,6 +16,10 @@ const CLOSE_AT_MS = Math.round((DURATION * 1000 * 2) / 3);
 // A vote sent this long after the close was asked for was sent after it was done.
 const CLOSE_TAKES_MS = 2000;
 const CONTESTANTS = 20;
+// The queue must have been empty for 23 s (CERTIFY_EMPTY_SECONDS); the rest is the next ticks'.
+const CERTIFIED_SECONDS = 60;
+// Long enough for the rule that needs no empty queue (CERTIFY_QUIET_SECONDS, 146 s).
+const CERTIFIED_PATIENCE_SECONDS = 240;
 
 const tokens = voterTokens();
 
@@ -24,6 +29,7 @@ const surelyLate = new Counter("votes_after_close");
 const votesCounted = new Gauge("votes_counted");
 const votesRejected = new Gauge("votes_rejected");
 const secondsToCount = new Gauge("seconds_from_last_post_to_last_count");
+const secondsToCertify = new Gauge("seconds_from_last_post_to_certified_file");
 const edgeHits = new Rate("edge_hits");
 
 export const options = {
@@ -46,6 +52,7 @@ export const options = {
       startTime: `${CLOSE_AT_MS}ms`,
     },
   },
+  setupTimeout: "2m",
   teardownTimeout: "30m",
   summaryTrendStats: ["med", "p(95)", "p(99)", "max"],
   thresholds: {
@@ -55,6 +62,9 @@ export const options = {
     "http_req_failed{name:GET /polls}": ["rate==0"],
     "http_req_duration{name:POST /votes}": [p99Below(1000)],
     "http_req_duration{name:GET /polls}": [p99Below(500)],
+    "http_req_failed{name:GET /results}": ["rate==0"],
+    "http_req_duration{name:GET /results}": [p99Below(500)],
+    seconds_from_last_post_to_certified_file: [`value<${CERTIFIED_SECONDS * PATIENCE}`],
   },
 };
 
@@ -62,6 +72,12 @@ export function setup() {
   const contestants = Array.from({ length: CONTESTANTS }, (_, i) => ({ number: i + 1, name: `Contestant ${i + 1}` }));
   const poll = crew("POST", "/polls", { title: "Load test", results: "live", contestants }, 201);
   crew("POST", `/polls/${poll.id}/open`, null, 200);
+  // A poll that is opened by hand has its file within a minute.
+  for (const deadline = Date.now() + 75000; !readResults(poll.id, true).ok; sleep(1)) {
+    if (Date.now() > deadline) {
+      exec.test.abort("no file of the poll after 75 s");
+    }
+  }
   return { poll: poll.id };
 }
 
@@ -79,10 +95,11 @@ export function vote({ poll }) {
   }
 }
 
-export function watch() {
-  const { ok, hit } = readPolls();
-  if (ok) {
-    edgeHits.add(hit);
+export function watch({ poll }) {
+  for (const { ok, hit } of [readPolls(), readResults(poll)]) {
+    if (ok) {
+      edgeHits.add(hit);
+    }
   }
 }
 
@@ -109,6 +126,16 @@ export function teardown({ poll }) {
     "every vote after the close is rejected as that": (a) =>
       a.rejectedVotes === (a.rejected.afterClosing || 0) && a.rejectedVotes >= counted("votes_after_close"),
     "ledger, tally and ranking agree": (a) => a.inSync,
+  });
+  let file;
+  const deadline = lastPostMs + CERTIFIED_PATIENCE_SECONDS * 1000;
+  while (!(file = readResults(poll, true).body || {}).certified && Date.now() < deadline) {
+    sleep(0.5);
+  }
+  secondsToCertify.add((Date.now() - lastPostMs) / 1000);
+  check(file, {
+    "the certified file is out": (f) => f.certified === true,
+    "and says what was counted": (f) => f.totalVotes === after.ledgerVotes && f.turnout.votes === after.ledgerVotes,
   });
   console.log(`${expected} accepted = ${after.ledgerVotes} counted + ${after.rejectedVotes} after the close`);
 }

@@ -56,6 +56,17 @@ export function readPolls() {
   return { ok, hit: !/^Miss|^Error/.test(response.headers["X-Cache"] || "Miss") };
 }
 
+// A poll's file, likewise; with its body where that is wanted, and no complaint while there is none.
+export function readResults(poll, wanted = false) {
+  const response = http.get(`${BASE_URL}/results/${poll}.json`, {
+    responseType: wanted ? "text" : "none",
+    tags: { name: wanted ? "results" : "GET /results" },
+  });
+  const ok = wanted ? response.status === 200 : check(response, { "results read": (r) => r.status === 200 });
+  const hit = !/^Miss|^Error/.test(response.headers["X-Cache"] || "Miss");
+  return { ok, hit, body: wanted && ok ? response.json() : null };
+}
+
 // A request of the crew; fails the test unless it gets the status expected.
 export function crew(method, path, body, expected) {
   const response = http.request(method, `${BASE_URL}/admin${path}`, body ? JSON.stringify(body) : null, {

@@ -77,11 +77,12 @@ def check_order(resources):
 
 
 def check_network(resources):
-    """Only functions reach the stores; nothing reaches the internet."""
-    groups = {"DatabaseSecurityGroup", "CacheSecurityGroup"}
+    """Only functions reach the stores and the endpoint; nothing reaches the internet."""
+    groups = {"DatabaseSecurityGroup", "CacheSecurityGroup", "QueueEndpointSecurityGroup"}
+    functions = {"FunctionsSecurityGroup", "MigrateSecurityGroup", "ResultsSecurityGroup"}
     for name, rule in of_type(resources, "AWS::EC2::SecurityGroupIngress"):
         source = rule["Properties"].get("SourceSecurityGroupId", {}).get("Ref")
-        expect(source in {"FunctionsSecurityGroup", "MigrateSecurityGroup"}, f"{name}: lets in {source}")
+        expect(source in functions, f"{name}: lets in {source}")
     for name, group in of_type(resources, "AWS::EC2::SecurityGroup"):
         expect("SecurityGroupIngress" not in group["Properties"], f"{name}: write rules out as resources")
         expect(group["Properties"].get("SecurityGroupEgress"), f"{name}: may go everywhere")

@@ -73,6 +73,7 @@ def idle():
     # The one that may be left out, against bots, is left out by default.
     rules = sum("Name" in rule for rule in RESOURCES["WebAcl"]["Properties"]["Rules"])
     secrets = len(list(of_type(RESOURCES, "AWS::SecretsManager::Secret")))
+    zones = sum(len(endpoint["Properties"].get("SubnetIds", [])) for _, endpoint in of_type(RESOURCES, "AWS::EC2::VPCEndpoint"))
     return {
         f"PostgreSQL, {database}": priced(hour, "database", database) * HOURS,
         f"its storage, {storage} GB": storage * month["storage gp3, GB"],
@@ -82,9 +83,24 @@ def idle():
         "the edge's additional metrics": EDGE_METRICS * month["edge metric"],
         f"alarms, {sum(alarm_metrics())} metrics": sum(alarm_metrics()) * month["alarm metric"],
         f"secrets, {secrets}": secrets * month["secret"],
+        f"endpoint to the queue, in {zones} zone": zones * hour["endpoint in a zone"] * HOURS,
+        "a look each minute whether there is something to publish": publishing(HOURS * 60, MEASURED["idle_look_ms"]),
         "asking an empty queue": IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
         "network with its endpoint to S3, gateway, edge, functions, user pool, logs": 0.0,
     }
+
+
+def publishing(invocations, duration_ms):
+    gb_seconds = invocations * duration_ms / 1_000 * MEASURED["memory_mb"] / 1_024
+    return invocations / MILLION * PRICES["million"]["invocations"] + gb_seconds * PRICES["GB-second arm64"]
+
+
+def publishing_sentence():
+    """An open poll's hour: one function at work throughout, and its file every 3 s."""
+    every = MEASURED["poll_every_seconds"]
+    files = 3_600 / every / MILLION * PRICES["million"]["files written"]
+    hour = publishing(60, 60_000)
+    return f"Publishing an open poll: {hour + files:.3f} USD an hour, {files:.3f} more for each poll that is open beside it.\n"
 
 
 def votes_cost(votes, kind, queued):
@@ -194,7 +210,8 @@ def main():
     arguments = parser.parse_args()
     if sum(idle().values()) >= IDLE_MAX:
         sys.exit(f"cost: {usd(sum(idle().values()))} USD a month idle, {IDLE_MAX} at most")
-    computed = "\n".join([idle_table(), votes_table(), database_sentence(), viewers_table()])
+    parts = [idle_table(), publishing_sentence(), votes_table(), database_sentence(), viewers_table()]
+    computed = "\n".join(parts)
     if not (arguments.check or arguments.write):
         print(computed)
         return

@@ -19,6 +19,7 @@ pub mod lambda;
 mod local_api;
 pub mod pages;
 pub mod s3;
+mod schedule;
 pub mod scratch;
 pub mod sqs;
 pub mod stack;

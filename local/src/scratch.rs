@@ -51,6 +51,8 @@ impl Scratch {
             "REDIS_TIMEOUT_MS" => "500",
             "RANKING_TTL_SECONDS" => "600",
             "POLL_CACHE_SECONDS" => "3",
+            "CERTIFY_EMPTY_SECONDS" => "23",
+            "CERTIFY_QUIET_SECONDS" => "146",
             "RELOAD_LEASE_MS" => "6000",
             "PUBLIC_CACHE_CONTROL" => "public, max-age=1, s-maxage=3",
             _ => return None,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
+use tokio::task::JoinSet;
 
 use self::{
     blueprint::{AUDIENCE, issuer_url},
@@ -37,6 +38,7 @@ use crate::{
     local_api::LocalApi,
     pages::{self, PagesConfig},
     s3::{BucketOrigin, Storage},
+    schedule,
     sqs::Queues,
     status::{Figures, StatusLine},
     stores::{Given, Stores},
@@ -98,6 +100,7 @@ pub(crate) struct Running {
     pub edge: Arc<Edge>,
     pub figures: Arc<Figures>,
     pub mappings: Mappings,
+    pub schedules: JoinSet<()>,
     pub servers: Servers,
     /// Messages of the last run that are back in their queues.
     pub restored: usize,
@@ -146,6 +149,7 @@ pub(crate) async fn start(
         let api = is_api.then(|| Arc::new(api) as Arc<dyn Origin>);
         api.or_else(|| BucketOrigin::find(&storage, &origin.domain_name))
     })?;
+    let schedules = schedule::read(&blueprint.template)?;
     let restored = folder.restore_messages(&queues)?;
     let mappings = event_source::start(&blueprint.template, &queues, functions, disturbance)?;
     let figures = Arc::new(Figures { queues: Arc::clone(&queues), logs, functions: Arc::clone(functions) });
@@ -158,12 +162,13 @@ pub(crate) async fn start(
     };
     let aws = Services { queues: Arc::clone(&queues), storage };
     let servers = Servers::start(listeners, Arc::clone(&edge), local_api, aws);
-    Ok(Running { queues, issuer, edge, figures, mappings, servers, restored })
+    let schedules = schedule::start(&schedules, functions);
+    Ok(Running { queues, issuer, edge, figures, mappings, schedules, servers, restored })
 }
 
 async fn serve(ground: Ground<'_>, running: Running) -> Result<()> {
     let Ground { arguments, stop, folder, .. } = ground;
-    let Running { queues, issuer, edge, figures, mappings, servers, restored, .. } = running;
+    let Running { queues, issuer, edge, figures, mappings, schedules, servers, restored } = running;
     let base_url = format!("http://localhost:{}", arguments.port);
     let poll = tokio::select! {
         poll = demo::prepare(&edge, &issuer, arguments.no_demo) => poll,
@@ -183,6 +188,7 @@ async fn serve(ground: Ground<'_>, running: Running) -> Result<()> {
     announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
     let status = StatusLine::start(Arc::clone(&figures));
     stop.reached(1).await;
+    drop(schedules);
     servers.stop_edge().await;
     drain(stop, mappings, &status).await;
     status.finish();

@@ -11,6 +11,7 @@ CREATE TABLE polls (
     version         integer     NOT NULL DEFAULT 1,
     epoch           integer     NOT NULL DEFAULT 1,
     created_at      timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
+    frozen_at       timestamptz, -- no vote is counted any more, not even one cast in time
     CHECK (closes_at >= opens_at)
 );
 
@@ -57,6 +58,32 @@ CREATE TABLE tallies (
     votes      bigint   NOT NULL,
     PRIMARY KEY (poll, contestant)
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- What has been seen since the bell of a poll that is not frozen yet: how long its votes have been quiet, and the queue
+-- empty. Begun anew when the bell moves, or when nobody looked for a while.
+CREATE TABLE closings (
+    poll        integer     PRIMARY KEY,
+    bell        timestamptz NOT NULL,
+    votes       bigint      NOT NULL,
+    queued      bigint, -- NULL: the queue did not tell
+    quiet_since timestamptz NOT NULL,
+    empty_since timestamptz,
+    looked_at   timestamptz NOT NULL
+);
+
+-- The certified result of a frozen poll. Made piece by piece: certified_at is NULL until the digest has all votes.
+CREATE TABLE certificates (
+    poll         integer     PRIMARY KEY,
+    basis        text        NOT NULL CHECK (basis IN ('queueEmpty', 'quiet', 'forced')),
+    hashed_to    uuid,   -- the digest holds the votes up to this key
+    hash_state   bytea,  -- of SHA-256, between two pieces
+    certified_at timestamptz,
+    digest       bytea,
+    tally        jsonb,
+    rejected     jsonb,
+    voters       bigint,
+    published    integer NOT NULL DEFAULT 0 -- the version of the poll that has been published with it
+);
 
 -- The fence between counting and changing polls: batches share it, a change holds it alone for some milliseconds.
 -- What a batch finds under it stays true until the batch commits. The lock manager serves waiters in order, so a

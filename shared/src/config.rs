@@ -7,7 +7,7 @@ use std::{fmt::Display, path::Path, str::FromStr, time::Duration};
 
 use crate::{
     catalog::Catalog,
-    domain::VoterHasher,
+    domain::{Patience, VoterHasher},
     ledger::{IamSigner, Ledger, Schema},
     ranking::RankingStore,
     tls::Authorities,
@@ -108,6 +108,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// `CERTIFY_EMPTY_SECONDS` and `CERTIFY_QUIET_SECONDS`.
+    pub fn patience(&mut self) -> Option<Patience> {
+        let empty = self.parsed("CERTIFY_EMPTY_SECONDS").map(Duration::from_secs);
+        let quiet = self.parsed("CERTIFY_QUIET_SECONDS").map(Duration::from_secs);
+        Some(Patience { empty: empty?, quiet: quiet? })
+    }
+
     /// `VOTER_HASH_KEY`.
     pub fn voter_hasher(&mut self) -> Option<VoterHasher> {
         self.parsed("VOTER_HASH_KEY")
@@ -153,8 +160,8 @@ impl<'a> Reader<'a> {
         Some(IamSigner::new(access_key_id?, secret_access_key?, session_token, region?))
     }
 
-    /// Never repeats the value: it may be a secret.
-    fn built<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
+    /// What was built from a variable, or what is wrong with it; never the value, which may be a secret.
+    pub fn built<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.errors.push(format!("{name}: {error}"))).ok()
     }
 }

@@ -5,12 +5,15 @@
 //! | `poll:{id}` | hash | a definition, or that there is none, its version and when it was loaded |
 //! | `polls` | string | the list of current polls and when it was loaded |
 //! | `ranking:{id}:{epoch}` | sorted set | absolute totals by contestant |
+//! | `voters:{id}` | `HyperLogLog` | voters |
+//! | `whole_since` | string | since when nothing has been lost |
 //! | `lease:{name}` | string | who is doing what is enough to be done once |
 //!
 //! Totals only ever grow (`ZADD GT`), so they may arrive late, twice or in any order. What must shrink, a rebuild,
 //! moves on to another epoch. Definitions only ever move to a higher version.
 
 mod lease;
+mod voters;
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 pub use lease::Lease;
+pub use voters::{VOTERS_ERROR, Voters};
 
 use crate::{
     breaker::Breaker,
@@ -165,15 +169,16 @@ impl RankingStore {
         Ok((!tally.is_empty()).then_some(tally))
     }
 
-    /// Raises totals, of any number of polls, in one round trip. Idempotent, and indifferent to order.
+    /// Raises totals and adds voters, of any number of polls, in one round trip. Idempotent, and indifferent to order.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`]; some totals may have been raised.
-    pub async fn raise(&self, totals: &BTreeMap<(PollId, i32), Tally>) -> Result<(), Error> {
+    pub async fn raise(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         for (&(poll, epoch), tally) in totals {
             self.add_raise(&mut pipeline, poll, epoch, tally);
         }
+        self.add_voters(&mut pipeline, voters);
         self.run(&pipeline).await
     }
 

@@ -5,6 +5,7 @@
 
 mod audit;
 mod body;
+mod certify;
 mod live;
 
 use std::{convert::Infallible, time::Duration};
@@ -18,7 +19,7 @@ use shared::{
     api::{NO_STORE, Problem, json_response, poll_id, route_key},
     clock,
     config::{self, Stores},
-    domain::{Draft, Invalid, Patch, Poll, PollId, Timestamp},
+    domain::{Draft, Invalid, Patch, Patience, Poll, PollId, Timestamp},
     ledger::PollWithTally,
     telemetry::causes,
 };
@@ -28,6 +29,7 @@ use shared::{
 pub struct Handler {
     stores: Stores,
     audit_timeout: Duration,
+    patience: Patience,
 }
 
 impl Handler {
@@ -37,9 +39,11 @@ impl Handler {
     /// All that is wrong with the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = config::Reader::new(lookup);
-        let config = (reader.stores(), reader.parsed("AUDIT_TIMEOUT_MS"));
-        let (stores, audit_timeout_ms) = reader.finish(config.0.zip(config.1))?;
-        Ok(Self { stores, audit_timeout: Duration::from_millis(audit_timeout_ms) })
+        let (stores, audit_timeout_ms) = (reader.stores(), reader.parsed("AUDIT_TIMEOUT_MS"));
+        let patience = reader.patience();
+        let ((stores, audit_timeout_ms), patience) =
+            reader.finish(stores.zip(audit_timeout_ms).zip(patience))?;
+        Ok(Self { stores, audit_timeout: Duration::from_millis(audit_timeout_ms), patience })
     }
 
     /// Answers one request of the gateway, which has checked the scope. It never fails: every failure is an answer.
@@ -54,10 +58,11 @@ impl Handler {
             "GET /admin/polls/{id}" => self.show(&request).await,
             "PATCH /admin/polls/{id}" => self.patch(&request).await,
             "DELETE /admin/polls/{id}" => self.delete(&request).await,
-            "POST /admin/polls/{id}/open" => self.change(&request, |poll, _, now| Ok(poll.opened(now))).await,
+            "POST /admin/polls/{id}/open" => self.change(&request, |poll, _, now| poll.opened(now)).await,
             "POST /admin/polls/{id}/close" => self.change(&request, |poll, _, now| poll.closed(now)).await,
             "GET /admin/polls/{id}/audit" => self.audit(&request).await,
             "GET /admin/polls/{id}/live" => self.live(&request).await,
+            "POST /admin/polls/{id}/certify" => self.certify(&request).await,
             "POST /admin/polls/{id}/rebuild" => self.rebuild(&request).await,
             _ => Err(Problem::new(StatusCode::NOT_FOUND, "routeNotFound", "There is no such route.")),
         };

@@ -224,3 +224,51 @@ async fn the_list_goes_back_in_pages() {
     assert_eq!(ids(&format!("before={second}")).await, [first]);
     assert_eq!(bench.respond("GET /admin/polls", 0, "", "before=yesterday").await.status(), 400);
 }
+
+#[tokio::test]
+async fn a_result_is_certified_unless_votes_may_be_outstanding_or_the_show_insists() {
+    let bench = Bench::new().await;
+    let certify = "POST /admin/polls/{id}/certify";
+    let id = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    assert_eq!(bench.call(certify, 999_999, "").await.0, 404);
+    let (status, refused) = bench.call(certify, id, r#"{"force":true}"#).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("pollNotClosed")));
+    bench.voted(id, 3).await;
+    bench.call("POST /admin/polls/{id}/close", id, "").await;
+    let (status, refused) = bench.call(certify, id, "").await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("votesOutstanding")));
+    assert!(
+        refused["error"]["message"].as_str().unwrap().contains("nobody has looked since it closed"),
+        "{refused}"
+    );
+    assert_eq!(bench.call(certify, id, r#"{"froce":true}"#).await.0, 422);
+    let (status, forced) = bench.call(certify, id, r#"{"force":true}"#).await;
+    assert_eq!((status, &forced["certified"]), (200, &json!(true)), "{forced}");
+    let certificate = &forced["certificate"];
+    assert_eq!(
+        (&certificate["basis"], &certificate["votes"]),
+        (&json!("forced"), &json!(3)),
+        "and that is on record"
+    );
+    assert_eq!(certificate["digest"].as_str().unwrap().len(), 64);
+    assert_eq!(bench.call(certify, id, "").await, (200, forced), "again is the same");
+    for (route, body) in
+        [("POST /admin/polls/{id}/open", ""), ("PATCH /admin/polls/{id}", r#"{"closesAt":null}"#)]
+    {
+        let (status, refused) = bench.call(route, id, body).await;
+        assert_eq!((status, &refused["error"]["code"]), (409, &json!("pollCertified")), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_been_quiet_for_long_is_certified_by_hand_too() {
+    let bench = Bench::new().await;
+    let id =
+        bench.created(json!({"opensAt": "2026-01-01T00:00:00Z", "closesAt": "2026-01-01T01:00:00Z"})).await;
+    let mut connection = bench.scratch.connect().await.unwrap();
+    let sql =
+        "INSERT INTO closings SELECT $1, '2026-01-01T01:00:00Z', 0, 5, now() - interval '200 s', NULL, now()";
+    sqlx::query(sql).bind(id as i32).execute(&mut connection).await.unwrap();
+    let (status, answer) = bench.call("POST /admin/polls/{id}/certify", id, "{}").await;
+    assert_eq!((status, &answer["certificate"]["basis"]), (200, &json!("quiet")), "{answer}");
+}

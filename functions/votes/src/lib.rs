@@ -20,6 +20,7 @@ use shared::{
     config::{self, Stores},
     domain::{Message, PollId, Tally, VoterHasher, judge},
     ledger::{self, Batch, Counted, Outcome},
+    ranking::Voters,
     telemetry::{BatchMetrics, causes},
 };
 use tokio::time::timeout;
@@ -114,9 +115,10 @@ impl Handler {
     async fn count_and_raise(&self, messages: &[Message]) -> Result<Done, Error> {
         // Each call is bounded, but not how many a batch makes whose definitions change meanwhile.
         let counting = timeout(self.batch_timeout, self.count(messages));
-        let (counted, totals) = counting.await.map_err(|_| Error::Late(self.batch_timeout))??;
+        let (counted, totals, voters) = counting.await.map_err(|_| Error::Late(self.batch_timeout))??;
         self.crash_points.pass(Point::Committed);
-        let raised = self.crash_points.within(Point::Raising, self.stores.ranking.raise(&totals)).await;
+        let raised =
+            self.crash_points.within(Point::Raising, self.stores.ranking.raise(&totals, &voters)).await;
         self.crash_points.pass(Point::Raised);
         if let Err(error) = &raised {
             tracing::warn!(error = causes(error), "ranking.not_raised");
@@ -125,7 +127,7 @@ impl Handler {
     }
 
     /// Judges and counts, again whenever a definition turns out to have changed meanwhile.
-    async fn count(&self, messages: &[Message]) -> Result<(Counted, Totals), Error> {
+    async fn count(&self, messages: &[Message]) -> Result<(Counted, Totals, Voters), Error> {
         let ids = polls_in(messages);
         let mut polls = self.definitions.find(&ids).await?;
         for _ in 0..JUDGEMENTS_MAX {
@@ -135,7 +137,8 @@ impl Handler {
             if let Outcome::Counted(mut counted) = counting.await? {
                 let totals = std::mem::take(&mut counted.tallies).into_iter();
                 let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
-                return Ok((counted, totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect()));
+                let totals = totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect();
+                return Ok((counted, totals, batch.voters()));
             }
             tracing::info!("batch.judged_again");
             polls = self.definitions.reload(&ids).await?;

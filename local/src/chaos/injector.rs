@@ -83,9 +83,17 @@ impl Injector {
             }
             Fault::Crash => {
                 let before = self.record.count(label);
-                self.deliveries.arm(event.crash.clone());
-                self.functions.start_next_anew(VOTES);
-                self.until(ending, || self.record.count(label) > before).await;
+                let mut again = Instant::now();
+                let armed = || {
+                    // A process may lie idle below others, or be through before its point comes: then another one.
+                    if Instant::now() >= again {
+                        again += Duration::from_secs(1);
+                        self.deliveries.arm(event.crash.clone());
+                        self.functions.start_next_anew(VOTES);
+                    }
+                    self.record.count(label) > before
+                };
+                self.until(ending, armed).await;
                 self.deliveries.arm(None);
             }
             Fault::Duplicate | Fault::LostAck | Fault::BadResponse => {

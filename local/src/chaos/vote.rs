@@ -263,8 +263,8 @@ mod tests {
             }
         }
         assert_eq!(kinds.len(), WEIGHTS.len(), "{kinds:?}");
-        // The other two are for votes out of their window.
-        assert_eq!(reasons.len(), shared::domain::Rejection::ALL.len() - 2, "{reasons:?}");
+        // The other three are for votes out of their window, or behind their poll's certificate.
+        assert_eq!(reasons.len(), shared::domain::Rejection::ALL.len() - 3, "{reasons:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod dead_letters;
 mod event_source;
 mod lambda;
+mod leaks;
 mod outage;
 mod stack;
 mod tls;

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flate2::read::GzDecoder;
 use local::scratch::Scratch;
 use nix::{
     sys::signal::{Signal, kill},
@@ -66,16 +67,44 @@ impl Whole {
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(answer.len());
+        let head = String::from_utf8_lossy(&answer[..end]);
+        let body = answer.get(end + 4..).unwrap_or_default();
+        let mut text = String::new();
+        if head.contains("content-encoding: gzip") {
+            GzDecoder::new(body).read_to_string(&mut text)?;
+        } else {
+            text = String::from_utf8_lossy(body).into_owned();
+        }
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Ok((status, body.to_owned()))
+        Ok((status, text))
+    }
+
+    /// A request of the crew.
+    pub fn as_crew(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.request(method, path, &self.crew, body).unwrap()
+    }
+
+    /// A read by a voter.
+    pub fn as_voter(&self, path: &str) -> Answer {
+        self.request("GET", path, &self.voter, "").unwrap()
+    }
+
+    /// A read by anyone.
+    pub fn as_anyone(&self, path: &str) -> Answer {
+        self.request("GET", path, "", "").unwrap()
     }
 
     /// Casts a vote in the demo poll.
     pub fn vote(&self, contestant: u32) {
-        let body = format!(r#"{{"poll":1,"contestant":{contestant}}}"#);
+        self.vote_in(1, contestant);
+    }
+
+    /// Casts a vote in a poll.
+    pub fn vote_in(&self, poll: i64, contestant: u32) {
+        let body = format!(r#"{{"poll":{poll},"contestant":{contestant}}}"#);
         assert_eq!(self.request("POST", "/votes", &self.voter, &body).unwrap().0, 202);
     }
 

@@ -117,6 +117,11 @@ pub enum Invalid {
     /// Votes would be lost.
     #[error("poll: it has votes, so it cannot be deleted")]
     DeletedWithVotes,
+    /// The certified result would no longer follow from the definition.
+    #[error(
+        "poll: its result is certified; only its title, `results` and the looks of its contestants can change"
+    )]
+    Certified,
     /// Nothing to close.
     #[error("poll: it is not open, so it cannot be closed")]
     NotOpen,
@@ -135,13 +140,21 @@ impl Invalid {
             Self::Name(_) => "invalidContestantName",
             Self::ImageUrl(_) => "invalidImageUrl",
             Self::Renumbered(_) | Self::LimitWithVotes | Self::DeletedWithVotes => "pollHasVotes",
+            Self::Certified => "pollCertified",
             Self::NotOpen => "pollNotOpen",
         }
     }
 
     /// Whether the same request could be right for a poll in another state (409) or never is (422).
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Renumbered(_) | Self::LimitWithVotes | Self::DeletedWithVotes | Self::NotOpen)
+        matches!(
+            self,
+            Self::Renumbered(_)
+                | Self::LimitWithVotes
+                | Self::DeletedWithVotes
+                | Self::Certified
+                | Self::NotOpen
+        )
     }
 }
 
@@ -230,6 +243,9 @@ impl Poll {
         if has_votes {
             self.check_votes_stay(&draft, &contestants)?;
         }
+        if self.frozen_at.is_some() {
+            self.check_frozen(&draft, &contestants)?;
+        }
         Ok(Self {
             title: draft.title,
             opens_at: draft.opens_at,
@@ -239,6 +255,14 @@ impl Poll {
             contestants,
             ..self.clone()
         })
+    }
+
+    fn check_frozen(&self, draft: &Draft, contestants: &[Contestant]) -> Result<(), Invalid> {
+        let numbers = |all: &[Contestant]| all.iter().map(|one| one.number).collect::<Vec<_>>();
+        let stays = (draft.opens_at, draft.closes_at, draft.votes_per_voter)
+            == (self.opens_at, self.closes_at, self.votes_per_voter)
+            && numbers(contestants) == numbers(&self.contestants);
+        if stays { Ok(()) } else { Err(Invalid::Certified) }
     }
 
     /// Votes belong to numbers and ballots: a contestant may be renamed or added, but none may leave its number.
@@ -262,10 +286,16 @@ impl Poll {
 
     /// The poll opened by hand at `now`. An open poll stays as it is. A closed one is open again, with its first
     /// opening, so that votes still on their way from then count.
-    pub fn opened(&self, now: Timestamp) -> Self {
+    ///
+    /// # Errors
+    /// [`Invalid::Certified`] for a poll whose result is final.
+    pub fn opened(&self, now: Timestamp) -> Result<Self, Invalid> {
+        if self.frozen_at.is_some() {
+            return Err(Invalid::Certified);
+        }
         let opens_at = Some(self.opens_at.map_or(now, |opening| opening.min(now)));
         let closes_at = self.closes_at.filter(|&bell| bell > now);
-        Self { opens_at, closes_at, ..self.clone() }
+        Ok(Self { opens_at, closes_at, ..self.clone() })
     }
 
     /// The poll closed by hand at `now`: votes cast before still count. A closed poll stays as it is.
@@ -376,6 +406,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_certified_result_follows_from_stays() {
+        let frozen = Poll { frozen_at: Some(at(3_000)), ..poll() };
+        let patched = |changes: Value| frozen.patched(serde_json::from_value(changes).unwrap(), false);
+        let added = json!([{"number": 1, "name": "Ana"}, {"number": 2, "name": "Bia"}, {"number": 7, "name": "Caio"},
+            {"number": 8, "name": "Davi"}]);
+        for change in [json!({"closesAt": null}), json!({"votesPerVoter": 3}), json!({"contestants": added})]
+        {
+            assert_eq!(patched(change.clone()), Err(Invalid::Certified), "{change}");
+        }
+        assert!(patched(json!({"title": "Who stayed?", "results": "hidden"})).is_ok());
+        assert_eq!(frozen.opened(at(4_000)), Err(Invalid::Certified));
+        assert_eq!(frozen.closed(at(4_000)), Ok(frozen.clone()));
+    }
+
+    #[test]
     fn a_limit_is_neither_set_nor_removed_under_votes() {
         assert_eq!(patched(json!({"votesPerVoter": 3}), true), Err(Invalid::LimitWithVotes));
         assert_eq!(patched(json!({"votesPerVoter": 3}), false).unwrap().votes_per_voter, Some(3));
@@ -389,15 +434,15 @@ mod tests {
     fn opening_and_closing_by_hand() {
         let scheduled = Poll { opens_at: None, closes_at: None, ..poll() };
         assert_eq!(scheduled.closed(at(1_500)), Err(Invalid::NotOpen));
-        let open = scheduled.opened(at(1_500));
+        let open = scheduled.opened(at(1_500)).unwrap();
         assert_eq!((open.status(at(1_500)), open.opens_at), (Status::Open, Some(at(1_500))));
-        assert_eq!(open.opened(at(1_600)), open, "opening again changes nothing");
+        assert_eq!(open.opened(at(1_600)), Ok(open.clone()), "opening again changes nothing");
         let closed = open.closed(at(1_700)).unwrap();
         assert_eq!((closed.status(at(1_699)), closed.status(at(1_700))), (Status::Open, Status::Closed));
         assert_eq!(closed.closed(at(1_800)).unwrap(), closed, "closing again changes nothing");
-        let reopened = closed.opened(at(1_900));
+        let reopened = closed.opened(at(1_900)).unwrap();
         assert_eq!((reopened.opens_at, reopened.closes_at), (Some(at(1_500)), None));
-        assert_eq!(poll().opened(at(800)).opens_at, Some(at(800)), "ahead of schedule");
-        assert_eq!(poll().opened(at(800)).closes_at, Some(at(2_000)), "which keeps its bell");
+        assert_eq!(poll().opened(at(800)).unwrap().opens_at, Some(at(800)), "ahead of schedule");
+        assert_eq!(poll().opened(at(800)).unwrap().closes_at, Some(at(2_000)), "which keeps its bell");
     }
 }

@@ -75,6 +75,8 @@ fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Resul
         Rejection::BeforeOpening
     } else if poll.closes_at.is_some_and(|bell| message.sent_at >= bell) {
         Rejection::AfterClosing
+    } else if poll.frozen_at.is_some() {
+        Rejection::Late
     } else {
         return Ok(Vote {
             key,
@@ -134,6 +136,17 @@ mod tests {
         assert_eq!(judged(VOTE, 2_000, &poll()), Err(Rejection::AfterClosing));
         let unscheduled = Poll { opens_at: None, ..poll() };
         assert_eq!(judged(VOTE, 1_500, &unscheduled), Err(Rejection::BeforeOpening));
+    }
+
+    #[test]
+    fn what_a_frozen_poll_would_have_counted_is_late() {
+        let frozen = Poll { frozen_at: Some(at(3_000)), ..poll() };
+        assert_eq!(judged(VOTE, 1_999, &frozen), Err(Rejection::Late));
+        assert_eq!(judged(VOTE, 2_000, &frozen), Err(Rejection::AfterClosing));
+        assert_eq!(judged(VOTE, 999, &frozen), Err(Rejection::BeforeOpening));
+        let late = judge(&message(VOTE, 1_999), Some(&frozen), &hasher()).unwrap_err();
+        let key = judge(&message(VOTE, 1_999), Some(&poll()), &hasher()).unwrap().key;
+        assert_eq!(late.key, Some(key), "what was counted before is a duplicate");
     }
 
     #[test]

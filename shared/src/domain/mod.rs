@@ -1,20 +1,24 @@
 //! The rules of voting. Everything here is a pure function of its arguments.
 
+mod closing;
 mod definition;
 mod judge;
 mod key;
 mod message;
 mod poll;
+mod publication;
 mod ranking;
 mod receipt;
 mod rejection;
 mod timestamp;
 
+pub use closing::{Basis, Closing, LOOKED_MAX, Patience};
 pub use definition::{Draft, Invalid, Patch};
 pub use judge::{Rejected, Vote, judge};
 pub use key::{ReceiptTag, VoteKey, Voter, VoterHasher};
 pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest, attribute};
 pub use poll::{Contestant, ContestantNumber, Poll, PollId, PollView, Results, Status};
+pub use publication::{Certificate, Publication, Turnout};
 pub use ranking::{Ranking, Standing, Tally};
 pub use receipt::{Inquiry, Receipt};
 pub use rejection::Rejection;

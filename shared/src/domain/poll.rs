@@ -73,6 +73,8 @@ pub struct Poll {
     pub epoch: i32,
     /// Never changes: the time prefix of keys that have no time of their own.
     pub created_at: Timestamp,
+    /// Since when no vote is counted any more, not even one cast in time: the result is certified, or about to be.
+    pub frozen_at: Option<Timestamp>,
 }
 
 impl Poll {
@@ -157,6 +159,7 @@ pub(crate) mod tests {
             version: 1,
             epoch: 1,
             created_at: at(500),
+            frozen_at: None,
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Rejection {
     BeforeOpening,
     /// Cast at or after the bell.
     AfterClosing,
+    /// Cast in time, and it would count, but the result had been certified when it arrived.
+    Late,
     /// The poll has a limit and the vote names no ballot.
     BallotMissing,
     /// The ballot is 0 or negative.
@@ -35,7 +37,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every reason, in the order in which a vote is examined.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::TooLarge,
         Self::NotJson,
         Self::MissingField,
@@ -49,6 +51,7 @@ impl Rejection {
         Self::BallotNotAllowed,
         Self::BeforeOpening,
         Self::AfterClosing,
+        Self::Late,
     ];
 
     /// The name in metrics, the ledger and the audit.
@@ -63,6 +66,7 @@ impl Rejection {
             Self::UnknownContestant => "unknownContestant",
             Self::BeforeOpening => "beforeOpening",
             Self::AfterClosing => "afterClosing",
+            Self::Late => "late",
             Self::BallotMissing => "ballotMissing",
             Self::BallotBelowOne => "ballotBelowOne",
             Self::BallotAboveLimit => "ballotAboveLimit",

@@ -140,7 +140,7 @@ async fn count_one_by_one(connection: &mut PgConnection, poll: PollId) -> Result
 }
 
 /// Has the server wait as long as we do, until the transaction ends.
-async fn allow(transaction: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+pub(super) async fn allow(transaction: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
     let sql = "/* allow */ SELECT set_config('statement_timeout', $1, true)";
     sqlx::query(sql).bind(format!("{}ms", limit.as_millis())).execute(transaction).await?;
     Ok(())

@@ -5,7 +5,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Error, Ledger};
-use crate::domain::{ContestantNumber, Message, PollId, Rejected, Tally, Vote, Voter};
+use crate::{
+    domain::{ContestantNumber, Message, PollId, Rejected, Tally, Vote, Voter},
+    ranking::Voters,
+};
 
 /// A judged batch, column by column as PostgreSQL takes it.
 #[derive(Debug, Default)]
@@ -65,6 +68,15 @@ impl Batch {
         self.rejected_polls.push(poll);
         self.rejected_reasons.push(rejected.reason.name());
         self.rejected_keys.push(rejected.key.map(|key| key.0));
+    }
+
+    /// The voters of its votes, also of those that have been counted before.
+    pub fn voters(&self) -> Voters {
+        let mut voters = Voters::new();
+        for (&poll, &voter) in self.vote_polls.iter().zip(&self.vote_voters) {
+            voters.entry(PollId(poll)).or_default().push(voter);
+        }
+        voters
     }
 
     /// Messages in it.

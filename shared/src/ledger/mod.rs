@@ -4,11 +4,13 @@
 //! leaves the outcome unknown; every write here is safe to repeat.
 
 mod audit;
+mod certify;
 mod connect;
 mod count;
 mod iam;
 mod polls;
 mod receipts;
+mod results;
 mod schema;
 
 use std::{
@@ -26,10 +28,12 @@ use sqlx::{
 use tokio::time::timeout;
 
 pub use audit::Audit;
+pub use certify::Frozen;
 pub use connect::AddressError;
 pub use count::{Batch, Counted, Outcome};
 pub use iam::IamSigner;
 pub use polls::PollWithTally;
+pub use results::Publishable;
 pub use schema::{Admission, Role, RoleError, Schema, SchemaError};
 
 use self::connect::Connector;

@@ -128,6 +128,8 @@ impl Ledger {
                 }
                 for sql in [
                     "/* delete_poll */ DELETE FROM tallies WHERE poll = $1",
+                    "/* delete_poll */ DELETE FROM closings WHERE poll = $1",
+                    "/* delete_poll */ DELETE FROM certificates WHERE poll = $1",
                     "/* delete_poll */ DELETE FROM polls WHERE id = $1",
                 ] {
                     sqlx::query(sql).bind(id.0).execute(&mut *transaction).await?;
@@ -185,7 +187,7 @@ async fn match_tallies(connection: &mut PgConnection, poll: &Poll) -> Result<(),
     Ok(())
 }
 
-fn poll(row: &PgRow) -> Result<Poll, sqlx::Error> {
+pub(super) fn poll(row: &PgRow) -> Result<Poll, sqlx::Error> {
     let moment = |column| row.try_get::<Option<_>, _>(column)?.map(timestamp).transpose();
     Ok(Poll {
         id: PollId(row.try_get("id")?),
@@ -198,10 +200,11 @@ fn poll(row: &PgRow) -> Result<Poll, sqlx::Error> {
         version: row.try_get("version")?,
         epoch: row.try_get("epoch")?,
         created_at: timestamp(row.try_get("created_at")?)?,
+        frozen_at: moment("frozen_at")?,
     })
 }
 
-fn tally(row: &PgRow) -> Result<Tally, sqlx::Error> {
+pub(super) fn tally(row: &PgRow) -> Result<Tally, sqlx::Error> {
     let contestants = row.try_get::<Option<Vec<i16>>, _>("tally_contestants")?.unwrap_or_default();
     let votes = row.try_get::<Option<Vec<i64>>, _>("tally_votes")?.unwrap_or_default();
     Ok(contestants.into_iter().map(ContestantNumber).zip(votes.into_iter().map(i64::unsigned_abs)).collect())

@@ -14,6 +14,11 @@ pub struct Lease {
     holder: String,
 }
 
+/// Lengthens a lease, unless it has passed on to another holder.
+const RENEW: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0";
+
 /// Ends a lease, unless it has passed on to another holder.
 const RELEASE: &str = "
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -37,6 +42,23 @@ impl RankingStore {
             .arg(duration.as_millis().max(1) as u64);
         let (taken,): (Option<String>,) = self.run(&command).await?;
         Ok(taken.map(|_| lease))
+    }
+
+    /// Makes a lease last `duration` from now; `false`: it had run out.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn renew(&self, lease: &Lease, duration: Duration) -> Result<bool, Error> {
+        let mut command = redis::pipe();
+        command
+            .cmd("EVAL")
+            .arg(RENEW)
+            .arg(1)
+            .arg(&lease.key)
+            .arg(&lease.holder)
+            .arg(duration.as_millis().max(1) as u64);
+        let (renewed,): (i64,) = self.run(&command).await?;
+        Ok(renewed == 1)
     }
 
     /// Gives a lease back before it runs out.

@@ -53,8 +53,8 @@ async fn totals_that_arrive_late_change_nothing() {
     let bench = Bench::new().await;
     let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
     assert_eq!(ranking.tally(&poll).await.unwrap(), None);
-    ranking.raise(&totals(&poll, [5, 0, 7])).await.unwrap();
-    ranking.raise(&totals(&poll, [4, 1, 7])).await.unwrap();
+    ranking.raise(&totals(&poll, [5, 0, 7]), &[].into()).await.unwrap();
+    ranking.raise(&totals(&poll, [4, 1, 7]), &[].into()).await.unwrap();
     assert_eq!(ranking.tally(&poll).await.unwrap(), Some(tally([5, 1, 7])));
 }
 
@@ -63,8 +63,8 @@ async fn totals_of_an_earlier_epoch_do_not_reach_the_ranking() {
     let bench = Bench::new().await;
     let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
     let rebuilt = Poll { epoch: 2, ..poll.clone() };
-    ranking.raise(&totals(&rebuilt, [1, 1, 1])).await.unwrap();
-    ranking.raise(&totals(&poll, [9, 9, 9])).await.unwrap();
+    ranking.raise(&totals(&rebuilt, [1, 1, 1]), &[].into()).await.unwrap();
+    ranking.raise(&totals(&poll, [9, 9, 9]), &[].into()).await.unwrap();
     assert_eq!(ranking.tally(&rebuilt).await.unwrap(), Some(tally([1, 1, 1])));
 }
 
@@ -105,7 +105,7 @@ async fn a_ranking_that_missed_a_contestant_is_not_believed() {
     let catalog = catalog(&bench.ledger, &ranking);
     bench.count(&bench.votes(&poll, 0..300)).await;
     let partial: Tally = [(ContestantNumber(1), 1)].into();
-    ranking.raise(&BTreeMap::from([((poll.id, poll.epoch), partial)])).await.unwrap();
+    ranking.raise(&BTreeMap::from([((poll.id, poll.epoch), partial)]), &[].into()).await.unwrap();
     assert_eq!(shown(&catalog, &poll).await, tally([100; 3]));
 }
 
@@ -155,7 +155,7 @@ async fn reads_go_on_from_redis_while_the_ledger_is_away() {
 async fn nothing_to_write_is_no_failure() {
     let bench = Bench::new().await;
     let ranking = bench.ranking();
-    ranking.raise(&BTreeMap::new()).await.unwrap();
+    ranking.raise(&BTreeMap::new(), &BTreeMap::new()).await.unwrap();
     ranking.keep_polls(&[], clock::now()).await.unwrap();
     assert!(ranking.polls(&[]).await.unwrap().is_empty());
 }

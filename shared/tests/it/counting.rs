@@ -127,7 +127,7 @@ async fn a_batch_judged_by_an_old_definition_changes_nothing() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({})).await;
     let batch = bench.votes(&poll, 0..3);
-    bench.ledger.change_poll(poll.id, |poll, _, _| Ok(poll.opened(at(0)))).await.unwrap();
+    bench.ledger.change_poll(poll.id, |poll, _, _| poll.opened(at(0))).await.unwrap();
     assert!(matches!(bench.ledger.count(&batch).await.unwrap(), Outcome::Stale));
     assert_eq!(bench.ledger_votes(&poll).await, 0);
     let poll = bench.reload(poll.id).await;
@@ -157,7 +157,7 @@ async fn a_change_waits_for_batches_under_way_and_batches_wait_for_the_change() 
     let (id, ledger) = (poll.id, bench.ledger.clone());
     let change =
         tokio::spawn(
-            async move { ledger.change_poll(id, |poll, _, now| poll.opened(now).closed(now)).await },
+            async move { ledger.change_poll(id, |poll, _, now| poll.opened(now)?.closed(now)).await },
         );
     bench.until_someone_waits_at_the_fence().await;
     assert_eq!(bench.reload(id).await.version, poll.version, "the change is not made");
@@ -178,8 +178,7 @@ async fn what_was_rejected_stays_rejected_when_the_window_moves() {
     let early = bench.poll(json!({"opensAt": at(CAST_AT + 1)})).await;
     let counted = bench.count(&bench.votes(&early, 0..3)).await;
     assert_eq!(counted.rejected, BTreeMap::from([("beforeOpening".to_owned(), 3)]));
-    let moved =
-        bench.ledger.change_poll(early.id, |poll, _, _| Ok(poll.opened(at(CAST_AT - 1)))).await.unwrap();
+    let moved = bench.ledger.change_poll(early.id, |poll, _, _| poll.opened(at(CAST_AT - 1))).await.unwrap();
     let again = bench.count(&bench.votes(&moved.unwrap().poll, 0..4)).await;
     assert_eq!((again.counted, again.rejected.len()), (1, 0), "only the message that is new");
 }

@@ -43,7 +43,8 @@ async fn a_redis_that_is_away_or_hangs_fails_within_the_limit() {
     let (_listener, hanging) = silent_server().await;
     for address in ["127.0.0.1:1", &hanging] {
         let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
-        let error = ranking.raise(&BTreeMap::from([((shared::domain::PollId(1), 1), [].into())])).await;
+        let error =
+            ranking.raise(&BTreeMap::from([((shared::domain::PollId(1), 1), [].into())]), &[].into()).await;
         let error = error.and(ranking.current_polls().await.map(drop)).unwrap_err();
         assert!(matches!(error, ranking::Error::Unavailable(_) | ranking::Error::Timeout(SHORT)), "{error}");
     }

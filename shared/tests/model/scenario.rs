@@ -167,6 +167,7 @@ fn poll(index: usize, (opens_at, closes_at): (i64, i64)) -> Poll {
         version: 1,
         epoch: 1,
         created_at: at(0),
+        frozen_at: None,
     }
 }
 

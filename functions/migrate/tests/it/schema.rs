@@ -36,10 +36,10 @@ async fn a_release_that_is_rolled_back_finds_a_later_schema_and_leaves_it() {
     let mut deployment = Deployment::of(&url, &new_role()).await;
     deployment.ask("Create").await;
     fill(&url).await;
-    let later = "CREATE TABLE certificates (poll integer PRIMARY KEY); \
-                 INSERT INTO certificates VALUES (1); \
+    let later = "CREATE TABLE sequels (poll integer PRIMARY KEY); \
+                 INSERT INTO sequels VALUES (1); \
                  INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-                 VALUES (9999, 'certificates', true, '\\x00', 1)";
+                 VALUES (9999, 'sequels', true, '\\x00', 1)";
     execute(&url, later).await.unwrap();
     let answer = deployment.ask("Update").await;
     assert_eq!(
@@ -47,7 +47,7 @@ async fn a_release_that_is_rolled_back_finds_a_later_schema_and_leaves_it() {
         (&"SUCCESS".into(), &9999.into()),
         "{answer}"
     );
-    assert_eq!(number(&url, "SELECT count(*) FROM certificates").await, 1);
+    assert_eq!(number(&url, "SELECT count(*) FROM sequels").await, 1);
     assert_eq!(votes(&url).await, 1);
 }
 

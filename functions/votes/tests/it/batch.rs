@@ -108,7 +108,7 @@ async fn definitions_in_memory_follow_the_ledger() {
     let body = json!({"poll": poll.id.0, "contestant": 1});
     bench.deliver(&[vote(1, "alice", &body)]).await.unwrap();
     assert_eq!(bench.votes(&poll).await, 0);
-    bench.ledger.change_poll(poll.id, |poll, _, _| Ok(poll.opened(at(CAST_AT)))).await.unwrap();
+    bench.ledger.change_poll(poll.id, |poll, _, _| poll.opened(at(CAST_AT))).await.unwrap();
     bench.deliver(&[vote(2, "alice", &body)]).await.unwrap();
     assert_eq!(bench.votes(&poll).await, 1);
     let unknown = json!({"poll": poll.id.0 + 1, "contestant": 1});

@@ -1,0 +1,37 @@
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::{Aws, Bytes, Error};
+
+/// How an object is to be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serving<'a> {
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// `Content-Encoding`.
+    pub content_encoding: &'static str,
+    /// `Cache-Control`.
+    pub cache_control: &'a str,
+}
+
+impl Aws {
+    /// Puts an object into a bucket, whole. Idempotent: the last one stays.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn put_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        serving: Serving<'_>,
+        body: Bytes,
+    ) -> Result<(), Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(serving.content_type));
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(serving.content_encoding));
+        let cache_control =
+            HeaderValue::from_str(serving.cache_control).expect("the template's header is plain text");
+        headers.insert(header::CACHE_CONTROL, cache_control);
+        let url = format!("{}/{bucket}/{key}", self.endpoint("s3"));
+        self.send("s3", "PUT", &url, headers, body).await.map(drop)
+    }
+}

@@ -1,0 +1,139 @@
+//! Certifying a result by hand. `functions/results` does the same by itself, once it finds that nothing is outstanding.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lambda_http::{Body, Request, Response, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use shared::{
+    api::{NO_STORE, Problem, json_response, poll_id},
+    clock,
+    domain::{Basis, Certificate, Closing, ContestantNumber, Patience, Poll, PollId, Timestamp},
+    ledger::Frozen,
+};
+use tokio::time::Instant;
+
+use crate::{Handler, body};
+
+/// A second's work; the answer says how far it came.
+const PIECE_ROWS: u32 = 200_000;
+
+/// The body, which may be absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    /// Whether to certify although votes may be outstanding.
+    #[serde(default)]
+    force: bool,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+struct Answer {
+    poll: PollId,
+    certified: bool,
+    certificate: Option<View>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View {
+    certified_at: Timestamp,
+    basis: Basis,
+    digest: String,
+    votes: u64,
+    voters: u64,
+    rejected: BTreeMap<String, u64>,
+    contestants: Vec<Line>,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    number: ContestantNumber,
+    votes: u64,
+}
+
+impl From<Certificate> for View {
+    fn from(certificate: Certificate) -> Self {
+        Self {
+            certified_at: certificate.certified_at,
+            basis: certificate.basis,
+            digest: certificate.digest_hex(),
+            votes: certificate.tally.values().sum(),
+            voters: certificate.voters,
+            rejected: certificate.rejected,
+            contestants: certificate
+                .tally
+                .into_iter()
+                .map(|(number, votes)| Line { number, votes })
+                .collect(),
+        }
+    }
+}
+
+impl Handler {
+    /// Freezes the poll, unless votes are outstanding, and makes its certificate: 200 with it; 202 where it is too long
+    /// for one request: then it is made behind it.
+    pub(crate) async fn certify(&self, request: &Request) -> Result<Response<Body>, Problem> {
+        let id = poll_id(request)?;
+        let wish: Wish = if request.body().is_empty() { Wish::default() } else { body::parse(request)? };
+        let poll = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
+        if poll.frozen_at.is_none() {
+            self.freeze(&poll, wish.force).await?;
+        }
+        let until = Instant::now() + self.audit_timeout / 2;
+        while !self.stores.ledger.seal(id, PIECE_ROWS, self.audit_timeout).await? && Instant::now() < until {}
+        let certificate = self.stores.ledger.certificate(id).await?.map(View::from);
+        let status = if certificate.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+        let answer = Answer { poll: id, certified: certificate.is_some(), certificate };
+        Ok(json_response(status, NO_STORE, &answer))
+    }
+
+    async fn freeze(&self, poll: &Poll, force: bool) -> Result<(), Problem> {
+        let bell = poll.closes_at.filter(|&bell| bell <= clock::now()).ok_or_else(not_closed)?;
+        let closing = self.stores.ledger.closing(poll.id, bell).await?;
+        let basis = match closing.basis(self.patience) {
+            Some(basis) => basis,
+            None if force => Basis::Forced,
+            None => return Err(outstanding(&closing, self.patience)),
+        };
+        let frozen = self.stores.ledger.freeze(poll.id, basis).await?.ok_or_else(Problem::poll_not_found)?;
+        if frozen == Frozen::NotClosed {
+            return Err(not_closed());
+        }
+        tracing::info!(poll = poll.id.0, basis = basis.name(), "poll.frozen");
+        self.stores.catalog.load(&[poll.id]).await?;
+        Ok(())
+    }
+}
+
+fn not_closed() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "pollNotClosed",
+        "poll: it is not closed, so its result cannot be certified",
+    )
+}
+
+fn outstanding(closing: &Closing, patience: Patience) -> Problem {
+    let seconds = |duration: Duration| duration.as_secs();
+    let queue = match (closing.queued, closing.empty) {
+        (_, Some(empty)) => format!("the queue has been empty for {} s", seconds(empty)),
+        (Some(queued), None) => format!("the queue holds {queued} messages"),
+        (None, None) => "the queue does not tell what it holds".to_owned(),
+    };
+    let seen = match closing.looked {
+        None => "nobody has looked since it closed".to_owned(),
+        Some(ago) => format!(
+            "{} s ago, its votes had been quiet for {} s, and {queue}",
+            seconds(ago),
+            seconds(closing.quiet.saturating_sub(ago))
+        ),
+    };
+    let message = format!(
+        "Votes may be outstanding: {seen}. Enough is {} s of both, or {} s of quiet. Try again, or send {{\"force\":true}}: \
+         votes that come later are then recorded as late.",
+        seconds(patience.empty),
+        seconds(patience.quiet)
+    );
+    Problem::new(StatusCode::CONFLICT, "votesOutstanding", message)
+}

@@ -1,0 +1,11 @@
+//! Publishes results: wiring.
+
+use lambda_runtime::{Error, run, service_fn, tracing};
+use shared::config;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    tracing::init_default_subscriber();
+    let handler = &results::Handler::new(&config::environment)?;
+    run(service_fn(move |_: lambda_runtime::LambdaEvent<serde_json::Value>| handler.handle())).await
+}

@@ -1,0 +1,347 @@
+//! Results through the handler, against real stores and a bucket of the test's own.
+#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+
+use std::{
+    collections::HashMap,
+    io::Read,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, Uri},
+};
+use flate2::read::GzDecoder;
+use local::scratch::Scratch;
+use results::{Handler, Tick};
+use serde_json::{Value, json};
+use shared::{
+    clock,
+    domain::{Basis, Message, Poll, PollId, Timestamp, VoteRequest, VoterHasher, judge},
+    ledger::{Batch, Counted, Frozen, Ledger, Outcome},
+    ranking::RankingStore,
+};
+use uuid::Uuid;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What the stand-in for AWS holds.
+#[derive(Default)]
+struct Cloud {
+    objects: HashMap<String, (HeaderMap, Bytes)>,
+    /// Messages in the queue; `None`: SQS is away.
+    queued: Option<u64>,
+}
+
+type Shared = Arc<Mutex<Cloud>>;
+
+struct Bench {
+    scratch: Scratch,
+    ledger: Ledger,
+    ranking: RankingStore,
+    hasher: VoterHasher,
+    handler: Handler,
+    cloud: Shared,
+}
+
+async fn answer(
+    State(cloud): State<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (u16, String) {
+    let mut cloud = cloud.lock().unwrap();
+    assert!(headers["authorization"].to_str().unwrap().starts_with("AWS4-HMAC-SHA256 "), "signed");
+    if method == Method::PUT {
+        cloud.objects.insert(uri.path().to_owned(), (headers, body));
+        return (200, String::new());
+    }
+    let Some(queued) = cloud.queued else { return (503, String::new()) };
+    let attributes = json!({"ApproximateNumberOfMessages": queued.to_string(),
+        "ApproximateNumberOfMessagesNotVisible": "0", "ApproximateNumberOfMessagesDelayed": "0"});
+    (200, json!({"Attributes": attributes}).to_string())
+}
+
+async fn cloud() -> (Shared, String) {
+    let cloud = Shared::default();
+    let respond = |state, method, uri, headers, body| async move {
+        let (status, text) = answer(state, method, uri, headers, body).await;
+        (axum::http::StatusCode::from_u16(status).unwrap(), text)
+    };
+    let router = Router::new().fallback(respond).with_state(Arc::clone(&cloud));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (cloud, endpoint)
+}
+
+impl Bench {
+    /// `patience` in seconds: of an empty queue, and of quiet.
+    async fn new(patience: (u32, u32)) -> Self {
+        let scratch = Scratch::new().await.unwrap();
+        let (cloud, endpoint) = cloud().await;
+        let lookup = |name: &str| match name {
+            "RESULTS_BUCKET" => Some("bucket".to_owned()),
+            "VOTES_QUEUE_URL" => Some("http://queue".to_owned()),
+            "AWS_TIMEOUT_MS" => Some("5000".to_owned()),
+            "LIVE_CACHE_CONTROL" => Some("public, s-maxage=3".to_owned()),
+            "CERTIFIED_CACHE_CONTROL" => Some("public, s-maxage=60".to_owned()),
+            "CERTIFY_EMPTY_SECONDS" => Some(patience.0.to_string()),
+            "CERTIFY_QUIET_SECONDS" => Some(patience.1.to_string()),
+            "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
+            "AWS_REGION" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("test".to_owned()),
+            _ => scratch.environment(name),
+        };
+        Self {
+            ledger: Ledger::new(&scratch.database_url, LIMIT).unwrap(),
+            ranking: RankingStore::new(&scratch.redis_url, LIMIT, 600).unwrap(),
+            hasher: scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap(),
+            handler: Handler::new(&lookup).unwrap(),
+            scratch,
+            cloud,
+        }
+    }
+
+    async fn poll(&self, changes: Value) -> Poll {
+        let mut draft = json!({"title": "Who stays?", "opensAt": ago(60_000),
+            "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}]});
+        draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        self.ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll
+    }
+
+    async fn reload(&self, id: PollId) -> Poll {
+        self.ledger.polls(&[id]).await.unwrap().pop().unwrap().poll
+    }
+
+    /// Votes cast 30 s ago, judged by the poll as given: one for each contestant, by voters of these names.
+    async fn count(&self, poll: &Poll, voters: &[&str]) -> Outcome {
+        let mut batch = Batch::default();
+        batch.judged_by(poll.id, poll.version);
+        for (index, voter) in voters.iter().enumerate() {
+            let body = json!({"poll": poll.id.0, "contestant": index % 3 + 1}).to_string();
+            let message = Message {
+                id: Uuid::new_v4(),
+                sent_at: ago(30_000),
+                voter: Some(self.hasher.voter(voter)),
+                request: VoteRequest::parse(&body),
+            };
+            match judge(&message, Some(poll), &self.hasher) {
+                Ok(vote) => batch.vote(message.id, &vote),
+                Err(rejected) => batch.rejection(&message, rejected),
+            }
+        }
+        self.ledger.count(&batch).await.unwrap()
+    }
+
+    fn object(&self, poll: &Poll) -> Option<(HeaderMap, Value)> {
+        let cloud = self.cloud.lock().unwrap();
+        let (headers, body) = cloud.objects.get(&format!("/bucket/results/{}.json", poll.id.0))?;
+        let mut text = String::new();
+        GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
+        Some((headers.clone(), serde_json::from_str(&text).unwrap()))
+    }
+
+    fn file(&self, poll: &Poll) -> Value {
+        self.object(poll).unwrap().1
+    }
+
+    fn set_queued(&self, queued: Option<u64>) {
+        self.cloud.lock().unwrap().queued = queued;
+    }
+
+    /// Ticks until the file is certified: the poll is frozen by one, sealed and published by those after.
+    async fn certified(&self, poll: &Poll) -> Value {
+        for _ in 0..4 {
+            self.handler.tick().await.unwrap();
+        }
+        self.file(poll)
+    }
+}
+
+fn ago(ms: i64) -> Timestamp {
+    Timestamp::from_millis(clock::now().millis() - ms).unwrap()
+}
+
+fn counted(outcome: Outcome) -> Counted {
+    let Outcome::Counted(counted) = outcome else { panic!("judged by an old definition") };
+    counted
+}
+
+#[tokio::test]
+async fn an_open_poll_is_published_compressed_and_cacheable() {
+    let bench = Bench::new((60, 60)).await;
+    let poll = bench.poll(json!({})).await;
+    counted(bench.count(&poll, &["alice", "bob", "alice"]).await);
+    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Busy);
+    let (headers, file) = bench.object(&poll).unwrap();
+    assert_eq!(headers["content-encoding"], "gzip");
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["cache-control"], "public, s-maxage=3");
+    assert_eq!(
+        (&file["totalVotes"], &file["certified"], &file["status"]),
+        (&json!(3), &json!(false), &json!("open"))
+    );
+    assert_eq!(file["contestants"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        bench.ranking.tally(&poll).await.unwrap().unwrap().values().sum::<u64>(),
+        3,
+        "the ranking is repaired"
+    );
+}
+
+#[tokio::test]
+async fn with_nothing_to_publish_a_tick_is_idle() {
+    let bench = Bench::new((60, 60)).await;
+    bench.poll(json!({"opensAt": ago(-3_600_000)})).await;
+    bench.poll(json!({"opensAt": null})).await;
+    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle);
+    bench.handler.handle().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_works_at_a_time() {
+    let bench = Bench::new((60, 60)).await;
+    let poll = bench.poll(json!({})).await;
+    let lease = bench.ranking.claim("results", LIMIT).await.unwrap().unwrap();
+    bench.handler.handle().await.unwrap();
+    assert!(bench.object(&poll).is_none());
+    assert!(bench.ranking.renew(&lease, LIMIT).await.unwrap());
+}
+
+#[tokio::test]
+async fn voters_are_estimated_where_all_of_them_are_known() {
+    let bench = Bench::new((60, 60)).await;
+    bench.handler.tick().await.unwrap();
+    bench.poll(json!({})).await;
+    bench.handler.tick().await.unwrap();
+    let poll = bench.poll(json!({"opensAt": clock::now()})).await;
+    let voters = [(poll.id, vec![1, 2, 3, 2])].into();
+    bench.ranking.raise(&[].into(), &voters).await.unwrap();
+    bench.ranking.raise(&[].into(), &voters).await.unwrap();
+    bench.handler.tick().await.unwrap();
+    assert_eq!(bench.file(&poll)["turnout"], json!({"votes": 0, "voters": 3, "votersError": 0.0081}));
+    let client = redis::Client::open(bench.scratch.redis_url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
+    bench.handler.tick().await.unwrap();
+    assert_eq!(
+        bench.file(&poll)["turnout"],
+        json!({"votes": 0, "voters": null, "votersError": null}),
+        "some are lost"
+    );
+}
+
+#[tokio::test]
+async fn a_withheld_standing_is_in_no_file() {
+    let bench = Bench::new((60, 60)).await;
+    for results in ["afterClose", "hidden"] {
+        let poll = bench.poll(json!({ "results": results })).await;
+        counted(bench.count(&poll, &["alice", "bob", "carol", "dave"]).await);
+        bench.handler.tick().await.unwrap();
+        let file = bench.file(&poll);
+        assert_eq!(file["turnout"]["votes"], 4);
+        for word in ["ranking", "share", "totalVotes", "rank"] {
+            assert!(!file.to_string().contains(&format!("\"{word}\"")), "{results}: {file}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_closed_poll_is_certified_once_no_vote_is_outstanding() {
+    let bench = Bench::new((0, 3_600)).await;
+    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
+    counted(bench.count(&poll, &["alice", "bob", "alice", "carol"]).await);
+    bench.set_queued(Some(1));
+    assert_eq!(bench.certified(&poll).await["certified"], false, "a message is in the queue");
+    bench.set_queued(None);
+    assert_eq!(bench.certified(&poll).await["certified"], false, "or the queue does not say");
+    bench.set_queued(Some(0));
+    let file = bench.certified(&poll).await;
+    assert_eq!((&file["certified"], &file["totalVotes"]), (&json!(true), &json!(4)));
+    assert_eq!(file["turnout"], json!({"votes": 4, "voters": 3, "votersError": 0.0}));
+    assert_eq!(file["certificate"]["basis"], "queueEmpty");
+    assert_eq!(bench.object(&poll).unwrap().0["cache-control"], "public, s-maxage=60");
+    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle, "it is final");
+}
+
+#[tokio::test]
+async fn while_others_vote_it_is_quiet_that_decides() {
+    let bench = Bench::new((3_600, 0)).await;
+    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
+    bench.set_queued(Some(1_000));
+    assert_eq!(bench.certified(&poll).await["certificate"]["basis"], "quiet");
+}
+
+#[tokio::test]
+async fn a_vote_that_comes_after_certification_is_late_and_changes_nothing() {
+    let bench = Bench::new((0, 3_600)).await;
+    bench.set_queued(Some(0));
+    let before = bench.poll(json!({"closesAt": ago(10_000)})).await;
+    counted(bench.count(&before, &["alice"]).await);
+    let certified = bench.certified(&before).await;
+    assert!(matches!(bench.count(&before, &["bob"]).await, Outcome::Stale), "judged before it was frozen");
+    let frozen = bench.reload(before.id).await;
+    let late = counted(bench.count(&frozen, &["bob", "carol"]).await);
+    assert_eq!((late.counted, late.rejected), (0, [("late".to_owned(), 2)].into()));
+    let audit = bench.ledger.audit(before.id, LIMIT).await.unwrap();
+    assert_eq!(audit.rejected["late"], 2);
+    assert_eq!(audit.ledger, audit.tally);
+    let certificate = bench.ledger.certificate(before.id).await.unwrap().unwrap();
+    assert_eq!(certificate.tally.values().sum::<u64>(), 1);
+    assert_eq!(certified["certificate"]["rejected"], json!({}));
+}
+
+#[tokio::test]
+async fn a_certified_file_follows_its_polls_looks() {
+    let bench = Bench::new((0, 0)).await;
+    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
+    counted(bench.count(&poll, &["alice"]).await);
+    assert_eq!(bench.certified(&poll).await["totalVotes"], 1);
+    let hide = serde_json::from_value::<shared::domain::Patch>(json!({"results": "hidden"})).unwrap();
+    let rule = |poll: &Poll, has_votes, _| poll.patched(hide.clone(), has_votes);
+    bench.ledger.change_poll(poll.id, rule).await.unwrap();
+    let file = bench.certified(&poll).await;
+    assert_eq!((file.get("ranking"), &file["certified"]), (None, &json!(true)));
+}
+
+#[tokio::test]
+async fn the_digest_is_that_of_the_votes_in_any_pieces() {
+    let bench = Bench::new((0, 0)).await;
+    let mut digests = Vec::new();
+    for rows in [1, 2, 1_000] {
+        let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
+        counted(bench.count(&poll, &["alice", "bob", "carol", "dave", "erin"]).await);
+        assert_eq!(bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap(), Some(Frozen::Now));
+        let mut pieces = 0;
+        while !bench.ledger.seal(poll.id, rows, LIMIT).await.unwrap() {
+            pieces += 1;
+        }
+        assert_eq!(pieces, 5_u32.div_ceil(rows));
+        let mut connection = bench.scratch.connect().await.unwrap();
+        let expected: Vec<u8> = sqlx::query_scalar(
+            "SELECT sha256(convert_to(string_agg(concat_ws(',', key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, \
+             contestant, coalesce(ballot::text, '')) || E'\\n', '' ORDER BY key), 'UTF8')) FROM votes WHERE poll = $1",
+        )
+        .bind(poll.id.0)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        let certificate = bench.ledger.certificate(poll.id).await.unwrap().unwrap();
+        assert_eq!(certificate.digest, expected, "in pieces of {rows}");
+        digests.push(certificate.digest);
+    }
+    assert_ne!(digests[0], digests[1], "other votes");
+}
+
+#[tokio::test]
+async fn what_is_open_cannot_be_frozen() {
+    let bench = Bench::new((0, 0)).await;
+    let poll = bench.poll(json!({})).await;
+    assert_eq!(bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap(), Some(Frozen::NotClosed));
+    assert_eq!(bench.ledger.freeze(PollId(poll.id.0 + 1), Basis::Forced).await.unwrap(), None);
+    assert_eq!(counted(bench.count(&poll, &["alice"]).await).counted, 1);
+}

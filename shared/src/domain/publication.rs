@@ -1,0 +1,192 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Basis, Contestant, Poll, PollId, Ranking, Results, Standing, Status, Tally, Timestamp};
+
+/// A poll's public file: all that a page needs to show it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publication<'a> {
+    poll: PollId,
+    title: &'a str,
+    status: Status,
+    opens_at: Option<Timestamp>,
+    closes_at: Option<Timestamp>,
+    votes_per_voter: Option<i16>,
+    results: Results,
+    contestants: &'a [Contestant],
+    turnout: Turnout,
+    certified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<PublicCertificate<'a>>,
+    as_of: Timestamp,
+    /// Absent, as is what follows from it, where the standing is not public.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_votes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranking: Option<Vec<Standing>>,
+}
+
+/// How many took part.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Turnout {
+    /// Votes counted.
+    pub votes: u64,
+    /// People who cast them; `None`: not known at the moment.
+    pub voters: Option<u64>,
+    /// The standard error of `voters`, as a part of it; 0 where they were counted.
+    pub voters_error: Option<f64>,
+}
+
+/// A result that is final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Since when.
+    pub certified_at: Timestamp,
+    /// Why no vote was taken to be outstanding.
+    pub basis: Basis,
+    /// SHA-256 over the poll's votes, as the export writes them.
+    pub digest: Vec<u8>,
+    /// Votes, counted one by one.
+    pub tally: Tally,
+    /// Rejected messages that named this poll, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Voters, counted one by one.
+    pub voters: u64,
+}
+
+impl Certificate {
+    /// The digest as 64 hexadecimal digits.
+    pub fn digest_hex(&self) -> String {
+        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PublicCertificate<'a> {
+    certified_at: Timestamp,
+    basis: Basis,
+    digest: String,
+    rejected: &'a BTreeMap<String, u64>,
+}
+
+impl<'a> Publication<'a> {
+    /// The file of an open or closed poll; with its certificate, once there is one, whose figures are the only ones then.
+    /// A standing that the poll withholds at `now` is nowhere in it.
+    pub fn new(
+        poll: &'a Poll,
+        tally: &Tally,
+        certificate: Option<&'a Certificate>,
+        voters: Option<(u64, f64)>,
+        as_of: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let tally = certificate.map_or(tally, |certificate| &certificate.tally);
+        let voters = certificate.map(|certificate| (certificate.voters, 0.0)).or(voters);
+        let standing = Ranking::new(poll, tally, as_of, now);
+        let turnout = Turnout {
+            votes: standing.total_votes,
+            voters: voters.map(|(voters, _)| voters),
+            voters_error: voters.map(|(_, error)| error),
+        };
+        let (total_votes, ranking) =
+            poll.shows_results(now).then_some((standing.total_votes, standing.ranking)).unzip();
+        Self {
+            poll: poll.id,
+            title: &poll.title,
+            status: poll.status(now),
+            opens_at: poll.opens_at,
+            closes_at: poll.closes_at,
+            votes_per_voter: poll.votes_per_voter,
+            results: poll.results,
+            contestants: &poll.contestants,
+            turnout,
+            certified: certificate.is_some(),
+            certificate: certificate.map(PublicCertificate::from),
+            as_of: certificate.map_or(as_of, |certificate| certificate.certified_at),
+            total_votes,
+            ranking,
+        }
+    }
+}
+
+impl<'a> From<&'a Certificate> for PublicCertificate<'a> {
+    fn from(certificate: &'a Certificate) -> Self {
+        Self {
+            certified_at: certificate.certified_at,
+            basis: certificate.basis,
+            digest: certificate.digest_hex(),
+            rejected: &certificate.rejected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::{
+        ContestantNumber,
+        poll::tests::{at, poll},
+    };
+
+    fn tally(votes: [u64; 3]) -> Tally {
+        [1, 2, 7].map(ContestantNumber).into_iter().zip(votes).collect()
+    }
+
+    fn file(results: Results, now: i64, certificate: Option<&Certificate>) -> Value {
+        let poll = Poll { results, ..poll() };
+        let publication =
+            Publication::new(&poll, &tally([3, 0, 2]), certificate, Some((4, 0.01)), at(now), at(now));
+        serde_json::to_value(publication).unwrap()
+    }
+
+    fn certificate() -> Certificate {
+        Certificate {
+            certified_at: at(9_000),
+            basis: Basis::Quiet,
+            digest: vec![0xab, 0x01],
+            tally: tally([3, 0, 1]),
+            rejected: BTreeMap::from([("afterClosing".to_owned(), 2)]),
+            voters: 3,
+        }
+    }
+
+    #[test]
+    fn an_open_poll_has_a_standing_and_an_estimate() {
+        let file = file(Results::Live, 1_500, None);
+        assert_eq!(file["turnout"], json!({"votes": 5, "voters": 4, "votersError": 0.01}));
+        assert_eq!((&file["certified"], &file["totalVotes"]), (&json!(false), &json!(5)));
+        assert_eq!(file["ranking"][0]["contestant"], 1);
+    }
+
+    #[test]
+    fn a_certified_poll_has_the_certificates_figures() {
+        let certificate = certificate();
+        let file = file(Results::Live, 9_500, Some(&certificate));
+        assert_eq!(file["turnout"], json!({"votes": 4, "voters": 3, "votersError": 0.0}));
+        assert_eq!(file["asOf"], json!(at(9_000)));
+        let shown = json!({"certifiedAt": at(9_000), "basis": "quiet", "digest": "ab01", "rejected": {"afterClosing": 2}});
+        assert_eq!(file["certificate"], shown);
+    }
+
+    #[test]
+    fn a_withheld_standing_is_nowhere_in_the_file() {
+        let certificate = certificate();
+        for (results, now, certificate) in [
+            (Results::AfterClose, 1_999, None),
+            (Results::Hidden, 1_999, None),
+            (Results::Hidden, 9_500, Some(&certificate)),
+        ] {
+            let text = file(results, now, certificate).to_string();
+            for word in ["ranking", "totalVotes", "share", "rank"] {
+                assert!(!text.contains(&format!("\"{word}\"")), "{text}");
+            }
+        }
+        assert_eq!(file(Results::AfterClose, 2_000, None)["totalVotes"], 5);
+    }
+}
