@@ -86,6 +86,8 @@ pub async fn run(ground: &Ground, plan: &Plan) -> Result<Vec<Function>> {
 fn get_path(resource: &Resource) -> Option<String> {
     let events = resource.properties["Events"].as_object()?.values().map(|event| &event["Properties"]);
     let paths = events.filter(|event| event["Method"] == "GET").filter_map(|event| event["Path"].as_str());
+    // It waits a second whether there is a dead letter.
+    let paths = paths.filter(|path| !path.ends_with("/dead-letters"));
     // The busiest reads tell the most: those of the ranking, else any.
     let path = paths.max_by_key(|path| (path.ends_with("/ranking"), !path.contains('{')))?;
     Some(path.replace("{id}", "1"))
