@@ -5,6 +5,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ARTIFACTS := $(TARGET)/sam
 ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
 MACHETE := 0.9.2
+# What stands in for AWS must not be what is measured.
+OPTIMIZED := --config profile.dev.opt-level=3
 
 # cargo lambda, sam, k6 and checkov come from here.
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.venv/checkov/bin
@@ -19,8 +21,8 @@ run: stores build ## Start everything on this machine; ARGS="--port 9000 --aws-p
 	@exec $(TARGET)/debug/local run $(ARGS)
 
 # Tests have stores of their own, whatever else there is.
-test loadtest: export DATABASE_URL :=
-test loadtest: export REDIS_URL :=
+test loadtest bench: export DATABASE_URL :=
+test loadtest bench: export REDIS_URL :=
 
 .PHONY: test
 test: stores tools browser tests artifacts ## All tests: the code, then the running stack
@@ -61,6 +63,15 @@ loadtest: stores tools ## Load a stack: SCENARIO=vote|polls|show|stampede VOTERS
 redrive: ## Send what is in the dead-letter queue back: BASE_URL= ADMIN_TOKEN=
 	@scripts/setup.sh http
 	@scripts/redrive.sh
+
+# A quick run's figures say little: they stay out of the docs.
+BENCH_OUT = $(if $(QUICK),$(TARGET)/bench,docs/bench)
+
+.PHONY: bench
+bench: stores tools artifacts ## Measure this machine, 25 minutes: ONLY=capacity,floor,first,growth,growth50,surge,front,start QUICK=1
+	cargo build --workspace --locked --bin local --example first_design $(OPTIMIZED)
+	$(TARGET)/debug/local bench --artifacts $(TARGET)/lambda --first-design $(TARGET)/debug/examples/first_design \
+		--out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 # Environments are samconfig.toml's: development, production.
 deploy destroy logs pages crew token: export ENV := $(or $(ENV),development)

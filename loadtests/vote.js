@@ -1,4 +1,5 @@
-// VOTERS voters (as many as there are TOKENS) cast VOTES votes in poll POLL through VUS connections. Then: every vote
+// VOTERS voters (as many as there are TOKENS) cast VOTES votes in poll POLL through VUS connections, as fast as they go;
+// or RATE votes a second for DURATION seconds, if RATE is given, through as many of the VUS as it takes. Then: every vote
 // that was accepted is in the ledger, and ledger, tally and ranking agree.
 
 import { check } from "k6";
@@ -9,6 +10,8 @@ import { audit, castVote, counted, crew, number, p99Below, voterTokens, waitUnti
 
 const VOTES = number("VOTES", 10000);
 const VUS = number("VUS", 100);
+const RATE = __ENV.RATE ? number("RATE") : null;
+const DURATION = number("DURATION", 60);
 const POLL = number("POLL", 1); // The local stack's demo poll.
 const CLIENT_IDS = __ENV.CLIENT_IDS === "1"; // Each vote with an id of its own, so that retries are safe.
 
@@ -20,7 +23,9 @@ const secondsToCount = new Gauge("seconds_from_last_post_to_last_count");
 
 export const options = {
   scenarios: {
-    vote: { executor: "shared-iterations", vus: Math.min(VUS, VOTES), iterations: VOTES, maxDuration: "30m" },
+    vote: RATE
+      ? { executor: "constant-arrival-rate", rate: RATE, duration: `${DURATION}s`, preAllocatedVUs: VUS }
+      : { executor: "shared-iterations", vus: Math.min(VUS, VOTES), iterations: VOTES, maxDuration: "30m" },
   },
   setupTimeout: "1m",
   teardownTimeout: "30m",

@@ -18,7 +18,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     lambda::{Functions, InvokeError},
-    sqs::{Queue, Queues, Receipt},
+    sqs::{Queue, Queues, Receipt, Received},
     template::Template,
 };
 use mapping::Mapping;
@@ -54,6 +54,20 @@ pub fn start(
     functions: &Arc<Functions>,
     disturbance: Option<&Arc<dyn Disturbance>>,
 ) -> anyhow::Result<Mappings> {
+    start_with(template, queues, functions, disturbance, None)
+}
+
+/// As [`start`]; `concurrency` takes the place of each `MaximumConcurrency`, also where AWS would refuse it: 1.
+///
+/// # Errors
+/// Those of [`start`].
+pub(crate) fn start_with(
+    template: &Template,
+    queues: &Arc<Queues>,
+    functions: &Arc<Functions>,
+    disturbance: Option<&Arc<dyn Disturbance>>,
+    concurrency: Option<u64>,
+) -> anyhow::Result<Mappings> {
     let mut mappings =
         Mappings { loops: JoinSet::new(), queues: Vec::new(), stop: watch::Sender::new(false) };
     for function in template.of_kind("AWS::Serverless::Function") {
@@ -62,7 +76,8 @@ pub fn start(
                 continue;
             }
             let path = || format!("{}.Events.{name}", function.id);
-            let settings = Settings::of(function, &event["Properties"]).with_context(path)?;
+            let mut settings = Settings::of(function, &event["Properties"]).with_context(path)?;
+            settings.concurrency_max = concurrency.or(settings.concurrency_max);
             let arn = event["Properties"]["Queue"].as_str().unwrap_or_default();
             let queue = queues.get(arn).with_context(|| format!("{}: there is no queue {arn:?}", path()))?;
             settings.warn_of_short_visibility(&queue);
@@ -72,6 +87,13 @@ pub fn start(
         }
     }
     Ok(mappings)
+}
+
+/// The event that these messages make together, as far as they fit into one.
+pub(crate) fn event_of(messages: &[Received], queue_arn: &str) -> Bytes {
+    let mut batch = batch::Batch::new(queue_arn, 0);
+    let _fitting = messages.iter().take_while(|message| batch.push(message)).count();
+    batch.into_parts().0
 }
 
 impl Mappings {

@@ -14,12 +14,13 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use axum::body::Bytes;
 
-use crate::{cloudwatch::CloudWatch, template::Template};
+use crate::{cloudwatch::CloudWatch, stores::memory, template::Template};
 
 use instance::{Instance, Outcome};
 use settings::Settings;
@@ -77,6 +78,17 @@ pub struct FunctionCounts {
 pub trait Births: std::fmt::Debug + Send + Sync {
     /// Names and values, for a process of the function of this logical id.
     fn environment(&self, function: &str) -> Vec<(String, String)>;
+}
+
+/// What a new instance took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FreshInstance {
+    /// From starting the process to its asking for the first invocation.
+    pub init: Duration,
+    /// From there to its answer to the first one.
+    pub first: Duration,
+    /// Its highest resident memory, in bytes, after all of them.
+    pub memory_peak: Option<u64>,
 }
 
 /// Every `AWS::Serverless::Function` of the template.
@@ -172,6 +184,20 @@ impl Functions {
         self.by_id.get(function).is_some_and(|function| function.kill_busy(pick))
     }
 
+    /// Starts an instance of its own, times it, and ends it.
+    ///
+    /// # Errors
+    /// It does not come up, or does not answer; a function the template does not have counts as crashed.
+    pub(crate) async fn start_and_invoke(
+        &self,
+        function: &str,
+        payloads: &[Bytes],
+    ) -> Result<FreshInstance, InvokeError> {
+        let found = self.by_id.get(function).cloned();
+        let found = found.ok_or_else(|| InvokeError::Crashed(format!("there is no function {function}")))?;
+        found.start_and_invoke(payloads).await
+    }
+
     /// Figures for `/_local/metrics`.
     pub fn counts(&self) -> Vec<FunctionCounts> {
         self.by_id.values().map(|function| function.counts()).collect()
@@ -254,6 +280,24 @@ impl Function {
         }
         instance.initialized().await?;
         Ok(instance)
+    }
+
+    async fn start_and_invoke(&self, payloads: &[Bytes]) -> Result<FreshInstance, InvokeError> {
+        let started = Instant::now();
+        let instance = self.start().await?;
+        let init = started.elapsed();
+        let mut first = None;
+        for payload in payloads {
+            let asked = Instant::now();
+            match instance.invoke(payload).await {
+                Outcome::Answered(answer) => answer?,
+                Outcome::Ended(error) => return Err(error),
+                Outcome::NotDelivered => return Err(InvokeError::Crashed("it ended while idle".to_owned())),
+            };
+            first.get_or_insert_with(|| asked.elapsed());
+        }
+        let memory_peak = memory(instance.handle().pid()).map(|(_, peak)| peak);
+        Ok(FreshInstance { init, first: first.unwrap_or_default(), memory_peak })
     }
 
     fn take_idle(&self) -> Option<Instance> {

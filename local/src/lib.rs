@@ -4,6 +4,7 @@
 //! after what it stands in for.
 
 pub mod aws_endpoint;
+pub mod bench;
 pub mod chaos;
 mod child;
 pub mod cli;

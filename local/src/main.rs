@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use local::{
-    chaos,
+    bench, chaos,
     cli::{Cli, Command},
     pages, stack, stores,
 };
@@ -16,6 +16,7 @@ async fn main() -> ExitCode {
         Some(Command::Chaos(arguments)) => chaos::run(&arguments).await.map(|holds| i32::from(!holds)),
         Some(Command::Pages(arguments)) => pages::command::run(&arguments).map(|()| 0),
         Some(Command::Run(arguments)) => stack::run(&arguments).await.map(|()| 0),
+        Some(Command::Bench(arguments)) => bench::run(&arguments).await.map(|()| 0),
         None => stack::run(&cli.run).await.map(|()| 0),
     };
     match result {

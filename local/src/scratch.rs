@@ -94,8 +94,11 @@ async fn database(server: &str) -> Result<String> {
     Ok(PgConnectOptions::from_str(server)?.database(&name).to_url_lossy().to_string())
 }
 
-/// Makes the schema, and the URL of who may use it.
-async fn admit(owner_url: &str) -> Result<String> {
+/// Makes the schema in a database of this owner's, and the URL of who may use it.
+///
+/// # Errors
+/// The server does not do it.
+pub(crate) async fn admit(owner_url: &str) -> Result<String> {
     let schema = Schema::new(owner_url)?;
     schema.migrate().await?;
     schema.admit(&FUNCTIONS_ROLE.parse()?).await?;

@@ -17,12 +17,12 @@ use self::{
     blueprint::{AUDIENCE, issuer_url},
     data_folder::DataFolder,
     server::{Listeners, Servers},
-    signals::StopRequests,
     wiring::{ApiOrigin, Integrations},
 };
 pub use self::{
     blueprint::{Blueprint, Machine},
     server::BASE_PATH,
+    signals::StopRequests,
 };
 use crate::{
     aws_endpoint::Services,

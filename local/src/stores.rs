@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-pub use self::process::{Server, install_hint, memory};
+pub use self::process::{Server, family, install_hint, memory};
 use self::{postgres::Postgres, redis_server::RedisServer};
 
 /// Whom the functions connect as to a database of this machine, as on AWS: a role that owns nothing.

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use aws_lambda_events::sqs::SqsBatchResponse;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use shared::{
     clock,
@@ -24,6 +24,8 @@ use shared::{
     telemetry::{BatchMetrics, causes},
 };
 use tokio::time::timeout;
+
+pub use record::Event;
 
 use crate::{
     crash::{CrashPoints, Point},
@@ -49,6 +51,9 @@ pub enum Error {
     /// A record that the answer could not name.
     #[error("a record without a message id")]
     Anonymous,
+    /// Only a defect can bring it about.
+    #[error("the event is not one of SQS")]
+    Event(#[from] serde_json::Error),
 }
 
 /// What Lambda is told; the cause has been logged.
@@ -91,18 +96,21 @@ impl Handler {
     ///
     /// # Errors
     /// The whole batch is to come again.
-    pub async fn handle(&self, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, Error> {
+    pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<SqsBatchResponse, Error> {
         let started = Instant::now();
-        let received = event.payload.records.len();
+        let records = event.payload.records().inspect_err(|error| {
+            tracing::error!(error = causes(error), "event.unreadable");
+        })?;
+        let received = records.len();
         let mut response = SqsBatchResponse::default();
         let mut messages = Vec::with_capacity(received);
-        for record in event.payload.records {
-            match record::message(&record, &self.hasher) {
+        for record in &records {
+            match record.message(&self.hasher) {
                 Ok(message) => messages.push(message),
                 Err(unreadable) => {
                     tracing::error!(error = %unreadable, "record.unreadable");
-                    response
-                        .add_failure(record.message_id.filter(|id| !id.is_empty()).ok_or(Error::Anonymous)?);
+                    let id = record.message_id().filter(|id| !id.is_empty());
+                    response.add_failure(id.ok_or(Error::Anonymous)?);
                 }
             }
         }

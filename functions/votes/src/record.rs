@@ -1,8 +1,100 @@
-//! One SQS record as a vote. What the gateway sets is trusted, the body is not.
+//! An event of SQS, and one record of it as a vote. What the gateway sets is trusted, the body is not.
 
-use aws_lambda_events::sqs::SqsMessage;
-use shared::domain::{Message, Timestamp, VoteRequest, VoterHasher, attribute};
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
+use serde_json::value::RawValue;
+use shared::domain::{Malformed, Message, Timestamp, VoteRequest, VoterHasher};
 use uuid::Uuid;
+
+/// An event as Lambda delivers it, not yet read: the runtime would read it into strings of its own, some forty for each
+/// record, and note the path to every one of them.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Event(Box<RawValue>);
+
+impl Event {
+    /// Reads what is needed of it.
+    ///
+    /// # Errors
+    /// It is not an event of SQS.
+    pub fn records(&self) -> Result<Vec<Record<'_>>, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Records<'a> {
+            #[serde(rename = "Records", borrow)]
+            records: Vec<Record<'a>>,
+        }
+        Ok(serde_json::from_str::<Records<'_>>(self.0.get())?.records)
+    }
+}
+
+/// A record, as far as it matters.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record<'a> {
+    #[serde(borrow)]
+    message_id: Option<Text<'a>>,
+    body: Option<Body>,
+    #[serde(borrow, default)]
+    attributes: Attributes<'a>,
+    #[serde(borrow, default)]
+    message_attributes: MessageAttributes<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attributes<'a> {
+    #[serde(borrow)]
+    sent_timestamp: Option<Text<'a>>,
+}
+
+/// Those of [`shared::domain::attribute`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageAttributes<'a> {
+    #[serde(borrow)]
+    voter: Option<Attribute<'a>>,
+    #[serde(borrow)]
+    message_id: Option<Attribute<'a>>,
+    #[serde(borrow)]
+    cast_at: Option<Attribute<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attribute<'a> {
+    #[serde(borrow)]
+    string_value: Option<Text<'a>>,
+}
+
+/// Text of the event, copied only where it has escapes.
+#[derive(Debug, Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A body, read where it stands: a vote is full of escapes.
+#[derive(Debug)]
+struct Body(Result<VoteRequest, Malformed>);
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Body;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a body")
+            }
+
+            fn visit_str<E: Error>(self, body: &str) -> Result<Body, E> {
+                Ok(Body(VoteRequest::parse(body)))
+            }
+        }
+        deserializer.deserialize_str(Reader)
+    }
+}
 
 /// A record that SQS does not make: retrying cannot help, and only a defect or a hand can have put it there.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -15,40 +107,72 @@ pub enum Unreadable {
     CastAt,
 }
 
-/// Reads a record. An absent body is an empty one.
-///
-/// What came back out of the dead-letter queue was sent anew, so it brings its first id and the moment it was cast
-/// along: by these it is judged and counted.
-pub fn message(record: &SqsMessage, hasher: &VoterHasher) -> Result<Message, Unreadable> {
-    let id = text(record, attribute::MESSAGE_ID).or(record.message_id.as_deref());
-    let id = id.and_then(|id| Uuid::try_parse(id).ok()).ok_or(Unreadable::MessageId)?;
-    let sent_at = text(record, attribute::CAST_AT)
-        .or_else(|| record.attributes.get("SentTimestamp").map(String::as_str))
-        .and_then(|millis| Timestamp::from_millis(millis.parse().ok()?))
-        .ok_or(Unreadable::CastAt)?;
-    let sub = text(record, attribute::VOTER);
-    let voter = sub.filter(|sub| !sub.is_empty()).map(|sub| hasher.voter(sub));
-    let request = VoteRequest::parse(record.body.as_deref().unwrap_or_default());
-    Ok(Message { id, sent_at, voter, request })
+impl Record<'_> {
+    /// What the answer names it by.
+    pub fn message_id(&self) -> Option<&str> {
+        self.message_id.as_ref().map(Text::get)
+    }
+
+    /// Reads it as a message. An absent body is an empty one.
+    ///
+    /// What came back out of the dead-letter queue was sent anew, so it brings its first id and the moment it was cast
+    /// along: by these it is judged and counted.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn message(&self, hasher: &VoterHasher) -> Result<Message, Unreadable> {
+        let Self { attributes, message_attributes: set, .. } = self;
+        let id = value(&set.message_id).or(self.message_id());
+        let id = id.and_then(|id| Uuid::try_parse(id).ok()).ok_or(Unreadable::MessageId)?;
+        let sent_at = value(&set.cast_at)
+            .or_else(|| attributes.sent_timestamp.as_ref().map(Text::get))
+            .and_then(|millis| Timestamp::from_millis(millis.parse().ok()?))
+            .ok_or(Unreadable::CastAt)?;
+        let voter = value(&set.voter).filter(|sub| !sub.is_empty()).map(|sub| hasher.voter(sub));
+        let request = self.body.as_ref().map_or_else(|| VoteRequest::parse(""), |body| body.0.clone());
+        Ok(Message { id, sent_at, voter, request })
+    }
 }
 
-fn text<'a>(record: &'a SqsMessage, attribute: &str) -> Option<&'a str> {
-    record.message_attributes.get(attribute)?.string_value.as_deref()
+impl Text<'_> {
+    fn get(&self) -> &str {
+        &self.0
+    }
+}
+
+fn value<'a>(attribute: &'a Option<Attribute<'_>>) -> Option<&'a str> {
+    Some(attribute.as_ref()?.string_value.as_ref()?.get())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    fn record(id: &str, sent: Option<&str>, sub: Option<&str>) -> SqsMessage {
-        let mut json =
-            format!(r#"{{"messageId":"{id}","body":"{{\"poll\":1,\"contestant\":7}}","attributes":{{"#);
-        json += &sent.map(|sent| format!(r#""SentTimestamp":"{sent}""#)).unwrap_or_default();
-        json += r#"},"messageAttributes":{"#;
-        json += &sub
-            .map(|sub| format!(r#""voter":{{"stringValue":"{sub}","dataType":"String"}}"#))
-            .unwrap_or_default();
-        serde_json::from_str(&(json + "}}")).unwrap()
+    fn record(id: &str, sent: Option<&str>, sub: Option<&str>) -> Value {
+        let mut record = json!({
+            "messageId": id, "body": r#"{"poll":1,"contestant":7}"#, "receiptHandle": "r", "eventSource": "aws:sqs",
+            "attributes": { "ApproximateReceiveCount": "1" },
+            "messageAttributes": { "requestId": { "stringValue": "r", "dataType": "String" } },
+        });
+        if let Some(sent) = sent {
+            record["attributes"]["SentTimestamp"] = sent.into();
+        }
+        if let Some(sub) = sub {
+            record["messageAttributes"]["voter"] = attribute(sub);
+        }
+        record
+    }
+
+    fn attribute(value: &str) -> Value {
+        json!({ "stringValue": value, "stringListValues": [], "binaryListValues": [], "dataType": "String" })
+    }
+
+    fn read(record: &Value) -> Result<Message, Unreadable> {
+        let text = json!({ "Records": [record] }).to_string();
+        let event: Event = serde_json::from_str(&text).unwrap();
+        event.records().unwrap()[0].message(&hasher())
     }
 
     fn hasher() -> VoterHasher {
@@ -59,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_record_of_the_gateway_is_a_vote() {
-        let message = message(&record(ID, Some("1700000000000"), Some("alice")), &hasher()).unwrap();
+        let message = read(&record(ID, Some("1700000000000"), Some("alice"))).unwrap();
+        assert_eq!(message.id.to_string(), ID);
         assert_eq!(message.sent_at.millis(), 1_700_000_000_000);
         assert_eq!(message.voter, Some(hasher().voter("alice")));
         assert_eq!(message.request.unwrap().contestant, 7);
@@ -68,7 +193,24 @@ mod tests {
     #[test]
     fn without_the_authorizers_word_there_is_no_voter() {
         for sub in [None, Some("")] {
-            assert_eq!(message(&record(ID, Some("1700000000000"), sub), &hasher()).unwrap().voter, None);
+            assert_eq!(read(&record(ID, Some("1700000000000"), sub)).unwrap().voter, None);
+        }
+    }
+
+    #[test]
+    fn text_with_escapes_is_the_text_it_stands_for() {
+        let sub = "\"alice\"\n\u{1f600}\\";
+        let voter = read(&record(ID, Some("1700000000000"), Some(sub))).unwrap().voter;
+        assert_eq!(voter, Some(hasher().voter(sub)));
+    }
+
+    #[test]
+    fn an_absent_body_is_an_empty_one() {
+        let mut record = record(ID, Some("1700000000000"), Some("alice"));
+        for body in [None, Some(Value::Null), Some("".into())] {
+            record.as_object_mut().unwrap().remove("body");
+            record.as_object_mut().unwrap().extend(body.map(|body| ("body".to_owned(), body)));
+            assert_eq!(read(&record).unwrap().request, VoteRequest::parse(""));
         }
     }
 
@@ -77,23 +219,29 @@ mod tests {
         const FIRST: &str = "4e2c1f0a-0000-4000-8000-000000000002";
         let redriven = |cast_at: &str, id: &str| {
             let mut record = record(ID, Some("1700000000000"), Some("alice"));
-            for (name, value) in [("castAt", cast_at), ("messageId", id)] {
-                let value = serde_json::json!({"stringValue": value, "dataType": "String"});
-                record.message_attributes.insert(name.to_owned(), serde_json::from_value(value).unwrap());
-            }
-            message(&record, &hasher())
+            record["messageAttributes"]["castAt"] = attribute(cast_at);
+            record["messageAttributes"]["messageId"] = attribute(id);
+            read(&record)
         };
-        let read = redriven("1600000000000", FIRST).unwrap();
-        assert_eq!((read.sent_at.millis(), read.id.to_string()), (1_600_000_000_000, FIRST.to_owned()));
+        let vote = redriven("1600000000000", FIRST).unwrap();
+        assert_eq!((vote.sent_at.millis(), vote.id.to_string()), (1_600_000_000_000, FIRST.to_owned()));
         assert_eq!(redriven("noon", FIRST).unwrap_err(), Unreadable::CastAt);
         assert_eq!(redriven("1600000000000", "7").unwrap_err(), Unreadable::MessageId);
     }
 
     #[test]
     fn what_sqs_would_not_make_is_told_apart() {
-        let read = |id, sent| message(&record(id, sent, None), &hasher()).unwrap_err();
+        let read = |id, sent| read(&record(id, sent, None)).unwrap_err();
         assert_eq!(read("7", Some("1700000000000")), Unreadable::MessageId);
         assert_eq!(read(ID, None), Unreadable::CastAt);
         assert_eq!(read(ID, Some("yesterday")), Unreadable::CastAt);
+    }
+
+    #[test]
+    fn another_event_is_refused() {
+        for text in [r#"{}"#, r#"{"Records":7}"#, r#"[]"#, r#"{"Records":[{"body":7}]}"#] {
+            let event: Event = serde_json::from_str(text).unwrap();
+            assert!(event.records().is_err(), "{text}");
+        }
     }
 }

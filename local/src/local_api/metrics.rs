@@ -1,7 +1,11 @@
 //! Figures as Prometheus text.
 use std::fmt::Write as _;
 
-use crate::{cloudwatch::Sum, local_api::LocalApi, stores::memory};
+use crate::{
+    cloudwatch::Sum,
+    local_api::LocalApi,
+    stores::{family, memory},
+};
 
 /// One family of figures: name, type, help and lines of labels and value.
 struct Family {
@@ -141,13 +145,6 @@ fn processes(api: &LocalApi) -> Vec<Family> {
         Family::new("process_resident_memory_bytes", "gauge", "Resident memory.", resident),
         Family::new("process_resident_memory_peak_bytes", "gauge", "Highest resident memory.", peak),
     ]
-}
-
-/// A process and its direct children: PostgreSQL has one for each connection.
-fn family(pid: u32) -> Vec<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children.split_ascii_whitespace().filter_map(|child| child.parse().ok());
-    std::iter::once(pid).chain(children).collect()
 }
 
 #[cfg(test)]

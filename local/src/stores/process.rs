@@ -123,3 +123,14 @@ pub fn memory(pid: u32) -> Option<(u64, u64)> {
     };
     Some((kibibytes("VmRSS:")? * 1024, kibibytes("VmHWM:")? * 1024))
 }
+
+/// A process and its direct children: PostgreSQL has one for each connection. Only itself where `/proc` does not tell.
+pub fn family(pid: u32) -> Vec<u32> {
+    // Each thread has the children that it started.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let children: String = children.collect();
+    std::iter::once(pid)
+        .chain(children.split_ascii_whitespace().filter_map(|child| child.parse().ok()))
+        .collect()
+}

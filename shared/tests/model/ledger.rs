@@ -51,7 +51,7 @@ impl Protocol {
     }
 
     /// `INSERT INTO votes … WHERE NOT EXISTS (SELECT FROM rejections …) ORDER BY key, cast_at
-    /// ON CONFLICT DO NOTHING`.
+    /// ON CONFLICT DO NOTHING`. A plain insert before it ends like it, or is undone and has not been.
     fn insert_votes(&self, state: &State, votes: Set) -> Set {
         let mut inserted = Set::EMPTY;
         for message in votes.iter() {
