@@ -84,7 +84,7 @@ impl Rig {
         let queues = Queues::from_template(&template)?;
         let queue = queues.get(VOTES_QUEUE).with_context(|| format!("the template has no {VOTES_QUEUE}"))?;
         let storage = Storage::open(&log_folder.join("s3"), &template)?;
-        let services = Services { queues: Arc::clone(&queues), storage };
+        let services = Services { queues: Arc::clone(&queues), storage, cloudfront: None };
         let mut endpoint = JoinSet::new();
         endpoint.spawn(async move {
             // Who needs it and does not reach it fails, and tells.
