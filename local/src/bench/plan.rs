@@ -125,7 +125,7 @@ mod tests {
     fn a_repetition_is_whole_batches() {
         for quick in [false, true] {
             let plan = Plan::new(quick);
-            assert!(BATCHES.iter().all(|batch| plan.votes % batch == 0));
+            assert!(BATCHES.iter().all(|batch| plan.votes.is_multiple_of(*batch)));
         }
     }
 
