@@ -64,6 +64,7 @@ mod tests {
     fn what_the_function_logs_is_read() {
         let at = clock::now();
         let metrics = BatchMetrics {
+            namespace: "Votes/bench",
             at,
             received: 300,
             counted: 299,
