@@ -9,7 +9,7 @@ use shared::ledger::Ledger;
 use crate::{LIMIT, Stack};
 
 /// What the template gives the functions, of which each takes its own.
-const VARIABLES: [&str; 15] = [
+const VARIABLES: [&str; 17] = [
     "DATABASE_URL",
     "DATABASE_AUTH",
     "DATABASE_TIMEOUT_MS",
@@ -23,6 +23,8 @@ const VARIABLES: [&str; 15] = [
     "VOTER_HASH_KEY",
     "BATCH_TIMEOUT_MS",
     "AUDIT_TIMEOUT_MS",
+    "EXPORTS_BUCKET",
+    "EXPORT_LINK_SECONDS",
     "METRICS_NAMESPACE",
     "PUBLIC_CACHE_CONTROL",
 ];
