@@ -1,15 +1,16 @@
-// USERS users poll GET /polls every 3 s for DURATION seconds. Then: almost every answer came from the edge, and where
-// the stack tells, the origin was asked at most once in 3 s.
+// USERS users read the open polls and the file of one of them every 3 s, for DURATION seconds. Then: almost every answer
+// came from the edge, and where the stack tells, neither origin was asked more than once in 3 s.
 
 import { check } from "k6";
+import exec from "k6/execution";
 import { Counter, Rate } from "k6/metrics";
 
-import { localMetric, number, p99Below, PATIENCE, readPolls } from "./stack.js";
+import { localMetric, number, openPolls, p99Below, PATIENCE, readPolls, readResults, waitForFile } from "./stack.js";
 
 const USERS = number("USERS", 12000);
 const DURATION = number("DURATION", 60);
-const EDGE_SECONDS = 3; // s-maxage of the public reads
-const ROUTE = 'route="GET /polls"';
+const EDGE_SECONDS = 3; // s-maxage of the public reads and of the files
+const ORIGINS = ['route="GET /polls"', 'route="s3 resultsbucket"'];
 
 const edgeHits = new Rate("edge_hits");
 const originRequests = new Counter("origin_requests");
@@ -34,28 +35,43 @@ export const options = {
     edge_hits: ["rate>0.9"],
     "http_req_failed{name:GET /polls}": ["rate==0"],
     "http_req_duration{name:GET /polls}": [p99Below(500)],
+    "http_req_failed{name:GET /results}": ["rate==0"],
+    "http_req_duration{name:GET /results}": [p99Below(500)],
   },
 };
 
 export function setup() {
-  return { before: localMetric("edge_origin_requests_total", ROUTE) };
+  const [poll] = openPolls();
+  if (poll === undefined) {
+    exec.test.abort("no poll is open: open one in the control room");
+  }
+  waitForFile(poll);
+  return { poll, before: originRequestsSoFar() };
 }
 
-export default function poll() {
-  const { ok, hit } = readPolls();
-  if (ok) {
-    edgeHits.add(hit);
+export default function watch({ poll }) {
+  for (const { ok, hit } of [readPolls(), readResults(poll)]) {
+    if (ok) {
+      edgeHits.add(hit);
+    }
   }
 }
 
 export function teardown({ before }) {
-  const after = localMetric("edge_origin_requests_total", ROUTE);
-  if (before === null || after === null) {
+  const after = originRequestsSoFar();
+  if (before.includes(null) || after.includes(null)) {
     return;
   }
-  originRequests.add(after - before);
   // One at once, then one after each expiry.
   const most = Math.ceil(DURATION / EDGE_SECONDS) + 1;
-  check(after - before, { "at most one origin request per 3 s": (n) => n <= most });
-  console.log(`${after - before} origin requests in ${DURATION} s; at most ${most}`);
+  ORIGINS.forEach((origin, i) => {
+    const asked = after[i] - before[i];
+    originRequests.add(asked);
+    check(asked, { "at most one origin request per 3 s": (n) => n <= most });
+    console.log(`${asked} origin requests (${origin}) in ${DURATION} s; at most ${most}`);
+  });
+}
+
+function originRequestsSoFar() {
+  return ORIGINS.map((origin) => localMetric("edge_origin_requests_total", origin));
 }

@@ -7,7 +7,7 @@ import { check, sleep } from "k6";
 import exec from "k6/execution";
 import { Counter, Gauge, Rate } from "k6/metrics";
 
-import { castVote, counted, crew, number, p99Below, PATIENCE, readPolls, readResults, voterTokens, waitUntilCounted } from "./stack.js";
+import { castVote, counted, crew, number, p99Below, PATIENCE, readPolls, readResults, voterTokens, waitForFile, waitUntilCounted } from "./stack.js";
 
 const VUS = number("VUS", 50);
 const USERS = number("USERS", 3000);
@@ -72,12 +72,7 @@ export function setup() {
   const contestants = Array.from({ length: CONTESTANTS }, (_, i) => ({ number: i + 1, name: `Contestant ${i + 1}` }));
   const poll = crew("POST", "/polls", { title: "Load test", results: "live", contestants }, 201);
   crew("POST", `/polls/${poll.id}/open`, null, 200);
-  // A poll that is opened by hand has its file within a minute.
-  for (const deadline = Date.now() + 75000; !readResults(poll.id, true).ok; sleep(1)) {
-    if (Date.now() > deadline) {
-      exec.test.abort("no file of the poll after 75 s");
-    }
-  }
+  waitForFile(poll.id);
   return { poll: poll.id };
 }
 

@@ -13,6 +13,8 @@ const K6_API = __ENV.K6_API || "http://localhost:6565";
 const COUNT_POLL_SECONDS = 0.5;
 // Longer than a failed batch stays invisible in the queue (VotesQueue.VisibilityTimeout, 123 s).
 const COUNT_STALLED_SECONDS = 180;
+// functions/results looks every minute what there is to publish.
+const FILE_SECONDS = 75;
 
 // A whole number from the environment.
 export function number(name, fallback) {
@@ -65,6 +67,22 @@ export function readResults(poll, wanted = false) {
   const ok = wanted ? response.status === 200 : check(response, { "results read": (r) => r.status === 200 });
   const hit = !/^Miss|^Error/.test(response.headers["X-Cache"] || "Miss");
   return { ok, hit, body: wanted && ok ? response.json() : null };
+}
+
+// A poll that is opened by hand has its file within a minute.
+export function waitForFile(poll) {
+  for (const deadline = Date.now() + FILE_SECONDS * 1000; !readResults(poll, true).ok; sleep(1)) {
+    if (Date.now() > deadline) {
+      exec.test.abort(`no file of poll ${poll} after ${FILE_SECONDS} s`);
+    }
+  }
+}
+
+// The ids of the polls that are open.
+export function openPolls() {
+  const response = http.get(`${BASE_URL}/polls`, { responseType: "text", tags: { name: "polls" } });
+  const polls = response.status === 200 ? response.json("polls") : [];
+  return polls.filter((poll) => poll.status === "open").map((poll) => poll.id);
 }
 
 // A request of the crew; fails the test unless it gets the status expected.

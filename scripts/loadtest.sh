@@ -12,7 +12,7 @@ TOKENS_SECONDS_MAX=300 # Each of the stack's tokens is an RSA signature.
 
 # Not against a stack, whose throttles would protect it: the edge and a fleet of handlers, in one program.
 if [[ $SCENARIO == stampede ]]; then
-    cargo build --quiet --locked -p local -p polls --bin local --example stampede
+    cargo build --quiet --locked --workspace --bin local --example stampede
     exec "${CARGO_TARGET_DIR:-target}/debug/local" stores -- "${CARGO_TARGET_DIR:-target}/debug/examples/stampede"
 fi
 
