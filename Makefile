@@ -70,7 +70,7 @@ BENCH_OUT = $(if $(QUICK),$(TARGET)/bench,docs/bench)
 .PHONY: bench
 bench: stores tools artifacts ## Measure this machine, 25 minutes: ONLY=capacity,floor,first,growth,growth50,surge,front,start QUICK=1
 	cargo build --workspace --locked --bin local --example first_design $(OPTIMIZED)
-	$(TARGET)/debug/local bench --artifacts $(TARGET)/lambda --first-design $(TARGET)/debug/examples/first_design \
+	$(TARGET)/debug/local bench --artifacts $(TARGET)/sam --first-design $(TARGET)/debug/examples/first_design \
 		--out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 # Environments are samconfig.toml's: development, production.

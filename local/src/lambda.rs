@@ -25,7 +25,7 @@ use crate::{cloudwatch::CloudWatch, stores::memory, template::Template};
 use instance::{Instance, Outcome};
 use settings::Settings;
 
-pub(crate) use settings::timeout_seconds;
+pub(crate) use settings::{find_binary, timeout_seconds};
 
 /// Lambda's limit on the request and on the answer of a synchronous invocation.
 pub const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{Instant, sleep};
 
-use super::{ballots::Ballots, usage::Servers};
+use super::{ballots::Ballots, rig::VOTES_FUNCTION, usage::Servers};
 use crate::{
     cli::BenchArguments,
     scratch,
@@ -294,9 +294,9 @@ async fn open_polls(url: &str, polls: u64, contestants: u64) -> Result<Vec<PollI
 fn link_first_design(binary: &Path, artifacts: &Path, folder: &Path) -> Result<PathBuf> {
     let links = folder.join("first-design");
     let binary = binary.canonicalize().with_context(|| format!("--first-design {}", binary.display()))?;
-    fs::create_dir_all(links.join("votes"))?;
-    std::os::unix::fs::symlink(binary, links.join("votes/bootstrap"))?;
-    for entry in fs::read_dir(artifacts)?.flatten().filter(|entry| entry.file_name() != "votes") {
+    fs::create_dir_all(links.join(VOTES_FUNCTION))?;
+    std::os::unix::fs::symlink(binary, links.join(VOTES_FUNCTION).join("bootstrap"))?;
+    for entry in fs::read_dir(artifacts)?.flatten().filter(|entry| entry.file_name() != VOTES_FUNCTION) {
         std::os::unix::fs::symlink(entry.path(), links.join(entry.file_name()))?;
     }
     Ok(links)

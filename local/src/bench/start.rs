@@ -13,7 +13,7 @@ use super::{
     plan::{Plan, USUAL},
     rig::{Rig, Way},
 };
-use crate::{event_source, template::Resource};
+use crate::{event_source, lambda::find_binary, template::Resource};
 
 /// Requests that one instance of each HTTP function answers before its memory is read.
 const REQUESTS: usize = 500;
@@ -119,8 +119,7 @@ fn request(path: &str) -> Bytes {
 
 /// Size of the zip that a deployment uploads.
 async fn package_bytes(artifacts: &Path, resource: &Resource) -> Result<u64> {
-    let binary = resource.metadata["BuildProperties"]["Binary"].as_str().unwrap_or(&resource.id);
-    let bootstrap = artifacts.join(binary).join("bootstrap");
+    let bootstrap = find_binary(resource, artifacts)?;
     let folder = tempfile::tempdir()?;
     let zip = folder.path().join("bootstrap.zip");
     let mut python = Command::new("python3");

@@ -53,7 +53,8 @@ impl Settings {
     }
 }
 
-fn find_binary(resource: &Resource, artifacts: &Path) -> anyhow::Result<PathBuf> {
+/// As cargo, cargo-lambda or SAM lay them out.
+pub fn find_binary(resource: &Resource, artifacts: &Path) -> anyhow::Result<PathBuf> {
     let id = &resource.id;
     let named = resource.metadata["BuildProperties"]["Binary"].as_str();
     let mut candidates = vec![artifacts.join(id).join("bootstrap")];
