@@ -68,10 +68,11 @@ redrive: ## Send what is in the dead-letter queue back: BASE_URL= ADMIN_TOKEN=
 BENCH_OUT = $(if $(QUICK),$(TARGET)/bench,docs/bench)
 
 .PHONY: bench
-bench: stores tools artifacts ## Measure this machine, 25 minutes: ONLY=capacity,floor,first,growth,growth50,surge,front,start QUICK=1
+bench: stores tools artifacts ## Measure this machine, 25 minutes: ONLY=capacity,floor,first,growth,growth50,surge,front,start REPETITIONS= QUICK=1
 	cargo build --workspace --locked --bin local --example first_design $(OPTIMIZED)
 	$(TARGET)/debug/local bench --artifacts $(TARGET)/sam --first-design $(TARGET)/debug/examples/first_design \
-		--out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+		--out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) \
+		$(if $(REPETITIONS),--repetitions $(REPETITIONS))
 
 # Environments are samconfig.toml's: development, production.
 deploy destroy logs pages crew token: export ENV := $(or $(ENV),development)

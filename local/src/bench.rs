@@ -44,7 +44,10 @@ use crate::{
 pub async fn run(arguments: &BenchArguments) -> Result<()> {
     let stop = StopRequests::listen()?;
     let parts = Part::chosen(arguments);
-    let plan = Plan::new(arguments.quick);
+    let mut plan = Plan::new(arguments.quick);
+    if let Some(repetitions) = arguments.repetitions {
+        plan.repetitions = repetitions.into();
+    }
     let ground = Ground::prepare(arguments).await?;
     let measured = tokio::select! {
         measured = measure(&ground, &plan, &parts) => measured,

@@ -45,7 +45,10 @@ pub struct BenchArguments {
     /// A tenth of the votes and of the time: says that it works, not how well
     #[arg(long)]
     pub quick: bool,
-    /// Where the functions' release binaries are, as cargo-lambda lays them out
+    /// Repetitions of each cell: 5, in a quick run 2
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub repetitions: Option<u16>,
+    /// Where the functions' release binaries are, as SAM lays them out
     #[arg(long, value_name = "FOLDER")]
     pub artifacts: PathBuf,
     /// The function that the first design is measured with
