@@ -142,7 +142,7 @@ def check_invalidations(resources):
     expect(queue["VisibilityTimeout"] > window + limit, "InvalidationsQueue: a batch under way would come again")
     values = variables(function)
     expect(int(values["WINDOW_SECONDS"]) == window, "InvalidationsFunction: WINDOW_SECONDS is not the mapping's")
-    longest_ms = 1000 * window + 2 * 4000 + 2 * int(values["AWS_TIMEOUT_MS"])
+    longest_ms = 1000 * window + 2 * 4000 + 2 * int(values["CALL_TIMEOUT_MS"])
     expect(longest_ms < 1000 * limit, "InvalidationsFunction: its calls may take longer than its Timeout")
     limits = int(values["WILDCARDS_MAX"]), int(values["PATHS_MAX"])
     expect(limits[0] <= 15 and limits[0] <= limits[1] <= 3000, "CloudFront would refuse so large an invalidation")
@@ -231,7 +231,7 @@ def check_exports(resources):
     function = resources["ExportFunction"]["Properties"]
     values = variables(resources["ExportFunction"])
     expect(int(values["PART_BYTES"]) >= 5 * 1024 * 1024, "S3 refuses parts below 5 MiB")
-    pieces_s = 3 * 20 + int(values["AWS_TIMEOUT_MS"]) / 1000 + int(values["DATABASE_TIMEOUT_MS"]) / 1000
+    pieces_s = 3 * 20 + int(values["CALL_TIMEOUT_MS"]) / 1000 + int(values["DATABASE_TIMEOUT_MS"]) / 1000
     expect(int(values["SHIFT_SECONDS"]) + pieces_s < function["Timeout"], "ExportFunction: its last part may be cut off")
     expect(int(values["SHIFT_SECONDS"]) < 60, "ExportFunction: a shift outlasts the minute")
     expect(function["ReservedConcurrentExecutions"] == 1, "ExportFunction: one works at a time")

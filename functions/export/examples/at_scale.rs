@@ -35,7 +35,7 @@ async fn export(votes: i64) -> Result<(), Box<dyn std::error::Error>> {
     let endpoint = bucket().await?;
     let lookup = |name: &str| match name {
         "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
-        "AWS_TIMEOUT_MS" => Some("20000".to_owned()),
+        "CALL_TIMEOUT_MS" => Some("20000".to_owned()),
         "PART_BYTES" => Some("8388608".to_owned()),
         "SHIFT_SECONDS" => Some("50".to_owned()),
         _ => scratch.environment(name),

@@ -74,7 +74,7 @@ struct Part {
 
 impl Handler {
     /// Reads the configuration through `lookup` and prepares the clients without connecting: the ledger's,
-    /// `EXPORTS_BUCKET`, `AWS_TIMEOUT_MS`, `PART_BYTES` (from when on a part is large enough; 5 MiB is S3's least),
+    /// `EXPORTS_BUCKET`, `CALL_TIMEOUT_MS`, `PART_BYTES` (from when on a part is large enough; 5 MiB is S3's least),
     /// `SHIFT_SECONDS` (after which no part is begun).
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Handler {
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = config::Reader::new(lookup);
         let ledger = reader.ledger_alone();
-        let timeout_ms = reader.parsed("AWS_TIMEOUT_MS").map(Duration::from_millis);
+        let timeout_ms = reader.parsed("CALL_TIMEOUT_MS").map(Duration::from_millis);
         let authorities = reader.built("AWS_REGION", Authorities::amazon().store());
         let aws = authorities.zip(timeout_ms);
         let aws =

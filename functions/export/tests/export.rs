@@ -34,7 +34,7 @@ impl Bench {
         let endpoint = bucket.endpoint.clone();
         let lookup = |name: &str| match name {
             "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
-            "AWS_TIMEOUT_MS" => Some("5000".to_owned()),
+            "CALL_TIMEOUT_MS" => Some("5000".to_owned()),
             "PART_BYTES" => Some("1000".to_owned()),
             "SHIFT_SECONDS" => Some("0".to_owned()),
             _ => scratch.environment(name),

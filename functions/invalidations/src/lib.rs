@@ -46,7 +46,7 @@ pub struct Handler {
 
 impl Handler {
     /// Reads the configuration through `lookup` and prepares the client without connecting: `DISTRIBUTION_ID`,
-    /// `DEAD_LETTER_QUEUE_URL`, `WINDOW_SECONDS`, `PATHS_MAX`, `WILDCARDS_MAX`, `AWS_TIMEOUT_MS`, and what Lambda sets.
+    /// `DEAD_LETTER_QUEUE_URL`, `WINDOW_SECONDS`, `PATHS_MAX`, `WILDCARDS_MAX`, `CALL_TIMEOUT_MS`, and what Lambda sets.
     ///
     /// # Errors
     /// All that is wrong with the configuration.
@@ -186,7 +186,7 @@ impl Handler {
 }
 
 fn aws(reader: &mut Reader<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> Option<Aws> {
-    let call_timeout = reader.parsed("AWS_TIMEOUT_MS").map(Duration::from_millis);
+    let call_timeout = reader.parsed("CALL_TIMEOUT_MS").map(Duration::from_millis);
     let authorities = reader.built("AWS_REGION", Authorities::amazon().store());
     let (authorities, call_timeout) = authorities.zip(call_timeout)?;
     reader.built("AWS_REGION", Aws::new(lookup, authorities, call_timeout))

@@ -129,7 +129,7 @@ impl Bench {
                 "DISTRIBUTION_ID" => "D".to_owned(),
                 "WINDOW_SECONDS" => "2".to_owned(),
                 "PATHS_MAX" | "WILDCARDS_MAX" => "5".to_owned(),
-                "AWS_TIMEOUT_MS" => "2000".to_owned(),
+                "CALL_TIMEOUT_MS" => "2000".to_owned(),
                 _ => "given".to_owned(),
             })
         };

@@ -76,7 +76,7 @@ impl Handler {
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = config::Reader::new(lookup);
         let stores = reader.stores();
-        let timeout_ms = reader.parsed("AWS_TIMEOUT_MS").map(Duration::from_millis);
+        let timeout_ms = reader.parsed("CALL_TIMEOUT_MS").map(Duration::from_millis);
         let authorities = reader.built("AWS_REGION", Authorities::amazon().store());
         let aws = authorities.zip(timeout_ms);
         let aws =

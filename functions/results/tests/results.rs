@@ -100,7 +100,7 @@ impl Bench {
             "RESULTS_BUCKET" => Some("bucket".to_owned()),
             "VOTES_QUEUE_URL" => Some("http://queue".to_owned()),
             "INVALIDATIONS_QUEUE_URL" => Some("http://invalidations".to_owned()),
-            "AWS_TIMEOUT_MS" => Some("5000".to_owned()),
+            "CALL_TIMEOUT_MS" => Some("5000".to_owned()),
             "LIVE_CACHE_CONTROL" => Some("public, s-maxage=3".to_owned()),
             "CERTIFIED_CACHE_CONTROL" => Some("public, s-maxage=60".to_owned()),
             "CERTIFY_EMPTY_SECONDS" => Some(patience.0.to_string()),
