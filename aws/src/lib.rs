@@ -24,7 +24,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use shared::{config::Reader, tls::Authorities};
 use tokio::time::timeout;
 
 pub use bytes::Bytes;
@@ -77,37 +78,36 @@ pub enum Error {
     Unreadable(#[from] serde_json::Error),
 }
 
-/// A variable that Lambda sets is missing, so there is no client.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is not set")]
-pub struct Missing(&'static str);
-
 impl Aws {
+    /// As [`Aws::with_timeout`], with `CALL_TIMEOUT_MS` for the bound.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let timeout = reader.parsed("CALL_TIMEOUT_MS").map(Duration::from_millis);
+        Self::with_timeout(reader, timeout?)
+    }
+
     /// With the credentials and the Region that Lambda puts into the environment; `AWS_ENDPOINT_URL`, where it is set,
-    /// stands for every service. `timeout` bounds each call.
-    ///
-    /// # Errors
-    /// [`Missing`].
-    pub fn new(
-        lookup: &dyn Fn(&str) -> Option<String>,
-        authorities: RootCertStore,
-        timeout: Duration,
-    ) -> Result<Self, Missing> {
-        let text = |name| lookup(name).filter(|value| !value.is_empty()).ok_or(Missing(name));
-        let tls = ClientConfig::builder().with_root_certificates(authorities).with_no_client_auth();
+    /// stands for every service. `timeout` bounds each call. Connects to nobody yet. `None`: something is missing, and
+    /// the reader knows what.
+    pub fn with_timeout(reader: &mut Reader<'_>, timeout: Duration) -> Option<Self> {
+        let authorities = reader.built("AWS_REGION", Authorities::amazon().store());
+        let access_key_id = reader.text("AWS_ACCESS_KEY_ID");
+        let secret_access_key = reader.text("AWS_SECRET_ACCESS_KEY");
+        let session_token = reader.optional("AWS_SESSION_TOKEN");
+        let region = reader.text("AWS_REGION");
+        let tls = ClientConfig::builder().with_root_certificates(authorities?).with_no_client_auth();
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Ok(Self {
+        Some(Self {
             http: Client::builder(TokioExecutor::new()).build(connector),
             credentials: Credentials::new(
-                text("AWS_ACCESS_KEY_ID")?,
-                text("AWS_SECRET_ACCESS_KEY")?,
-                text("AWS_SESSION_TOKEN").ok(),
+                access_key_id?,
+                secret_access_key?,
+                session_token,
                 None,
                 "environment",
             ),
-            region: text("AWS_REGION")?,
-            endpoint: text("AWS_ENDPOINT_URL").ok(),
+            region: region?,
+            endpoint: reader.optional("AWS_ENDPOINT_URL"),
             timeout,
         })
     }

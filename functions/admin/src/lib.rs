@@ -24,7 +24,6 @@ use shared::{
     domain::{Draft, Invalid, Patch, Patience, Poll, PollId, Timestamp},
     ledger::PollWithTally,
     telemetry::causes,
-    tls::Authorities,
 };
 
 use crate::export::Exports;
@@ -47,7 +46,7 @@ impl Handler {
         let mut reader = config::Reader::new(lookup);
         let (stores, audit_timeout_ms) = (reader.stores(), reader.parsed("AUDIT_TIMEOUT_MS"));
         let patience = reader.patience();
-        let exports = exports(&mut reader, lookup);
+        let exports = exports(&mut reader);
         let ((stores, audit_timeout_ms), (patience, exports)) =
             reader.finish(stores.zip(audit_timeout_ms).zip(patience.zip(exports)))?;
         Ok(Self { stores, audit_timeout: Duration::from_millis(audit_timeout_ms), patience, exports })
@@ -158,12 +157,11 @@ impl Handler {
 }
 
 /// `EXPORTS_BUCKET` and `EXPORT_LINK_SECONDS`, and what Lambda sets for whoever signs.
-fn exports(reader: &mut config::Reader<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> Option<Exports> {
+fn exports(reader: &mut config::Reader<'_>) -> Option<Exports> {
     let bucket = reader.text("EXPORTS_BUCKET");
     let link_lifetime = reader.parsed("EXPORT_LINK_SECONDS").map(Duration::from_secs);
     // It makes no calls: links are signed without one.
-    let authorities = reader.built("AWS_REGION", Authorities::amazon().store())?;
-    let aws = reader.built("AWS_REGION", Aws::new(lookup, authorities, Duration::ZERO));
+    let aws = Aws::with_timeout(reader, Duration::ZERO);
     Some(Exports { aws: aws?, bucket: bucket?, link_lifetime: link_lifetime? })
 }
 

@@ -17,7 +17,6 @@ use shared::{
     config,
     ledger::{self, Export, Ledger, Piece},
     telemetry::causes,
-    tls::Authorities,
 };
 
 /// Votes that are asked of the ledger at a time, and make one member of the compressed file: some 3 MB.
@@ -82,11 +81,7 @@ impl Handler {
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = config::Reader::new(lookup);
         let ledger = reader.ledger_alone();
-        let timeout_ms = reader.parsed("CALL_TIMEOUT_MS").map(Duration::from_millis);
-        let authorities = reader.built("AWS_REGION", Authorities::amazon().store());
-        let aws = authorities.zip(timeout_ms);
-        let aws =
-            aws.and_then(|(roots, timeout)| reader.built("AWS_REGION", Aws::new(lookup, roots, timeout)));
+        let aws = Aws::read(&mut reader);
         let bucket = reader.text("EXPORTS_BUCKET");
         let part_bytes = reader.parsed("PART_BYTES");
         let shift = reader.parsed("SHIFT_SECONDS").map(Duration::from_secs);

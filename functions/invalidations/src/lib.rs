@@ -17,7 +17,6 @@ use shared::{
     clock,
     config::{self, Reader},
     telemetry::causes,
-    tls::Authorities,
 };
 use tokio::time::{sleep, timeout};
 
@@ -52,7 +51,7 @@ impl Handler {
     /// All that is wrong with the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = Reader::new(lookup);
-        let aws = aws(&mut reader, lookup);
+        let aws = Aws::read(&mut reader);
         let distribution = reader.text("DISTRIBUTION_ID");
         let dead_letters_url = reader.text("DEAD_LETTER_QUEUE_URL");
         let window = reader.parsed("WINDOW_SECONDS").map(Duration::from_secs);
@@ -183,13 +182,6 @@ impl Handler {
         }
         left
     }
-}
-
-fn aws(reader: &mut Reader<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> Option<Aws> {
-    let call_timeout = reader.parsed("CALL_TIMEOUT_MS").map(Duration::from_millis);
-    let authorities = reader.built("AWS_REGION", Authorities::amazon().store());
-    let (authorities, call_timeout) = authorities.zip(call_timeout)?;
-    reader.built("AWS_REGION", Aws::new(lookup, authorities, call_timeout))
 }
 
 fn id_of(record: &SqsMessage) -> String {

@@ -16,7 +16,6 @@ use shared::{
     domain::{Basis, Patience, PollId, Timestamp},
     ledger::{self, Frozen, Publishable},
     ranking::{Backlog, Lease},
-    tls::Authorities,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -76,11 +75,7 @@ impl Handler {
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = config::Reader::new(lookup);
         let stores = reader.stores();
-        let timeout_ms = reader.parsed("CALL_TIMEOUT_MS").map(Duration::from_millis);
-        let authorities = reader.built("AWS_REGION", Authorities::amazon().store());
-        let aws = authorities.zip(timeout_ms);
-        let aws =
-            aws.and_then(|(roots, timeout)| reader.built("AWS_REGION", Aws::new(lookup, roots, timeout)));
+        let aws = Aws::read(&mut reader);
         let bucket = reader.text("RESULTS_BUCKET");
         let queue_url = reader.text("VOTES_QUEUE_URL");
         let invalidations_url = reader.text("INVALIDATIONS_QUEUE_URL");
