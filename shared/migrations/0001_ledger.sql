@@ -12,6 +12,9 @@ CREATE TABLE polls (
     epoch           integer     NOT NULL DEFAULT 1,
     created_at      timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
     frozen_at       timestamptz, -- no vote is counted any more, not even one cast in time
+    -- Messages were rejected under an earlier definition, and may come again while this one would count them. A
+    -- migration sets it, where a release judges otherwise than the one before it.
+    rejected_before boolean     NOT NULL DEFAULT false,
     CHECK (closes_at >= opens_at)
 );
 
@@ -57,7 +60,7 @@ CREATE TABLE tallies (
     contestant smallint NOT NULL,
     votes      bigint   NOT NULL,
     PRIMARY KEY (poll, contestant)
-) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- What has been seen since the bell of a poll that is not frozen yet: how long its votes have been quiet, and the queue
 -- empty. Begun anew when the bell moves, or when nobody looked for a while.
@@ -117,45 +120,50 @@ CREATE FUNCTION counting_place() RETURNS integer LANGUAGE sql STABLE PARALLEL SA
 -- ones before them, do not expect: a new form gets a new name.
 --
 -- Every lock is taken in one order by every batch: its place, fence, vote keys ascending, tallies ascending, messages
--- ascending. So two batches, even of the same votes, never wait for each other in a circle.
+-- ascending. So two batches, even of the same votes, never wait for each other in a circle. For the tallies that takes
+-- their index, by which every plan left to choose from goes.
 --
--- current: whether the batch was judged by the current definitions (version 0: no such poll); if not, nothing
--- was done. counted: votes inserted. rejected_reasons: one for each rejection recorded now. tally_*: the
--- absolute totals of every poll in the batch, also of those with nothing new.
+-- vote_ballots and the tags: empty where no vote of the batch has a ballot. added_*: the votes of each contestant, if
+-- all of them count. current: whether the batch was judged by the current definitions (version 0: no such poll); if
+-- not, nothing was done. counted: votes inserted. rejected_reasons: one for each rejection recorded now. tally_*:
+-- absolute totals. Of a batch in which every message is a vote that counted now, those that it changed; else of every
+-- contestant of every poll in it, since what an earlier delivery of it counted may not have reached the ranking.
 CREATE FUNCTION count_votes(
     judged_polls integer[], judged_versions integer[],
     vote_keys uuid[], vote_messages uuid[], vote_voters bigint[], vote_cast_at timestamptz[], vote_polls integer[],
     vote_contestants smallint[], vote_ballots smallint[], vote_message_tags bigint[], vote_id_tags bigint[],
+    added_polls integer[], added_contestants smallint[], added_votes bigint[],
     rejected_messages uuid[], rejected_voters bigint[], rejected_id_tags bigint[], rejected_cast_at timestamptz[],
     rejected_polls bigint[], rejected_reasons text[], rejected_keys uuid[],
     OUT current boolean, OUT counted bigint, OUT recorded_reasons text[],
     OUT tally_polls integer[], OUT tally_contestants smallint[], OUT tally_votes bigint[]
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off AS $$
+DECLARE
+    look_back boolean;
 BEGIN
     -- Two numbers are a lock space apart from the fence's.
     PERFORM pg_advisory_xact_lock(2, counting_place());
     PERFORM pg_advisory_xact_lock_shared(fence());
 
-    current := NOT EXISTS (
-        SELECT FROM unnest(judged_polls, judged_versions) AS judged (id, version)
-        LEFT JOIN polls USING (id)
-        WHERE coalesce(polls.version, 0) <> judged.version
-    );
+    SELECT coalesce(bool_and(coalesce(polls.version, 0) = judged.version), true), coalesce(bool_or(rejected_before), false)
+    INTO current, look_back
+    FROM unnest(judged_polls, judged_versions) AS judged (id, version) LEFT JOIN polls USING (id);
     IF NOT current THEN
         RETURN;
     END IF;
 
-    -- A message rejected under an earlier definition stays rejected. Nearly all batches hold nothing else that does not
-    -- count, and then a plain insert, without a look before each row and a mark after it, costs a third less. Where that
-    -- proves wrong, it is undone and the other way taken; in polls with a limit voters do send a ballot twice, so there
-    -- it is not tried.
-    IF array_remove(vote_ballots, NULL) = '{}' THEN
+    -- Nearly all batches hold nothing that has been counted, and a plain insert, without a look before each row and a
+    -- mark after it, costs a third less. Where that proves wrong, it is undone and the other way taken; in polls with
+    -- a limit voters do send a ballot twice, so there it is not tried.
+    --
+    -- Either way, a message rejected under an earlier definition stays rejected.
+    IF cardinality(vote_ballots) = 0 THEN
         BEGIN
             INSERT INTO votes (key, voter, cast_at, poll, contestant)
             SELECT key, voter, cast_at, poll, contestant
             FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants)
                 AS vote (key, message_id, voter, cast_at, poll, contestant)
-            WHERE NOT EXISTS (SELECT FROM rejections WHERE rejections.message_id = vote.message_id)
+            WHERE NOT (look_back AND EXISTS (SELECT FROM rejections WHERE rejections.message_id = vote.message_id))
             ORDER BY key;
             GET DIAGNOSTICS counted = ROW_COUNT;
             IF counted < cardinality(vote_keys) THEN
@@ -165,13 +173,7 @@ BEGIN
             counted := NULL;
         END;
     END IF;
-
-    IF counted IS NOT NULL THEN
-        INSERT INTO tallies AS tally (poll, contestant, votes)
-        SELECT poll, contestant, count(*) FROM unnest(vote_polls, vote_contestants) AS vote (poll, contestant)
-        GROUP BY poll, contestant ORDER BY poll, contestant
-        ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes;
-    ELSE
+    IF counted IS NULL THEN
         -- Of two votes of one key in the batch, the one cast first counts.
         WITH inserted AS (
             INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
@@ -179,16 +181,37 @@ BEGIN
             FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants,
                         vote_ballots, vote_message_tags, vote_id_tags)
                 AS vote (key, message_id, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
-            WHERE NOT EXISTS (SELECT FROM rejections WHERE rejections.message_id = vote.message_id)
+            WHERE NOT (look_back AND EXISTS (SELECT FROM rejections WHERE rejections.message_id = vote.message_id))
             ORDER BY key, cast_at
             ON CONFLICT DO NOTHING
             RETURNING poll, contestant
         ), added AS (
-            INSERT INTO tallies AS tally (poll, contestant, votes)
-            SELECT poll, contestant, count(*) FROM inserted GROUP BY poll, contestant ORDER BY poll, contestant
-            ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes
+            SELECT poll, contestant, count(*) AS votes FROM inserted GROUP BY poll, contestant
         )
-        SELECT count(*) INTO counted FROM inserted;
+        SELECT coalesce(sum(votes), 0), array_agg(poll), array_agg(contestant), array_agg(votes)
+        INTO counted, added_polls, added_contestants, added_votes FROM added;
+    END IF;
+
+    WITH raised AS (
+        UPDATE tallies SET votes = tallies.votes + added.votes
+        FROM (
+            SELECT * FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
+            ORDER BY poll, contestant
+        ) AS added
+        WHERE tallies.poll = added.poll AND tallies.contestant = added.contestant
+        RETURNING tallies.poll, tallies.contestant, tallies.votes
+    )
+    SELECT array_agg(poll), array_agg(contestant), array_agg(votes)
+    INTO tally_polls, tally_contestants, tally_votes FROM raised;
+
+    -- Every contestant has a tally, unless a hand has deleted it: then it begins anew, until the poll is rebuilt.
+    IF cardinality(tally_polls) < cardinality(added_polls) OR tally_polls IS NULL THEN
+        INSERT INTO tallies AS tally (poll, contestant, votes)
+        SELECT * FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
+        WHERE (poll, contestant) NOT IN (SELECT * FROM unnest(tally_polls, tally_contestants))
+        ORDER BY poll, contestant
+        ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes;
+        tally_polls := NULL;
     END IF;
 
     -- A vote counted under an earlier definition is not rejected under this one.
@@ -207,8 +230,10 @@ BEGIN
         SELECT array_agg(reason) INTO recorded_reasons FROM recorded;
     END IF;
 
-    SELECT array_agg(poll), array_agg(contestant), array_agg(votes)
-    INTO tally_polls, tally_contestants, tally_votes
-    FROM tallies WHERE poll = ANY (judged_polls);
+    IF tally_polls IS NULL OR counted < cardinality(vote_keys) OR cardinality(rejected_messages) > 0 THEN
+        SELECT array_agg(poll), array_agg(contestant), array_agg(votes)
+        INTO tally_polls, tally_contestants, tally_votes
+        FROM tallies WHERE poll = ANY (judged_polls);
+    END IF;
 END
 $$;

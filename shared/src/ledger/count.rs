@@ -24,6 +24,7 @@ pub struct Batch {
     vote_ballots: Vec<Option<i16>>,
     vote_message_tags: Vec<Option<i64>>,
     vote_id_tags: Vec<Option<i64>>,
+    added: BTreeMap<(i32, i16), i64>,
     rejected_messages: Vec<Uuid>,
     rejected_voters: Vec<Option<i64>>,
     rejected_id_tags: Vec<Option<i64>>,
@@ -49,9 +50,17 @@ impl Batch {
         self.vote_cast_at.push(vote.cast_at.into());
         self.vote_polls.push(vote.poll.0);
         self.vote_contestants.push(vote.contestant.0);
-        self.vote_ballots.push(vote.ballot);
-        self.vote_message_tags.push(vote.message_tag.map(|tag| tag.0));
-        self.vote_id_tags.push(vote.id_tag.map(|tag| tag.0));
+        *self.added.entry((vote.poll.0, vote.contestant.0)).or_default() += 1;
+        if vote.ballot.is_some() {
+            // What votes before it do not have is NULL; after the last ballot, the server takes it for NULL.
+            let before = self.vote_keys.len() - 1;
+            self.vote_ballots.resize(before, None);
+            self.vote_message_tags.resize(before, None);
+            self.vote_id_tags.resize(before, None);
+            self.vote_ballots.push(vote.ballot);
+            self.vote_message_tags.push(vote.message_tag.map(|tag| tag.0));
+            self.vote_id_tags.push(vote.id_tag.map(|tag| tag.0));
+        }
     }
 
     /// A message that does not count; unless its key has counted under an earlier definition of the poll: then it
@@ -106,7 +115,8 @@ pub struct Counted {
     pub counted: u64,
     /// Rejections recorded now, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// The absolute totals of every poll in the batch.
+    /// Absolute totals: of the contestants it added to, where all of it counted now; else of all contestants of
+    /// every poll in it.
     pub tallies: BTreeMap<PollId, Tally>,
 }
 
@@ -119,7 +129,9 @@ impl Ledger {
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ SELECT current, counted, recorded_reasons, tally_polls, tally_contestants, \
                    tally_votes FROM count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-                   $16, $17, $18)";
+                   $16, $17, $18, $19, $20, $21)";
+        let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = batch.added.keys().copied().unzip();
+        let added_votes: Vec<i64> = batch.added.values().copied().collect();
         let query = sqlx::query(sql)
             .bind(&batch.judged_polls)
             .bind(&batch.judged_versions)
@@ -132,6 +144,9 @@ impl Ledger {
             .bind(&batch.vote_ballots)
             .bind(&batch.vote_message_tags)
             .bind(&batch.vote_id_tags)
+            .bind(added_polls)
+            .bind(added_contestants)
+            .bind(added_votes)
             .bind(&batch.rejected_messages)
             .bind(&batch.rejected_voters)
             .bind(&batch.rejected_id_tags)

@@ -26,6 +26,8 @@ impl Ledger {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
+            // Until the commit nobody is rejected for lack of this poll, so that it is known who was.
+            close_fence(&mut transaction).await?;
             let row = sqlx::query(sql)
                 .bind(&draft.title)
                 .bind(draft.opens_at.map(OffsetDateTime::from))
@@ -36,7 +38,7 @@ impl Ledger {
                 .fetch_one(&mut *transaction)
                 .await?;
             let poll = poll(&row)?;
-            match_tallies(&mut transaction, &poll).await?;
+            settle(&mut transaction, &poll).await?;
             transaction.commit().await?;
             self.keep(connection);
             let tally = poll.contestants.iter().map(|contestant| (contestant.number, 0)).collect();
@@ -172,19 +174,23 @@ async fn update(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::
         .bind(Json(&poll.contestants))
         .execute(&mut *connection)
         .await?;
-    match_tallies(connection, poll).await
+    settle(connection, poll).await
 }
 
-/// Gives every contestant a counter and drops those of contestants that are gone, which had no votes.
-async fn match_tallies(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::Error> {
+/// What a definition brings with it: every contestant has a counter, and those that are gone, which had no votes, have
+/// none; and whether messages were rejected before it.
+async fn settle(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::Error> {
     let numbers: Vec<i16> = poll.contestants.iter().map(|contestant| contestant.number.0).collect();
     for sql in [
-        "/* match_tallies */ INSERT INTO tallies (poll, contestant, votes) \
+        "/* settle */ INSERT INTO tallies (poll, contestant, votes) \
          SELECT $1, number, 0 FROM unnest($2::smallint[]) AS number ON CONFLICT DO NOTHING",
-        "/* match_tallies */ DELETE FROM tallies WHERE poll = $1 AND contestant <> ALL ($2) AND votes = 0",
+        "/* settle */ DELETE FROM tallies WHERE poll = $1 AND contestant <> ALL ($2) AND votes = 0",
     ] {
         sqlx::query(sql).bind(poll.id.0).bind(&numbers).execute(&mut *connection).await?;
     }
+    let sql = "/* settle */ UPDATE polls SET rejected_before = true \
+               WHERE id = $1 AND EXISTS (SELECT FROM rejections WHERE rejections.poll = polls.id)";
+    sqlx::query(sql).bind(poll.id.0).execute(connection).await?;
     Ok(())
 }
 

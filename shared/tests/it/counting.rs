@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 use shared::{
-    domain::{ContestantNumber, Rejection, Timestamp, VoteRequest, judge},
+    domain::{ContestantNumber, Message, PollId, Rejection, Timestamp, VoteRequest, judge},
     ledger::{Batch, Outcome},
 };
 use sqlx::Connection;
@@ -109,7 +109,7 @@ async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
 async fn of_two_votes_on_one_ballot_the_one_cast_first_counts() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({"votesPerVoter": 2})).await;
-    let vote = |id, contestant, cast_at| shared::domain::Message {
+    let vote = |id, contestant, cast_at| Message {
         sent_at: at(cast_at),
         ..bench.message(id, &json!({"poll": poll.id.0, "contestant": contestant, "ballot": 1}))
     };
@@ -184,6 +184,71 @@ async fn what_was_rejected_stays_rejected_when_the_window_moves() {
 }
 
 #[tokio::test]
+async fn what_was_rejected_for_lack_of_its_poll_stays_rejected_when_there_is_one() {
+    let bench = Bench::new().await;
+    let next = bench.poll(json!({})).await.id.0 + 1;
+    let mut batch = Batch::default();
+    batch.judged_by(PollId(next), 0);
+    rejected(&mut batch, &bench.message(0, &json!({"poll": next, "contestant": 1})), Rejection::UnknownPoll);
+    assert_eq!(bench.count(&batch).await.rejected.len(), 1);
+    let poll = bench.poll(json!({})).await;
+    assert_eq!(poll.id.0, next);
+    assert_eq!(bench.count(&bench.votes(&poll, 0..3)).await.counted, 2, "only the messages that are new");
+}
+
+/// A poll that is made waits for batches that found none: else it would not know whom they rejected.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_poll_that_is_made_waits_for_batches_under_way() {
+    let bench = Arc::new(Bench::new().await);
+    let mut connection = bench.scratch.connect().await.unwrap();
+    let mut under_way = connection.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock_shared(fence())").execute(&mut *under_way).await.unwrap();
+    let making = {
+        let bench = bench.clone();
+        tokio::spawn(async move { bench.poll(json!({})).await })
+    };
+    bench.until_someone_waits_at_the_fence().await;
+    under_way.commit().await.unwrap();
+    making.await.unwrap();
+}
+
+/// A batch that is new throughout tells what it changed; one that is not, everything: what its first delivery counted
+/// may not have reached the ranking.
+#[tokio::test]
+async fn totals_of_every_contestant_come_with_whatever_is_not_new() {
+    let bench = Bench::new().await;
+    let poll = bench.poll(json!({})).await;
+    let vote = |id, contestant| bench.message(id, &json!({"poll": poll.id.0, "contestant": contestant}));
+    let totals = async |messages: &[Message]| {
+        let mut counted = bench.count(&bench.batch(&poll, messages)).await;
+        counted.tallies.remove(&poll.id).unwrap().into_iter().map(|(number, votes)| (number.0, votes)).collect()
+    };
+    let told: Vec<(i16, u64)> = totals(&[vote(1, 1), vote(2, 2)]).await;
+    assert_eq!(told, [(1, 1), (2, 1)]);
+    let told: Vec<_> = totals(&[vote(3, 2)]).await;
+    assert_eq!(told, [(2, 2)]);
+    let told: Vec<_> = totals(&[vote(3, 2), vote(4, 3)]).await;
+    assert_eq!(told, [(1, 1), (2, 2), (3, 1)], "with a duplicate");
+    let told: Vec<_> = totals(&[vote(5, 3), vote(6, 99)]).await;
+    assert_eq!(told, [(1, 1), (2, 2), (3, 2)], "with a rejection");
+}
+
+#[tokio::test]
+async fn votes_count_also_where_a_hand_has_deleted_tallies() {
+    let bench = Bench::new().await;
+    let poll = bench.poll(json!({})).await;
+    bench.count(&bench.votes(&poll, 0..3)).await;
+    let mut connection = bench.scratch.connect().await.unwrap();
+    sqlx::query("DELETE FROM tallies WHERE contestant > 1").execute(&mut connection).await.unwrap();
+    let counted = bench.count(&bench.votes(&poll, 3..6)).await;
+    assert_eq!(counted.counted, 3);
+    let totals = [(1, 2), (2, 1), (3, 1)].map(|(number, votes)| (ContestantNumber(number), votes));
+    assert_eq!(counted.tallies[&poll.id], totals.into());
+    assert!(bench.ledger.rebuild(poll.id, LIMIT).await.unwrap());
+    assert_eq!(bench.ledger_votes(&poll).await, 6);
+}
+
+#[tokio::test]
 async fn what_was_counted_is_not_rejected_when_the_window_moves() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({})).await;
@@ -205,11 +270,11 @@ async fn a_rejection_is_recorded_once_and_shown_where_it_belongs() {
     let poll = bench.poll(json!({})).await;
     let absent = poll.id.0 + 1_000;
     let mut batch = bench.batch(&poll, &[bench.message(1, &json!({"poll": poll.id.0, "contestant": 99}))]);
-    batch.judged_by(shared::domain::PollId(absent), 0);
+    batch.judged_by(PollId(absent), 0);
     let unknown = bench.message(2, &json!({"poll": absent, "contestant": 1}));
     rejected(&mut batch, &unknown, Rejection::UnknownPoll);
     let garbage =
-        shared::domain::Message { request: VoteRequest::parse("garbage"), ..bench.message(3, &json!({})) };
+        Message { request: VoteRequest::parse("garbage"), ..bench.message(3, &json!({})) };
     rejected(&mut batch, &garbage, Rejection::NotJson);
     let beyond = bench.message(4, &json!({"poll": i64::MAX, "contestant": 1}));
     rejected(&mut batch, &beyond, Rejection::UnknownPoll);
@@ -225,7 +290,7 @@ async fn a_rejection_is_recorded_once_and_shown_where_it_belongs() {
 async fn votes_at_the_ends_of_time_are_stored() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({"opensAt": at(0), "closesAt": null})).await;
-    let cast = |id, moment: Timestamp| shared::domain::Message {
+    let cast = |id, moment: Timestamp| Message {
         sent_at: moment,
         ..bench.message(id, &json!({"poll": poll.id.0, "contestant": 1}))
     };
