@@ -107,45 +107,54 @@ CREATE TABLE exports (
 -- show closes its poll at once however many batches are under way. 'vote' in ASCII.
 CREATE FUNCTION fence() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1987015781::bigint';
 
--- The place a batch is counted at; the batches of one place follow each other, before they hold anything that others
--- wait for. All batches meet at the tallies, where each commit wakes every one that waits there, and all but one go
--- back to waiting: four keep the server busy, fifty keep it busy with that. It is the connection's number that decides,
--- so the places fill evenly.
-CREATE FUNCTION counting_place() RETURNS integer LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT pg_backend_pid() % 4';
+-- The places that batches are counted at, a table each, since only a table can be waited for without a snapshot. One
+-- batch inserts, one adds to the tallies, one commits; more at a time would take memory caches from each other. It is
+-- the connection's number that decides which, so all fill evenly.
+CREATE TABLE counting_place_0 ();
+CREATE TABLE counting_place_1 ();
+CREATE TABLE counting_place_2 ();
+CREATE FUNCTION counting_place() RETURNS integer LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT pg_backend_pid() % 3';
 
 -- Counts one batch: the only way a vote enters the ledger.
 --
--- A function, so that a batch is one round trip and one commit, while its statements still see what was committed
+-- A procedure, so that a batch is one round trip and one commit, while its statements still see what was committed
 -- before the fence let it through. Nothing here may be changed in ways that the functions deployed now, or the
 -- ones before them, do not expect: a new form gets a new name.
 --
--- Every lock is taken in one order by every batch: its place, fence, vote keys ascending, tallies ascending, messages
--- ascending. So two batches, even of the same votes, never wait for each other in a circle. For the tallies that takes
--- their index, by which every plan left to choose from goes.
+-- Every lock is taken in one order by every batch: its place, fence, vote keys ascending, turn, messages ascending. So
+-- two batches, even of the same votes, never wait for each other in a circle.
 --
 -- vote_ballots and the tags: empty where no vote of the batch has a ballot. added_*: the votes of each contestant, if
 -- all of them count. current: whether the batch was judged by the current definitions (version 0: no such poll); if
--- not, nothing was done. counted: votes inserted. rejected_reasons: one for each rejection recorded now. tally_*:
+-- not, nothing was done. counted: votes inserted. recorded_reasons: one for each rejection recorded now. tally_*:
 -- absolute totals. Of a batch in which every message is a vote that counted now, those that it changed; else of every
 -- contestant of every poll in it, since what an earlier delivery of it counted may not have reached the ranking.
-CREATE FUNCTION count_votes(
+CREATE PROCEDURE count_votes(
     judged_polls integer[], judged_versions integer[],
     vote_keys uuid[], vote_messages uuid[], vote_voters bigint[], vote_cast_at timestamptz[], vote_polls integer[],
     vote_contestants smallint[], vote_ballots smallint[], vote_message_tags bigint[], vote_id_tags bigint[],
     added_polls integer[], added_contestants smallint[], added_votes bigint[],
     rejected_messages uuid[], rejected_voters bigint[], rejected_id_tags bigint[], rejected_cast_at timestamptz[],
     rejected_polls bigint[], rejected_reasons text[], rejected_keys uuid[],
-    OUT current boolean, OUT counted bigint, OUT recorded_reasons text[],
-    OUT tally_polls integer[], OUT tally_contestants smallint[], OUT tally_votes bigint[]
-) LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off AS $$
+    INOUT current boolean = NULL, INOUT counted bigint = NULL, INOUT recorded_reasons text[] = NULL,
+    INOUT tally_polls integer[] = NULL, INOUT tally_contestants smallint[] = NULL, INOUT tally_votes bigint[] = NULL
+) LANGUAGE plpgsql AS $$
 DECLARE
     look_back boolean;
 BEGIN
-    -- Two numbers are a lock space apart from the fence's.
-    PERFORM pg_advisory_xact_lock(2, counting_place());
+    -- Whoever waits with a snapshot keeps the versions of all tallies that are made meanwhile, and every other batch has
+    -- to pass by them: fifty that wait halve what is counted. So the one that came with the call is let go, by rolling
+    -- back nothing, and the next is taken when the wait is over; any expression in between would take it at once.
+    CASE counting_place()
+        WHEN 0 THEN ROLLBACK; LOCK TABLE counting_place_0 IN EXCLUSIVE MODE;
+        WHEN 1 THEN ROLLBACK; LOCK TABLE counting_place_1 IN EXCLUSIVE MODE;
+        WHEN 2 THEN ROLLBACK; LOCK TABLE counting_place_2 IN EXCLUSIVE MODE;
+    END CASE;
     PERFORM pg_advisory_xact_lock_shared(fence());
 
-    SELECT coalesce(bool_and(coalesce(polls.version, 0) = judged.version), true), coalesce(bool_or(rejected_before), false)
+    SELECT
+        coalesce(bool_and(coalesce(polls.version, 0) = judged.version), true),
+        coalesce(bool_or(polls.rejected_before), false)
     INTO current, look_back
     FROM unnest(judged_polls, judged_versions) AS judged (id, version) LEFT JOIN polls USING (id);
     IF NOT current THEN
@@ -192,12 +201,12 @@ BEGIN
         INTO counted, added_polls, added_contestants, added_votes FROM added;
     END IF;
 
+    -- The turn at the tallies, until the commit. Without it, batches would wait for each other's rows, and then look at
+    -- each of them again. Two numbers are a lock space apart from the fence's.
+    PERFORM pg_advisory_xact_lock(2, 0);
     WITH raised AS (
         UPDATE tallies SET votes = tallies.votes + added.votes
-        FROM (
-            SELECT * FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
-            ORDER BY poll, contestant
-        ) AS added
+        FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
         WHERE tallies.poll = added.poll AND tallies.contestant = added.contestant
         RETURNING tallies.poll, tallies.contestant, tallies.votes
     )
@@ -206,11 +215,9 @@ BEGIN
 
     -- Every contestant has a tally, unless a hand has deleted it: then it begins anew, until the poll is rebuilt.
     IF cardinality(tally_polls) < cardinality(added_polls) OR tally_polls IS NULL THEN
-        INSERT INTO tallies AS tally (poll, contestant, votes)
+        INSERT INTO tallies (poll, contestant, votes)
         SELECT * FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
-        WHERE (poll, contestant) NOT IN (SELECT * FROM unnest(tally_polls, tally_contestants))
-        ORDER BY poll, contestant
-        ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes;
+        WHERE (poll, contestant) NOT IN (SELECT * FROM unnest(tally_polls, tally_contestants));
         tally_polls := NULL;
     END IF;
 

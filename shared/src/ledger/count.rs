@@ -127,9 +127,8 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Timeout`]; then the batch may or may not have been committed.
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
-        let sql = "/* count_votes */ SELECT current, counted, recorded_reasons, tally_polls, tally_contestants, \
-                   tally_votes FROM count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-                   $16, $17, $18, $19, $20, $21)";
+        let sql = "/* count_votes */ CALL count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
+                   $15, $16, $17, $18, $19, $20, $21)";
         let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = batch.added.keys().copied().unzip();
         let added_votes: Vec<i64> = batch.added.values().copied().collect();
         let query = sqlx::query(sql)

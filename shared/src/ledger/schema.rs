@@ -19,10 +19,13 @@ const UNDEFINED_TABLE: &str = "42P01";
 
 /// All that the functions may do, besides calling what the schema has of functions. Whoever has these rights can
 /// neither change a vote nor take one away.
-const RIGHTS: [(&str, &str); 8] = [
+const RIGHTS: [(&str, &str); 11] = [
     ("_sqlx_migrations", "SELECT"),
     ("certificates", "SELECT, INSERT, UPDATE, DELETE"),
     ("closings", "SELECT, INSERT, UPDATE, DELETE"),
+    ("counting_place_0", "UPDATE"),
+    ("counting_place_1", "UPDATE"),
+    ("counting_place_2", "UPDATE"),
     ("exports", "SELECT, INSERT, UPDATE, DELETE"),
     ("polls", "SELECT, INSERT, UPDATE, DELETE"),
     ("tallies", "SELECT, INSERT, UPDATE, DELETE"),

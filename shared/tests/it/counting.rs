@@ -9,7 +9,7 @@ use shared::{
 };
 use sqlx::Connection;
 
-use crate::support::{Bench, CAST_AT, LIMIT, at, rejected};
+use crate::support::{Bench, CAST_AT, LIMIT, at, rejected, until};
 
 #[tokio::test]
 async fn a_batch_delivered_again_counts_nothing_and_still_answers_the_totals() {
@@ -103,6 +103,34 @@ async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
     for poll in polls.iter() {
         assert_eq!(bench.ledger_votes(poll).await, (FUNCTIONS * BATCHES * VOTES) as u64);
     }
+}
+
+/// With a snapshot, those that wait would keep old versions of the tallies for all others to pass by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_batch_waits_for_its_place_without_a_snapshot() {
+    let bench = Arc::new(Bench::new().await);
+    let poll = bench.poll(json!({})).await;
+    // A connection's first call has one, to look at the catalogue.
+    bench.count(&bench.votes(&poll, 0..3)).await;
+    let mut connection = bench.scratch.connect().await.unwrap();
+    let mut occupied = connection.begin().await.unwrap();
+    sqlx::query("LOCK TABLE counting_place_0, counting_place_1, counting_place_2 IN EXCLUSIVE MODE")
+        .execute(&mut *occupied)
+        .await
+        .unwrap();
+    let counting = {
+        let (ledger, batch) = (bench.ledger.clone(), bench.votes(&poll, 3..6));
+        tokio::spawn(async move { ledger.count(&batch).await })
+    };
+    let mut watcher = bench.scratch.connect().await.unwrap();
+    let waits = "SELECT count(*) = 1 FROM pg_stat_activity \
+                 WHERE datname = current_database() AND wait_event = 'relation'";
+    until(&mut watcher, waits).await;
+    let holds_nothing = "SELECT backend_xmin IS NULL AND backend_xid IS NULL FROM pg_stat_activity \
+                         WHERE datname = current_database() AND wait_event = 'relation'";
+    assert!(sqlx::query_scalar::<_, bool>(holds_nothing).fetch_one(&mut watcher).await.unwrap());
+    occupied.commit().await.unwrap();
+    assert!(matches!(counting.await.unwrap().unwrap(), Outcome::Counted(_)));
 }
 
 #[tokio::test]
@@ -221,7 +249,13 @@ async fn totals_of_every_contestant_come_with_whatever_is_not_new() {
     let vote = |id, contestant| bench.message(id, &json!({"poll": poll.id.0, "contestant": contestant}));
     let totals = async |messages: &[Message]| {
         let mut counted = bench.count(&bench.batch(&poll, messages)).await;
-        counted.tallies.remove(&poll.id).unwrap().into_iter().map(|(number, votes)| (number.0, votes)).collect()
+        counted
+            .tallies
+            .remove(&poll.id)
+            .unwrap()
+            .into_iter()
+            .map(|(number, votes)| (number.0, votes))
+            .collect()
     };
     let told: Vec<(i16, u64)> = totals(&[vote(1, 1), vote(2, 2)]).await;
     assert_eq!(told, [(1, 1), (2, 1)]);
@@ -273,8 +307,7 @@ async fn a_rejection_is_recorded_once_and_shown_where_it_belongs() {
     batch.judged_by(PollId(absent), 0);
     let unknown = bench.message(2, &json!({"poll": absent, "contestant": 1}));
     rejected(&mut batch, &unknown, Rejection::UnknownPoll);
-    let garbage =
-        Message { request: VoteRequest::parse("garbage"), ..bench.message(3, &json!({})) };
+    let garbage = Message { request: VoteRequest::parse("garbage"), ..bench.message(3, &json!({})) };
     rejected(&mut batch, &garbage, Rejection::NotJson);
     let beyond = bench.message(4, &json!({"poll": i64::MAX, "contestant": 1}));
     rejected(&mut batch, &beyond, Rejection::UnknownPoll);

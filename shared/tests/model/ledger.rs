@@ -50,8 +50,9 @@ impl Protocol {
         Begun::Open(Transaction { inserted, recorded, totals })
     }
 
-    /// `INSERT INTO votes … WHERE NOT EXISTS (SELECT FROM rejections …) ORDER BY key, cast_at
-    /// ON CONFLICT DO NOTHING`. A plain insert before it ends like it, or is undone and has not been.
+    /// `INSERT INTO votes … WHERE NOT (look_back AND EXISTS (SELECT FROM rejections …)) ORDER BY key, cast_at
+    /// ON CONFLICT DO NOTHING`. A plain insert before it ends like it, or is undone and has not been. `look_back` is
+    /// false only where no message was rejected before the definition, and then none of the votes was.
     fn insert_votes(&self, state: &State, votes: Set) -> Set {
         let mut inserted = Set::EMPTY;
         for message in votes.iter() {
@@ -94,14 +95,15 @@ impl Protocol {
         }
     }
 
-    /// `INSERT INTO tallies … ON CONFLICT … DO UPDATE SET votes = tally.votes + excluded.votes`.
+    /// `UPDATE tallies SET votes = tallies.votes + added.votes`.
     pub fn add_tally(&self, state: &mut State, inserted: Set) {
         for message in inserted.iter() {
             state.ledger.tally[self.verdicts.poll(message)] += 1;
         }
     }
 
-    /// What a committed call has to tell Redis: the totals of every poll in it, by the epochs that it was judged by.
+    /// What a committed call has to tell Redis: the totals of every poll in it, by the epochs that it was judged by. Here
+    /// a poll has one contestant; of many, the code tells at least those of the batch's messages.
     pub fn pipeline(&self, call: Call, transaction: Transaction) -> Pipeline {
         let told = if self.has(Mutation::TotalsOfNewVotesOnly) { transaction.inserted } else { call.batch };
         Pipeline {
