@@ -27,6 +27,8 @@ export const options = {
       ? { executor: "constant-arrival-rate", rate: RATE, duration: `${DURATION}s`, preAllocatedVUs: VUS }
       : { executor: "shared-iterations", vus: Math.min(VUS, VOTES), iterations: VOTES, maxDuration: "30m" },
   },
+  // Those that thresholds and summary need: every sample of every request carries them.
+  systemTags: ["name", "check", "status", "error_code"],
   setupTimeout: "1m",
   teardownTimeout: "30m",
   summaryTrendStats: ["med", "p(95)", "p(99)", "max"],
