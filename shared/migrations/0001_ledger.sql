@@ -214,7 +214,7 @@ BEGIN
     INTO tally_polls, tally_contestants, tally_votes FROM raised;
 
     -- Every contestant has a tally, unless a hand has deleted it: then it begins anew, until the poll is rebuilt.
-    IF cardinality(tally_polls) < cardinality(added_polls) OR tally_polls IS NULL THEN
+    IF coalesce(cardinality(tally_polls), 0) < cardinality(added_polls) THEN
         INSERT INTO tallies (poll, contestant, votes)
         SELECT * FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
         WHERE (poll, contestant) NOT IN (SELECT * FROM unnest(tally_polls, tally_contestants));

@@ -24,7 +24,6 @@ pub struct Batch {
     vote_ballots: Vec<Option<i16>>,
     vote_message_tags: Vec<Option<i64>>,
     vote_id_tags: Vec<Option<i64>>,
-    added: BTreeMap<(i32, i16), i64>,
     rejected_messages: Vec<Uuid>,
     rejected_voters: Vec<Option<i64>>,
     rejected_id_tags: Vec<Option<i64>>,
@@ -50,7 +49,6 @@ impl Batch {
         self.vote_cast_at.push(vote.cast_at.into());
         self.vote_polls.push(vote.poll.0);
         self.vote_contestants.push(vote.contestant.0);
-        *self.added.entry((vote.poll.0, vote.contestant.0)).or_default() += 1;
         if vote.ballot.is_some() {
             // What votes before it do not have is NULL; after the last ballot, the server takes it for NULL.
             let before = self.vote_keys.len() - 1;
@@ -86,6 +84,15 @@ impl Batch {
             voters.entry(PollId(poll)).or_default().push(voter);
         }
         voters
+    }
+
+    /// Votes of each contestant of each poll, if all of them count.
+    fn added(&self) -> BTreeMap<(i32, i16), i64> {
+        let mut added = BTreeMap::new();
+        for (&poll, &contestant) in self.vote_polls.iter().zip(&self.vote_contestants) {
+            *added.entry((poll, contestant)).or_default() += 1;
+        }
+        added
     }
 
     /// Messages in it.
@@ -129,8 +136,9 @@ impl Ledger {
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ CALL count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
                    $15, $16, $17, $18, $19, $20, $21)";
-        let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = batch.added.keys().copied().unzip();
-        let added_votes: Vec<i64> = batch.added.values().copied().collect();
+        let added = batch.added();
+        let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = added.keys().copied().unzip();
+        let added_votes: Vec<i64> = added.into_values().collect();
         let query = sqlx::query(sql)
             .bind(&batch.judged_polls)
             .bind(&batch.judged_versions)
