@@ -3,7 +3,7 @@
 import { call, Refusal } from "/control/api.js";
 import { config } from "/shared/config.js";
 import { Desk } from "/control/desk.js";
-import { el, find, say } from "/shared/dom.js";
+import { announce, el, find, say } from "/shared/dom.js";
 import { everySecond, now, statusOf } from "/shared/clock.js";
 import { formatClock, loadTexts, t } from "/shared/text.js";
 import { onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/session.js";
@@ -19,8 +19,6 @@ let polls = [];
 let timer = null;
 let trouble = null;
 let crew = [];
-
-const announce = (text) => say(find("#announcer"), text);
 
 function showNotice() {
   const text = sessionState() === "ended" ? t("control.ended") : trouble;

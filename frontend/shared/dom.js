@@ -19,6 +19,17 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** What a screen reader may still have to read of what was said. */
+const SAID_MAX = 8;
+
+/** Tells screen readers, after what they were told before: a text in its place would take that back unread. */
+export function announce(text) {
+  const said = find("#announcer");
+  if (said.lastChild?.textContent === text) return;
+  said.append(el("p", {}, text));
+  if (said.children.length > SAID_MAX) said.firstChild.remove();
+}
+
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Runs `change`, which may reorder `list`, and lets each child glide from where it was to where it is. */

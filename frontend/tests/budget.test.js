@@ -32,7 +32,7 @@ sideBySide("what the pages cost", () => {
 
   test("a minute of watching asks only what the edge has", { timeout: 3 * MINUTE_MS }, async (t) => {
     // Its file takes the ranking's place within this minute.
-    const poll = await makePoll({ opensAt: inSeconds(-50) });
+    const poll = await makePoll({ opensAt: inSeconds(-30) });
     const page = await somebody(t);
     const answers = [];
     page.on("response", (response) => answers.push(response));

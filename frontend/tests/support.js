@@ -154,6 +154,18 @@ export async function until(what, condition) {
   }
 }
 
+/** Lets so many receipts of counted votes reach a page, and the next only when the function that this gives is called. */
+export async function holdReceipts(page, passing = 0) {
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  await page.route("**/votes/mine?id=*", async (route) => {
+    const response = await route.fetch();
+    if ((await response.json()).outcome === "counted" && passing-- <= 0) await released;
+    await route.fulfill({ response });
+  });
+  return release;
+}
+
 /** Gives a name on the issuer's form, and comes back. */
 export async function giveName(page, name, lifetimeS) {
   await page.getByLabel("Name").fill(name);

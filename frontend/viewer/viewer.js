@@ -3,7 +3,7 @@
 
 import { Ballot } from "/viewer/ballot.js";
 import { config } from "/shared/config.js";
-import { el, find, say } from "/shared/dom.js";
+import { announce, el, find, say } from "/shared/dom.js";
 import { everySecond, now, statusOf } from "/shared/clock.js";
 import { Feed } from "/shared/feed.js";
 import { followStanding, isShown } from "/shared/standing.js";
@@ -25,7 +25,6 @@ const only = Number(new URLSearchParams(location.search).get("poll")) || null;
 
 const main = find("#polls");
 const notice = find("#notice");
-const announcer = find("#announcer");
 const sections = new Map();
 const problems = { polls: "ok", signIn: "ok", news: null };
 
@@ -103,7 +102,7 @@ class Section {
 
   vote(contestant) {
     const used = outbox.used(this.poll.id);
-    if (this.poll.votesPerVoter && used && used.size >= this.poll.votesPerVoter) return say(announcer, t("allUsed"));
+    if (this.poll.votesPerVoter && used && used.size >= this.poll.votesPerVoter) return announce(t("allUsed"));
     outbox.cast(this.poll, contestant);
     if (sessionState() !== "valid") enter();
   }
@@ -127,7 +126,7 @@ function onVote(vote) {
   if (key === "waiting" && !vote.tries) return;
   const text = t(`said.${key}`, { name, reason: reasonText(vote.reason) });
   if (key === "refused") section.ballot.showWhy(text);
-  say(announcer, text);
+  announce(text);
 }
 
 function reasonText(reason) {
