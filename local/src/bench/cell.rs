@@ -68,6 +68,8 @@ pub struct Sample {
     pub invocations: u64,
     /// Commits for each vote, warm-up included.
     pub commits_per_vote: f64,
+    /// Times that the server waited for the disk to have its log, for each vote, warm-up included.
+    pub syncs_per_vote: f64,
     /// Written to PostgreSQL's log of writes.
     pub wal_bytes: i64,
     /// Commands that Redis carried out.
@@ -149,7 +151,7 @@ impl Cell {
     }
 
     async fn drain(&self, ground: &Ground, database: &Database, artifacts: &Path) -> Result<Sample> {
-        let commits = ground.commits(database).await?;
+        let before = ground.commits(database).await?;
         let way = Way { concurrency: self.concurrency, batch: self.batch };
         let rig = Rig::new(ground, database, way, artifacts).await?;
         let whole_batches = |votes: u64| votes.div_ceil(self.batch) * self.batch;
@@ -160,8 +162,10 @@ impl Cell {
         let sample = self.measure(ground, database, &rig, warm_up).await;
         rig.close().await?;
         let mut sample = sample?;
-        let commits = ground.commits(database).await? - commits;
-        sample.commits_per_vote = commits as f64 / (warm_up + self.votes) as f64;
+        let after = ground.commits(database).await?;
+        let per_vote = |count: i64| count as f64 / (warm_up + self.votes) as f64;
+        sample.commits_per_vote = per_vote(after.commits - before.commits);
+        sample.syncs_per_vote = per_vote(after.syncs - before.syncs);
         Ok(sample)
     }
 
@@ -185,6 +189,7 @@ impl Cell {
             cpu,
             invocations: counts.invocations - invocations,
             commits_per_vote: 0.0,
+            syncs_per_vote: 0.0,
             wal_bytes: ground.wal_bytes().await? - wal,
             // Asking is a command too.
             redis_commands: ground.redis_commands().await? - commands - 1,

@@ -52,6 +52,7 @@ pub async fn run(cell: &Cell, ground: &Ground, database: &Database) -> Result<Sa
         cpu: Cpu { function: cpu.stand_in, stand_in: 0.0, ..cpu },
         invocations: 0,
         commits_per_vote: batch_count as f64 / cell.votes as f64,
+        syncs_per_vote: 0.0,
         wal_bytes: ground.wal_bytes().await? - wal,
         redis_commands: 0,
         table_bytes: grown.table - size.table,

@@ -59,6 +59,14 @@ pub struct Ground {
     databases: AtomicU32,
 }
 
+/// Counted since the server was started.
+pub struct Commits {
+    /// Transactions committed in a database.
+    pub commits: i64,
+    /// Times that the server waited for the disk to have its log: several commits may share one.
+    pub syncs: i64,
+}
+
 /// A database with the schema and open polls.
 #[derive(Debug)]
 pub struct Database {
@@ -194,7 +202,7 @@ impl Ground {
     ///
     /// # Errors
     /// A connection stays, or the server does not tell.
-    pub async fn commits(&self, database: &Database) -> Result<i64> {
+    pub async fn commits(&self, database: &Database) -> Result<Commits> {
         let mut connection = self.connect().await?;
         let open =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'";
@@ -204,7 +212,14 @@ impl Ground {
             sleep(CLOSE_POLL).await;
         }
         let sql = "SELECT xact_commit FROM pg_stat_database WHERE datname = $1";
-        Ok(sqlx::query_scalar(sql).bind(&database.name).fetch_one(&mut connection).await?)
+        let commits = sqlx::query_scalar(sql).bind(&database.name).fetch_one(&mut connection).await?;
+        let sql = "SELECT current_setting('server_version_num')::integer";
+        let syncs_sql = if sqlx::query_scalar::<_, i32>(sql).fetch_one(&mut connection).await? < 180_000 {
+            "SELECT wal_sync FROM pg_stat_wal"
+        } else {
+            "SELECT sum(fsyncs)::bigint FROM pg_stat_io WHERE object = 'wal'"
+        };
+        Ok(Commits { commits, syncs: sqlx::query_scalar(syncs_sql).fetch_one(&mut connection).await? })
     }
 }
 

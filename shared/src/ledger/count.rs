@@ -128,8 +128,8 @@ pub struct Counted {
 }
 
 impl Ledger {
-    /// Counts a batch: one round trip, one commit. Idempotent: what has been counted or recorded already is left
-    /// as it is, and the totals are answered all the same.
+    /// Counts a batch: one round trip, one transaction, on disk when it is answered. Idempotent: what has been counted
+    /// or recorded already is left as it is, and the totals are answered all the same.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::Timeout`]; then the batch may or may not have been committed.

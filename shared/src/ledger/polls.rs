@@ -47,12 +47,13 @@ impl Ledger {
         .await
     }
 
-    /// The polls of these numbers that exist, with their tallies.
+    /// The polls of these numbers that exist, with their tallies, once these are on disk: a ranking that has been told
+    /// more than a crash leaves would stay ahead of its tally.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<PollWithTally>, Error> {
-        let sql = "/* polls */ SELECT polls.*, tally.* FROM polls CROSS JOIN LATERAL ( \
+        let sql = "/* polls */ SELECT polls.*, tally.* FROM polls CROSS JOIN mark_log() CROSS JOIN LATERAL ( \
                        SELECT array_agg(contestant) AS tally_contestants, array_agg(votes) AS tally_votes \
                        FROM tallies WHERE tallies.poll = polls.id \
                    ) AS tally WHERE id = ANY ($1)";

@@ -3,6 +3,7 @@
 
 mod catalog;
 mod counting;
+mod durability;
 mod outage;
 mod polls;
 mod rebuild;

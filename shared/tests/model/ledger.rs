@@ -124,6 +124,7 @@ impl Protocol {
         let definition = &mut state.ledger.polls[0];
         definition.version += 1;
         definition.window = 1 - definition.window;
+        state.on_disk = state.ledger;
     }
 
     /// The first poll's tally less its votes.
@@ -142,6 +143,7 @@ impl Protocol {
         if !self.has(Mutation::RebuildInSameEpoch) {
             definition.epoch += 1;
         }
+        state.on_disk = state.ledger;
     }
 
     fn witness_commit(&self, state: &State, call: Call, transaction: Transaction) {

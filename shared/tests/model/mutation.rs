@@ -11,6 +11,12 @@ pub enum Mutation {
     LastTotalStays,
     /// A batch is acknowledged before its transaction is committed.
     AcknowledgedBeforeCommit,
+    /// `count_votes` ends without its mark in the log.
+    AnsweredBeforeDisk,
+    /// `count_votes` marks the log only where it has inserted votes or recorded rejections.
+    DuplicatesWaitForNoDisk,
+    /// Loading a poll reads totals that no disk has yet.
+    LoadsBeforeDisk,
     /// `count_votes` does not compare versions.
     NoVersionCheck,
     /// A poll is changed without waiting for the batches under way.
@@ -60,6 +66,21 @@ mod tests {
     fn what_is_acknowledged_before_the_commit_may_be_lost() {
         let promises = [NOTHING_DROPPED, SETTLES];
         breaks(Mutation::AcknowledgedBeforeCommit, scenarios::deaths(), &promises);
+    }
+
+    #[test]
+    fn what_is_answered_before_it_is_on_disk_may_be_lost() {
+        breaks(Mutation::AnsweredBeforeDisk, scenarios::deaths(), &[NOTHING_DROPPED, NEVER_AHEAD]);
+    }
+
+    #[test]
+    fn duplicates_may_be_of_votes_that_no_disk_has() {
+        breaks(Mutation::DuplicatesWaitForNoDisk, scenarios::deaths(), &[NOTHING_DROPPED, NEVER_AHEAD]);
+    }
+
+    #[test]
+    fn a_total_that_no_disk_has_is_not_to_be_raised() {
+        breaks(Mutation::LoadsBeforeDisk, scenarios::redis_faults(), &[NEVER_AHEAD]);
     }
 
     #[test]

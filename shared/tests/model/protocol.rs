@@ -100,6 +100,7 @@ impl Protocol {
             Phase::Counting(_) => {}
             Phase::Stale(_) => steps.push(Step::Reload { worker }),
             Phase::Adding(_) => steps.push(Step::AddTally { worker }),
+            Phase::Committed(..) => steps.push(Step::Answer { worker }),
             Phase::Raising(..) if state.redis.away => steps.push(Step::GoOnUnraised { worker }),
             Phase::Raising(..) => steps.push(Step::Raise { worker }),
             Phase::Raised(_) => steps.push(Step::Acknowledge { worker }),
@@ -121,11 +122,11 @@ impl Protocol {
                 if phase != Phase::Idle || has_memory {
                     steps.push(Step::Die { worker });
                 }
-                if matches!(phase, Phase::Counting(_)) && has_memory {
+                if matches!(phase, Phase::Counting(_) | Phase::Committed(..)) && has_memory {
                     steps.push(Step::TimeOut { worker });
                 }
             }
-            if state.open().next().is_some() {
+            if state.open().next().is_some() || state.on_disk != state.ledger {
                 steps.push(Step::LedgerDies);
             }
             if state.load.is_some() {
@@ -164,6 +165,7 @@ impl Protocol {
             Step::Begin { worker }
             | Step::Commit { worker }
             | Step::AddTally { worker }
+            | Step::Answer { worker }
             | Step::Raise { worker }
             | Step::GoOnUnraised { worker }
             | Step::RaiseTimesOut { worker } => self.take_call(state, worker, step),
@@ -189,6 +191,9 @@ impl Protocol {
             }
             Step::AdriftEnds => state.adrift = None,
             Step::Load { poll } | Step::Heal { poll } => {
+                if !self.has(Mutation::LoadsBeforeDisk) {
+                    state.on_disk = state.ledger;
+                }
                 let (definition, total) = (state.ledger.polls[poll], state.ledger.tally[poll]);
                 state.load = Some(Load { poll, definition, total, kept: false });
             }
@@ -227,6 +232,9 @@ impl Protocol {
                 }
             }
             (Step::AddTally { .. }, Phase::Adding(call)) => self.add_tally_apart(state, worker, call),
+            (Step::Answer { .. }, Phase::Committed(batch, pipeline)) => {
+                self.answer(state, worker, batch, pipeline);
+            }
             (Step::Raise { .. }, Phase::Raising(batch, pipeline)) => {
                 self.raise_step(state, worker, batch, pipeline);
             }
@@ -297,6 +305,7 @@ impl Model for Protocol {
         vec![State {
             queue: Queue { waiting: self.verdicts.all(), deleted: Set::EMPTY },
             ledger,
+            on_disk: ledger,
             redis: Redis { away: false, cached: polls, ranking },
             workers: [Worker::default(); WORKERS_MAX],
             abandoned: None,
@@ -321,6 +330,10 @@ impl Model for Protocol {
             for worker in &mut state.workers {
                 worker.memory = [Definition::default(); POLLS];
             }
+        }
+        if state.budget.failures == 0 {
+            // Nor what only a crash would tell from the rest.
+            state.on_disk = state.ledger;
         }
         // Workers are alike, so which is which does not make another state.
         state.workers[..self.scenario.workers].sort_unstable();

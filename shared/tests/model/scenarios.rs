@@ -6,9 +6,9 @@ use crate::{
     witness::Event::{
         AbandonedCommit, AbandonedStale, AbandonedTooLate, AdriftTotal, Changed, Counted,
         CountedAfterRejectedRetry, CountedStaysCounted, CountedWithinRebuild, DiedAfterAcknowledging,
-        DiedBeforeAcknowledging, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging, DiedBeforeRaise,
+        DiedBeforeAcknowledging, DiedBeforeAnswer, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging, DiedBeforeRaise,
         DiedBeforeReload, DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry, HealedByLoad,
-        HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied, LedgerTimedOut,
+        HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied, LedgerForgot, LedgerTimedOut,
         RaiseRefused, RaiseTimedOut, Rebuilt, Rejected, RejectedStaysRejected, RejectedWhileCounted, Settled,
     },
 };
@@ -44,10 +44,12 @@ pub fn deaths() -> Scenario {
             DiedBeforeJudging,
             DiedBeforeCounting,
             DiedBeforeCommit,
+            DiedBeforeAnswer,
             DiedBeforeRaise,
             DiedWithinRaise,
             DiedBeforeAcknowledging,
             LedgerDied,
+            LedgerForgot,
             Settled,
         ],
     }

@@ -34,7 +34,7 @@ pub struct Queue {
     pub deleted: Set,
 }
 
-/// What PostgreSQL has committed.
+/// What PostgreSQL has committed, as everybody sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ledger {
     /// `polls`.
@@ -109,7 +109,9 @@ pub enum Phase {
     Stale(Set),
     /// Only where the tally is updated by another transaction: the votes are committed, the tally is not.
     Adding(Call),
-    /// Committed; the ranking is being raised.
+    /// Committed, and seen by everybody; the disk may not have it.
+    Committed(Set, Pipeline),
+    /// On disk; the ranking is being raised.
     Raising(Set, Pipeline),
     /// About to acknowledge.
     Raised(Set),
@@ -130,9 +132,11 @@ impl Worker {
         match self.phase {
             Phase::Idle => Set::EMPTY,
             Phase::Counting(call) | Phase::Adding(call) => call.batch,
-            Phase::Holding(batch) | Phase::Stale(batch) | Phase::Raising(batch, _) | Phase::Raised(batch) => {
-                batch
-            }
+            Phase::Holding(batch)
+            | Phase::Stale(batch)
+            | Phase::Committed(batch, _)
+            | Phase::Raising(batch, _)
+            | Phase::Raised(batch) => batch,
         }
     }
 }
@@ -184,6 +188,8 @@ pub struct State {
     pub queue: Queue,
     /// PostgreSQL.
     pub ledger: Ledger,
+    /// What of it a crash leaves.
+    pub on_disk: Ledger,
     /// Redis.
     pub redis: Redis,
     /// Only the first [`Scenario::workers`](crate::scenario::Scenario::workers) of them ever work.
@@ -232,11 +238,12 @@ impl State {
             Phase::Idle => 0,
             Phase::Raised(_) => 5,
             Phase::Raising(_, pipeline) => 6 + u16::from(pipeline.remaining.len()),
-            Phase::Adding(_) => 9,
-            Phase::Counting(Call { transaction: Some(_), .. }) => 10,
-            Phase::Counting(call) => 11 + 2 * u16::from(self.is_outdated(call)),
-            Phase::Stale(_) => 12,
-            Phase::Holding(_) => 15,
+            Phase::Committed(..) => 9,
+            Phase::Adding(_) => 10,
+            Phase::Counting(Call { transaction: Some(_), .. }) => 11,
+            Phase::Counting(call) => 12 + 2 * u16::from(self.is_outdated(call)),
+            Phase::Stale(_) => 13,
+            Phase::Holding(_) => 16,
         };
         let work = 20 * u16::from(self.queue.waiting.len())
             + self.workers.iter().map(worker).sum::<u16>()

@@ -21,9 +21,11 @@ pub enum Step {
     /// `shared/migrations/0001_ledger.sql`, the body of `count_votes`: the shared fence, the comparison of versions,
     /// votes and tallies, rejections, totals. It waits where a row that it needs is locked.
     Begin { worker: usize },
-    /// `shared/src/ledger/count.rs`, `Ledger::count` returns: the statement is its own transaction, and its answer
-    /// is read until the server is ready again, which it is after the commit.
+    /// `shared/migrations/0001_ledger.sql`, the `COMMIT` of `count_votes`, which waits for no disk.
     Commit { worker: usize },
+    /// `shared/src/ledger/count.rs`, `Ledger::count` returns: its answer is read until the server is ready again, which
+    /// it is when the mark that `count_votes` ends with, and so all of the log before it, is on disk.
+    Answer { worker: usize },
     /// `functions/votes/src/definitions.rs`, `Definitions::reload`, after `Outcome::Stale`; then judging again.
     Reload { worker: usize },
     /// Nowhere in the code: the second transaction of [`TallyApart`](crate::mutation::Mutation::TallyApart).
@@ -37,7 +39,7 @@ pub enum Step {
 
     /// PostgreSQL begins a call whose caller is gone: as [`Begin`](Self::Begin).
     AbandonedBegins,
-    /// PostgreSQL commits a transaction whose caller is gone.
+    /// PostgreSQL commits a transaction whose caller is gone. Whether its mark ever follows, nobody waits for.
     AbandonedCommits,
     /// The call never arrived, or PostgreSQL noticed (`statement_timeout` in `shared/src/ledger/mod.rs`).
     AbandonedEnds,
@@ -61,7 +63,7 @@ pub enum Step {
     RedisReturns,
 
     /// `shared/src/catalog.rs`, `Catalog::load`, its first half: `Ledger::polls` reads a definition and its totals
-    /// in one statement. By `functions/polls` for a viewer, `functions/admin` after a change, or
+    /// in one statement, and marks the log. By `functions/polls` for a viewer, `functions/admin` after a change, or
     /// `functions/votes`.
     Load { poll: usize },
     /// `shared/src/ledger/polls.rs`, `Ledger::change_poll`: the fence, the update, the commit. One step, since the
@@ -81,7 +83,7 @@ pub enum Step {
     TimeOut { worker: usize },
     /// `shared/src/ranking.rs`, `RankingStore::bounded`: no answer in time. The pipeline is adrift.
     RaiseTimesOut { worker: usize },
-    /// PostgreSQL dies and recovers: every open transaction is rolled back, every call fails.
+    /// PostgreSQL dies and recovers: what was not on disk is gone, every call fails.
     LedgerDies,
     /// Whoever was loading a poll dies.
     LoaderDies,

@@ -66,7 +66,9 @@ events! {
     DiedBeforeCommit,
     /// Death after learning that a definition has changed.
     DiedBeforeReload,
-    /// Death after the commit, before the first `ZADD`.
+    /// Death after the commit, before the answer.
+    DiedBeforeAnswer,
+    /// Death after the answer, before the first `ZADD`.
     DiedBeforeRaise,
     /// Death between two `ZADD`s.
     DiedWithinRaise,
@@ -76,8 +78,10 @@ events! {
     DiedAfterAcknowledging,
     /// A call to the ledger fails, and the function lives on with what it remembers.
     LedgerTimedOut,
-    /// PostgreSQL dies with a transaction open.
+    /// PostgreSQL dies with a transaction open, or one that no disk has.
     LedgerDied,
+    /// PostgreSQL dies and comes back without what it had committed.
+    LedgerForgot,
     /// Death between reading a poll from the ledger and writing it to Redis.
     DiedLoading,
     /// The poll's window moves while a worker holds a batch.

@@ -80,14 +80,23 @@ impl Protocol {
         };
     }
 
-    /// PostgreSQL commits, and the caller learns the totals.
+    /// PostgreSQL commits.
     pub fn commit_call(&self, state: &mut State, worker: usize, call: Call, transaction: Transaction) {
         self.commit(state, call, transaction);
+        let wrote = !transaction.inserted.union(transaction.recorded).is_empty();
         state.workers[worker].phase = if self.has(Mutation::TallyApart) {
             Phase::Adding(call)
-        } else {
+        } else if self.has(Mutation::AnsweredBeforeDisk) || !wrote && self.has(Mutation::DuplicatesWaitForNoDisk) {
             raising(call.batch, self.pipeline(call, transaction))
+        } else {
+            Phase::Committed(call.batch, self.pipeline(call, transaction))
         };
+    }
+
+    /// The disk has it, and the caller learns the totals.
+    pub fn answer(&self, state: &mut State, worker: usize, batch: Set, pipeline: Pipeline) {
+        state.on_disk = state.ledger;
+        state.workers[worker].phase = raising(batch, pipeline);
     }
 
     /// The second transaction of [`Mutation::TallyApart`].
@@ -95,7 +104,7 @@ impl Protocol {
         let Some(mut transaction) = call.transaction else { return };
         self.add_tally(state, transaction.inserted);
         transaction.totals = state.ledger.tally;
-        state.workers[worker].phase = raising(call.batch, self.pipeline(call, transaction));
+        state.workers[worker].phase = Phase::Committed(call.batch, self.pipeline(call, transaction));
     }
 
     /// Redis carries out one more command of the pipeline.
@@ -133,7 +142,7 @@ impl Protocol {
             Phase::Counting(Call { transaction: None, .. }) => Event::DiedBeforeCounting,
             Phase::Counting(_) => Event::DiedBeforeCommit,
             Phase::Stale(_) => Event::DiedBeforeReload,
-            Phase::Adding(_) => Event::DiedBeforeRaise,
+            Phase::Adding(_) | Phase::Committed(..) => Event::DiedBeforeAnswer,
             Phase::Raising(_, pipeline) if pipeline.remaining == all => Event::DiedBeforeRaise,
             Phase::Raising(..) => Event::DiedWithinRaise,
             Phase::Raised(_) => Event::DiedBeforeAcknowledging,
@@ -142,12 +151,16 @@ impl Protocol {
         state.workers[worker].memory = [Definition::default(); POLLS];
     }
 
-    /// Every open transaction is rolled back; callers learn of it, and leave their batches in the queue.
+    /// What is on disk stays; callers learn of it, and leave their batches in the queue.
     pub fn ledger_dies(&self, state: &mut State) {
+        self.witness.note_if(state.on_disk != state.ledger, Event::LedgerForgot);
+        state.ledger = state.on_disk;
         state.abandoned = None;
         state.rebuild = None;
         for worker in 0..self.scenario.workers {
-            if let Phase::Counting(Call { batch, transaction: Some(_), .. }) = state.workers[worker].phase {
+            if let Phase::Counting(Call { batch, transaction: Some(_), .. }) | Phase::Committed(batch, _) =
+                state.workers[worker].phase
+            {
                 state.queue.waiting = state.queue.waiting.union(batch.without(state.queue.deleted));
                 state.workers[worker].phase = Phase::Idle;
             }
