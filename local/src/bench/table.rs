@@ -258,12 +258,7 @@ fn per_vote(usual: &Measured) -> Vec<Row> {
             (2, ""),
             Target::AtMost(PER_BATCH_MAX),
         ),
-        row(
-            "300 votes: commits",
-            usual.spread(|s| s.commits_per_vote * batch),
-            (2, ""),
-            Target::None,
-        ),
+        row("300 votes: commits", usual.spread(|s| s.commits_per_vote * batch), (2, ""), Target::None),
         row(
             "300 votes: waits for the disk",
             usual.spread(|s| s.syncs_per_vote * batch),

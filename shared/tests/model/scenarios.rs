@@ -6,10 +6,11 @@ use crate::{
     witness::Event::{
         AbandonedCommit, AbandonedStale, AbandonedTooLate, AdriftTotal, Changed, Counted,
         CountedAfterRejectedRetry, CountedStaysCounted, CountedWithinRebuild, DiedAfterAcknowledging,
-        DiedBeforeAcknowledging, DiedBeforeAnswer, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging, DiedBeforeRaise,
-        DiedBeforeReload, DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry, HealedByLoad,
-        HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied, LedgerForgot, LedgerTimedOut,
-        RaiseRefused, RaiseTimedOut, Rebuilt, Rejected, RejectedStaysRejected, RejectedWhileCounted, Settled,
+        DiedBeforeAcknowledging, DiedBeforeAnswer, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging,
+        DiedBeforeRaise, DiedBeforeReload, DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry,
+        HealedByLoad, HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied,
+        LedgerForgot, LedgerTimedOut, RaiseRefused, RaiseTimedOut, Rebuilt, Rejected, RejectedStaysRejected,
+        RejectedWhileCounted, Settled,
     },
 };
 

@@ -86,7 +86,9 @@ impl Protocol {
         let wrote = !transaction.inserted.union(transaction.recorded).is_empty();
         state.workers[worker].phase = if self.has(Mutation::TallyApart) {
             Phase::Adding(call)
-        } else if self.has(Mutation::AnsweredBeforeDisk) || !wrote && self.has(Mutation::DuplicatesWaitForNoDisk) {
+        } else if self.has(Mutation::AnsweredBeforeDisk)
+            || !wrote && self.has(Mutation::DuplicatesWaitForNoDisk)
+        {
             raising(call.batch, self.pipeline(call, transaction))
         } else {
             Phase::Committed(call.batch, self.pipeline(call, transaction))
