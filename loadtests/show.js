@@ -21,7 +21,7 @@ const CERTIFIED_SECONDS = 60;
 // Long enough for the rule that needs no empty queue (CERTIFY_QUIET_SECONDS, 146 s).
 const CERTIFIED_PATIENCE_SECONDS = 240;
 
-const tokens = voterTokens();
+const nextToken = voterTokens(VUS);
 
 const accepted = new Counter("votes_accepted");
 const surelyInTime = new Counter("votes_before_close");
@@ -77,9 +77,8 @@ export function setup() {
 }
 
 export function vote({ poll }) {
-  const turn = exec.vu.idInTest + exec.vu.iterationInScenario * VUS;
   const sentMs = Date.now() - exec.scenario.startTime;
-  if (!castVote(tokens[turn % tokens.length], { poll, contestant: 1 + Math.floor(Math.random() * CONTESTANTS) })) {
+  if (!castVote(nextToken(), { poll, contestant: 1 + Math.floor(Math.random() * CONTESTANTS) })) {
     return;
   }
   accepted.add(1);

@@ -33,12 +33,19 @@ export function p99Below(ms) {
   return `p(99)<${ms * PATIENCE}`;
 }
 
-// The voters' tokens, held once for all virtual users. Call it in the init context.
-export function voterTokens() {
+// Tokens of voters, of whom each of so many virtual users has its own: what it gives is the next one's. Call it in the
+// init context. Kept, because a SharedArray makes anew what is taken out of it, a letter at a time.
+export function voterTokens(vus) {
   if (!__ENV.TOKENS) {
     fail('TOKENS must name a file with {"tokens":["…"]}; make loadtest gets one from the local stack');
   }
-  return new SharedArray("tokens", () => JSON.parse(open(__ENV.TOKENS)).tokens);
+  const all = new SharedArray("tokens", () => JSON.parse(open(__ENV.TOKENS)).tokens);
+  const own = [];
+  return () => {
+    const turn = __ITER % Math.ceil(all.length / vus);
+    own[turn] = own[turn] || all[(__VU + turn * vus) % all.length];
+    return own[turn];
+  };
 }
 
 // Casts one vote and says whether the gateway accepted it.

@@ -15,7 +15,7 @@ const DURATION = number("DURATION", 60);
 const POLL = number("POLL", 1); // The local stack's demo poll.
 const CLIENT_IDS = __ENV.CLIENT_IDS === "1"; // Each vote with an id of its own, so that retries are safe.
 
-const tokens = voterTokens();
+const nextToken = voterTokens(VUS);
 
 const accepted = new Counter("votes_accepted");
 const votesCounted = new Gauge("votes_counted");
@@ -48,12 +48,11 @@ export function setup() {
 }
 
 export default function vote({ contestants }) {
-  const turn = exec.scenario.iterationInTest;
   const ballot = { poll: POLL, contestant: favourite(contestants) };
   if (CLIENT_IDS) {
     ballot.id = uuidV7();
   }
-  if (castVote(tokens[turn % tokens.length], ballot)) {
+  if (castVote(nextToken(), ballot)) {
     accepted.add(1);
   }
 }

@@ -63,7 +63,7 @@ impl Plan {
             ledger_votes: [10_000_000, 50_000_000],
             starts: 50,
             front_door_seconds: 120,
-            front_door_rate: 6_300,
+            front_door_rate: 9_000,
             surge_share: 1.0,
             evening_votes: 700_000,
         }
