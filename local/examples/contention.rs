@@ -44,6 +44,9 @@ struct Arguments {
     /// Polls in each batch; one measurement each
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100])]
     polls: Vec<usize>,
+    /// The votes have UUIDv7 ids of their clients: keys by the millisecond, in place of 4,096
+    #[arg(long)]
+    ids: bool,
     /// Rounds, of which the median counts
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -67,13 +70,15 @@ struct Bench {
     scratch: Scratch,
     polls: Arc<Vec<Poll>>,
     sample: Vote,
+    /// Bits of the millisecond clock that keys leave out.
+    shift: u32,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     for &polls in &arguments.polls {
-        let bench = Bench::new(polls).await?;
+        let bench = Bench::new(polls, if arguments.ids { 0 } else { 12 }).await?;
         measure(&bench, &arguments).await?;
     }
     Ok(())
@@ -137,7 +142,7 @@ fn median(rates: &[u64]) -> u64 {
 }
 
 impl Bench {
-    async fn new(polls: usize) -> Result<Self> {
+    async fn new(polls: usize, shift: u32) -> Result<Self> {
         let scratch = Scratch::new().await?;
         let ledger = Ledger::new(&scratch.database_url, PATIENCE)?;
         let contestants: Vec<_> =
@@ -156,7 +161,7 @@ impl Bench {
             request: VoteRequest::parse(&json!({"poll": made[0].id.0, "contestant": 1}).to_string()),
         };
         let sample = judge(&message, Some(&made[0]), &hasher).map_err(|why| anyhow::anyhow!("{why:?}"))?;
-        Ok(Self { scratch, polls: Arc::new(made), sample })
+        Ok(Self { scratch, polls: Arc::new(made), sample, shift })
     }
 
     /// Counts batches of new votes for some seconds, from functions that are warm.
@@ -171,19 +176,19 @@ impl Bench {
         let functions: Vec<_> = (0..concurrency)
             .map(|_| {
                 let ledger = Ledger::new(&self.scratch.database_url, PATIENCE)?;
-                let (polls, sample) = (Arc::clone(&self.polls), self.sample);
+                let (polls, sample, shift) = (Arc::clone(&self.polls), self.sample, self.shift);
                 let (turn, warm) = (Arc::clone(&turn), Arc::clone(&warm));
                 Ok(tokio::spawn(async move {
                     let before = Turn::default();
                     for _ in 0..WARM_UP_BATCHES {
-                        count(&ledger, &batch(&polls, &sample), &before).await;
+                        count(&ledger, &batch(&polls, &sample, shift), &before).await;
                     }
                     turn.warm_up.fetch_add(before.votes.into_inner(), Ordering::Relaxed);
                     turn.failures.fetch_add(before.failures.into_inner(), Ordering::Relaxed);
                     warm.wait().await;
                     let ends = Instant::now() + time;
                     while Instant::now() < ends {
-                        count(&ledger, &batch(&polls, &sample), &turn).await;
+                        count(&ledger, &batch(&polls, &sample, shift), &turn).await;
                     }
                 }))
             })
@@ -240,17 +245,17 @@ async fn count(ledger: &Ledger, batch: &Batch, turn: &Turn) {
 }
 
 /// New votes, spread evenly over polls and contestants, with keys as votes cast now have them.
-fn batch(polls: &[Poll], sample: &Vote) -> Batch {
+fn batch(polls: &[Poll], sample: &Vote, shift: u32) -> Batch {
     let mut batch = Batch::default();
     for poll in polls {
         batch.judged_by(poll.id, poll.version);
     }
     let now = clock::now();
-    let prefix = (now.millis() as u128 >> 12) << 92;
+    let prefix = (now.millis() as u128 >> shift) << (80 + shift);
     for number in 0..BATCH_VOTES {
         let message = Uuid::new_v4();
         let vote = Vote {
-            key: VoteKey(Uuid::from_u128(prefix | message.as_u128() >> 36)),
+            key: VoteKey(Uuid::from_u128(prefix | message.as_u128() >> (48 - shift))),
             poll: polls[number % polls.len()].id,
             contestant: ContestantNumber((number / polls.len()) as i16 % CONTESTANTS + 1),
             cast_at: now,
