@@ -38,8 +38,8 @@ impl Voter {
 ///
 /// The same vote has the same key however often it is delivered. The time prefix, itself a property of the
 /// vote, keeps inserts at the right edge of the index; to the millisecond, votes that come as they were minted meet one
-/// page after the other. Two of 1.5 billion votes with one prefix collide with a probability of 3 in 10¹⁰ (n²/2⁹³), two of a million in one millisecond
-/// of 4 in 10¹³ (n²/2⁸¹).
+/// page after the other. Two of 1.5 billion votes with one prefix collide with a probability of 3 in 10¹⁰ (n²/2⁹³), two
+/// of a million in one millisecond of 4 in 10¹³ (n²/2⁸¹).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VoteKey(pub Uuid);
 

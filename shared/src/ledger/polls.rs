@@ -1,8 +1,15 @@
-use sqlx::{Connection, PgConnection, Row, postgres::PgRow, types::Json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
 
 use super::{Error, Ledger, close_fence};
 use crate::domain::{Contestant, ContestantNumber, Draft, Invalid, Poll, PollId, Results, Tally, Timestamp};
+
+/// Joins a poll's counters, and has the statement answered when they are on disk: a ranking raised to more than a crash
+/// leaves would stay ahead of its tally. What makes a [`PollWithTally`].
+pub(super) const WITH_TALLY: &str = "CROSS JOIN mark_log() CROSS JOIN LATERAL ( \
+        SELECT array_agg(contestant) AS tally_contestants, array_agg(votes) AS tally_votes \
+        FROM tallies WHERE tallies.poll = polls.id \
+    ) AS tally";
 
 /// A poll with its counters, read in one statement: what a view of it is made of.
 #[derive(Debug, Clone)]
@@ -47,18 +54,14 @@ impl Ledger {
         .await
     }
 
-    /// The polls of these numbers that exist, with their tallies, once these are on disk: a ranking that has been told
-    /// more than a crash leaves would stay ahead of its tally.
+    /// The polls of these numbers that exist, with their tallies, once these are on disk.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<PollWithTally>, Error> {
-        let sql = "/* polls */ SELECT polls.*, tally.* FROM polls CROSS JOIN mark_log() CROSS JOIN LATERAL ( \
-                       SELECT array_agg(contestant) AS tally_contestants, array_agg(votes) AS tally_votes \
-                       FROM tallies WHERE tallies.poll = polls.id \
-                   ) AS tally WHERE id = ANY ($1)";
+        let sql = format!("/* polls */ SELECT polls.*, tally.* FROM polls {WITH_TALLY} WHERE id = ANY ($1)");
         let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
-        let rows = self.fetch_all(sqlx::query(sql).bind(&ids)).await?;
+        let rows = self.fetch_all(sqlx::query(AssertSqlSafe(sql)).bind(&ids)).await?;
         let polls = rows.iter().map(|row| Ok(PollWithTally { poll: poll(row)?, tally: tally(row)? }));
         Ok(polls.collect::<Result<_, sqlx::Error>>()?)
     }

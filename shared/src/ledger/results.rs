@@ -1,11 +1,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::{Row, postgres::PgRow, types::Json};
+use sqlx::{AssertSqlSafe, Row, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
 
 use super::{
     Error, Ledger, PollWithTally,
-    polls::{poll, tally, timestamp},
+    polls::{WITH_TALLY, poll, tally, timestamp},
 };
 use crate::domain::{Basis, Certificate, Closing, ContestantNumber, PollId, Tally, Timestamp};
 
@@ -26,21 +26,21 @@ pub struct Publishable {
 
 impl Ledger {
     /// The polls whose public file is to be written: those open, closed but not certified, or changed since their
-    /// certified file was written; and those that open within `soon`. Newest first, at most 100.
+    /// certified file was written; and those that open within `soon`. Newest first, at most 100; their tallies are
+    /// on disk.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn publishable(&self, soon: Duration) -> Result<Vec<Publishable>, Error> {
-        let sql = "/* publishable */ SELECT polls.*, tally.*, certified_at, basis, digest, certificates.tally AS certified_tally, rejected, voters \
-                   FROM polls LEFT JOIN certificates ON poll = id CROSS JOIN LATERAL ( \
-                       SELECT array_agg(contestant) AS tally_contestants, array_agg(votes) AS tally_votes \
-                       FROM tallies WHERE tallies.poll = polls.id \
-                   ) AS tally \
-                   WHERE opens_at <= clock_timestamp() + $1 * interval '1 millisecond' \
-                       AND (certified_at IS NULL OR published < version) \
-                   ORDER BY id DESC LIMIT $2";
+        let sql = format!(
+            "/* publishable */ SELECT polls.*, tally.*, certified_at, basis, digest, certificates.tally AS certified_tally, rejected, voters \
+             FROM polls LEFT JOIN certificates ON poll = id {WITH_TALLY} \
+             WHERE opens_at <= clock_timestamp() + $1 * interval '1 millisecond' \
+                 AND (certified_at IS NULL OR published < version) \
+             ORDER BY id DESC LIMIT $2"
+        );
         let soon_ms = i64::try_from(soon.as_millis()).unwrap_or(i64::MAX);
-        let rows = self.fetch_all(sqlx::query(sql).bind(soon_ms).bind(PUBLISHED_MAX)).await?;
+        let rows = self.fetch_all(sqlx::query(AssertSqlSafe(sql)).bind(soon_ms).bind(PUBLISHED_MAX)).await?;
         let publishable = |row: &PgRow| {
             Ok(Publishable {
                 loaded: PollWithTally { poll: poll(row)?, tally: tally(row)? },

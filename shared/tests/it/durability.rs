@@ -100,3 +100,12 @@ async fn totals_to_be_raised_are_on_disk() {
     assert_eq!(loaded.tally.values().sum::<u64>(), 3);
     assert_eq!(fragile.votes_after_crash().await, 3);
 }
+
+#[tokio::test]
+async fn totals_to_be_published_are_on_disk() {
+    let fragile = Fragile::new().await;
+    fragile.count_in_haste().await;
+    let due = fragile.bench.ledger.publishable(LIMIT).await.unwrap().pop().unwrap();
+    assert_eq!(due.loaded.tally.values().sum::<u64>(), 3);
+    assert_eq!(fragile.votes_after_crash().await, 3);
+}

@@ -64,7 +64,7 @@ pub enum Step {
 
     /// `shared/src/catalog.rs`, `Catalog::load`, its first half: `Ledger::polls` reads a definition and its totals
     /// in one statement, and marks the log. By `functions/polls` for a viewer, `functions/admin` after a change, or
-    /// `functions/votes`.
+    /// `functions/votes`; by `functions/results` with `Ledger::publishable`, likewise.
     Load { poll: usize },
     /// `shared/src/ledger/polls.rs`, `Ledger::change_poll`: the fence, the update, the commit. One step, since the
     /// fence is its own.
