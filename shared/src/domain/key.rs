@@ -135,9 +135,9 @@ impl VoterHasher {
         self.hash(b'm', &[&poll.0.to_be_bytes(), message.as_bytes()])
     }
 
-    /// HMAC-SHA-256 (RFC 2104), truncated. All fields but the last have a fixed length, so no two inputs of one
-    /// kind run together.
-    fn hash(&self, kind: u8, fields: &[&[u8]]) -> u128 {
+    /// HMAC-SHA-256 (RFC 2104), truncated. All fields but the last have a fixed length or carry it, so no two inputs
+    /// of one kind run together.
+    pub(super) fn hash(&self, kind: u8, fields: &[&[u8]]) -> u128 {
         let mut mac = self.0.clone();
         mac.update(&[kind]);
         for field in fields {

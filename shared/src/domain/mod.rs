@@ -10,6 +10,7 @@ mod publication;
 mod ranking;
 mod receipt;
 mod rejection;
+mod signature;
 mod timestamp;
 
 pub use closing::{Basis, Closing, LOOKED_MAX, Patience};
@@ -22,4 +23,5 @@ pub use publication::{Certificate, Publication, Turnout};
 pub use ranking::{Ranking, Standing, Tally};
 pub use receipt::{Inquiry, Receipt};
 pub use rejection::Rejection;
+pub use signature::Signature;
 pub use timestamp::Timestamp;
