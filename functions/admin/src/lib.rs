@@ -8,6 +8,7 @@ mod body;
 mod certify;
 mod export;
 mod live;
+mod wake;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -35,6 +36,8 @@ pub struct Handler {
     audit_timeout: Duration,
     patience: Patience,
     exports: Exports,
+    aws: Aws,
+    wake_queue_url: String,
 }
 
 impl Handler {
@@ -46,10 +49,20 @@ impl Handler {
         let mut reader = config::Reader::new(lookup);
         let (stores, audit_timeout_ms) = (reader.stores(), reader.parsed("AUDIT_TIMEOUT_MS"));
         let patience = reader.patience();
-        let exports = exports(&mut reader);
-        let ((stores, audit_timeout_ms), (patience, exports)) =
-            reader.finish(stores.zip(audit_timeout_ms).zip(patience.zip(exports)))?;
-        Ok(Self { stores, audit_timeout: Duration::from_millis(audit_timeout_ms), patience, exports })
+        let aws = Aws::read(&mut reader);
+        let wake_queue_url = reader.text("WAKE_QUEUE_URL");
+        let exports = exports(&mut reader, aws.clone());
+        let built = || {
+            Some(Self {
+                stores: stores?,
+                audit_timeout: Duration::from_millis(audit_timeout_ms?),
+                patience: patience?,
+                exports: exports?,
+                aws: aws?,
+                wake_queue_url: wake_queue_url?,
+            })
+        };
+        reader.finish(built())
     }
 
     /// Answers one request of the gateway, which has checked the scope. It never fails: every failure is an answer.
@@ -122,6 +135,7 @@ impl Handler {
             tracing::warn!(error = causes(&error), "poll.not_forgotten");
         }
         self.refresh_list().await;
+        self.wake(id).await;
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::NO_CONTENT;
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE));
@@ -147,6 +161,7 @@ impl Handler {
             tracing::warn!(error = causes(&error), "poll.not_written_through");
         }
         self.refresh_list().await;
+        self.wake(changed.poll.id).await;
     }
 
     async fn refresh_list(&self) {
@@ -156,12 +171,10 @@ impl Handler {
     }
 }
 
-/// `EXPORTS_BUCKET` and `EXPORT_LINK_SECONDS`, and what Lambda sets for whoever signs.
-fn exports(reader: &mut config::Reader<'_>) -> Option<Exports> {
+/// `EXPORTS_BUCKET` and `EXPORT_LINK_SECONDS`. Links are signed without a call.
+fn exports(reader: &mut config::Reader<'_>, aws: Option<Aws>) -> Option<Exports> {
     let bucket = reader.text("EXPORTS_BUCKET");
     let link_lifetime = reader.parsed("EXPORT_LINK_SECONDS").map(Duration::from_secs);
-    // It makes no calls: links are signed without one.
-    let aws = Aws::with_timeout(reader, Duration::ZERO);
     Some(Exports { aws: aws?, bucket: bucket?, link_lifetime: link_lifetime? })
 }
 

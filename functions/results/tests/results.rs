@@ -16,7 +16,7 @@ use axum::{
 };
 use flate2::read::GzDecoder;
 use local::scratch::Scratch;
-use results::{Handler, Tick};
+use results::{Handler, Start, Tick};
 use serde_json::{Value, json};
 use shared::{
     clock,
@@ -212,7 +212,7 @@ async fn with_nothing_to_publish_a_tick_is_idle() {
     bench.poll(json!({"opensAt": ago(-3_600_000)})).await;
     bench.poll(json!({"opensAt": null})).await;
     assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle);
-    bench.handler.handle().await.unwrap();
+    bench.handler.handle(Start::Scheduled).await.unwrap();
 }
 
 #[tokio::test]
@@ -220,9 +220,27 @@ async fn one_works_at_a_time() {
     let bench = Bench::new((60, 60)).await;
     let poll = bench.poll(json!({})).await;
     let lease = bench.ranking.claim("results", LIMIT).await.unwrap().unwrap();
-    bench.handler.handle().await.unwrap();
+    bench.handler.handle(Start::Woken).await.unwrap();
     assert!(bench.object(&poll).is_none());
     assert!(bench.ranking.renew(&lease, LIMIT).await.unwrap());
+}
+
+#[tokio::test]
+async fn who_is_started_while_the_holder_ends_takes_over() {
+    let bench = Bench::new((60, 60)).await;
+    for start in [Start::Woken, Start::Scheduled] {
+        let lease = bench.ranking.claim("results", LIMIT).await.unwrap().unwrap();
+        let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
+        bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
+        let ends = async {
+            // The holder's last act: what was started meets a lease that is held.
+            tokio::task::yield_now().await;
+            bench.ranking.release(lease).await.unwrap();
+        };
+        let (handled, ()) = tokio::join!(bench.handler.handle(start), ends);
+        handled.unwrap();
+        assert_eq!(bench.file(&poll)["certified"], true, "{start:?}");
+    }
 }
 
 #[tokio::test]
