@@ -42,6 +42,8 @@ GATEWAY_TIMEOUT_SECONDS = 30
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 OUTAGE_SECONDS = 24 * 3600
 INVALIDATIONS_RETRY_SECONDS = 30
+# As long as a poller may wait for a quiet queue to fill its batch.
+STRETCHED_WINDOW_SECONDS = 20
 
 
 def operations(document):
@@ -213,12 +215,17 @@ def check_schema(resources):
 
 def check_certification(resources):
     """When a result is certified follows from how long a vote may be on its way."""
-    variables = resources["ResultsFunction"]["Properties"]["Environment"]["Variables"]
+    values = variables(resources["ResultsFunction"])
     mapping = mapping_of(resources, "VotesFunction")
     batch = resources["VotesFunction"]["Properties"]["Timeout"] + mapping["MaximumBatchingWindowInSeconds"]
     away = batch + resources["VotesQueue"]["Properties"]["VisibilityTimeout"]
-    expect(int(variables["CERTIFY_EMPTY_SECONDS"]) >= batch, f"a batch may take {batch} s")
-    expect(int(variables["CERTIFY_QUIET_SECONDS"]) >= away, f"a failed batch may stay away for {away} s")
+    slow = batch + STRETCHED_WINDOW_SECONDS
+    expect(int(values["CERTIFY_SIGN_SECONDS"]) >= away, f"a failed batch may stay away for {away} s")
+    expect(int(values["PROBE_LATE_SECONDS"]) >= slow, f"a probe may take {slow} s on a quiet queue")
+    for name in ("ResultsFunction", "AdminFunction"):
+        expect(variables(resources[name]).get("CERTIFY_SIGN_SECONDS"), f"{name}: CERTIFY_SIGN_SECONDS")
+    key = variables(resources["VotesFunction"])["VOTER_HASH_KEY"]
+    expect(values["VOTER_HASH_KEY"] == key, "VotesFunction would not know the probes of ResultsFunction")
 
 
 def check_results(resources):

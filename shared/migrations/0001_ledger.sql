@@ -62,22 +62,38 @@ CREATE TABLE tallies (
     PRIMARY KEY (poll, contestant)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- What has been seen since the bell of a poll that is not frozen yet: how long its votes have been quiet, and the queue
--- empty. Begun anew when the bell moves, or when nobody looked for a while.
+-- The last observation of a closed poll that is not frozen yet: what its certification waits for.
 CREATE TABLE closings (
     poll        integer     PRIMARY KEY,
-    bell        timestamptz NOT NULL,
-    votes       bigint      NOT NULL,
-    queued      bigint, -- NULL: the queue did not tell
-    quiet_since timestamptz NOT NULL,
-    empty_since timestamptz,
-    looked_at   timestamptz NOT NULL
+    closes_at   timestamptz NOT NULL, -- the close that was observed: one that moves is another
+    observed_at timestamptz NOT NULL,
+    waits_for   text, -- NULL: for nothing
+    sign        text,
+    until       timestamptz,
+    waiting     bigint -- votes that the queue says it holds; NULL: it does not say
+);
+
+-- Messages of our own in the votes' queue, one series for all polls: decided in the transaction of the batch that they
+-- are in. Old ones are deleted.
+CREATE TABLE probes (
+    id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sent_at    timestamptz NOT NULL DEFAULT clock_timestamp(), -- before it was
+    cast_at    timestamptz,                                    -- by the queue, as a vote's
+    decided_at timestamptz,
+    handled    bigint,                                         -- messages handled before it was sent, as Redis counts them
+    failed     boolean     NOT NULL DEFAULT false              -- the queue has not confirmed that it took it
+);
+
+-- When each kind of sign that a batch had failed was last seen. The rest of them follow from the probes.
+CREATE TABLE signs (
+    kind    text        PRIMARY KEY CHECK (kind IN ('redelivered', 'announced', 'redisAway')),
+    seen_at timestamptz NOT NULL
 );
 
 -- The certified result of a frozen poll. Made piece by piece: certified_at is NULL until the digest has all votes.
 CREATE TABLE certificates (
     poll         integer     PRIMARY KEY,
-    basis        text        NOT NULL CHECK (basis IN ('queueEmpty', 'quiet', 'forced')),
+    basis        text        NOT NULL CHECK (basis IN ('evidence', 'forced')),
     hashed_to    uuid,   -- the digest holds the votes up to this key
     hash_state   bytea,  -- of SHA-256, between two pieces
     certified_at timestamptz,
@@ -125,13 +141,17 @@ CREATE FUNCTION mark_log() RETURNS pg_lsn LANGUAGE sql VOLATILE AS $$SELECT pg_l
 -- expect: a new form gets a new name.
 --
 -- Every lock is taken in one order by every batch: its place, fence, vote keys ascending, turn, messages ascending. So
--- two batches, even of the same votes, never wait for each other in a circle.
+-- two batches, even of the same votes, never wait for each other in a circle. A batch of probes alone takes them, too:
+-- what keeps votes from being counted must keep probes from being decided.
 --
 -- vote_ballots and the tags: empty where no vote of the batch has a ballot. added_*: the votes of each contestant, if
 -- all of them count. current: whether the batch was judged by the current definitions (version 0: no such poll); if
 -- not, nothing was done. counted: votes inserted. recorded_reasons: one for each rejection recorded now. tally_*:
 -- absolute totals. Of a batch in which every message is a vote that counted now, those that it changed; else of every
 -- contestant of every poll in it, since what an earlier delivery of it counted may not have reached the ranking.
+--
+-- redelivered: a message of the batch was delivered before. unannounced: an announcement of the function's failed since
+-- its last count.
 CREATE PROCEDURE count_votes(
     judged_polls integer[], judged_versions integer[],
     vote_keys uuid[], vote_messages uuid[], vote_voters bigint[], vote_cast_at timestamptz[], vote_polls integer[],
@@ -139,6 +159,7 @@ CREATE PROCEDURE count_votes(
     added_polls integer[], added_contestants smallint[], added_votes bigint[],
     rejected_messages uuid[], rejected_voters bigint[], rejected_id_tags bigint[], rejected_cast_at timestamptz[],
     rejected_polls bigint[], rejected_reasons text[], rejected_keys uuid[],
+    probe_ids bigint[], probe_cast_at timestamptz[], redelivered boolean, unannounced boolean,
     INOUT current boolean = NULL, INOUT counted bigint = NULL, INOUT recorded_reasons text[] = NULL,
     INOUT tally_polls integer[] = NULL, INOUT tally_contestants smallint[] = NULL, INOUT tally_votes bigint[] = NULL
 ) LANGUAGE plpgsql AS $$
@@ -246,6 +267,20 @@ BEGIN
         SELECT array_agg(poll), array_agg(contestant), array_agg(votes)
         INTO tally_polls, tally_contestants, tally_votes
         FROM tallies WHERE poll = ANY (judged_polls);
+    END IF;
+
+    -- In the turn, so that batches meet in these rows one after the other. A probe is decided once.
+    IF cardinality(probe_ids) > 0 THEN
+        UPDATE probes SET cast_at = delivered.cast_at, decided_at = clock_timestamp()
+        FROM unnest(probe_ids, probe_cast_at) AS delivered (id, cast_at)
+        WHERE probes.id = delivered.id AND probes.decided_at IS NULL;
+    END IF;
+    IF redelivered OR unannounced THEN
+        INSERT INTO signs (kind, seen_at)
+        SELECT kind, clock_timestamp()
+        FROM (VALUES ('redelivered', redelivered), ('redisAway', unannounced)) AS sign (kind, is_seen)
+        WHERE is_seen
+        ON CONFLICT (kind) DO UPDATE SET seen_at = greatest(signs.seen_at, excluded.seen_at);
     END IF;
 
     -- The locks are free before the disk has the batch: else every other batch would wait for the disk, at the tallies.

@@ -7,7 +7,7 @@ use std::{fmt::Display, path::Path, str::FromStr, time::Duration};
 
 use crate::{
     catalog::Catalog,
-    domain::{Patience, VoterHasher},
+    domain::{CertificationPolicy, VoterHasher},
     ledger::{IamSigner, Ledger, Schema},
     ranking::RankingStore,
     tls::Authorities,
@@ -114,11 +114,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `CERTIFY_EMPTY_SECONDS` and `CERTIFY_QUIET_SECONDS`.
-    pub fn patience(&mut self) -> Option<Patience> {
-        let empty = self.parsed("CERTIFY_EMPTY_SECONDS").map(Duration::from_secs);
-        let quiet = self.parsed("CERTIFY_QUIET_SECONDS").map(Duration::from_secs);
-        Some(Patience { empty: empty?, quiet: quiet? })
+    /// `CERTIFY_SIGN_SECONDS` and `PROBE_LATE_SECONDS`.
+    pub fn certification_policy(&mut self) -> Option<CertificationPolicy> {
+        let sign = self.parsed("CERTIFY_SIGN_SECONDS").map(Duration::from_secs);
+        let probe_late = self.parsed("PROBE_LATE_SECONDS").map(Duration::from_secs);
+        Some(CertificationPolicy { sign: sign?, probe_late: probe_late? })
     }
 
     /// `VOTER_HASH_KEY`.

@@ -7,6 +7,8 @@
 //! | `ranking:{id}:{epoch}` | sorted set | absolute totals by contestant |
 //! | `voters:{id}` | `HyperLogLog` | voters |
 //! | `backlog` | string | how much the votes' queue holds, and when it was asked |
+//! | `announced` | sorted set | batches that are under way, by when they began |
+//! | `handled` | string | messages handled, probes not among them |
 //! | `whole_since` | string | since when nothing has been lost |
 //! | `lease:{name}` | string | who is doing what is enough to be done once |
 //!
@@ -14,6 +16,7 @@
 //! moves on to another epoch. Definitions only ever move to a higher version.
 
 mod backlog;
+mod batches;
 mod lease;
 mod voters;
 
@@ -33,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 pub use backlog::Backlog;
+pub use batches::Batches;
 pub use lease::Lease;
 pub use voters::{VOTERS_ERROR, Voters};
 
@@ -177,12 +181,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`]; some totals may have been raised.
     pub async fn raise(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Result<(), Error> {
-        let mut pipeline = redis::pipe();
-        for (&(poll, epoch), tally) in totals {
-            self.add_raise(&mut pipeline, poll, epoch, tally);
-        }
-        self.add_voters(&mut pipeline, voters);
-        self.run(&pipeline).await
+        self.run(&self.raising(totals, voters)).await
     }
 
     /// Keeps definitions as loaded from the ledger at `loaded_at`, and raises their totals: whoever loads a poll
@@ -235,6 +234,15 @@ impl RankingStore {
     pub async fn forget_poll(&self, id: PollId) -> Result<(), Error> {
         let mut connection = self.connection();
         self.bounded(connection.del(poll_key(id))).await
+    }
+
+    fn raising(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Pipeline {
+        let mut pipeline = redis::pipe();
+        for (&(poll, epoch), tally) in totals {
+            self.add_raise(&mut pipeline, poll, epoch, tally);
+        }
+        self.add_voters(&mut pipeline, voters);
+        pipeline
     }
 
     fn add_raise(&self, pipeline: &mut Pipeline, poll: PollId, epoch: i32, tally: &Tally) {

@@ -33,6 +33,25 @@ pub struct BatchMetrics<'a> {
     pub ranking_lag: Option<Duration>,
 }
 
+/// One look at whether votes are counted at all.
+#[derive(Debug)]
+pub struct CountingMetric<'a> {
+    /// As of [`BatchMetrics`].
+    pub namespace: &'a str,
+    /// When it was looked.
+    pub at: Timestamp,
+    /// Whether none is counted.
+    pub stopped: bool,
+}
+
+impl CountingMetric<'_> {
+    /// The line to print.
+    pub fn line(&self) -> Value {
+        let metrics = vec![("CountingStopped", "Count", json!(u8::from(self.stopped)))];
+        line(self.namespace, self.at, None, metrics)
+    }
+}
+
 impl BatchMetrics<'_> {
     /// The lines to print: one for the batch, one for each reason.
     pub fn lines(&self) -> Vec<Value> {
@@ -53,20 +72,29 @@ impl BatchMetrics<'_> {
     }
 
     fn line(&self, dimension: Option<(&str, &str)>, metrics: Vec<(&str, &str, Value)>) -> Value {
-        let definitions: Vec<_> =
-            metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
-        let dimensions: Vec<_> = dimension.iter().map(|(name, _)| name).collect();
-        let mut line = json!({"_aws": {"Timestamp": self.at.millis(), "CloudWatchMetrics": [
-            {"Namespace": self.namespace, "Dimensions": [dimensions], "Metrics": definitions},
-        ]}});
-        for (name, _, value) in metrics {
-            line[name] = value;
-        }
-        if let Some((name, value)) = dimension {
-            line[name] = value.into();
-        }
-        line
+        line(self.namespace, self.at, dimension, metrics)
     }
+}
+
+fn line(
+    namespace: &str,
+    at: Timestamp,
+    dimension: Option<(&str, &str)>,
+    metrics: Vec<(&str, &str, Value)>,
+) -> Value {
+    let definitions: Vec<_> =
+        metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
+    let dimensions: Vec<_> = dimension.iter().map(|(name, _)| name).collect();
+    let mut line = json!({"_aws": {"Timestamp": at.millis(), "CloudWatchMetrics": [
+        {"Namespace": namespace, "Dimensions": [dimensions], "Metrics": definitions},
+    ]}});
+    for (name, _, value) in metrics {
+        line[name] = value;
+    }
+    if let Some((name, value)) = dimension {
+        line[name] = value.into();
+    }
+    line
 }
 
 /// An error and what caused it, down to the first cause, in one line: a log in JSON shows no causes by itself.
@@ -103,8 +131,10 @@ mod tests {
             duration: Duration::from_millis(7),
             ranking_lag: Some(Duration::from_millis(9)),
         };
-        let lines = metrics.lines();
+        let mut lines = metrics.lines();
         assert_eq!(lines.len(), 2);
+        lines.push(CountingMetric { namespace: "Votes/one", at: metrics.at, stopped: true }.line());
+        assert_eq!(lines[2]["CountingStopped"], 1);
         for line in &lines {
             let directive = &line["_aws"]["CloudWatchMetrics"][0];
             assert_eq!(directive["Namespace"], "Votes/one");

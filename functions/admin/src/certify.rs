@@ -1,13 +1,13 @@
 //! Certifying a result by hand. `functions/results` does the same by itself, once it finds that nothing is outstanding.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use shared::{
     api::{NO_STORE, Problem, json_response, poll_id},
     clock,
-    domain::{Basis, Certificate, Closing, ContestantNumber, Patience, Poll, PollId, Timestamp},
+    domain::{Basis, Certificate, ContestantNumber, Poll, PollId, Timestamp, Waiting},
     ledger::Frozen,
 };
 use tokio::time::Instant;
@@ -89,14 +89,15 @@ impl Handler {
     }
 
     async fn freeze(&self, poll: &Poll, force: bool) -> Result<(), Problem> {
-        let bell = poll.closes_at.filter(|&bell| bell <= clock::now()).ok_or_else(not_closed)?;
-        let closing = self.stores.ledger.closing(poll.id, bell).await?;
-        let basis = match closing.basis(self.patience) {
-            Some(basis) => basis,
-            None if force => Basis::Forced,
-            None => return Err(outstanding(&closing, self.patience)),
+        let closes_at = poll.closes_at.filter(|&at| at <= clock::now()).ok_or_else(not_closed)?;
+        let closing = self.stores.ledger.closing(poll.id, closes_at).await?;
+        let basis = match closing.verdict() {
+            Ok(basis) => basis,
+            Err(_) if force => Basis::Forced,
+            Err(waiting) => return Err(outstanding(&waiting)),
         };
-        let frozen = self.stores.ledger.freeze(poll.id, basis).await?.ok_or_else(Problem::poll_not_found)?;
+        let frozen = self.stores.ledger.freeze_closed_at(poll.id, closes_at, basis).await?;
+        let frozen = frozen.ok_or_else(Problem::poll_not_found)?;
         if frozen == Frozen::NotClosed {
             return Err(not_closed());
         }
@@ -114,26 +115,10 @@ fn not_closed() -> Problem {
     )
 }
 
-fn outstanding(closing: &Closing, patience: Patience) -> Problem {
-    let seconds = |duration: Duration| duration.as_secs();
-    let queue = match (closing.queued, closing.empty) {
-        (_, Some(empty)) => format!("the queue has been empty for {} s", seconds(empty)),
-        (Some(queued), None) => format!("the queue holds {queued} messages"),
-        (None, None) => "the queue does not tell what it holds".to_owned(),
-    };
-    let seen = match closing.looked {
-        None => "nobody has looked since it closed".to_owned(),
-        Some(ago) => format!(
-            "{} s ago, its votes had been quiet for {} s, and {queue}",
-            seconds(ago),
-            seconds(closing.quiet.saturating_sub(ago))
-        ),
-    };
+fn outstanding(waiting: &Waiting) -> Problem {
     let message = format!(
-        "Votes may be outstanding: {seen}. Enough is {} s of both, or {} s of quiet. Try again, or send {{\"force\":true}}: \
-         votes that come later are then recorded as late.",
-        seconds(patience.empty),
-        seconds(patience.quiet)
+        "Votes may be outstanding. {waiting} It is certified by itself once none is; {{\"force\":true}} does it now: votes that \
+         come later are then recorded as late."
     );
     Problem::new(StatusCode::CONFLICT, "votesOutstanding", message)
 }

@@ -22,7 +22,7 @@ use shared::{
     api::{NO_STORE, Problem, json_response, poll_id, route_key},
     clock,
     config::{self, Stores},
-    domain::{Draft, Invalid, Patch, Patience, Poll, PollId, Timestamp},
+    domain::{CertificationPolicy, Draft, Invalid, Patch, Poll, PollId, Timestamp},
     ledger::PollWithTally,
     telemetry::causes,
 };
@@ -34,7 +34,7 @@ use crate::export::Exports;
 pub struct Handler {
     stores: Stores,
     audit_timeout: Duration,
-    patience: Patience,
+    policy: CertificationPolicy,
     exports: Exports,
     aws: Aws,
     wake_queue_url: String,
@@ -48,7 +48,7 @@ impl Handler {
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
         let mut reader = config::Reader::new(lookup);
         let (stores, audit_timeout_ms) = (reader.stores(), reader.parsed("AUDIT_TIMEOUT_MS"));
-        let patience = reader.patience();
+        let policy = reader.certification_policy();
         let aws = Aws::read(&mut reader);
         let wake_queue_url = reader.text("WAKE_QUEUE_URL");
         let exports = exports(&mut reader, aws.clone());
@@ -56,7 +56,7 @@ impl Handler {
             Some(Self {
                 stores: stores?,
                 audit_timeout: Duration::from_millis(audit_timeout_ms?),
-                patience: patience?,
+                policy: policy?,
                 exports: exports?,
                 aws: aws?,
                 wake_queue_url: wake_queue_url?,

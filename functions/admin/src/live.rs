@@ -7,7 +7,8 @@ use serde::Serialize;
 use shared::{
     api::{NO_STORE, Problem, json_response, poll_id},
     clock,
-    domain::{PollId, Timestamp},
+    domain::{Counting, Poll, PollId, Sign, Timestamp, Waiting, WaitsFor},
+    ledger,
     ranking::Backlog,
 };
 
@@ -23,9 +24,55 @@ struct Live {
     ranking_votes: Option<u64>,
     /// Rejected messages of this poll, by reason.
     rejected: BTreeMap<String, u64>,
-    /// What the queue holds, of all polls; null where nobody has asked lately.
+    /// Votes that the queue holds, of all polls; null where nobody has asked lately.
     queue: Option<Backlog>,
+    /// Whether votes are counted at all, of whatever poll.
+    counting: CountingView,
+    /// What certification waits for; null while the poll is open, and once it is certified.
+    certification: Option<CertificationView>,
     as_of: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct CountingView {
+    state: CountingState,
+    waiting: Option<u64>,
+    since: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum CountingState {
+    Moving,
+    Stopped,
+    Unknown,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CertificationView {
+    waits_for: WaitsFor,
+    sign: Option<Sign>,
+    until: Option<Timestamp>,
+    message: String,
+}
+
+impl CountingView {
+    fn new(counting: Counting, queue: Option<&Backlog>) -> Self {
+        let (state, since) = match counting {
+            Counting::Moving => (CountingState::Moving, None),
+            Counting::Stopped(since) => (CountingState::Stopped, Some(since)),
+            Counting::Unknown => (CountingState::Unknown, None),
+        };
+        Self { state, waiting: queue.map(|queue| queue.messages), since }
+    }
+}
+
+impl From<Waiting> for CertificationView {
+    fn from(waiting: Waiting) -> Self {
+        let message = waiting.to_string();
+        Self { waits_for: waiting.waits_for, sign: waiting.sign, until: waiting.until, message }
+    }
 }
 
 impl Handler {
@@ -43,7 +90,29 @@ impl Handler {
         });
         let queue = queue.ok().flatten();
         let (votes, rejected) = self.stores.ledger.progress(id).await?;
-        let live = Live { poll: id, votes, ranking_votes, rejected, queue, as_of: clock::now() };
+        let observation = self.stores.ledger.observe(self.policy.kept()).await?;
+        let live = Live {
+            poll: id,
+            votes,
+            ranking_votes,
+            rejected,
+            counting: CountingView::new(observation.counting(self.policy), queue.as_ref()),
+            queue,
+            certification: self.certification(&found.poll, observation.now).await?,
+            as_of: clock::now(),
+        };
         Ok(json_response(StatusCode::OK, NO_STORE, &live))
+    }
+
+    async fn certification(
+        &self,
+        poll: &Poll,
+        now: Timestamp,
+    ) -> Result<Option<CertificationView>, ledger::Error> {
+        let Some(closes_at) = poll.closes_at.filter(|&at| at <= now && poll.frozen_at.is_none()) else {
+            return Ok(None);
+        };
+        let closing = self.stores.ledger.closing(poll.id, closes_at).await?;
+        Ok(closing.verdict().err().map(CertificationView::from))
     }
 }

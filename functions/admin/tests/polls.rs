@@ -288,7 +288,7 @@ async fn a_result_is_certified_unless_votes_may_be_outstanding_or_the_show_insis
     let (status, refused) = bench.call(certify, id, "").await;
     assert_eq!((status, &refused["error"]["code"]), (409, &json!("votesOutstanding")));
     assert!(
-        refused["error"]["message"].as_str().unwrap().contains("nobody has looked since it closed"),
+        refused["error"]["message"].as_str().unwrap().contains("Nothing has observed the counting lately"),
         "{refused}"
     );
     assert_eq!(bench.call(certify, id, r#"{"froce":true}"#).await.0, 422);
@@ -310,15 +310,70 @@ async fn a_result_is_certified_unless_votes_may_be_outstanding_or_the_show_insis
     }
 }
 
+/// What `functions/results` has observed of a closed poll.
+async fn observed(bench: &Bench, id: i64, waits_for: Option<&str>, sign: Option<&str>, waiting: Option<i64>) {
+    let mut connection = bench.scratch.connect().await.unwrap();
+    let sql = "INSERT INTO closings (poll, closes_at, observed_at, waits_for, sign, until, waiting) \
+               SELECT id, closes_at, clock_timestamp(), $2, $3, '2026-01-01T20:03:29Z', $4 FROM polls WHERE id = $1 \
+               ON CONFLICT (poll) DO UPDATE SET waits_for = excluded.waits_for, sign = excluded.sign, \
+                   waiting = excluded.waiting";
+    let query = sqlx::query(sql).bind(id as i32).bind(waits_for).bind(sign).bind(waiting);
+    query.execute(&mut connection).await.unwrap();
+}
+
 #[tokio::test]
-async fn what_has_been_quiet_for_long_is_certified_by_hand_too() {
+async fn what_waits_for_nothing_is_certified_by_hand_too() {
     let bench = Bench::new().await;
     let id =
         bench.created(json!({"opensAt": "2026-01-01T00:00:00Z", "closesAt": "2026-01-01T01:00:00Z"})).await;
+    let certify = "POST /admin/polls/{id}/certify";
+    observed(&bench, id, Some("counting"), None, Some(50)).await;
+    let (status, refused) = bench.call(certify, id, "{}").await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("votesOutstanding")));
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains("50 votes wait and nothing is counting them."), "{message}");
+    observed(&bench, id, None, None, None).await;
+    let (status, answer) = bench.call(certify, id, "{}").await;
+    assert_eq!((status, &answer["certificate"]["basis"]), (200, &json!("evidence")), "{answer}");
+}
+
+#[tokio::test]
+async fn the_crew_is_told_what_certification_waits_for() {
+    let bench = Bench::new().await;
+    let id = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    let live = async || bench.call("GET /admin/polls/{id}/live", id, "").await.1;
+    let counting = json!({"state": "unknown", "waiting": null, "since": null});
+    let open = live().await;
+    assert_eq!((&open["certification"], &open["counting"]), (&json!(null), &counting), "{open}");
+    bench.call("POST /admin/polls/{id}/close", id, "").await;
+    assert_eq!(live().await["certification"]["waitsFor"], "look");
+    observed(&bench, id, Some("sign"), Some("redelivered"), None).await;
+    let message =
+        "Votes were delivered again, so a batch had failed: votes may come again until 20:03:29 UTC.";
+    let until = "2026-01-01T20:03:29Z";
+    let expected = json!({"waitsFor": "sign", "sign": "redelivered", "until": until, "message": message});
+    assert_eq!(live().await["certification"], expected);
+    bench.call("POST /admin/polls/{id}/certify", id, r#"{"force":true}"#).await;
+    assert_eq!(live().await["certification"], json!(null));
+}
+
+#[tokio::test]
+async fn the_crew_is_told_that_nothing_is_counted() {
+    let bench = Bench::new().await;
+    let id = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    let live = async || bench.call("GET /admin/polls/{id}/live", id, "").await.1["counting"].clone();
     let mut connection = bench.scratch.connect().await.unwrap();
-    let sql =
-        "INSERT INTO closings SELECT $1, '2026-01-01T01:00:00Z', 0, 5, now() - interval '200 s', NULL, now()";
-    sqlx::query(sql).bind(id as i32).execute(&mut connection).await.unwrap();
-    let (status, answer) = bench.call("POST /admin/polls/{id}/certify", id, "{}").await;
-    assert_eq!((status, &answer["certificate"]["basis"]), (200, &json!("quiet")), "{answer}");
+    let probe = "INSERT INTO probes (sent_at) VALUES (clock_timestamp() - interval '40 s')";
+    sqlx::query(probe).execute(&mut connection).await.unwrap();
+    assert_eq!(live().await["state"], "unknown");
+    let probe = "INSERT INTO probes (sent_at) VALUES (clock_timestamp())";
+    sqlx::query(probe).execute(&mut connection).await.unwrap();
+    assert_eq!(live().await["state"], "moving");
+    let age = "UPDATE probes SET sent_at = sent_at - interval '10 s'";
+    sqlx::query(age).execute(&mut connection).await.unwrap();
+    let backlog = Backlog { messages: 50, as_of: clock::now() };
+    bench.ranking().keep_backlog(backlog).await.unwrap();
+    let stopped = live().await;
+    assert_eq!((&stopped["state"], &stopped["waiting"]), (&json!("stopped"), &json!(50)));
+    assert!(stopped["since"].is_string());
 }

@@ -1,9 +1,12 @@
 //! Makes results public: writes each poll's file every 3 s from its opening until its certified result is out, repairs
-//! the ranking as it goes, and certifies what is closed once no vote is outstanding.
+//! the ranking as it goes, and certifies what is closed on evidence that no vote is outstanding.
 //!
 //! Started every minute, and woken by a message after every change. With nothing to do it ends at once; else it goes on
-//! for most of a minute. One of all instances works at a time, by lease; two would do no harm.
+//! for most of a minute. One of all instances works at a time, by lease, and writes no file of a poll as it was before
+//! another may have begun.
 
+mod certify;
+mod evidence;
 mod publish;
 mod start;
 
@@ -14,9 +17,10 @@ use lambda_runtime::Diagnostic;
 use shared::{
     clock,
     config::{self, Stores},
-    domain::{Basis, Patience, PollId, Timestamp},
-    ledger::{self, Frozen, Publishable},
-    ranking::{self, Backlog, Lease},
+    domain::{CertificationPolicy, Timestamp, VoterHasher},
+    ledger::{self, Publishable},
+    ranking::{self, Lease},
+    telemetry::causes,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -28,19 +32,17 @@ const TICK: Duration = Duration::from_secs(3);
 /// From start to end: the next start is a minute after this one.
 const SHIFT: Duration = Duration::from_secs(57);
 
-/// Longer than one tick's work takes; a dead holder keeps the others out for so long.
-const LEASE: Duration = Duration::from_secs(15);
+/// Longer than one tick's files take; a dead holder keeps the others out for so long.
+const LEASE: Duration = Duration::from_secs(20);
+/// From the beginning of a tick, no file is begun after these: the wait for the tick and the last file's own time are
+/// within the lease, too. Else an old file could take the place of the next holder's.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(12);
 const LEASE_NAME: &str = "results";
 
 /// How long a woken one waits for the holder of the lease: a holder that is at work sees the change with its next tick,
 /// and is one that has just found nothing to do if it ends before.
 const WAKE_WAIT: Duration = Duration::from_secs(5);
 const CLAIM_AGAIN: Duration = Duration::from_millis(200);
-
-/// A tick's share of a certificate: some hundred thousand votes take a second.
-const PIECE_ROWS: u32 = 200_000;
-/// The last piece counts all of the poll's votes, and its voters.
-const PIECE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The function, built once at start.
 #[derive(Debug)]
@@ -52,7 +54,9 @@ pub struct Handler {
     invalidations_url: String,
     live_cache_control: String,
     certified_cache_control: String,
-    patience: Patience,
+    policy: CertificationPolicy,
+    hasher: VoterHasher,
+    metrics_namespace: String,
 }
 
 /// What a tick found to do.
@@ -89,7 +93,9 @@ impl Handler {
         let invalidations_url = reader.text("INVALIDATIONS_QUEUE_URL");
         let live = reader.text("LIVE_CACHE_CONTROL");
         let certified = reader.text("CERTIFIED_CACHE_CONTROL");
-        let patience = reader.patience();
+        let policy = reader.certification_policy();
+        let hasher = reader.voter_hasher();
+        let metrics_namespace = reader.text("METRICS_NAMESPACE");
         let built = || {
             Some(Self {
                 stores: stores?,
@@ -99,7 +105,9 @@ impl Handler {
                 invalidations_url: invalidations_url?,
                 live_cache_control: live?,
                 certified_cache_control: certified?,
-                patience: patience?,
+                policy: policy?,
+                hasher: hasher?,
+                metrics_namespace: metrics_namespace?,
             })
         };
         reader.finish(built())
@@ -166,21 +174,25 @@ impl Handler {
         Ok(())
     }
 
-    /// Publishes everything that is to be published now, and takes certificates a piece further.
+    /// Publishes everything that is to be published now, sends probes, and takes certificates a piece further.
     ///
     /// # Errors
-    /// When the ledger does not answer. A file that could not be written is logged, and written with the next tick.
+    /// When the ledger does not say what is to be published. What else fails is logged, and done with the next tick.
     pub async fn tick(&self) -> Result<Tick, ledger::Error> {
-        let as_of = clock::now();
+        let (as_of, started) = (clock::now(), Instant::now());
         let due = self.stores.ledger.publishable(SHIFT).await?;
         if due.is_empty() {
             return Ok(Tick::Idle);
         }
         self.repair(&due, as_of).await;
-        self.publish(&due, as_of).await;
-        let queued = self.queued().await;
-        for one in &due {
-            self.certify(one, queued).await?;
+        let publishing = self.publish(&due, as_of, started + WRITTEN_WITHIN);
+        let (certified, observation) = tokio::join!(publishing, self.observe_and_probe(&due));
+        for poll in certified {
+            self.remember(poll).await;
+        }
+        match observation {
+            Ok(observation) => self.certify(&due, &observation).await,
+            Err(error) => tracing::error!(error = causes(&error), "counting.not_observed"),
         }
         Ok(Tick::Busy)
     }
@@ -191,53 +203,5 @@ impl Handler {
         if let Err(error) = self.stores.ranking.keep_polls(&loaded, loaded_at).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "ranking.not_repaired");
         }
-    }
-
-    /// Freezes a closed poll once no vote is outstanding; makes the certificate of a frozen one.
-    async fn certify(&self, one: &Publishable, queued: Option<u64>) -> Result<(), ledger::Error> {
-        let poll = &one.loaded.poll;
-        if one.certificate.is_some() {
-            return Ok(());
-        }
-        if poll.frozen_at.is_some() {
-            return self.seal(poll.id).await;
-        }
-        let Some(bell) = poll.closes_at.filter(|&bell| bell <= clock::now()) else {
-            return Ok(());
-        };
-        let votes = one.loaded.tally.values().sum();
-        let closing = self.stores.ledger.look(poll.id, bell, votes, queued).await?;
-        let Some(basis) = closing.basis(self.patience) else { return Ok(()) };
-        if self.freeze(poll.id, basis).await? { self.seal(poll.id).await } else { Ok(()) }
-    }
-
-    async fn freeze(&self, poll: PollId, basis: Basis) -> Result<bool, ledger::Error> {
-        let frozen = self.stores.ledger.freeze(poll, basis).await?;
-        tracing::info!(poll = poll.0, basis = basis.name(), frozen = ?frozen, "poll.frozen");
-        Ok(matches!(frozen, Some(Frozen::Now | Frozen::Before)))
-    }
-
-    /// As far as a tick goes; the certified file is written by the tick after the last piece.
-    async fn seal(&self, poll: PollId) -> Result<(), ledger::Error> {
-        let until = Instant::now() + TICK;
-        while !self.stores.ledger.seal(poll, PIECE_ROWS, PIECE_LIMIT).await? {
-            if Instant::now() > until {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the queue holds, passed on to the crew as well; `None` where it does not tell.
-    async fn queued(&self) -> Option<u64> {
-        let as_of = clock::now();
-        let queued = self.aws.queued(&self.queue_url).await;
-        let messages = queued
-            .inspect_err(|error| tracing::warn!(error = error as &dyn std::error::Error, "queue.unavailable"))
-            .ok()?;
-        if let Err(error) = self.stores.ranking.keep_backlog(Backlog { messages, as_of }).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "backlog.not_passed_on");
-        }
-        Some(messages)
     }
 }

@@ -20,7 +20,9 @@ use results::{Handler, Start, Tick};
 use serde_json::{Value, json};
 use shared::{
     clock,
-    domain::{Basis, Message, Poll, PollId, Timestamp, VoteRequest, VoterHasher, judge},
+    domain::{
+        Basis, Message, Poll, PollId, ProbeId, Sign, Timestamp, VoteRequest, VoterHasher, WaitsFor, judge,
+    },
     ledger::{Batch, Counted, Frozen, Ledger, Outcome},
     ranking::RankingStore,
 };
@@ -37,6 +39,9 @@ struct Cloud {
     /// What was sent to the invalidations queue.
     invalidations: Vec<String>,
     refuses_invalidations: bool,
+    /// Probes that were sent and not handed out yet.
+    probes: Vec<(ProbeId, String)>,
+    refuses_probes: bool,
 }
 
 type Shared = Arc<Mutex<Cloud>>;
@@ -64,12 +69,21 @@ async fn answer(
         return (200, String::new());
     }
     if headers["x-amz-target"] == "AmazonSQS.SendMessage" {
+        let message: Value = serde_json::from_slice(&body).unwrap();
+        let text = message["MessageBody"].as_str().unwrap();
+        if message["QueueUrl"] == "http://queue" {
+            if cloud.refuses_probes {
+                return (503, String::new());
+            }
+            let signature = message["MessageAttributes"]["probe"]["StringValue"].as_str().unwrap();
+            cloud.probes.push((ProbeId::read(text).unwrap(), signature.to_owned()));
+            return (200, json!({"MessageId": "1"}).to_string());
+        }
         if cloud.refuses_invalidations {
             return (503, String::new());
         }
-        let message: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(message["QueueUrl"], "http://invalidations");
-        cloud.invalidations.push(message["MessageBody"].as_str().unwrap().to_owned());
+        cloud.invalidations.push(text.to_owned());
         return (200, json!({"MessageId": "1"}).to_string());
     }
     let Some(queued) = cloud.queued else { return (503, String::new()) };
@@ -92,22 +106,29 @@ async fn cloud() -> (Shared, String) {
 }
 
 impl Bench {
-    /// `patience` in seconds: of an empty queue, and of quiet.
-    async fn new(patience: (u32, u32)) -> Self {
+    /// In seconds: how long a sign counts, and when a probe is late.
+    async fn new(policy: (u32, u32)) -> Self {
+        Self::with(policy, |_| None).await
+    }
+
+    /// The same with an environment that differs in what `change` answers.
+    async fn with(policy: (u32, u32), change: impl Fn(&str) -> Option<String>) -> Self {
         let scratch = Scratch::new().await.unwrap();
         let (cloud, endpoint) = cloud().await;
-        let lookup = |name: &str| match name {
-            "RESULTS_BUCKET" => Some("bucket".to_owned()),
-            "VOTES_QUEUE_URL" => Some("http://queue".to_owned()),
-            "INVALIDATIONS_QUEUE_URL" => Some("http://invalidations".to_owned()),
-            "CALL_TIMEOUT_MS" => Some("5000".to_owned()),
-            "LIVE_CACHE_CONTROL" => Some("public, s-maxage=3".to_owned()),
-            "CERTIFIED_CACHE_CONTROL" => Some("public, s-maxage=60".to_owned()),
-            "CERTIFY_EMPTY_SECONDS" => Some(patience.0.to_string()),
-            "CERTIFY_QUIET_SECONDS" => Some(patience.1.to_string()),
-            "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
-            "AWS_REGION" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("test".to_owned()),
-            _ => scratch.environment(name),
+        let lookup = |name: &str| {
+            change(name).or_else(|| match name {
+                "RESULTS_BUCKET" => Some("bucket".to_owned()),
+                "VOTES_QUEUE_URL" => Some("http://queue".to_owned()),
+                "INVALIDATIONS_QUEUE_URL" => Some("http://invalidations".to_owned()),
+                "CALL_TIMEOUT_MS" => Some("5000".to_owned()),
+                "LIVE_CACHE_CONTROL" => Some("public, s-maxage=3".to_owned()),
+                "CERTIFIED_CACHE_CONTROL" => Some("public, s-maxage=60".to_owned()),
+                "CERTIFY_SIGN_SECONDS" => Some(policy.0.to_string()),
+                "PROBE_LATE_SECONDS" => Some(policy.1.to_string()),
+                "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
+                "AWS_REGION" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("test".to_owned()),
+                _ => scratch.environment(name),
+            })
         };
         Self {
             ledger: Ledger::new(&scratch.database_url, LIMIT).unwrap(),
@@ -166,12 +187,30 @@ impl Bench {
         self.cloud.lock().unwrap().queued = queued;
     }
 
-    /// Ticks until the file is certified: the poll is frozen by one, sealed and published by those after.
+    /// Ticks as often as a poll takes that waits for nothing but its probes: two send them, one freezes and seals it,
+    /// one publishes it. What was sent is counted after each.
     async fn certified(&self, poll: &Poll) -> Value {
         for _ in 0..4 {
             self.handler.tick().await.unwrap();
+            self.count_probes().await;
         }
         self.file(poll)
+    }
+
+    /// Counts the probes that were sent, as `functions/votes` does.
+    async fn count_probes(&self) {
+        let mut batch = Batch::default();
+        for (probe, signature) in std::mem::take(&mut self.cloud.lock().unwrap().probes) {
+            assert!(probe.is_signed(&signature, &self.hasher));
+            batch.probe(probe, clock::now());
+        }
+        counted(self.ledger.count(&batch).await.unwrap());
+    }
+
+    /// What a closed poll was last seen to wait for.
+    async fn waits_for(&self, poll: &Poll) -> Option<(WaitsFor, Option<Sign>)> {
+        let closing = self.ledger.closing(poll.id, poll.closes_at.unwrap()).await.unwrap();
+        closing.waiting.map(|waiting| (waiting.waits_for, waiting.sign))
     }
 }
 
@@ -282,21 +321,128 @@ async fn a_withheld_standing_is_in_no_file() {
 }
 
 #[tokio::test]
-async fn a_closed_poll_is_certified_once_no_vote_is_outstanding() {
-    let bench = Bench::new((0, 3_600)).await;
+async fn a_closed_poll_is_certified_on_evidence() {
+    let bench = Bench::new((0, 60)).await;
     let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
     counted(bench.count(&poll, &["alice", "bob", "alice", "carol"]).await);
-    bench.set_queued(Some(1));
-    assert_eq!(bench.certified(&poll).await["certified"], false, "a message is in the queue");
+    bench.set_queued(Some(1_000));
+    assert_eq!(bench.certified(&poll).await["certified"], false, "votes are in the queue");
+    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Queue, None)));
     bench.set_queued(None);
     assert_eq!(bench.certified(&poll).await["certified"], false, "or the queue does not say");
+    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Queue, None)));
     bench.set_queued(Some(0));
     let file = bench.certified(&poll).await;
     assert_eq!((&file["certified"], &file["totalVotes"]), (&json!(true), &json!(4)));
     assert_eq!(file["turnout"], json!({"votes": 4, "voters": 3, "votersError": 0.0}));
-    assert_eq!(file["certificate"]["basis"], "queueEmpty");
+    assert_eq!(file["certificate"]["basis"], "evidence");
     assert_eq!(bench.object(&poll).unwrap().0["cache-control"], "public, s-maxage=60");
     assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle, "it is final");
+}
+
+/// A consumer that is switched off, fails, is throttled or locked out: an empty queue and votes that do not grow prove
+/// nothing.
+#[tokio::test]
+async fn while_nothing_is_counted_nothing_is_certified() {
+    let bench = Bench::new((0, 0)).await;
+    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
+    bench.set_queued(Some(0));
+    for _ in 0..8 {
+        bench.handler.tick().await.unwrap();
+    }
+    assert_eq!(bench.file(&poll)["certified"], false);
+    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Counting, None)));
+    assert_eq!(bench.cloud.lock().unwrap().probes.len(), 20 + 6, "a burst, and the series goes on");
+    bench.count_probes().await;
+    assert_eq!(bench.certified(&poll).await["certified"], true, "as soon as it is");
+}
+
+#[tokio::test]
+async fn every_sign_of_a_failed_batch_is_waited_for() {
+    let bench = Bench::new((3_600, 60)).await;
+    bench.set_queued(Some(0));
+    let opened = bench.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
+    assert_eq!(bench.certified(&opened).await["certified"], true, "there was none");
+
+    let poll = bench.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
+    let batch = uuid::Uuid::new_v4();
+    bench.ranking.announce(batch).await.unwrap();
+    assert_eq!(bench.certified(&poll).await["certified"], false);
+    assert_eq!(
+        bench.waits_for(&poll).await,
+        Some((WaitsFor::Sign, Some(Sign::Announced))),
+        "it is under way"
+    );
+    bench.ranking.raise_batch(&[].into(), &[].into(), batch, 300).await.unwrap();
+    assert_eq!(bench.certified(&poll).await["certified"], true, "it has ended");
+
+    let poll = bench.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
+    bench.cloud.lock().unwrap().refuses_probes = true;
+    bench.handler.tick().await.unwrap();
+    bench.cloud.lock().unwrap().refuses_probes = false;
+    assert_eq!(bench.certified(&poll).await["certified"], false);
+    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::ProbeMissing))));
+
+    let mut again = Batch::default();
+    again.signs(true, false);
+    counted(bench.ledger.count(&again).await.unwrap());
+    bench.handler.tick().await.unwrap();
+    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::Redelivered))), "the latest");
+
+    let client = redis::Client::open(bench.scratch.redis_url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut age = bench.scratch.connect().await.unwrap();
+    sqlx::query("UPDATE probes SET sent_at = sent_at - interval '5 s'").execute(&mut age).await.unwrap();
+    redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
+    bench.handler.tick().await.unwrap();
+    assert_eq!(
+        bench.waits_for(&poll).await,
+        Some((WaitsFor::Sign, Some(Sign::RedisAway))),
+        "it lost announcements"
+    );
+}
+
+#[tokio::test]
+async fn without_redis_results_are_published_and_not_certified() {
+    let bench =
+        Bench::with((3_600, 60), |name| (name == "REDIS_URL").then(|| "redis://127.0.0.1:1".to_owned()))
+            .await;
+    bench.set_queued(Some(0));
+    let poll = bench.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
+    assert_eq!(bench.certified(&poll).await["certified"], false);
+    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::RedisAway))));
+}
+
+#[tokio::test]
+async fn what_goes_wrong_with_one_poll_does_not_stop_the_next() {
+    let bench = Bench::new((0, 60)).await;
+    bench.set_queued(Some(0));
+    let polls = [(); 3].map(|()| bench.poll(json!({"closesAt": ago(10_000)})));
+    let [first, second, third] = polls;
+    let (first, second, third) = (first.await, second.await, third.await);
+    let mut connection = bench.scratch.connect().await.unwrap();
+    // Freezing it fails: only a hand can have put that there.
+    let sql = "INSERT INTO certificates (poll, basis) VALUES ($1, 'forced')";
+    sqlx::query(sql).bind(second.id.0).execute(&mut connection).await.unwrap();
+    for poll in [&first, &third] {
+        assert_eq!(bench.certified(poll).await["certified"], true);
+    }
+    assert_eq!(bench.file(&second)["certified"], false);
+}
+
+#[tokio::test]
+async fn every_poll_that_is_open_or_not_certified_is_published() {
+    let bench = Bench::new((60, 60)).await;
+    let oldest = bench.poll(json!({})).await;
+    let mut newest = bench.poll(json!({"closesAt": ago(10_000)})).await;
+    for _ in 0..110 {
+        newest = bench.poll(json!({"closesAt": ago(10_000)})).await;
+    }
+    bench.handler.tick().await.unwrap();
+    for poll in [&oldest, &newest] {
+        assert_eq!(bench.file(poll)["poll"], poll.id.0);
+    }
+    assert_eq!(bench.cloud.lock().unwrap().objects.len(), 112);
 }
 
 #[tokio::test]
@@ -308,20 +454,26 @@ async fn what_the_queue_holds_is_passed_on_to_the_crew() {
     assert_eq!(bench.ranking.backlog().await.unwrap(), None, "the queue does not say");
     bench.set_queued(Some(1_204));
     bench.handler.tick().await.unwrap();
-    assert_eq!(bench.ranking.backlog().await.unwrap().unwrap().messages, 1_204);
+    assert_eq!(bench.ranking.backlog().await.unwrap().unwrap().messages, 1_203, "a probe is none");
 }
 
 #[tokio::test]
-async fn while_others_vote_it_is_quiet_that_decides() {
-    let bench = Bench::new((3_600, 0)).await;
+async fn while_others_vote_the_queue_need_not_be_empty() {
+    let bench = Bench::new((0, 60)).await;
     let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
     bench.set_queued(Some(1_000));
-    assert_eq!(bench.certified(&poll).await["certificate"]["basis"], "quiet");
+    assert_eq!(bench.certified(&poll).await["certified"], false);
+    bench.ranking.raise_batch(&[].into(), &[].into(), uuid::Uuid::new_v4(), 1_000).await.unwrap();
+    assert_eq!(
+        bench.certified(&poll).await["certificate"]["basis"],
+        "evidence",
+        "as many were handled since"
+    );
 }
 
 #[tokio::test]
 async fn a_vote_that_comes_after_certification_is_late_and_changes_nothing() {
-    let bench = Bench::new((0, 3_600)).await;
+    let bench = Bench::new((0, 60)).await;
     bench.set_queued(Some(0));
     let before = bench.poll(json!({"closesAt": ago(10_000)})).await;
     counted(bench.count(&before, &["alice"]).await);
@@ -340,7 +492,8 @@ async fn a_vote_that_comes_after_certification_is_late_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_certified_file_follows_its_polls_looks() {
-    let bench = Bench::new((0, 0)).await;
+    let bench = Bench::new((0, 60)).await;
+    bench.set_queued(Some(0));
     let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
     counted(bench.count(&poll, &["alice"]).await);
     assert_eq!(bench.certified(&poll).await["totalVotes"], 1);
@@ -353,7 +506,8 @@ async fn a_certified_file_follows_its_polls_looks() {
 
 #[tokio::test]
 async fn a_certified_file_is_final_once_the_edge_is_to_forget_the_one_before() {
-    let bench = Bench::new((0, 0)).await;
+    let bench = Bench::new((0, 60)).await;
+    bench.set_queued(Some(0));
     let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
     bench.cloud.lock().unwrap().refuses_invalidations = true;
     assert_eq!(bench.certified(&poll).await["certified"], true);

@@ -4,6 +4,7 @@
 //! anything fails before, the batch comes again and is counted as if for the first time. When only the ranking
 //! fails, the votes have counted, and the ranking heals at the next load of its poll.
 
+mod arrival;
 mod crash;
 mod definitions;
 mod record;
@@ -28,8 +29,10 @@ use tokio::time::timeout;
 pub use record::Event;
 
 use crate::{
+    arrival::{Announcer, Arrival},
     crash::{CrashPoints, Point},
     definitions::{Definitions, polls_in},
+    record::Record,
 };
 
 /// A definition may change while a batch is judged by it; that it does so this often in a row, in the few
@@ -69,6 +72,7 @@ pub struct Handler {
     stores: Stores,
     hasher: VoterHasher,
     definitions: Definitions,
+    announcer: Announcer,
     batch_timeout: Duration,
     metrics_namespace: String,
     crash_points: CrashPoints,
@@ -85,12 +89,14 @@ impl Handler {
         let rest = reader.parsed("BATCH_TIMEOUT_MS").zip(reader.text("METRICS_NAMESPACE"));
         let ((stores, hasher), (batch_timeout_ms, metrics_namespace)) = reader.finish(stores.zip(rest))?;
         let definitions = Definitions::new(stores.catalog.clone());
+        let announcer = Announcer::new(stores.ranking.clone());
         let batch_timeout = Duration::from_millis(batch_timeout_ms);
         let crash_points = CrashPoints::read(lookup);
-        Ok(Self { stores, hasher, definitions, batch_timeout, metrics_namespace, crash_points })
+        Ok(Self { stores, hasher, definitions, announcer, batch_timeout, metrics_namespace, crash_points })
     }
 
-    /// Counts one batch. Two round trips where the definitions are known: one to PostgreSQL, one to Redis.
+    /// Counts one batch. Two round trips where the definitions are known, one to PostgreSQL and one to Redis, and the
+    /// batch's announcement, which nothing waits for.
     ///
     /// Idempotent. The answer names only records that are no messages of SQS, which only a defect can bring about.
     ///
@@ -98,13 +104,19 @@ impl Handler {
     /// The whole batch is to come again.
     pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<SqsBatchResponse, Error> {
         let started = Instant::now();
+        let batch = self.announcer.announce();
         let records = event.payload.records().inspect_err(|error| {
             tracing::error!(error = causes(error), "event.unreadable");
         })?;
-        let received = records.len();
+        let redelivered = records.iter().any(Record::is_redelivered);
+        let mut arrival = Arrival { batch, probes: Vec::new(), redelivered };
         let mut response = SqsBatchResponse::default();
-        let mut messages = Vec::with_capacity(received);
+        let mut messages = Vec::with_capacity(records.len());
         for record in &records {
+            if let Some(probe) = record.probe(&self.hasher) {
+                arrival.probes.push(probe);
+                continue;
+            }
             match record.message(&self.hasher) {
                 Ok(message) => messages.push(message),
                 Err(unreadable) => {
@@ -114,22 +126,26 @@ impl Handler {
                 }
             }
         }
+        let outcome = self.count_and_raise(&messages, &arrival).await.inspect_err(|error| {
+            tracing::error!(error = causes(error), received = records.len(), "batch.failed");
+        })?;
+        // A batch of probes alone is nobody's vote.
         if !messages.is_empty() {
-            let outcome = self.count_and_raise(&messages).await.inspect_err(|error| {
-                tracing::error!(error = causes(error), received, "batch.failed");
-            })?;
             outcome.report(&self.metrics_namespace, &messages, started);
         }
         Ok(response)
     }
 
-    async fn count_and_raise(&self, messages: &[Message]) -> Result<Done, Error> {
+    async fn count_and_raise(&self, messages: &[Message], arrival: &Arrival) -> Result<Done, Error> {
+        let unannounced = self.announcer.take_failure();
         // Each call is bounded, but not how many a batch makes whose definitions change meanwhile.
-        let counting = timeout(self.batch_timeout, self.count(messages));
-        let (counted, totals, voters) = counting.await.map_err(|_| Error::Late(self.batch_timeout))??;
+        let counting = timeout(self.batch_timeout, self.count(messages, arrival, unannounced));
+        let counted = counting.await.unwrap_or(Err(Error::Late(self.batch_timeout)));
+        let (counted, totals, voters) = counted.inspect_err(|_| self.announcer.give_back(unannounced))?;
         self.crash_points.pass(Point::Committed);
-        let raised =
-            self.crash_points.within(Point::Raising, self.stores.ranking.raise(&totals, &voters)).await;
+        let handled = messages.len() as u64;
+        let raising = self.stores.ranking.raise_batch(&totals, &voters, arrival.batch, handled);
+        let raised = self.crash_points.within(Point::Raising, raising).await;
         self.crash_points.pass(Point::Raised);
         if let Err(error) = &raised {
             tracing::warn!(error = causes(error), "ranking.not_raised");
@@ -138,11 +154,17 @@ impl Handler {
     }
 
     /// Judges and counts, again whenever a definition turns out to have changed meanwhile.
-    async fn count(&self, messages: &[Message]) -> Result<(Counted, Totals, Voters), Error> {
+    async fn count(
+        &self,
+        messages: &[Message],
+        arrival: &Arrival,
+        unannounced: bool,
+    ) -> Result<(Counted, Totals, Voters), Error> {
         let ids = polls_in(messages);
         let mut polls = self.definitions.find(&ids).await?;
         for _ in 0..JUDGEMENTS_MAX {
-            let batch = self.judged(messages, &polls);
+            let mut batch = self.judged(messages, &polls);
+            arrival.add_to(&mut batch, unannounced);
             self.crash_points.pass(Point::Judged);
             let counting = self.crash_points.within(Point::Counting, self.stores.ledger.count(&batch));
             if let Outcome::Counted(mut counted) = counting.await? {

@@ -7,7 +7,7 @@ use serde::{
     de::{Error, Visitor},
 };
 use serde_json::value::RawValue;
-use shared::domain::{Malformed, Message, Timestamp, VoteRequest, VoterHasher};
+use shared::domain::{Malformed, Message, ProbeId, Timestamp, VoteRequest, VoterHasher};
 use uuid::Uuid;
 
 /// An event as Lambda delivers it, not yet read: the runtime would read it into strings of its own, some forty for each
@@ -49,6 +49,8 @@ pub struct Record<'a> {
 struct Attributes<'a> {
     #[serde(borrow)]
     sent_timestamp: Option<Text<'a>>,
+    #[serde(borrow)]
+    approximate_receive_count: Option<Text<'a>>,
 }
 
 /// Those of [`shared::domain::attribute`].
@@ -61,6 +63,8 @@ struct MessageAttributes<'a> {
     message_id: Option<Attribute<'a>>,
     #[serde(borrow)]
     cast_at: Option<Attribute<'a>>,
+    #[serde(borrow)]
+    probe: Option<Attribute<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,9 +78,9 @@ struct Attribute<'a> {
 #[derive(Debug, Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A body, read where it stands: a vote is full of escapes.
+/// A body, read where it stands: a vote is full of escapes. What is no vote may be a probe.
 #[derive(Debug)]
-struct Body(Result<VoteRequest, Malformed>);
+struct Body(Result<VoteRequest, Malformed>, Option<ProbeId>);
 
 impl<'de> Deserialize<'de> for Body {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -89,7 +93,9 @@ impl<'de> Deserialize<'de> for Body {
             }
 
             fn visit_str<E: Error>(self, body: &str) -> Result<Body, E> {
-                Ok(Body(VoteRequest::parse(body)))
+                let request = VoteRequest::parse(body);
+                let probe = request.is_err().then(|| ProbeId::read(body)).flatten();
+                Ok(Body(request, probe))
             }
         }
         deserializer.deserialize_str(Reader)
@@ -111,6 +117,24 @@ impl Record<'_> {
     /// What the answer names it by.
     pub fn message_id(&self) -> Option<&str> {
         self.message_id.as_ref().map(Text::get)
+    }
+
+    /// Whether SQS has delivered it before: then a batch that it was in has failed.
+    pub fn is_redelivered(&self) -> bool {
+        let count = self.attributes.approximate_receive_count.as_ref().map(Text::get);
+        count.and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count > 1)
+    }
+
+    /// The probe that it is, and when it was sent; `None`: it is none of ours, whatever it says of itself.
+    pub fn probe(&self, hasher: &VoterHasher) -> Option<(ProbeId, Timestamp)> {
+        let signature = value(&self.message_attributes.probe)?;
+        let probe = self.body.as_ref()?.1.filter(|probe| probe.is_signed(signature, hasher))?;
+        Some((probe, self.sent_at()?))
+    }
+
+    fn sent_at(&self) -> Option<Timestamp> {
+        let millis = self.attributes.sent_timestamp.as_ref()?.get();
+        Timestamp::from_millis(millis.parse().ok()?)
     }
 
     /// Reads it as a message. An absent body is an empty one.
@@ -227,6 +251,35 @@ mod tests {
         assert_eq!((vote.sent_at.millis(), vote.id.to_string()), (1_600_000_000_000, FIRST.to_owned()));
         assert_eq!(redriven("noon", FIRST).unwrap_err(), Unreadable::CastAt);
         assert_eq!(redriven("1600000000000", "7").unwrap_err(), Unreadable::MessageId);
+    }
+
+    #[test]
+    fn a_probe_is_known_by_its_signature_alone() {
+        let probe = |signature: &str, body: &str| {
+            let mut record = record(ID, Some("1700000000000"), None);
+            record["body"] = body.into();
+            record["messageAttributes"]["probe"] = attribute(signature);
+            let text = json!({ "Records": [record] }).to_string();
+            let event: Event = serde_json::from_str(&text).unwrap();
+            event.records().unwrap()[0].probe(&hasher()).map(|(probe, sent_at)| (probe.0, sent_at.millis()))
+        };
+        let signature = ProbeId(7).sign(&hasher()).to_string();
+        assert_eq!(probe(&signature, &ProbeId(7).body()), Some((7, 1_700_000_000_000)));
+        assert_eq!(probe(&signature, &ProbeId(8).body()), None, "another's");
+        assert_eq!(probe("", &ProbeId(7).body()), None);
+        assert_eq!(probe(&signature, r#"{"poll":1,"contestant":7}"#), None);
+    }
+
+    #[test]
+    fn a_record_tells_whether_it_was_delivered_before() {
+        let redelivered = |count: &str| {
+            let mut record = record(ID, Some("1700000000000"), None);
+            record["attributes"]["ApproximateReceiveCount"] = count.into();
+            let text = json!({ "Records": [record] }).to_string();
+            let event: Event = serde_json::from_str(&text).unwrap();
+            event.records().unwrap()[0].is_redelivered()
+        };
+        assert_eq!(["1", "2", "1000", ""].map(redelivered), [false, true, true, false]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{Rejection, Timestamp, Voter};
 /// The largest body that is looked at. A vote with every field is about 120 bytes; SQS lets 1 MiB pass.
 pub const BODY_BYTES_MAX: usize = 1_024;
 
-/// Names of a message's attributes. The gateway sets the first, a redrive out of the dead-letter queue the others; a
+/// Names of a message's attributes. The gateway sets the first, a redrive out of the dead-letter queue the next two; a
 /// client sets none.
 pub mod attribute {
     /// The token's `sub`.
@@ -16,6 +16,8 @@ pub mod attribute {
     pub const MESSAGE_ID: &str = "messageId";
     /// When the vote was cast, in milliseconds since the Unix epoch.
     pub const CAST_AT: &str = "castAt";
+    /// The signature of a probe: `functions/results` sets it.
+    pub const PROBE: &str = "probe";
 }
 
 /// A vote as the client sent it: well-formed, not yet judged.

@@ -2,10 +2,12 @@
 
 mod closing;
 mod definition;
+mod evidence;
 mod judge;
 mod key;
 mod message;
 mod poll;
+mod probe;
 mod publication;
 mod ranking;
 mod receipt;
@@ -13,12 +15,14 @@ mod rejection;
 mod signature;
 mod timestamp;
 
-pub use closing::{Basis, Closing, LOOKED_MAX, Patience};
+pub use closing::{Basis, CertificationPolicy, Closing, OBSERVED_MAX, Sign, Waiting, WaitsFor};
 pub use definition::{Draft, Invalid, Patch};
+pub use evidence::{Counting, Observation, PROBES_NEEDED, Probe};
 pub use judge::{Rejected, Vote, judge};
 pub use key::{ReceiptTag, VoteKey, Voter, VoterHasher};
 pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest, attribute};
 pub use poll::{Contestant, ContestantNumber, Poll, PollId, PollView, Results, Status};
+pub use probe::ProbeId;
 pub use publication::{Certificate, Publication, Turnout};
 pub use ranking::{Ranking, Standing, Tally};
 pub use receipt::{Inquiry, Receipt};

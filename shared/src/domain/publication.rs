@@ -148,7 +148,7 @@ mod tests {
     fn certificate() -> Certificate {
         Certificate {
             certified_at: at(9_000),
-            basis: Basis::Quiet,
+            basis: Basis::Evidence,
             digest: vec![0xab, 0x01],
             tally: tally([3, 0, 1]),
             rejected: BTreeMap::from([("afterClosing".to_owned(), 2)]),
@@ -170,7 +170,7 @@ mod tests {
         let file = file(Results::Live, 9_500, Some(&certificate));
         assert_eq!(file["turnout"], json!({"votes": 4, "voters": 3, "votersError": 0.0}));
         assert_eq!(file["asOf"], json!(at(9_000)));
-        let shown = json!({"certifiedAt": at(9_000), "basis": "quiet", "digest": "ab01", "rejected": {"afterClosing": 2}});
+        let shown = json!({"certifiedAt": at(9_000), "basis": "evidence", "digest": "ab01", "rejected": {"afterClosing": 2}});
         assert_eq!(file["certificate"], shown);
     }
 

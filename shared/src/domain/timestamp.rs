@@ -11,6 +11,11 @@ pub struct Timestamp(i64);
 const MILLIS_MAX: i64 = 253_402_300_799_999;
 
 impl Timestamp {
+    /// The first moment that can be written.
+    pub const MIN: Self = Self(0);
+    /// The last one.
+    pub const MAX: Self = Self(MILLIS_MAX);
+
     /// A moment between 1970 and 9999; `None` outside.
     pub fn from_millis(millis: i64) -> Option<Self> {
         (0..=MILLIS_MAX).contains(&millis).then_some(Self(millis))

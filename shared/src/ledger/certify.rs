@@ -6,10 +6,11 @@ use sha2::{
     digest::common::hazmat::{SerializableState, SerializedState},
 };
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Error, Ledger, audit::allow, close_fence};
-use crate::domain::{Basis, PollId};
+use crate::domain::{Basis, PollId, Timestamp};
 
 /// What came of freezing a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +30,37 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn freeze(&self, poll: PollId, basis: Basis) -> Result<Option<Frozen>, Error> {
+        self.freeze_if(poll, None, basis).await
+    }
+
+    /// The same of a poll whose close is still this one; of one that was opened again meanwhile, [`Frozen::NotClosed`].
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn freeze_closed_at(
+        &self,
+        poll: PollId,
+        closes_at: Timestamp,
+        basis: Basis,
+    ) -> Result<Option<Frozen>, Error> {
+        self.freeze_if(poll, Some(closes_at), basis).await
+    }
+
+    async fn freeze_if(
+        &self,
+        poll: PollId,
+        closes_at: Option<Timestamp>,
+        basis: Basis,
+    ) -> Result<Option<Frozen>, Error> {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
             close_fence(&mut transaction).await?;
             let sql = "/* freeze */ SELECT frozen_at IS NOT NULL AS is_frozen, \
-                       coalesce(closes_at <= clock_timestamp(), false) AS is_closed FROM polls WHERE id = $1";
-            let Some(row) = sqlx::query(sql).bind(poll.0).fetch_optional(&mut *transaction).await? else {
+                       coalesce(closes_at <= clock_timestamp() AND closes_at = coalesce($2, closes_at), false) AS is_closed \
+                       FROM polls WHERE id = $1";
+            let query = sqlx::query(sql).bind(poll.0).bind(closes_at.map(OffsetDateTime::from));
+            let Some(row) = query.fetch_optional(&mut *transaction).await? else {
                 return Ok(None);
             };
             let frozen = match (row.try_get("is_frozen")?, row.try_get("is_closed")?) {

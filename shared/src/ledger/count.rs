@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Error, Ledger};
 use crate::{
-    domain::{ContestantNumber, Message, PollId, Rejected, Tally, Vote, Voter},
+    domain::{ContestantNumber, Message, PollId, ProbeId, Rejected, Tally, Timestamp, Vote, Voter},
     ranking::Voters,
 };
 
@@ -31,6 +31,10 @@ pub struct Batch {
     rejected_polls: Vec<Option<i64>>,
     rejected_reasons: Vec<&'static str>,
     rejected_keys: Vec<Option<Uuid>>,
+    probe_ids: Vec<i64>,
+    probe_cast_at: Vec<OffsetDateTime>,
+    redelivered: bool,
+    unannounced: bool,
 }
 
 impl Batch {
@@ -77,6 +81,18 @@ impl Batch {
         self.rejected_keys.push(rejected.key.map(|key| key.0));
     }
 
+    /// A probe, and when the queue says that it was sent. It is none of the batch's messages.
+    pub fn probe(&mut self, probe: ProbeId, cast_at: Timestamp) {
+        self.probe_ids.push(probe.0);
+        self.probe_cast_at.push(cast_at.into());
+    }
+
+    /// Signs that a batch before this one has failed: a message of this one was delivered before; an announcement of the
+    /// function that counts it has failed since its last count.
+    pub fn signs(&mut self, redelivered: bool, unannounced: bool) {
+        (self.redelivered, self.unannounced) = (redelivered, unannounced);
+    }
+
     /// The voters of its votes, also of those that have been counted before.
     pub fn voters(&self) -> Voters {
         let mut voters = Voters::new();
@@ -95,7 +111,7 @@ impl Batch {
         added
     }
 
-    /// Messages in it.
+    /// Messages in it, without probes.
     pub fn len(&self) -> usize {
         self.vote_keys.len() + self.rejected_messages.len()
     }
@@ -135,7 +151,7 @@ impl Ledger {
     /// [`Error::Unavailable`] or [`Error::Timeout`]; then the batch may or may not have been committed.
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ CALL count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-                   $15, $16, $17, $18, $19, $20, $21)";
+                   $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)";
         let added = batch.added();
         let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = added.keys().copied().unzip();
         let added_votes: Vec<i64> = added.into_values().collect();
@@ -160,7 +176,11 @@ impl Ledger {
             .bind(&batch.rejected_cast_at)
             .bind(&batch.rejected_polls)
             .bind(&batch.rejected_reasons)
-            .bind(&batch.rejected_keys);
+            .bind(&batch.rejected_keys)
+            .bind(&batch.probe_ids)
+            .bind(&batch.probe_cast_at)
+            .bind(batch.redelivered)
+            .bind(batch.unannounced);
         let row = self.fetch_all(query).await?.pop().ok_or(sqlx::Error::RowNotFound)?;
         if !row.try_get::<bool, _>("current")? {
             return Ok(Outcome::Stale);

@@ -1,19 +1,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{AssertSqlSafe, Row, postgres::PgRow, types::Json};
-use time::OffsetDateTime;
 
 use super::{
     Error, Ledger, PollWithTally,
     polls::{WITH_TALLY, poll, tally, timestamp},
 };
-use crate::domain::{Basis, Certificate, Closing, ContestantNumber, PollId, Tally, Timestamp};
+use crate::domain::{Basis, Certificate, ContestantNumber, PollId, Tally};
 
-/// Polls that are published at a time, the newest: more than any evening has.
-const PUBLISHED_MAX: i64 = 100;
-
-/// Looks further apart than this say nothing of the time between them.
-const LOOKS_APART_MS_MAX: i64 = 30_000;
+/// Polls that are published at a time: ten times what the fullest evening has, and what a tick can write.
+const PUBLISHED_MAX: usize = 1_000;
 
 /// A poll with a public file that is not final yet.
 #[derive(Debug, Clone)]
@@ -26,8 +22,8 @@ pub struct Publishable {
 
 impl Ledger {
     /// The polls whose public file is to be written: those open, closed but not certified, or changed since their
-    /// certified file was written; and those that open within `soon`. Newest first, at most 100; their tallies are
-    /// on disk.
+    /// certified file was written; and those that open within `soon`. Open ones first, then by how near their close is;
+    /// at most 1,000, and it is logged where that is not all. Their tallies are on disk.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
@@ -37,10 +33,16 @@ impl Ledger {
              FROM polls LEFT JOIN certificates ON poll = id {WITH_TALLY} \
              WHERE opens_at <= clock_timestamp() + $1 * interval '1 millisecond' \
                  AND (certified_at IS NULL OR published < version) \
-             ORDER BY id DESC LIMIT $2"
+             ORDER BY (opens_at <= clock_timestamp() AND coalesce(closes_at > clock_timestamp(), true)) DESC, \
+                 abs(extract(epoch FROM closes_at - clock_timestamp())) NULLS LAST, id DESC LIMIT $2"
         );
         let soon_ms = i64::try_from(soon.as_millis()).unwrap_or(i64::MAX);
-        let rows = self.fetch_all(sqlx::query(AssertSqlSafe(sql)).bind(soon_ms).bind(PUBLISHED_MAX)).await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(soon_ms).bind(PUBLISHED_MAX as i64 + 1);
+        let mut rows = self.fetch_all(query).await?;
+        if rows.len() > PUBLISHED_MAX {
+            tracing::error!(limit = PUBLISHED_MAX, "publishing.not_all");
+            rows.truncate(PUBLISHED_MAX);
+        }
         let publishable = |row: &PgRow| {
             Ok(Publishable {
                 loaded: PollWithTally { poll: poll(row)?, tally: tally(row)? },
@@ -69,64 +71,6 @@ impl Ledger {
         let sql = "/* published */ UPDATE certificates SET published = $2 WHERE poll = $1 AND published < $2";
         self.fetch_all(sqlx::query(sql).bind(poll.0).bind(version)).await.map(drop)
     }
-
-    /// Notes a look at a closed poll: its votes, and what the queue says it holds (`None`: it did not tell). Answers
-    /// what has been seen since the bell.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
-    pub async fn look(
-        &self,
-        poll: PollId,
-        bell: Timestamp,
-        votes: u64,
-        queued: Option<u64>,
-    ) -> Result<Closing, Error> {
-        let sql = "/* look */ INSERT INTO closings AS seen \
-                       (poll, bell, votes, queued, quiet_since, empty_since, looked_at) \
-                   SELECT $1, $2, $3, $4, now, CASE WHEN $4 = 0 THEN now END, now FROM clock_timestamp() AS now \
-                   ON CONFLICT (poll) DO UPDATE SET \
-                       bell = excluded.bell, votes = excluded.votes, queued = excluded.queued, \
-                       looked_at = excluded.looked_at, \
-                       quiet_since = CASE WHEN seen.bell = excluded.bell AND seen.votes = excluded.votes \
-                           AND excluded.looked_at < seen.looked_at + $5 * interval '1 millisecond' \
-                           THEN seen.quiet_since ELSE excluded.quiet_since END, \
-                       empty_since = CASE WHEN seen.bell = excluded.bell AND excluded.empty_since IS NOT NULL \
-                           AND excluded.looked_at < seen.looked_at + $5 * interval '1 millisecond' \
-                           THEN coalesce(seen.empty_since, excluded.empty_since) ELSE excluded.empty_since END \
-                   RETURNING looked_at AS now, quiet_since, empty_since, queued, looked_at";
-        let query = sqlx::query(sql)
-            .bind(poll.0)
-            .bind(OffsetDateTime::from(bell))
-            .bind(votes.cast_signed())
-            .bind(queued.map(u64::cast_signed))
-            .bind(LOOKS_APART_MS_MAX);
-        let row = self.fetch_all(query).await?.pop().ok_or(sqlx::Error::RowNotFound)?;
-        Ok(closing(&row)?)
-    }
-
-    /// What has been seen of a closed poll since this bell.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
-    pub async fn closing(&self, poll: PollId, bell: Timestamp) -> Result<Closing, Error> {
-        let sql = "/* closing */ SELECT clock_timestamp() AS now, quiet_since, empty_since, queued, looked_at \
-                   FROM closings WHERE poll = $1 AND bell = $2";
-        let row = self.fetch_all(sqlx::query(sql).bind(poll.0).bind(OffsetDateTime::from(bell))).await?.pop();
-        let unseen = Closing { quiet: Duration::ZERO, empty: None, queued: None, looked: None };
-        Ok(row.as_ref().map(closing).transpose()?.unwrap_or(unseen))
-    }
-}
-
-fn closing(row: &PgRow) -> Result<Closing, sqlx::Error> {
-    let now: OffsetDateTime = row.try_get("now")?;
-    let ago = |moment: OffsetDateTime| (now - moment).try_into().unwrap_or(Duration::ZERO);
-    Ok(Closing {
-        quiet: ago(row.try_get("quiet_since")?),
-        empty: row.try_get::<Option<_>, _>("empty_since")?.map(ago),
-        queued: row.try_get::<Option<i64>, _>("queued")?.map(i64::unsigned_abs),
-        looked: Some(ago(row.try_get("looked_at")?)),
-    })
 }
 
 /// `None` where the result is not certified yet.

@@ -19,7 +19,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 
 /// All that the functions may do, besides calling what the schema has of functions. Whoever has these rights can
 /// neither change a vote nor take one away.
-const RIGHTS: [(&str, &str); 11] = [
+const RIGHTS: [(&str, &str); 13] = [
     ("_sqlx_migrations", "SELECT"),
     ("certificates", "SELECT, INSERT, UPDATE, DELETE"),
     ("closings", "SELECT, INSERT, UPDATE, DELETE"),
@@ -28,6 +28,8 @@ const RIGHTS: [(&str, &str); 11] = [
     ("counting_place_2", "UPDATE"),
     ("exports", "SELECT, INSERT, UPDATE, DELETE"),
     ("polls", "SELECT, INSERT, UPDATE, DELETE"),
+    ("probes", "SELECT, INSERT, UPDATE, DELETE"),
+    ("signs", "SELECT, INSERT, UPDATE"),
     ("tallies", "SELECT, INSERT, UPDATE, DELETE"),
     ("votes", "SELECT, INSERT"),
     ("rejections", "SELECT, INSERT"),

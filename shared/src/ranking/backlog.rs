@@ -12,11 +12,11 @@ const KEY: &str = "backlog";
 /// An older figure would mislead.
 const LIFETIME: Duration = Duration::from_secs(15);
 
-/// Messages that wait, or are being counted, of all polls.
+/// Votes that wait, or are being counted, of all polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Backlog {
-    /// As SQS says, which may be a minute behind.
+    /// As SQS says, which may be a minute behind; our own probes are taken off.
     pub messages: u64,
     /// When SQS was asked.
     pub as_of: Timestamp,

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use redis::Pipeline;
 
-use super::{Error, RankingStore};
+use super::{
+    Error, RankingStore,
+    batches::{WHOLE_KEY, WHOLE_SINCE},
+};
 use crate::domain::{PollId, Timestamp};
 
 /// The standard error of an estimate, as a part of it: <https://redis.io/docs/latest/commands/pfcount/>
@@ -22,8 +25,7 @@ impl RankingStore {
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn voters(&self, polls: &[PollId], now: Timestamp) -> Result<(Vec<u64>, Timestamp), Error> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("SET").arg("whole_since").arg(now.millis()).arg("NX").ignore();
-        pipeline.get("whole_since");
+        pipeline.cmd("EVAL").arg(WHOLE_SINCE).arg(1).arg(WHOLE_KEY);
         for &poll in polls {
             pipeline.pfcount(voters_key(poll));
         }

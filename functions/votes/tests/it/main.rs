@@ -3,5 +3,6 @@
 
 mod batch;
 mod connections;
+mod evidence;
 mod outage;
 mod support;

@@ -1,0 +1,148 @@
+//! Observing the way that all votes take, and sending probes along it. What follows from an observation is decided in
+//! [`Observation`].
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use shared::{
+    clock,
+    domain::{Observation, ProbeId, Sign, Timestamp, attribute},
+    ledger::{self, Publishable},
+    ranking::{self, Backlog, Batches},
+    telemetry::{CountingMetric, causes},
+};
+use tokio::time::Instant;
+
+use crate::Handler;
+
+/// How much later than the ledger's clock says Redis may be asked and a probe be sent, at the least: moments closer
+/// together are not told apart.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
+
+impl Handler {
+    /// Observes, then sends the probes that are due.
+    ///
+    /// # Errors
+    /// When the ledger does not answer. What Redis and the queue do not tell is part of the observation.
+    pub(crate) async fn observe_and_probe(
+        &self,
+        polls: &[Publishable],
+    ) -> Result<Observation, ledger::Error> {
+        let observation = self.observe().await?;
+        self.report(&observation);
+        let closes = polls.iter().filter_map(|one| crate::certify::closed_at(one, observation.now));
+        let due = observation.probes_due(closes);
+        if due > 0 {
+            self.send_probes(due, observation.handled).await?;
+        }
+        Ok(observation)
+    }
+
+    async fn observe(&self) -> Result<Observation, ledger::Error> {
+        let mut observation = self.stores.ledger.observe(self.policy.kept()).await?;
+        // Redis and the queue are asked after the ledger: a batch that has begun before the probes were read is then
+        // known, unless it has ended, and the queue's count has no probe that the ledger does not.
+        let asked = Instant::now();
+        let batches = self.stores.ranking.batches(self.policy.kept());
+        let (batches, queued) = tokio::join!(batches, self.aws.queued(&self.queue_url));
+        let now = later(observation.now, asked.elapsed());
+        self.add_batches(&mut observation, batches, now).await?;
+        match queued {
+            Ok(queued) => observation.queued = Some(queued),
+            Err(error) => tracing::warn!(error = causes(&error), "queue.unavailable"),
+        }
+        self.pass_on(observation.votes_queued()).await;
+        Ok(observation)
+    }
+
+    /// Adds what Redis says of batches, and remembers it where it is a sign.
+    async fn add_batches(
+        &self,
+        observation: &mut Observation,
+        batches: Result<Batches, ranking::Error>,
+        now: Timestamp,
+    ) -> Result<(), ledger::Error> {
+        let batches = match batches {
+            Ok(batches) => batches,
+            Err(error) => {
+                tracing::warn!(error = causes(&error), "ranking.unavailable");
+                return self.note(observation, Sign::RedisAway, Duration::ZERO, now).await;
+            }
+        };
+        observation.handled = Some(batches.handled);
+        observation.outstanding = batches.outstanding.iter().map(|&age| earlier(now, age)).collect();
+        if let Some(&age) = batches.outstanding.iter().filter(|&&age| age > self.policy.probe_late).min() {
+            self.note(observation, Sign::Announced, age, now).await?;
+        }
+        // A new Redis is one that has lost data only if there were batches to be announced before.
+        let whole_since = earlier(now, batches.whole_for + CLOCKS_APART);
+        if batches.whole_for < self.policy.kept()
+            && observation.probes.first().is_some_and(|first| first.sent_at < whole_since)
+        {
+            self.note(observation, Sign::RedisAway, batches.whole_for, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers a sign, unless it is known.
+    async fn note(
+        &self,
+        observation: &mut Observation,
+        sign: Sign,
+        ago: Duration,
+        now: Timestamp,
+    ) -> Result<(), ledger::Error> {
+        let at = earlier(now, ago);
+        let is_known = |&(known, seen): &(Sign, Timestamp)| known == sign && later(seen, CLOCKS_APART) >= at;
+        if !observation.signs.iter().any(is_known) {
+            self.stores.ledger.note_sign(sign, ago).await?;
+        }
+        observation.signs.push((sign, at));
+        Ok(())
+    }
+
+    /// Sends probes, all at a time. One that the queue did not take stays marked so.
+    async fn send_probes(&self, count: usize, handled: Option<u64>) -> Result<(), ledger::Error> {
+        let probes = self.stores.ledger.begin_probes(count, handled, self.policy.kept()).await?;
+        let sent = join_all(probes.iter().map(|&probe| self.send_probe(probe))).await;
+        let sent: Vec<_> = sent.into_iter().flatten().collect();
+        self.stores.ledger.probes_sent(&sent).await
+    }
+
+    async fn send_probe(&self, probe: ProbeId) -> Option<ProbeId> {
+        let signature = probe.sign(&self.hasher).to_string();
+        let attributes = [(attribute::PROBE, signature.as_str())];
+        let sent = self.aws.send_message(&self.queue_url, &probe.body(), &attributes).await;
+        sent.inspect_err(|error| tracing::warn!(error = causes(error), "probe.not_sent"))
+            .is_ok()
+            .then_some(probe)
+    }
+
+    /// What the queue holds, for the crew.
+    async fn pass_on(&self, votes: Option<u64>) {
+        let Some(messages) = votes else { return };
+        if let Err(error) = self.stores.ranking.keep_backlog(Backlog { messages, as_of: clock::now() }).await
+        {
+            tracing::warn!(error = causes(&error), "backlog.not_passed_on");
+        }
+    }
+
+    /// Prints whether anything is counted at all, as a metric.
+    fn report(&self, observation: &Observation) {
+        let stopped = matches!(observation.counting(self.policy), shared::domain::Counting::Stopped(_));
+        println!(
+            "{}",
+            CountingMetric { namespace: &self.metrics_namespace, at: clock::now(), stopped }.line()
+        );
+    }
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(at.millis().saturating_add(by)).unwrap_or(Timestamp::MAX)
+}
+
+fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(at.millis().saturating_sub(by)).unwrap_or(Timestamp::MIN)
+}

@@ -1,0 +1,72 @@
+//! What a batch says of the way that it came: probes that are in it, and signs that a batch before it has failed.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use shared::{
+    domain::{ProbeId, Timestamp},
+    ledger::Batch,
+    ranking::RankingStore,
+    telemetry::causes,
+};
+use uuid::Uuid;
+
+/// Announces batches in Redis, so that one that fails, or whose function dies, is missed.
+#[derive(Debug)]
+pub struct Announcer {
+    ranking: RankingStore,
+    /// An announcement has failed since the last count.
+    failed: Arc<AtomicBool>,
+}
+
+/// A batch's arrival, apart from its messages.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The name that it was announced by.
+    pub batch: Uuid,
+    /// The probes in it, and when each was sent.
+    pub probes: Vec<(ProbeId, Timestamp)>,
+    /// Whether a record was delivered before.
+    pub redelivered: bool,
+}
+
+impl Announcer {
+    pub fn new(ranking: RankingStore) -> Self {
+        Self { ranking, failed: Arc::default() }
+    }
+
+    /// Announces a batch, and does not wait for it: the connection carries it before what the batch sends later.
+    pub fn announce(&self) -> Uuid {
+        let batch = Uuid::new_v4();
+        let (ranking, failed) = (self.ranking.clone(), Arc::clone(&self.failed));
+        tokio::spawn(async move {
+            if let Err(error) = ranking.announce(batch).await {
+                tracing::warn!(error = causes(&error), "batch.not_announced");
+                failed.store(true, Ordering::SeqCst);
+            }
+        });
+        batch
+    }
+
+    /// Whether an announcement has failed since this was asked last. Whoever cannot pass it on gives it back.
+    pub fn take_failure(&self) -> bool {
+        self.failed.swap(false, Ordering::SeqCst)
+    }
+
+    /// Gives a failure back.
+    pub fn give_back(&self, failure: bool) {
+        self.failed.fetch_or(failure, Ordering::SeqCst);
+    }
+}
+
+impl Arrival {
+    /// Adds what it says to the batch.
+    pub fn add_to(&self, batch: &mut Batch, unannounced: bool) {
+        for &(probe, sent_at) in &self.probes {
+            batch.probe(probe, sent_at);
+        }
+        batch.signs(self.redelivered, unannounced);
+    }
+}
