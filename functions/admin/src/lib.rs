@@ -6,25 +6,22 @@
 mod audit;
 mod body;
 mod certify;
+mod change;
 mod export;
+mod journal;
 mod live;
+mod order;
+mod read;
 mod wake;
 
 use std::{convert::Infallible, time::Duration};
 
 use aws::Aws;
-use lambda_http::{
-    Body, Request, RequestExt, Response,
-    http::{HeaderValue, StatusCode, header},
-};
-use serde_json::json;
+use lambda_http::{Body, Request, Response, http::StatusCode};
 use shared::{
-    api::{NO_STORE, Problem, json_response, poll_id, route_key},
-    clock,
+    api::{NO_STORE, Problem, route_key},
     config::{self, Stores},
-    domain::{CertificationPolicy, Draft, Invalid, Patch, Poll, PollId, Timestamp},
-    ledger::PollWithTally,
-    telemetry::causes,
+    domain::CertificationPolicy,
 };
 
 use crate::export::Exports;
@@ -77,8 +74,12 @@ impl Handler {
             "GET /admin/polls/{id}" => self.show(&request).await,
             "PATCH /admin/polls/{id}" => self.patch(&request).await,
             "DELETE /admin/polls/{id}" => self.delete(&request).await,
-            "POST /admin/polls/{id}/open" => self.change(&request, |poll, _, now| poll.opened(now)).await,
-            "POST /admin/polls/{id}/close" => self.change(&request, |poll, _, now| poll.closed(now)).await,
+            "POST /admin/polls/{id}/open" => self.open(&request).await,
+            "POST /admin/polls/{id}/close" => self.close(&request).await,
+            "POST /admin/polls/{id}/withdraw" => self.withdraw(&request).await,
+            "POST /admin/polls/{id}/archive" => self.archive(&request).await,
+            "POST /admin/polls/{id}/errata" => self.correct(&request).await,
+            "GET /admin/polls/{id}/journal" => self.journal(&request).await,
             "GET /admin/polls/{id}/audit" => self.audit(&request).await,
             "GET /admin/polls/{id}/live" => self.live(&request).await,
             "POST /admin/polls/{id}/certify" => self.certify(&request).await,
@@ -89,86 +90,6 @@ impl Handler {
         };
         Ok(answer.unwrap_or_else(|problem| problem.into_response(NO_STORE)))
     }
-
-    async fn create(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        let draft: Draft = body::parse(request)?;
-        let created = self.stores.ledger.create_poll(&draft).await?;
-        self.write_through(&created).await;
-        let mut response = poll_response(StatusCode::CREATED, &created.poll);
-        let location = HeaderValue::from_str(&format!("/admin/polls/{}", created.poll.id.0));
-        response.headers_mut().insert(header::LOCATION, location.expect("a path of digits"));
-        Ok(response)
-    }
-
-    async fn list(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        let parameters = request.query_string_parameters();
-        let before = match parameters.first("before").map(str::parse) {
-            None => i32::MAX,
-            Some(Ok(id)) if id > 0 => id,
-            Some(_) => {
-                let message = "before: expected the number of a poll";
-                return Err(Problem::new(StatusCode::BAD_REQUEST, "invalidBefore", message));
-            }
-        };
-        let polls = self.stores.ledger.polls_before(PollId(before)).await?;
-        let now = clock::now();
-        let views: Vec<_> = polls.iter().map(|poll| poll.view(now)).collect();
-        Ok(json_response(StatusCode::OK, NO_STORE, &json!({ "polls": views })))
-    }
-
-    async fn show(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        let found = self.stores.ledger.polls(&[poll_id(request)?]).await?.pop();
-        Ok(poll_response(StatusCode::OK, &found.ok_or_else(Problem::poll_not_found)?.poll))
-    }
-
-    async fn patch(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        let patch: Patch = body::parse(request)?;
-        self.change(request, |poll, has_votes, _| poll.patched(patch.clone(), has_votes)).await
-    }
-
-    async fn delete(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        let id = poll_id(request)?;
-        if !self.stores.ledger.delete_poll(id).await? {
-            return Err(Problem::poll_not_found());
-        }
-        if let Err(error) = self.stores.ranking.forget_poll(id).await {
-            tracing::warn!(error = causes(&error), "poll.not_forgotten");
-        }
-        self.refresh_list().await;
-        self.wake(id).await;
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE));
-        Ok(response)
-    }
-
-    /// Changes a poll by a rule, in both stores.
-    async fn change(
-        &self,
-        request: &Request,
-        rule: impl Fn(&Poll, bool, Timestamp) -> Result<Poll, Invalid>,
-    ) -> Result<Response<Body>, Problem> {
-        let changed = self.stores.ledger.change_poll(poll_id(request)?, rule).await?;
-        let changed = changed.ok_or_else(Problem::poll_not_found)?;
-        self.write_through(&changed).await;
-        Ok(poll_response(StatusCode::OK, &changed.poll))
-    }
-
-    /// Redis may be away: then it goes out of date by itself, and the change is no less made.
-    async fn write_through(&self, changed: &PollWithTally) {
-        if let Err(error) = self.stores.ranking.keep_polls(std::slice::from_ref(changed), clock::now()).await
-        {
-            tracing::warn!(error = causes(&error), "poll.not_written_through");
-        }
-        self.refresh_list().await;
-        self.wake(changed.poll.id).await;
-    }
-
-    async fn refresh_list(&self) {
-        if let Err(error) = self.stores.catalog.refresh_current_polls().await {
-            tracing::warn!(error = causes(&error), "list.not_written_through");
-        }
-    }
 }
 
 /// `EXPORTS_BUCKET` and `EXPORT_LINK_SECONDS`. Links are signed without a call.
@@ -176,8 +97,4 @@ fn exports(reader: &mut config::Reader<'_>, aws: Option<Aws>) -> Option<Exports>
     let bucket = reader.text("EXPORTS_BUCKET");
     let link_lifetime = reader.parsed("EXPORT_LINK_SECONDS").map(Duration::from_secs);
     Some(Exports { aws: aws?, bucket: bucket?, link_lifetime: link_lifetime? })
-}
-
-fn poll_response(status: StatusCode, poll: &Poll) -> Response<Body> {
-    json_response(status, NO_STORE, &poll.view(clock::now()))
 }

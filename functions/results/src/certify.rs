@@ -52,7 +52,7 @@ impl Handler {
     /// Unless its close has moved meanwhile: what was observed is of this close.
     async fn freeze(&self, ready: &Observed) -> Result<bool, ledger::Error> {
         let basis = Basis::Evidence;
-        let frozen = self.stores.ledger.freeze_closed_at(ready.poll, ready.closes_at, basis).await?;
+        let frozen = self.stores.ledger.freeze_by(ready.poll, Some(ready.closes_at), basis, None).await?;
         tracing::info!(poll = ready.poll.0, basis = basis.name(), frozen = ?frozen, "poll.frozen");
         Ok(matches!(frozen, Some(Frozen::Now | Frozen::Before)))
     }

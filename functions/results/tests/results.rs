@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use shared::{
     clock,
     domain::{
-        Basis, Message, Poll, PollId, ProbeId, Sign, Timestamp, VoteRequest, VoterHasher, WaitsFor, judge,
+        Action, Basis, Facts, Message, Order, Poll, PollId, ProbeId, Sign, Timestamp, VoteRequest, VoterHasher,
+        WaitsFor, judge,
     },
     ledger::{Batch, Counted, Frozen, Ledger, Outcome},
     ranking::RankingStore,
@@ -141,10 +142,10 @@ impl Bench {
     }
 
     async fn poll(&self, changes: Value) -> Poll {
-        let mut draft = json!({"title": "Who stays?", "opensAt": ago(60_000),
+        let mut draft = json!({"title": "Who stays?", "opensAt": ago(60_000), "draft": false,
             "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}]});
         draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        self.ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll
+        self.ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll
     }
 
     async fn reload(&self, id: PollId) -> Poll {
@@ -491,17 +492,22 @@ async fn a_vote_that_comes_after_certification_is_late_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_certified_file_follows_its_polls_looks() {
+async fn a_certified_file_is_written_again_with_an_erratum() {
     let bench = Bench::new((0, 60)).await;
     bench.set_queued(Some(0));
     let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
     counted(bench.count(&poll, &["alice"]).await);
-    assert_eq!(bench.certified(&poll).await["totalVotes"], 1);
-    let hide = serde_json::from_value::<shared::domain::Patch>(json!({"results": "hidden"})).unwrap();
-    let rule = |poll: &Poll, has_votes, _| poll.patched(hide.clone(), has_votes);
-    bench.ledger.change_poll(poll.id, rule).await.unwrap();
-    let file = bench.certified(&poll).await;
-    assert_eq!((file.get("ranking"), &file["certified"]), (None, &json!(true)));
+    let certified = bench.certified(&poll).await;
+    assert_eq!((&certified["totalVotes"], certified.get("errata")), (&json!(1), None));
+    let order = Order::new("crew", Action::Erratum);
+    let correct = |poll: &Poll, _: &Facts, now| poll.corrected("Ana was called Anna.", now);
+    bench.ledger.change_poll(poll.id, &order, correct).await.unwrap();
+    let mut file = bench.certified(&poll).await;
+    assert_eq!(file["errata"][0]["text"], "Ana was called Anna.");
+    file.as_object_mut().unwrap().remove("errata");
+    assert_eq!(file, certified, "and is otherwise as it was");
+    let told = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
+    assert_eq!(bench.cloud.lock().unwrap().invalidations, [told.clone(), told]);
 }
 
 #[tokio::test]

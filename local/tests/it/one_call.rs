@@ -69,7 +69,7 @@ pub async fn with_a_poll(scratch: &Scratch) {
         "contestants": [{"name": "Ana"}, {"name": "Bia"}],
     });
     let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
-    ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap();
+    ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap();
 }
 
 impl Call<'_> {

@@ -1,11 +1,15 @@
 //! The rules of voting. Everything here is a pure function of its arguments.
 
+mod change;
 mod closing;
 mod definition;
 mod evidence;
+mod invalid;
+mod journal;
 mod judge;
 mod key;
 mod message;
+mod names;
 mod poll;
 mod probe;
 mod publication;
@@ -15,13 +19,19 @@ mod rejection;
 mod signature;
 mod timestamp;
 
+pub use change::{Facts, Patch};
 pub use closing::{Basis, CertificationPolicy, Closing, OBSERVED_MAX, Sign, Waiting, WaitsFor};
-pub use definition::{Draft, Invalid, Patch};
+pub use definition::Draft;
 pub use evidence::{Counting, Observation, PROBES_NEEDED, Probe};
+pub use invalid::{AfterOpening, Invalid};
+pub use journal::{Action, Order, changes};
 pub use judge::{Rejected, Vote, judge};
 pub use key::{ReceiptTag, VoteKey, Voter, VoterHasher};
 pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest, attribute};
-pub use poll::{Contestant, ContestantNumber, Poll, PollId, PollView, Results, Status};
+pub use names::BorneNames;
+pub use poll::{
+    Contestant, ContestantNumber, CrewView, Erratum, Gap, Poll, PollId, PollView, Results, Status,
+};
 pub use probe::ProbeId;
 pub use publication::{Certificate, Publication, Turnout};
 pub use ranking::{Ranking, Standing, Tally};

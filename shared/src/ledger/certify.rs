@@ -1,16 +1,21 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use serde_json::json;
 use sha2::{
     Digest, Sha256,
     digest::common::hazmat::{SerializableState, SerializedState},
 };
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Error, Ledger, audit::allow, close_fence};
-use crate::domain::{Basis, PollId, Timestamp};
+use super::{
+    Error, Ledger,
+    audit::allow,
+    change::{Fenced, fenced},
+    journal::{conflict, enter},
+};
+use crate::domain::{Basis, Order, PollId, Status, Timestamp};
 
 /// What came of freezing a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,46 +35,43 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn freeze(&self, poll: PollId, basis: Basis) -> Result<Option<Frozen>, Error> {
-        self.freeze_if(poll, None, basis).await
+        self.freeze_by(poll, None, basis, None).await
     }
 
-    /// The same of a poll whose close is still this one; of one that was opened again meanwhile, [`Frozen::NotClosed`].
+    /// The same of a poll whose close is still at `closes_at`, where that is given: of one that was opened again
+    /// meanwhile, [`Frozen::NotClosed`]. By order of the crew, where there is one, which the journal then has.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
-    pub async fn freeze_closed_at(
-        &self,
-        poll: PollId,
-        closes_at: Timestamp,
-        basis: Basis,
-    ) -> Result<Option<Frozen>, Error> {
-        self.freeze_if(poll, Some(closes_at), basis).await
-    }
-
-    async fn freeze_if(
+    /// [`Error::Conflict`] where the order is for another version; [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn freeze_by(
         &self,
         poll: PollId,
         closes_at: Option<Timestamp>,
         basis: Basis,
+        order: Option<&Order>,
     ) -> Result<Option<Frozen>, Error> {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            close_fence(&mut transaction).await?;
-            let sql = "/* freeze */ SELECT frozen_at IS NOT NULL AS is_frozen, \
-                       coalesce(closes_at <= clock_timestamp() AND closes_at = coalesce($2, closes_at), false) AS is_closed \
-                       FROM polls WHERE id = $1";
-            let query = sqlx::query(sql).bind(poll.0).bind(closes_at.map(OffsetDateTime::from));
-            let Some(row) = query.fetch_optional(&mut *transaction).await? else {
+            let Some(Fenced { poll: found, now, .. }) = fenced(&mut transaction, poll).await? else {
                 return Ok(None);
             };
-            let frozen = match (row.try_get("is_frozen")?, row.try_get("is_closed")?) {
+            if let Some(order) = order
+                && let Some(conflict) = conflict(&mut transaction, order, &found).await?
+            {
+                return Err(Error::Conflict(conflict));
+            }
+            let frozen = match (found.frozen_at.is_some(), found.status(now)) {
                 (true, _) => Frozen::Before,
-                (false, false) => Frozen::NotClosed,
-                (false, true) => {
+                (false, Status::Closed) if closes_at.is_none() || closes_at == found.closes_at => {
                     freeze_now(&mut transaction, poll, basis).await?;
+                    if let Some(order) = order {
+                        let changes = json!({"basis": {"from": null, "to": basis.name()}});
+                        enter(&mut transaction, order, poll, found.version + 1, &changes).await?;
+                    }
                     Frozen::Now
                 }
+                (false, _) => Frozen::NotClosed,
             };
             transaction.commit().await?;
             self.keep(connection);
