@@ -51,7 +51,8 @@ export class Desk {
     };
     this.verdict = el("p", { class: "verdict", id: "verdict", role: "status" }, t("control.unaudited"));
     this.certificate = el("p", { class: "certificate", id: "certificate", role: "status", hidden: true });
-    this.books = el("div", { class: "books" }, this.verdict, ...this.#bookButtons(crew), this.certificate);
+    this.waits = el("p", { class: "verdict", id: "waits", role: "status", hidden: true });
+    this.books = el("div", { class: "books" }, this.waits, this.verdict, ...this.#bookButtons(crew), this.certificate);
     this.formPlace = el("div", {});
     this.remove = el("button", { type: "button", class: "danger", id: "delete", onclick: () => this.#delete() }, t("control.delete"));
     this.elements = [
@@ -187,6 +188,15 @@ export class Desk {
     const note = reasons.map(([reason, count]) => `${reasonText(reason)} ${formatNumber(count)}`).join(", ");
     this.plots.rejected.add(rejected, note || t("control.note.rejected"));
     this.plots.turnout.add(live.votes, this.#turnout ?? t("control.note.turnout"));
+    this.#showWaits(live);
+  }
+
+  /** That nothing is counted, or what the certificate waits for. */
+  #showWaits({ counting, certification }) {
+    const stopped = counting.state === "stopped" && counting.waiting > 0;
+    const text = stopped ? t("control.stopped", { n: counting.waiting }) : (certification?.message ?? "");
+    say(this.waits, text);
+    this.waits.hidden = !text;
   }
 
   /** The poll's file. */

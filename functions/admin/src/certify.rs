@@ -124,8 +124,8 @@ fn not_closed() -> Problem {
 
 fn outstanding(waiting: &Waiting) -> Problem {
     let message = format!(
-        "Votes may be outstanding. {waiting} It is certified by itself once none is; {{\"force\":true}} does it now: votes that \
-         come later are then recorded as late."
+        "Votes may be outstanding. {waiting} Try again, or send {{\"force\":true}}: votes that come later are then recorded \
+         as late."
     );
     Problem::new(StatusCode::CONFLICT, "votesOutstanding", message)
 }
