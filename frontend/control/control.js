@@ -1,7 +1,7 @@
 // The control room: the list of polls, and the one that is on the desk.
 
 import { call, Refusal } from "/control/api.js";
-import { config } from "/shared/feed.js";
+import { config } from "/shared/config.js";
 import { controlEnglish } from "/text/control.en.js";
 import { Desk } from "/control/desk.js";
 import { announce, el, find, say } from "/shared/dom.js";
@@ -139,6 +139,7 @@ function tick() {
 }
 
 async function start() {
+  document.documentElement.dataset.started = "";
   find("#sign-in").addEventListener("click", () => {
     signIn(true).catch(() => {
       trouble = t("signInFailed");

@@ -4,7 +4,7 @@ import { call, Refusal } from "/control/api.js";
 import { confirmed } from "/control/confirm.js";
 import { countdown, now, statusOf } from "/shared/clock.js";
 import { el, find, say } from "/shared/dom.js";
-import { followStanding } from "/shared/feed.js";
+import { followStanding } from "/shared/standing.js";
 import { formatMoment, formatNumber, formatShare, t } from "/shared/text.js";
 import { Plot } from "/control/plot.js";
 import { pollForm } from "/control/form.js";

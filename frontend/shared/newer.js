@@ -1,6 +1,6 @@
 // What the pages use and some browser lacks that can run them. Private methods set the limit: Chrome 85, Firefox 90 and
-// Safari 15 can run them. An older one leaves the words standing that the pages' markup begins with. The tests read this
-// table, and take each of these away in turn.
+// Safari 15 can run them. An older one leaves the words standing that the viewers' markup begins with; on the desk
+// older.js tells. The tests read this table, and take each of these away in turn.
 //
 // | API                                   | since                              | without it                            |
 // |---------------------------------------|------------------------------------|---------------------------------------|

@@ -1,0 +1,3 @@
+// For the control room; the viewers' page loads feed.js alone.
+
+export { followStanding, isShown } from "/shared/feed.js";
