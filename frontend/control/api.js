@@ -2,6 +2,7 @@
 
 import { config } from "/shared/config.js";
 import { bearer, endSession } from "/shared/session.js";
+import { deadline } from "/shared/newer.js";
 import { learnTime } from "/shared/clock.js";
 
 const TIMEOUT_MS = 30_000;
@@ -24,7 +25,7 @@ export async function call(method, path, body) {
     headers,
     body: body && JSON.stringify(body),
     cache: "no-store",
-    signal: AbortSignal.timeout(TIMEOUT_MS),
+    signal: deadline(TIMEOUT_MS),
   });
   learnTime(response);
   if (response.status === 401) endSession();

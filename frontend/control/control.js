@@ -2,6 +2,7 @@
 
 import { call, Refusal } from "/control/api.js";
 import { config } from "/shared/config.js";
+import { controlEnglish } from "/text/control.en.js";
 import { Desk } from "/control/desk.js";
 import { announce, el, find, say } from "/shared/dom.js";
 import { everySecond, now, statusOf } from "/shared/clock.js";
@@ -10,6 +11,7 @@ import { onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/se
 import { pollForm } from "/control/form.js";
 
 const LIST_MS = 5_000;
+const TEXTS = { english: controlEnglish, files: new Map([["pt", "/text/control.pt.json"]]) };
 
 const place = find("#desk");
 const notice = find("#notice");
@@ -137,6 +139,7 @@ function tick() {
 }
 
 async function start() {
+  document.documentElement.dataset.started = "";
   find("#sign-in").addEventListener("click", () => {
     signIn(true).catch(() => {
       trouble = t("signInFailed");
@@ -146,7 +149,7 @@ async function start() {
   find("#new-poll").addEventListener("click", newPoll);
   onSession(showWho);
   document.addEventListener("visibilitychange", refresh);
-  await loadTexts().catch(() => {});
+  await loadTexts({ more: TEXTS, onLate: showWho });
   crew = (await config().catch(() => null))?.crew ?? [];
   everySecond(tick);
   await resumeSignIn().catch(() => (trouble = t("signInFailed")));

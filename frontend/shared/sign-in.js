@@ -1,9 +1,10 @@
-// OpenID Connect, code flow with PKCE. Loaded only when somebody signs in. What is kept over the way to the issuer and
-// back (never a token) is in this tab's storage, and is taken out again on arrival.
+// OpenID Connect, code flow with PKCE. Loaded only when somebody signs in. session.js keeps what is needed over the way
+// to the issuer and back (never a token), and takes it out again on arrival.
 
 import * as oauth from "/vendor/oauth4webapi.js";
 
-import { config } from "/shared/config.js";
+import { config } from "/shared/feed.js";
+import { keep } from "/shared/newer.js";
 
 async function discover() {
   const { issuer, clientId, scope, crewScope } = await config();
@@ -14,8 +15,8 @@ async function discover() {
   return { server, client: { client_id: clientId }, options, scope, crewScope };
 }
 
-/** Sends the person to the issuer, and keeps what their return needs under `name`. */
-export async function leave(crew, name) {
+/** The issuer's address for a person to sign in at, and what their return needs. */
+async function prepare(crew) {
   const { server, client, scope, crewScope } = await discover();
   const kept = {
     verifier: oauth.generateRandomCodeVerifier(),
@@ -24,7 +25,6 @@ export async function leave(crew, name) {
     address: location.search + location.hash,
     back: location.origin + location.pathname,
   };
-  sessionStorage.setItem(name, JSON.stringify(kept));
   const url = new URL(server.authorization_endpoint);
   url.search = new URLSearchParams({
     response_type: "code",
@@ -36,14 +36,50 @@ export async function leave(crew, name) {
     code_challenge: await oauth.calculatePKCECodeChallenge(kept.verifier),
     code_challenge_method: "S256",
   });
+  return { url, kept };
+}
+
+/** Sends the person to the issuer, and keeps what their return needs under `name`. */
+export async function leave(crew, name) {
+  const { url, kept } = await prepare(crew);
+  keep(name, kept);
   location.assign(url);
 }
 
-/** Redeems the code in the issuer's answer, with what was kept. */
+/** Sends another window, which this page has opened, and redeems what it comes back with. */
+export async function leaveIn(popup, crew) {
+  if (!popup) throw new Error("no window to sign in with");
+  try {
+    const { url, kept } = await prepare(crew);
+    popup.location.replace(url);
+    return await arrive({ url: await answerTo(kept), kept });
+  } finally {
+    popup.close();
+  }
+}
+
+/** The address that the issuer sends the other window back to, as that tells it. */
+function answerTo({ state }) {
+  return new Promise((resolve) => {
+    addEventListener("message", function take({ origin, data }) {
+      if (origin !== location.origin || !data?.answer) return;
+      if (new URL(data.answer).searchParams.get("state") !== state) return;
+      removeEventListener("message", take);
+      resolve(data.answer);
+    });
+  });
+}
+
+/** Redeems the code in the issuer's answer, with what was kept. Null: this is the other window, and has told. */
 export async function arrive({ url, kept }) {
+  if (!kept && window.opener) {
+    // The code goes to a page of this origin and to no other.
+    window.opener.postMessage({ answer: url }, location.origin);
+    return null;
+  }
   if (!kept) throw new Error("no sign-in under way");
   const { server, client, options } = await discover();
-  const checked = oauth.validateAuthResponse(server, client, url, kept.state);
+  const checked = oauth.validateAuthResponse(server, client, new URL(url), kept.state);
   const response = await oauth.authorizationCodeGrantRequest(
     server,
     client,
@@ -61,6 +97,7 @@ export async function arrive({ url, kept }) {
   return {
     token: tokens.access_token,
     name: claims.name ?? claims.preferred_username ?? claims.email ?? claims.sub,
+    voterId: claims.sub,
     lifetimeS: tokens.expires_in ?? 3600,
   };
 }
