@@ -109,7 +109,9 @@ token: tools ## Print a token of someone in the user pool; ENV= EMAIL=
 	@python scripts/deployment.py token --environment $(ENV) --email "$(EMAIL)"
 
 .PHONY: pages
-pages: tools build ## Publish the pages alone; ENV=
+pages: tools ## Publish the pages alone; ENV=
+	@python scripts/preflight.py --environment $(ENV) --credentials
+	@$(MAKE) --no-print-directory build
 	scripts/publish.sh
 
 .PHONY: screens

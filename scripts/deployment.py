@@ -290,3 +290,7 @@ if __name__ == "__main__":
         main()
     except Refused as reason:
         sys.exit(str(reason))
+    except botocore.exceptions.ClientError as refusal:
+        sys.exit(f"AWS refuses: {refusal}")
+    except botocore.exceptions.BotoCoreError as problem:
+        sys.exit(f"AWS cannot be asked: {problem} (make preflight says more)")

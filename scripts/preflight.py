@@ -178,7 +178,7 @@ def stack_state(target):
     status, name = stack["StackStatus"], target.name
     why = one_line(stack.get("StackStatusReason", ""))
     if is_first_deployment_that_failed(status):
-        yield note(f"the first deployment of {name} failed ({status}): make deploy deletes its leavings, and begins anew")
+        yield note(f"the first deployment of {name} failed ({status}): make deploy deletes its leavings and begins anew")
     elif status == "REVIEW_IN_PROGRESS":
         pass  # A change set that nobody has carried out.
     elif status.endswith("_CLEANUP_IN_PROGRESS"):
@@ -382,14 +382,16 @@ def target_of(environment):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--environment", required=True)
-    target = target_of(parser.parse_args().environment)
-    findings = all_findings(target)
+    parser.add_argument("--credentials", action="store_true", help="look at the credentials alone")
+    arguments = parser.parse_args()
+    target = target_of(arguments.environment)
+    findings = list(filter(None, [credentials(target)])) if arguments.credentials else all_findings(target)
     for finding in findings:
         print(f"preflight: {'note: ' if finding.is_note else ''}{finding.text}", file=sys.stderr)
     problems = sum(not finding.is_note for finding in findings)
     if problems:
-        print(f"preflight: {target.name} would not be deployed: {problems} to put right", file=sys.stderr)
-    else:
+        print(f"preflight: {target.name}: {problems} to put right", file=sys.stderr)
+    elif not arguments.credentials:
         print(f"preflight: {target.name} can be deployed in {target.region}", file=sys.stderr)
     sys.stderr.flush()
     # A call that still waits must hold nobody up.
