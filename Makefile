@@ -75,10 +75,16 @@ bench: stores tools artifacts ## Measure this machine, 25 minutes: ONLY=capacity
 		$(if $(REPETITIONS),--repetitions $(REPETITIONS))
 
 # Environments are samconfig.toml's: development, production.
-deploy destroy logs pages crew token: export ENV := $(or $(ENV),development)
+preflight deploy destroy logs pages crew token: export ENV := $(or $(ENV),development)
 
+.PHONY: preflight
+preflight: tools ## Say within seconds what a deployment would lack; ENV=
+	@python scripts/preflight.py --environment $(ENV)
+
+# One after the other: nothing is compiled for a deployment that cannot succeed.
 .PHONY: deploy
-deploy: tools build ## Build and deploy to AWS, the pages too; ENV=development|production
+deploy: preflight ## Build and deploy to AWS, the pages too; ENV=development|production
+	@$(MAKE) --no-print-directory build
 	scripts/deploy.sh
 
 .PHONY: destroy
@@ -103,7 +109,9 @@ token: tools ## Print a token of someone in the user pool; ENV= EMAIL=
 	@python scripts/deployment.py token --environment $(ENV) --email "$(EMAIL)"
 
 .PHONY: pages
-pages: tools build ## Publish the pages alone; ENV=
+pages: tools ## Publish the pages alone; ENV=
+	@python scripts/preflight.py --environment $(ENV) --credentials
+	@$(MAKE) --no-print-directory build
 	scripts/publish.sh
 
 .PHONY: screens

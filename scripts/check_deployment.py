@@ -5,13 +5,42 @@ deployment, who reaches the stores, what goes around the edge, what is watched. 
 import json
 import pathlib
 import re
-import tomllib
 
+import parameters
 from sam_template import expect, of_type, read_transformed, report, variables
 
 # docs/OPERATIONS.md, "Connections", explains these.
 INSTANCES_AT_A_DEPLOYMENT = 2  # Those of the last release keep their connections until Lambda lets them go.
 CONNECTIONS_KEPT = 20  # PostgreSQL's and RDS's own, and the crew's psql.
+
+# Properties with which a resource refuses to be deleted, and what "it does not" is called there.
+PROTECTIONS = {
+    "AWS::RDS::DBInstance": ("DeletionProtection", True, False),
+    "AWS::RDS::DBCluster": ("DeletionProtection", True, False),
+    "AWS::Cognito::UserPool": ("DeletionProtection", "ACTIVE", "INACTIVE"),
+    "AWS::DynamoDB::Table": ("DeletionProtectionEnabled", True, False),
+    "AWS::Logs::LogGroup": ("DeletionProtectionEnabled", True, False),
+}
+PROTECTED_ONLY_ONCE_ESTABLISHED = {
+    "Fn::And": [
+        {"Fn::Equals": [{"Ref": "DeletionProtection"}, "true"]},
+        {"Fn::Equals": [{"Ref": "Established"}, "true"]},
+    ]
+}
+# Kinds that cannot be deleted while something is in them that their stack did not make. scripts/deployment.py empties
+# buckets; it knows none of the others.
+FILLED_BY_OTHERS = ("AWS::ECR::Repository", "AWS::Backup::BackupVault", "AWS::Route53::HostedZone")
+# What names a resource for good: a retained one would stand in the way of the next deployment.
+NAMES = ("BucketName", "DBInstanceIdentifier", "Name", "UserPoolName", "QueueName", "LogGroupName")
+# Kinds on which AWS works in a window of its own choice unless it is given one.
+WINDOWS = {
+    "AWS::RDS::DBInstance": ("PreferredMaintenanceWindow", "PreferredBackupWindow"),
+    "AWS::RDS::DBCluster": ("PreferredMaintenanceWindow", "PreferredBackupWindow"),
+    "AWS::ElastiCache::ReplicationGroup": ("PreferredMaintenanceWindow",),
+    "AWS::ElastiCache::CacheCluster": ("PreferredMaintenanceWindow",),
+}
+LOG_LEVELS = ["DEBUG", "INFO", "WARN", "ERROR"]
+NO_LOG_LEVEL = {"ScopesFunction"}
 
 IDENTIFYING_FIELD = "c-ip|forwarded|cookie|uri-query|referer|user-agent|asn|country"
 # Actions that know no narrower resource.
@@ -21,17 +50,15 @@ ANY_RESOURCE = {"NetworkPolicy", "TracingPolicy"}
 def environments():
     """(name, parameter overrides) of each environment of samconfig.toml, and of the template alone."""
     yield "the template", {}
-    with open("samconfig.toml", "rb") as file:
-        for name, commands in tomllib.load(file).items():
-            if isinstance(commands, dict) and "deploy" in commands:
-                overrides = commands["deploy"]["parameters"]["parameter_overrides"]
-                yield name, dict(override.split("=", 1) for override in overrides)
+    for name, commands in parameters.environments():
+        yield name, parameters.overrides_of(commands)
 
 
 def check_parameters(template):
+    """What each environment sets, and the defaults alone, is something that AWS takes."""
     for name, overrides in environments():
-        unknown = overrides.keys() - template["Parameters"].keys()
-        expect(not unknown, f"samconfig.toml: {name}: no such parameters: {sorted(unknown)}")
+        for objection in parameters.objections(template, overrides, parameters.EDGE_REGION):
+            expect(False, f"{name}: {objection}")
 
 
 def check_connections(template):
@@ -55,10 +82,7 @@ def check_connections(template):
 
 def check_reserves(template):
     """The account's limit must leave room for what the functions reserve; two pages say how much that is."""
-    total = 0
-    for _, function in of_type(template["Resources"], "AWS::Lambda::Function"):
-        reserved = function["Properties"].get("ReservedConcurrentExecutions", 0)
-        total += template["Parameters"][reserved["Ref"]]["Default"] if isinstance(reserved, dict) else reserved
+    total = parameters.reserved_concurrency(template, parameters.values_of(template, {}))
     for page in ("README.md", "docs/OPERATIONS.md"):
         text = pathlib.Path(page).read_text(encoding="utf-8")
         said = re.findall(r"(\d+) (?:in all with the defaults|by default\))", text)
@@ -96,15 +120,73 @@ def check_network(resources):
 def check_stores(resources):
     """What keeps the votes, whatever is deployed."""
     database = resources["Database"]
-    expect(database["DeletionPolicy"] == database["UpdateReplacePolicy"] == "Snapshot", "the ledger may be lost")
+    expect(database["DeletionPolicy"] == "RetainExceptOnCreate", "the ledger may be lost")
+    expect(database["UpdateReplacePolicy"] == "Snapshot", "the ledger may be lost when it is replaced")
     key = resources["VoterHashKeySecret"]
-    expect(key["DeletionPolicy"] == key["UpdateReplacePolicy"] == "Retain", "the voters' key may be lost")
-    parameters = resources["DatabaseParameters"]["Properties"]["Parameters"]
-    expect(parameters["rds.force_ssl"] == "1", "the database talks without TLS")
-    expect(parameters["max_connections"] == {"Ref": "DatabaseConnectionsMax"}, "max_connections")
+    expect(key["DeletionPolicy"] == "RetainExceptOnCreate", "the voters' key may be lost")
+    expect(key["UpdateReplacePolicy"] == "Retain", "the voters' key may be lost when it is replaced")
+    settings = resources["DatabaseParameters"]["Properties"]["Parameters"]
+    expect(settings["rds.force_ssl"] == "1", "the database talks without TLS")
+    expect(settings["max_connections"] == {"Ref": "DatabaseConnectionsMax"}, "max_connections")
     cache = resources["Cache"]["Properties"]
     expect(cache["TransitEncryptionMode"] == "required", "the cache talks without TLS")
     expect("NumNodeGroups" not in cache, "the cache's cluster mode must be off")
+
+
+def check_rollback(template):
+    """A first deployment that fails can be undone: nothing of it refuses to be deleted."""
+    resources = template["Resources"]
+    expect(template["Parameters"]["Established"]["Default"] == "false", "a first deployment would be protected")
+    expect(
+        template["Conditions"]["Protected"] == PROTECTED_ONLY_ONCE_ESTABLISHED,
+        "Protected: holds before a deployment has succeeded",
+    )
+    for name, resource in resources.items():
+        kind, policy = resource["Type"], resource.get("DeletionPolicy")
+        properties = resource.get("Properties", {})
+        if kind in PROTECTIONS:
+            protection, on, off = PROTECTIONS[kind]
+            given = properties.get(protection, off)
+            expect(given in (off, {"Fn::If": ["Protected", on, off]}), f"{name}: {protection} would fail a rollback")
+        unknown = [one for one in properties if "Protect" in one and one != PROTECTIONS.get(kind, [None])[0]]
+        expect(not unknown, f"{name}: {unknown} is no protection that this check knows")
+        expect(policy != "Snapshot", f"{name}: a rollback would take a snapshot of what may not be whole")
+        if kind.startswith("AWS::RDS::DB") and kind.removeprefix("AWS::RDS::DB") in ("Instance", "Cluster"):
+            expect(policy == "RetainExceptOnCreate", f"{name}: without a policy its kind takes a snapshot")
+        if kind.startswith("Custom::"):
+            expect(policy == "Retain", f"{name}: a rollback would wait for a function that may not answer")
+        expect(kind not in FILLED_BY_OTHERS, f"{name}: scripts/deployment.py does not know how to empty it")
+        if policy in ("Retain", "RetainExceptOnCreate"):
+            named = [one for one in NAMES if one in properties]
+            expect(not named, f"{name}: kept under its own name, it would stand in the next deployment's way")
+
+
+def check_maintenance(template):
+    """What AWS does to a store by itself it does when nothing is on air, and never at a weekend."""
+    for kind, wanted in WINDOWS.items():
+        for name, resource in of_type(template["Resources"], kind):
+            for window in wanted:
+                given = resource["Properties"].get(window)
+                expect(given is not None, f"{name}: without {window} AWS chooses a day and an hour itself")
+                if isinstance(given, dict):
+                    declared = template["Parameters"].get(given.get("Ref"), {})
+                    expect("Default" in declared and "AllowedPattern" in declared, f"{name}: {window} is not checked")
+                    days = re.findall("sat|sun", str(declared.get("Default")) + str(declared.get("AllowedPattern")))
+                    expect(not days, f"{name}: {window} may be at a weekend")
+
+
+def check_log_levels(template):
+    """Metrics are log lines without a level, which Lambda takes for INFO: it must never drop that."""
+    resources = template["Resources"]
+    levels = template["Parameters"]["LogLevel"]["AllowedValues"]
+    expect(levels == LOG_LEVELS, "LogLevel: tracing knows no FATAL, and at TRACE events are logged, voters included")
+    details = template["Conditions"]["LogDetails"]
+    expect(details == {"Fn::Equals": [{"Ref": "LogLevel"}, "DEBUG"]}, "LogDetails: Lambda would drop metrics")
+    for name, function in of_type(resources, "AWS::Lambda::Function"):
+        lambdas = function["Properties"]["LoggingConfig"].get("ApplicationLogLevel")
+        expect(lambdas == {"Fn::If": ["LogDetails", "DEBUG", "INFO"]}, f"{name}: Lambda would drop metrics")
+        level = variables(function).get("RUST_LOG")
+        expect(name in NO_LOG_LEVEL or level == {"Ref": "LogLevel"}, f"{name}: LogLevel does nothing")
 
 
 def check_edge(resources):
@@ -201,11 +283,15 @@ def main():
     check_order(resources)
     check_network(resources)
     check_stores(resources)
+    check_rollback(template)
+    check_maintenance(template)
+    check_log_levels(template)
     check_edge(resources)
     check_permissions(resources)
     check_logs(resources)
     alarms, widgets = check_watching(resources)
-    report(f"connections, order, network, permissions and logs agree; {alarms} alarms explained, {widgets} graphs")
+    agreed = "connections, order, network, permissions, rollback, windows and logs agree"
+    report(f"{agreed}; {alarms} alarms explained, {widgets} graphs")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# Builds and deploys the environment ENV of samconfig.toml, and publishes the pages. Safe to repeat: what has not changed
-# is left alone.
+# Builds and deploys the environment ENV of samconfig.toml, and publishes the pages. Safe to repeat, also after a first
+# deployment that failed: what has not changed is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 ENV=${ENV:-development}
 deploy=(sam deploy --config-env "$ENV" --no-fail-on-empty-changeset)
+python scripts/deployment.py clear --environment "$ENV"
 sam build --config-env "$ENV"
 "${deploy[@]}"
 
-# The distribution's own name is known only now; the user pool has to be told it, once.
-url=$(python scripts/deployment.py sign-in-url --environment "$ENV")
-if [[ -n $url ]]; then
-    "${deploy[@]}" --no-confirm-changeset --parameter-overrides "SignInUrl=$url"
+# What can be set only now that the stack is there, once: that nothing of it may be deleted any more, and the
+# distribution's own name, which the user pool has to be told.
+settings=$(python scripts/deployment.py settings --environment "$ENV")
+if [[ -n $settings ]]; then
+    # shellcheck disable=SC2086 # parameters, not one word
+    "${deploy[@]}" --no-confirm-changeset --parameter-overrides $settings
 fi
 scripts/publish.sh
 python scripts/deployment.py outputs --environment "$ENV"

@@ -4,14 +4,20 @@ Which stack: the environment ENV of samconfig.toml. Credentials: the AWS SDK's u
 """
 
 import argparse
+import datetime
 import getpass
 import os
 import sys
 import tomllib
 
 import boto3
+import botocore.exceptions
 
 CREW_GROUP = "crew"
+# Of a stack that has never been there whole: its creation failed, whatever came of undoing it.
+NEVER_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
+# How often, and for how long, a deletion is waited for.
+DELETION_WAITS = {"Delay": 15, "MaxAttempts": 240}
 QUEUE_COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
 
@@ -46,6 +52,21 @@ class Deployment:
 
     def parameters(self):
         return {one["ParameterKey"]: one["ParameterValue"] for one in self.describe().get("Parameters", [])}
+
+
+def is_first_deployment_that_failed(status):
+    """Whether a stack in this state holds nothing but the leavings of its first deployment."""
+    return status in NEVER_CREATED
+
+
+def settings_of_a_deployed_stack(deployment):
+    """Parameters that can be set only when the stack is there, as NAME=VALUE; none where they are set."""
+    settings = []
+    if deployment.parameters().get("Established") != "true":
+        settings.append("Established=true")
+    if url := sign_in_url(deployment):
+        settings.append(f"SignInUrl={url}")
+    return settings
 
 
 def sign_in_url(deployment):
@@ -85,19 +106,52 @@ def check_nothing_is_lost(deployment, discards_queued):
 
 
 def database_objections(deployment, database):
-    instance = deployment.client("rds").describe_db_instances(DBInstanceIdentifier=database)["DBInstances"][0]
+    instance = instance_of(deployment, database)
+    if instance is None or instance["DBInstanceStatus"] == "deleting":
+        return  # An earlier attempt has come so far.
     if instance["DeletionProtection"]:
         yield "the database is protected: deploy with DeletionProtection=false (samconfig.toml) first"
     if instance["DBInstanceStatus"] != "available":
         yield f"the database is {instance['DBInstanceStatus']}: no final snapshot can be made of it"
-    template = deployment.client("cloudformation").get_template(StackName=deployment.name, TemplateStage="Processed")
-    if template["TemplateBody"]["Resources"]["Database"].get("DeletionPolicy") != "Snapshot":
-        yield "the deployed template keeps no final snapshot of the database: deploy this one first"
+
+
+def instance_of(deployment, database):
+    """The database as RDS has it; `None`: it is gone."""
+    try:
+        return deployment.client("rds").describe_db_instances(DBInstanceIdentifier=database)["DBInstances"][0]
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] == "DBInstanceNotFound":
+            return None
+        raise
+
+
+def delete_database(deployment, database):
+    """Deletes the database, and waits until it is gone. A final snapshot stays of one that can have one: of any other
+    `database_objections` tells, unless it has never been in use. Safe to repeat."""
+    instance = instance_of(deployment, database)
+    if instance is None:
+        return
+    rds = deployment.client("rds")
+    if instance["DBInstanceStatus"] == "available":
+        snapshot = f"{deployment.name}-final-{datetime.datetime.now(datetime.UTC):%Y-%m-%d-%H-%M-%S}"
+        rds.delete_db_instance(
+            DBInstanceIdentifier=database,
+            SkipFinalSnapshot=False,
+            FinalDBSnapshotIdentifier=snapshot,
+            DeleteAutomatedBackups=False,
+        )
+        print(f"The ledger is being deleted; its final snapshot is {snapshot}.")
+    elif instance["DBInstanceStatus"] != "deleting":
+        rds.delete_db_instance(DBInstanceIdentifier=database, SkipFinalSnapshot=True)
+    rds.get_waiter("db_instance_deleted").wait(DBInstanceIdentifier=database, WaiterConfig=DELETION_WAITS)
 
 
 def empty(deployment, bucket):
-    """Deletes what is in a bucket: CloudFormation deletes none that holds something."""
+    """Deletes what is in a bucket, unfinished uploads included: CloudFormation deletes none that holds something."""
     s3 = deployment.client("s3")
+    for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+        for one in page.get("Uploads", []):
+            s3.abort_multipart_upload(Bucket=bucket, Key=one["Key"], UploadId=one["UploadId"])
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         keys = [{"Key": one["Key"]} for one in page.get("Contents", [])]
         if keys:
@@ -106,25 +160,61 @@ def empty(deployment, bucket):
                 raise Refused(f"{bucket} cannot be emptied: {answer['Errors'][0]['Message']}")
 
 
+def resources_of(deployment):
+    """(logical id, type, physical id) of what there is of the stack."""
+    lists = deployment.client("cloudformation").get_paginator("list_stack_resources")
+    for page in lists.paginate(StackName=deployment.name):
+        for one in page["StackResourceSummaries"]:
+            if one["ResourceStatus"] != "DELETE_COMPLETE" and one.get("PhysicalResourceId"):
+                yield one["LogicalResourceId"], one["ResourceType"], one["PhysicalResourceId"]
+
+
+def delete_stack(deployment):
+    """Deletes the stack, and before it what CloudFormation would not delete: the database, which the template retains,
+    so that nothing but this can delete the ledger, and what is in buckets that go. Safe to repeat."""
+    cloudformation = deployment.client("cloudformation")
+    stack_id = deployment.describe()["StackId"]
+    template = cloudformation.get_template(StackName=deployment.name, TemplateStage="Processed")["TemplateBody"]
+    for name, kind, physical_id in resources_of(deployment):
+        policy = template["Resources"].get(name, {}).get("DeletionPolicy", "Delete")
+        if kind == "AWS::RDS::DBInstance":
+            delete_database(deployment, physical_id)
+        elif kind == "AWS::S3::Bucket" and policy == "Delete":
+            empty(deployment, physical_id)
+    cloudformation.delete_stack(StackName=deployment.name)
+    print("Deleting. The functions' network interfaces take Lambda up to 40 minutes.")
+    waiter = cloudformation.get_waiter("stack_delete_complete")
+    waiter.wait(StackName=stack_id, WaiterConfig=DELETION_WAITS)
+
+
+def clear(deployment):
+    """Deletes what a first deployment that failed has left, which CloudFormation does not update: so that it can be
+    repeated. Touches no stack that has ever been there whole."""
+    try:
+        status = deployment.describe()["StackStatus"]
+    except botocore.exceptions.ClientError as error:
+        if "does not exist" in str(error):
+            return
+        raise
+    if is_first_deployment_that_failed(status):
+        print(f"The first deployment of {deployment.name} failed ({status}): what it left is deleted.")
+        delete_stack(deployment)
+
+
 def destroy(deployment, confirmed, discards_queued):
     """Deletes the stack; a final snapshot of the ledger and the voters' key stay."""
+    if is_first_deployment_that_failed(deployment.describe()["StackStatus"]):
+        clear(deployment)
+        return
     check_nothing_is_lost(deployment, discards_queued)
     if not confirmed:
         print(f"This deletes {deployment.name} in {deployment.region}; a final snapshot of the ledger stays.")
         confirmed = input("Its name, to go on: ")
     if confirmed != deployment.name:
         raise Refused(f"{deployment.name} is not deleted: CONFIRM is not its name")
-    cloudformation = deployment.client("cloudformation")
-    stack_id = deployment.describe()["StackId"]
-    pages = deployment.outputs().get("PagesBucketName")
-    if pages:
-        empty(deployment, pages)
-    cloudformation.delete_stack(StackName=deployment.name)
-    print("Deleting. The functions' network interfaces take Lambda up to 40 minutes.")
-    waiter = cloudformation.get_waiter("stack_delete_complete")
-    waiter.wait(StackName=stack_id, WaiterConfig={"Delay": 15, "MaxAttempts": 240})
+    delete_stack(deployment)
     print(f"{deployment.name} is deleted. What stays: the ledger's final snapshot (RDS), the voters' key (Secrets")
-    print("Manager), and the bucket of access logs.")
+    print("Manager), and the buckets of results and of access logs.")
 
 
 def add_to_crew(deployment, email):
@@ -170,7 +260,7 @@ def user_pool(deployment):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=["outputs", "stack", "sign-in-url", "destroy", "crew", "token"])
+    parser.add_argument("task", choices=["outputs", "stack", "clear", "settings", "destroy", "crew", "token"])
     parser.add_argument("--environment", required=True)
     parser.add_argument("--email")
     arguments = parser.parse_args()
@@ -183,8 +273,10 @@ def main():
                 print(f"{key:24} {value}")
         case "stack":
             print(f"--stack {deployment.name} --region {deployment.region}")
-        case "sign-in-url":
-            print(sign_in_url(deployment))
+        case "clear":
+            clear(deployment)
+        case "settings":
+            print(*settings_of_a_deployed_stack(deployment))
         case "destroy":
             destroy(deployment, os.environ.get("CONFIRM"), os.environ.get("DISCARD_QUEUED") == "yes")
         case "crew":
@@ -198,3 +290,7 @@ if __name__ == "__main__":
         main()
     except Refused as reason:
         sys.exit(str(reason))
+    except botocore.exceptions.ClientError as refusal:
+        sys.exit(f"AWS refuses: {refusal}")
+    except botocore.exceptions.BotoCoreError as problem:
+        sys.exit(f"AWS cannot be asked: {problem} (make preflight says more)")

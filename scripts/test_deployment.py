@@ -1,9 +1,26 @@
-"""`make destroy` refuses where votes would be lost, and deletes where none would."""
+"""`make destroy` refuses where votes would be lost, and deletes where none would; a first deployment that failed can be
+repeated."""
 
+import contextlib
+import io
+import os
+import pathlib
+import subprocess
+import tempfile
 import unittest
 from types import SimpleNamespace
 
-from deployment import Deployment, Refused, check_nothing_is_lost, destroy, sign_in_url
+from botocore.exceptions import ClientError
+
+from deployment import (
+    Deployment,
+    Refused,
+    check_nothing_is_lost,
+    clear,
+    destroy,
+    settings_of_a_deployed_stack,
+    sign_in_url,
+)
 
 OUTPUTS = {
     "VotesQueueUrl": "votes",
@@ -11,29 +28,47 @@ OUTPUTS = {
     "DatabaseId": "ledger",
     "Url": "https://d.example",
 }
+# Logical id: type, the template's DeletionPolicy.
+RESOURCES = {
+    "Database": ("AWS::RDS::DBInstance", "RetainExceptOnCreate"),
+    "PagesBucket": ("AWS::S3::Bucket", "Delete"),
+    "ExportsBucket": ("AWS::S3::Bucket", "Delete"),
+    "ResultsBucket": ("AWS::S3::Bucket", "RetainExceptOnCreate"),
+}
 
 
 class FakeAws:
-    """Answers the few calls that are made, and remembers whether the stack was deleted."""
+    """Answers the few calls that are made as AWS would, and remembers what is left."""
 
-    def __init__(self, waiting=0, dead=0, protected=False, status="available", policy="Snapshot", parameters=None):
+    def __init__(
+        self, waiting=0, dead=0, protected=False, status="available", stack="UPDATE_COMPLETE", parameters=None
+    ):
         self.waiting, self.dead = waiting, dead
         self.instance = {"DeletionProtection": protected, "DBInstanceStatus": status}
-        self.policy = policy
-        self.stack_parameters = {"DomainName": "", "SignInUrl": "", **(parameters or {})}
+        self.snapshots = []
+        self.stack_status = stack
+        self.stack_parameters = {"DomainName": "", "SignInUrl": "", "Established": "true", **(parameters or {})}
         self.outputs = dict(OUTPUTS)
         self.deleted = None
-        self.files = ["index.html", "control/index.html"]
+        self.files = {
+            "PagesBucket": ["index.html", "control/index.html"],
+            "ExportsBucket": ["exports/1/poll-1.csv.gz"],
+            "ResultsBucket": ["results/1.json"],
+        }
+        self.uploads = {"ExportsBucket": ["unfinished"]}
 
     def client(self, service, region_name):
         del service, region_name
         return self
 
     def describe_stacks(self, StackName):
+        if self.stack_status is None:
+            raise error("ValidationError", f"Stack with id {StackName} does not exist")
         return {
             "Stacks": [
                 {
                     "StackId": f"id of {StackName}",
+                    "StackStatus": self.stack_status,
                     "Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in self.outputs.items()],
                     "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in self.stack_parameters.items()],
                 }
@@ -45,33 +80,66 @@ class FakeAws:
         return {"Attributes": dict(zip(AttributeNames, ("0", str(in_flight)), strict=True))}
 
     def describe_db_instances(self, DBInstanceIdentifier):
-        assert DBInstanceIdentifier == "ledger"
+        assert DBInstanceIdentifier in ("ledger", "Database")
+        if self.instance is None:
+            raise error("DBInstanceNotFound", "gone")
         return {"DBInstances": [self.instance]}
+
+    def delete_db_instance(self, DBInstanceIdentifier, SkipFinalSnapshot, FinalDBSnapshotIdentifier=None, **_):
+        assert DBInstanceIdentifier == "Database" and not self.instance["DeletionProtection"]
+        assert SkipFinalSnapshot or self.instance["DBInstanceStatus"] == "available", "RDS refuses such a snapshot"
+        if not SkipFinalSnapshot:
+            self.snapshots.append(FinalDBSnapshotIdentifier)
+        self.instance = None
 
     def get_template(self, StackName, TemplateStage):
         del StackName, TemplateStage
-        return {"TemplateBody": {"Resources": {"Database": {"DeletionPolicy": self.policy}}}}
+        return {"TemplateBody": {"Resources": {k: {"DeletionPolicy": v[1]} for k, v in RESOURCES.items()}}}
 
     def get_paginator(self, operation):
-        assert operation == "list_objects_v2"
-        return self
+        pages = {
+            "list_stack_resources": lambda StackName: [{"StackResourceSummaries": self.summaries()}],
+            "list_objects_v2": lambda Bucket: [{"Contents": [{"Key": k} for k in self.files[Bucket]]}, {}],
+            "list_multipart_uploads": lambda Bucket: [
+                {"Uploads": [{"Key": k, "UploadId": "u"} for k in self.uploads.get(Bucket, [])]}
+            ],
+        }
+        return SimpleNamespace(paginate=pages[operation])
 
-    def paginate(self, Bucket):
-        assert Bucket == "pages"
-        return [{"Contents": [{"Key": key}]} for key in self.files] + [{}]
+    def summaries(self):
+        return [
+            {"LogicalResourceId": k, "ResourceType": v[0], "PhysicalResourceId": k, "ResourceStatus": "CREATE_COMPLETE"}
+            for k, v in RESOURCES.items()
+            if k != "Database" or "DatabaseId" in self.outputs
+        ]
 
     def delete_objects(self, Bucket, Delete):
-        assert Bucket == "pages"
-        self.files = [key for key in self.files if {"Key": key} not in Delete["Objects"]]
+        self.files[Bucket] = [key for key in self.files[Bucket] if {"Key": key} not in Delete["Objects"]]
         return {}
 
+    def abort_multipart_upload(self, Bucket, Key, UploadId):
+        del UploadId
+        self.uploads[Bucket].remove(Key)
+
     def delete_stack(self, StackName):
-        assert not (self.files and "PagesBucketName" in self.outputs), "CloudFormation deletes no bucket with files"
+        for name, (kind, policy) in RESOURCES.items():
+            if kind == "AWS::S3::Bucket" and policy == "Delete":
+                assert not self.files[name] and not self.uploads.get(name), f"S3 deletes no {name} that holds anything"
+        assert "DatabaseId" not in self.outputs or self.instance is None, "its subnets cannot go before the database"
         self.deleted = StackName
 
     def get_waiter(self, name):
-        assert name == "stack_delete_complete"
+        assert name in ("stack_delete_complete", "db_instance_deleted")
         return SimpleNamespace(wait=lambda **_: None)
+
+
+def error(code, message):
+    return ClientError({"Error": {"Code": code, "Message": message}}, "Call")
+
+
+def quietly(work, *arguments):
+    with contextlib.redirect_stdout(io.StringIO()):
+        work(*arguments)
 
 
 def deployment(aws):
@@ -81,8 +149,9 @@ def deployment(aws):
 class Destroy(unittest.TestCase):
     def refused(self, aws, **arguments):
         with self.assertRaises(Refused) as raised:
-            destroy(deployment(aws), "votes-development", arguments.get("discards_queued", False))
+            quietly(destroy, deployment(aws), "votes-development", arguments.get("discards_queued", False))
         self.assertIsNone(aws.deleted)
+        self.assertIsNotNone(aws.instance)
         return str(raised.exception)
 
     def test_votes_in_the_queue_are_not_deleted(self):
@@ -96,7 +165,6 @@ class Destroy(unittest.TestCase):
 
     def test_a_ledger_that_cannot_be_kept_is_not_deleted(self):
         self.assertIn("final snapshot", self.refused(FakeAws(status="stopped")))
-        self.assertIn("final snapshot", self.refused(FakeAws(policy="Delete")))
 
     def test_discarding_the_queue_discards_nothing_else(self):
         self.assertNotIn("queue", self.refused(FakeAws(waiting=3, dead=1, protected=True), discards_queued=True))
@@ -104,26 +172,114 @@ class Destroy(unittest.TestCase):
     def test_a_wrong_name_deletes_nothing(self):
         aws = FakeAws()
         with self.assertRaises(Refused):
-            destroy(deployment(aws), "votes-production", False)
+            quietly(destroy, deployment(aws), "votes-production", False)
         self.assertIsNone(aws.deleted)
 
     def test_what_would_lose_nothing_is_deleted(self):
         aws = FakeAws(waiting=3, dead=1)
-        destroy(deployment(aws), "votes-development", True)
+        quietly(destroy, deployment(aws), "votes-development", True)
         self.assertEqual(aws.deleted, "votes-development")
+        self.assertEqual(len(aws.snapshots), 1)
+        self.assertRegex(aws.snapshots[0], "^votes-development-final-[0-9-]+$")
 
-    def test_the_pages_go_with_the_stack_and_not_before(self):
+    def test_what_is_in_the_buckets_goes_with_the_stack_and_not_before(self):
         aws = FakeAws(dead=1)
-        aws.outputs["PagesBucketName"] = "pages"
         self.refused(aws)
-        self.assertEqual(len(aws.files), 2)
-        destroy(deployment(aws), "votes-development", True)
-        self.assertEqual((aws.files, aws.deleted), ([], "votes-development"))
+        self.assertEqual(len(aws.files["PagesBucket"]), 2)
+        quietly(destroy, deployment(aws), "votes-development", True)
+        self.assertEqual(aws.files, {"PagesBucket": [], "ExportsBucket": [], "ResultsBucket": ["results/1.json"]})
+
+    def test_it_goes_on_where_it_was_broken_off(self):
+        for status in ("deleting", None):
+            aws = FakeAws(status=status)
+            aws.instance = aws.instance if status else None
+            if status:
+                # Deleted by the time that the waiter returns.
+                aws.get_waiter = lambda _, aws=aws: SimpleNamespace(wait=lambda **_: setattr(aws, "instance", None))
+            quietly(destroy, deployment(aws), "votes-development", False)
+            self.assertEqual((aws.deleted, aws.snapshots), ("votes-development", []))
 
     def test_stores_of_ones_own_are_not_looked_at(self):
         aws = FakeAws(protected=True)
         del aws.outputs["DatabaseId"]
         check_nothing_is_lost(deployment(aws), False)
+
+
+class FirstDeployment(unittest.TestCase):
+    FAILED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
+
+    def test_what_a_failed_one_left_is_deleted(self):
+        for stack in self.FAILED:
+            aws = FakeAws(stack=stack)
+            aws.outputs = {"DatabaseId": "ledger"}
+            quietly(clear, deployment(aws))
+            self.assertEqual(aws.deleted, "votes-development")
+
+    def test_a_database_that_was_never_whole_does_not_stand_in_the_way(self):
+        aws = FakeAws(stack="ROLLBACK_FAILED", status="failed")
+        quietly(clear, deployment(aws))
+        self.assertEqual((aws.deleted, aws.snapshots, aws.instance), ("votes-development", [], None))
+
+    def test_destroy_does_the_same(self):
+        aws = FakeAws(stack="ROLLBACK_FAILED", waiting=3)
+        aws.outputs = {}
+        quietly(destroy, deployment(aws), None, False)
+        self.assertEqual(aws.deleted, "votes-development")
+
+    def test_no_stack_that_was_ever_whole_is_touched(self):
+        working = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED")
+        for stack in (None, *working, "UPDATE_FAILED", "DELETE_FAILED", "CREATE_IN_PROGRESS", "REVIEW_IN_PROGRESS"):
+            aws = FakeAws(stack=stack)
+            quietly(clear, deployment(aws))
+            self.assertIsNone(aws.deleted)
+            self.assertEqual(len(aws.files["PagesBucket"]), 2)
+
+    def test_protection_is_set_once_it_has_succeeded(self):
+        aws = FakeAws(parameters={"Established": "false"})
+        aws.outputs["UserPoolId"] = "pool"
+        settings = ["Established=true", "SignInUrl=https://d.example/"]
+        self.assertEqual(settings_of_a_deployed_stack(deployment(aws)), settings)
+        aws.stack_parameters |= {"Established": "true", "SignInUrl": "https://d.example/"}
+        self.assertEqual(settings_of_a_deployed_stack(deployment(aws)), [])
+
+
+class DeployScript(unittest.TestCase):
+    """scripts/deploy.sh with programs in place of sam and python that only write down how they are called."""
+
+    def calls(self, settings, fails=""):
+        with tempfile.TemporaryDirectory() as folder:
+            log = pathlib.Path(folder, "calls")
+            for name in ("sam", "python"):
+                program = pathlib.Path(folder, name)
+                program.write_text(
+                    f'#!/bin/sh\necho "{name} $*" >>{log}\n'
+                    f'case "$*" in *" settings "*) echo "{settings}";; *"{fails or "nothing fails"}"*) exit 1;; esac\n',
+                    encoding="utf-8",
+                )
+                program.chmod(0o755)
+            environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "ENV": "development"}
+            done = subprocess.run(["scripts/deploy.sh"], env=environment, capture_output=True, check=False)
+            return done.returncode, log.read_text(encoding="utf-8").splitlines()
+
+    def test_leavings_go_first_and_protection_comes_after_success(self):
+        code, calls = self.calls("Established=true SignInUrl=https://d.example/")
+        self.assertEqual(code, 0)
+        tasks = [call.split(" --environment")[0].removeprefix("python scripts/deployment.py ") for call in calls]
+        self.assertEqual(tasks[0], "clear")
+        deploy = "sam deploy --config-env development --no-fail-on-empty-changeset"
+        self.assertEqual(tasks[1:4], ["sam build --config-env development", deploy, "settings"])
+        overrides = "--no-confirm-changeset --parameter-overrides Established=true SignInUrl=https://d.example/"
+        self.assertEqual(tasks[4], f"{deploy} {overrides}")
+        self.assertTrue(any("publish_pages" in call for call in calls[5:]))
+
+    def test_what_is_set_is_not_deployed_again(self):
+        _, calls = self.calls("")
+        self.assertEqual(sum("sam deploy" in call for call in calls), 1)
+
+    def test_nothing_is_protected_when_it_fails(self):
+        code, calls = self.calls("Established=true", fails="deploy --config-env")
+        self.assertNotEqual(code, 0)
+        self.assertFalse(any("Established" in call or "publish" in call for call in calls), calls)
 
 
 class SignIn(unittest.TestCase):

@@ -1,0 +1,80 @@
+"""The checks of the template notice what they are there for: each mutation of the template fails one."""
+
+import copy
+import unittest
+
+import check_deployment
+import sam_template
+
+TEMPLATE = sam_template.read_transformed()
+
+
+class Checks(unittest.TestCase):
+    def failures(self, mutate):
+        template = copy.deepcopy(TEMPLATE)
+        mutate(template, template["Resources"])
+        sam_template.failures.clear()
+        self.addCleanup(sam_template.failures.clear)
+        for check in (
+            check_deployment.check_rollback,
+            check_deployment.check_maintenance,
+            check_deployment.check_log_levels,
+            check_deployment.check_parameters,
+        ):
+            check(template)
+        return list(sam_template.failures)
+
+    def noticed(self, text, mutate):
+        failures = self.failures(mutate)
+        self.assertTrue(any(text in one for one in failures), failures)
+
+    def test_the_template_as_it_is(self):
+        self.assertEqual(self.failures(lambda template, resources: None), [])
+
+    def test_what_would_refuse_to_be_deleted_at_first(self):
+        def set_property(resource, name, value):
+            return lambda _, resources: resources[resource]["Properties"].__setitem__(name, value)
+
+        def set_policy(resource, policy):
+            return lambda _, resources: resources[resource].__setitem__("DeletionPolicy", policy)
+
+        fails = "would fail a rollback"
+        self.noticed(fails, set_property("Database", "DeletionProtection", {"Ref": "DeletionProtection"}))
+        self.noticed(fails, set_property("Database", "DeletionProtection", True))
+        self.noticed(fails, set_property("UserPool", "DeletionProtection", "ACTIVE"))
+        self.noticed("no protection that this check knows", set_property("VotesQueue", "DeletionProtection", True))
+        self.noticed("takes a snapshot", lambda _, resources: resources["Database"].pop("DeletionPolicy"))
+        self.noticed("would take a snapshot", set_policy("Database", "Snapshot"))
+        self.noticed("would take a snapshot", set_policy("Cache", "Snapshot"))
+        self.noticed("may not answer", set_policy("Schema", "Delete"))
+        self.noticed("under its own name", set_property("ResultsBucket", "BucketName", "results"))
+        repository = {"Type": "AWS::ECR::Repository"}
+        self.noticed("how to empty it", lambda _, resources: resources.__setitem__("Images", repository))
+        always = {"Fn::Equals": [{"Ref": "DeletionProtection"}, "true"]}
+        self.noticed("Protected", lambda template, _: template["Conditions"].__setitem__("Protected", always))
+        self.noticed("protected", lambda template, _: template["Parameters"]["Established"].update(Default="true"))
+
+    def test_what_aws_would_do_at_an_hour_of_its_own(self):
+        for resource, window in (
+            ("Database", "PreferredMaintenanceWindow"),
+            ("Database", "PreferredBackupWindow"),
+            ("Cache", "PreferredMaintenanceWindow"),
+        ):
+            self.noticed(f"{resource}: without {window}", lambda _, r, n=resource, w=window: r[n]["Properties"].pop(w))
+        saturday = {"Default": "sat:20:00-sat:21:00", "AllowedPattern": ".*"}
+        self.noticed("at a weekend", lambda t, _: t["Parameters"]["CacheMaintenanceWindow"].update(saturday))
+
+    def test_what_would_drop_metrics(self):
+        def logging(value):
+            return lambda _, resources: resources["VotesFunction"]["Properties"]["LoggingConfig"].update(value)
+
+        self.noticed("would drop metrics", logging({"ApplicationLogLevel": {"Ref": "LogLevel"}}))
+        self.noticed("would drop metrics", logging({"ApplicationLogLevel": "WARN"}))
+        environment = lambda resources: resources["PollsFunction"]["Properties"]["Environment"]["Variables"]
+        self.noticed("LogLevel does nothing", lambda _, resources: environment(resources).pop("RUST_LOG"))
+        levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
+        self.noticed("voters included", lambda t, _: t["Parameters"]["LogLevel"].update(AllowedValues=levels))
+
+
+if __name__ == "__main__":
+    unittest.main()
