@@ -56,3 +56,8 @@ export function translate(root) {
     element.setAttribute("aria-label", t(element.dataset.tLabel));
   }
 }
+
+/** Adds texts that one page alone has. */
+export function addWords(more) {
+  words = { ...words, ...more };
+}
