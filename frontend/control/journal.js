@@ -1,14 +1,9 @@
 // Who changed what of a poll, and when.
 
 import { call } from "/control/api.js";
-import { compare, valuesOf } from "/control/changes.js";
 import { el } from "/shared/dom.js";
-import { fieldLabel, valueText } from "/control/conflict.js";
-import { formatExact } from "/control/words.js";
+import { formatExact, formatWhen } from "/control/words.js";
 import { t } from "/shared/text.js";
-
-const PAGE = 100;
-const EMPTY = { title: null, opensAt: null, closesAt: null, votesPerVoter: null, results: null };
 
 /** A text if there is one, else the name itself: the contract may grow. */
 function named(prefix, name) {
@@ -18,28 +13,45 @@ function named(prefix, name) {
 
 const isTime = (value) => typeof value === "string" && /^\d{4}-\d\d-\d\dT/.test(value);
 
+/** What the journal tells of a value: a list's entries are told one by one. */
 function text(value) {
+  if (value == null || value.length === 0) return t("control.none");
+  if (Array.isArray(value)) return value.map(text).join(", ");
+  if (typeof value === "boolean") return t(value ? "control.yes" : "control.no");
   if (isTime(value)) return formatExact(Date.parse(value));
-  return value && typeof value === "object" ? JSON.stringify(value) : valueText("", value ?? null);
+  if (typeof value !== "object") return String(value);
+  const { from, to, text: words } = value;
+  return from ? `${text(from)} – ${text(to)}` : words ?? JSON.stringify(value);
 }
 
-/** `[name, from, to]` of each difference; of contestants those that differ. */
+function personText(person) {
+  if (!person) return t("control.absent");
+  const { number, name, imageUrl, withdrawnAt } = person;
+  const withdrawn = withdrawnAt ? t("control.withdrawnAt", { when: formatWhen(Date.parse(withdrawnAt)) }) : null;
+  return [number, name, imageUrl, withdrawn].filter(Boolean).join(" · ");
+}
+
+/** `[name, from, to]` of each difference; each contestant is one of its own. */
 function lines(field, { from, to }) {
-  if (field === "contestants") {
-    const [before, after] = [from, to].map((contestants) => valuesOf({ ...EMPTY, contestants: contestants ?? [] }));
-    return compare(before, before, after).map(({ key, before, mine }) => [fieldLabel(key), valueText(key, before), valueText(key, mine)]);
+  if (field !== "contestants") {
+    const known = field === "results" ? (value) => (value ? t(`control.results.${value}`) : t("control.none")) : text;
+    return [[named("control.field", field), known(from), known(to)]];
   }
-  if (field === "results") return [[fieldLabel(field), ...[from, to].map((value) => valueText(field, value ?? null))]];
-  return [[named("control.field", field), text(from), text(to)]];
+  const [before, after] = [from, to].map((people) => new Map((people ?? []).map((person) => [person.number, person])));
+  return [...new Set([...before.keys(), ...after.keys()])].map((number) => {
+    return [t("control.contestantNumber", { number: String(number) }), personText(before.get(number)), personText(after.get(number))];
+  });
 }
 
 function entryElement({ at, who, action, changes }) {
   const rows = Object.entries(changes ?? {}).flatMap(([field, change]) => lines(field, change));
+  const when = el("time", { datetime: at }, formatExact(Date.parse(at)));
+  const row = ([name, from, to]) => el("li", {}, `${name}: `, el("del", {}, el("bdi", {}, from)), " → ", el("ins", {}, el("bdi", {}, to)));
   return el(
     "li",
     {},
-    el("p", {}, el("time", { datetime: at }, formatExact(Date.parse(at))), " · ", el("bdi", { class: "by" }, who), " · ", el("strong", {}, named("control.action", action))),
-    rows.length ? el("ul", {}, ...rows.map(([name, from, to]) => el("li", {}, `${name}: `, el("del", {}, el("bdi", {}, from)), " → ", el("ins", {}, el("bdi", {}, to))))) : null,
+    el("p", {}, when, " · ", el("bdi", {}, who), " · ", el("strong", {}, named("control.action", action))),
+    rows.length ? el("ul", {}, ...rows.map(row)) : null,
   );
 }
 
@@ -70,7 +82,9 @@ export class Journal {
     if (!answer) return this.list.append(el("li", {}, t("control.noAnswer")));
     const { entries } = answer;
     this.list.append(...entries.map(entryElement));
-    this.#last = entries[entries.length - 1]?.id;
-    this.older.hidden = entries.length < PAGE;
+    const last = entries[entries.length - 1];
+    this.#last = last?.id;
+    // A page may be short where its entries are long: a poll's first entry tells that it was made.
+    this.older.hidden = !last || last.action === "create";
   }
 }

@@ -183,4 +183,8 @@ export const controlEnglish = {
   "control.field.errata": "Errata",
   "control.reason.withdrawn": "withdrawn",
   "control.reason.unreadable": "unreadable",
+  "control.yes": "yes",
+  "control.no": "no",
+  "control.field.results": "Standing",
+  "control.field.contestants": "Contestants",
 };
