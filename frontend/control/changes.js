@@ -39,8 +39,8 @@ export function differing(before, after) {
 export function compare(before, theirs, mine) {
   const theirKeys = new Set(differing(before, theirs));
   const myKeys = new Set(differing(before, mine));
-  return [...new Set([...theirKeys, ...myKeys])]
-    .filter((key) => !same(theirs.get(key), mine.get(key)))
+  return [...new Set([...before.keys(), ...theirs.keys(), ...mine.keys()])]
+    .filter((key) => (theirKeys.has(key) || myKeys.has(key)) && !same(theirs.get(key), mine.get(key)))
     .map((key) => ({
       key,
       before: before.get(key),

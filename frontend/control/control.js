@@ -91,8 +91,10 @@ function clear() {
 
 /** Puts a poll on the desk, whether or not the list has it. */
 async function put(id) {
-  wanted = id;
   say(find("#number-problem"), "");
+  wanted = id;
+  // It is there, with what was typed into it.
+  if (desk?.poll.id === id) return void (wanted = null);
   try {
     const found = await exchange("GET", `/admin/polls/${id}`);
     // Another one was asked for meanwhile.

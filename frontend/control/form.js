@@ -98,7 +98,8 @@ export class PollForm {
       event.preventDefault();
       this.#submit();
     });
-    this.element.addEventListener("focusout", () => this.#follow());
+    // Later, when the keyboard is where it goes: it may go to the next field of a row.
+    this.element.addEventListener("focusout", () => setTimeout(() => this.#follow()));
   }
 
   /** A form for a new poll. */

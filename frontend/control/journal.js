@@ -46,7 +46,9 @@ function lines(field, { from, to }) {
 function entryElement({ at, who, action, changes }) {
   const rows = Object.entries(changes ?? {}).flatMap(([field, change]) => lines(field, change));
   const when = el("time", { datetime: at }, formatExact(Date.parse(at)));
-  const row = ([name, from, to]) => el("li", {}, `${name}: `, el("del", {}, el("bdi", {}, from)), " → ", el("ins", {}, el("bdi", {}, to)));
+  // A new poll comes from nothing: what it has is enough.
+  const was = (from) => (action === "create" ? [] : [el("del", {}, el("bdi", {}, from)), " → "]);
+  const row = ([name, from, to]) => el("li", {}, `${name}: `, ...was(from), el("ins", {}, el("bdi", {}, to)));
   return el(
     "li",
     {},
