@@ -2,7 +2,7 @@
 // field says so.
 
 import { el } from "/shared/dom.js";
-import { language, t } from "/shared/text.js";
+import { t } from "/shared/text.js";
 import { instantsOf, likelyOf, sameSecond, toField } from "/control/moments.js";
 
 /** A year that a longer number would not fit into. */
@@ -52,7 +52,7 @@ export class MomentField {
     this.twice.hidden = !two;
     this.which.required = two;
     if (!two) return this.which.replaceChildren();
-    const name = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+    const name = new Intl.DateTimeFormat(document.documentElement.lang, { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
     const index = this.#instants.findIndex((ms) => sameSecond(ms, chosen ?? null));
     this.which.replaceChildren(
       el("option", { value: "" }, t("control.whichOne")),

@@ -1,6 +1,6 @@
 // The control room's own texts, which viewers need not load, and how it writes moments.
 
-import { addWords, formatClock, formatMoment, language, loadTexts, translate } from "/shared/text.js";
+import { addWords, formatClock, formatMoment, loadTexts, translate } from "/shared/text.js";
 import { controlEnglish } from "/text/control.en.js";
 import { now } from "/shared/clock.js";
 
@@ -12,7 +12,7 @@ export async function loadWords() {
   addWords(controlEnglish);
   await loadTexts().catch(() => {});
   addWords(controlEnglish);
-  const file = FILES[language.split("-")[0]];
+  const file = FILES[document.documentElement.lang.split("-")[0]];
   const response = file ? await fetch(file).catch(() => null) : null;
   if (response?.ok) addWords(await response.json());
   translate(document);
@@ -26,5 +26,5 @@ export function formatWhen(ms) {
 
 /** A moment to the second, with its zone: two versions of one must look different. */
 export function formatExact(ms) {
-  return new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "long" }).format(ms);
+  return new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "long" }).format(ms);
 }

@@ -75,6 +75,31 @@ sideBySide("the crew's room", () => {
     await shows(page.locator("#desk .state"), "Open");
   });
 
+  test("a bell takes nothing back from a colleague", async (t) => {
+    const poll = await makePoll({ closesAt: inSeconds(3600) });
+    const page = await somebody(t, DESK);
+    await enterRoom(page, poll);
+    await page.locator("#close").click();
+    await shows(page.locator("#undo"), "closes in");
+    // A colleague has taken it in hand: Undo would set what was there before both.
+    const theirs = "2031-01-01T20:15:00Z";
+    await crew("PATCH", `/admin/polls/${poll.id}`, { closesAt: theirs });
+    await page.locator("#undo").waitFor({ state: "hidden" });
+    assert.equal((await definition(poll)).closesAt, theirs);
+  });
+
+  test("Close never postpones a close", async (t) => {
+    const closesAt = inSeconds(25);
+    const poll = await makePoll({ closesAt });
+    const page = await somebody(t, DESK);
+    await enterRoom(page, poll);
+    await shows(page.locator("#desk .bell"), /closes in\s*0:0\d/);
+    await page.locator("#close").click();
+    await shows(page.locator("#announcer"), "It closes within 10 seconds anyway.");
+    assert.equal(Date.parse((await definition(poll)).closesAt), Date.parse(closesAt));
+    await shows(page.locator("#desk .state"), "Closed");
+  });
+
   test("an open poll that no list holds is reached by its number, and closed", async (t) => {
     const poll = await makePoll();
     const page = await somebody(t, { ...DESK, expected: /404/ });
