@@ -2,6 +2,7 @@
 
 import { config } from "/shared/config.js";
 import { bearer, endSession } from "/shared/session.js";
+import { deadline } from "/shared/newer.js";
 import { learnTime } from "/shared/clock.js";
 
 const TIMEOUT_MS = 30_000;
@@ -28,7 +29,7 @@ export async function exchange(method, path, body, version = null) {
     headers,
     body: body && JSON.stringify(body),
     cache: "no-store",
-    signal: AbortSignal.timeout(TIMEOUT_MS),
+    signal: deadline(TIMEOUT_MS),
   });
   learnTime(response);
   if (response.status === 401) endSession();

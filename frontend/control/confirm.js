@@ -6,6 +6,7 @@ const dialog = find("#confirm");
 
 /** True if the person says so in the dialog; Escape and closing it say no. */
 export function confirmed(title, text, yes) {
+  if (!dialog.showModal) return Promise.resolve(window.confirm(`${title}\n\n${text}`));
   say(find("#confirm-title"), title);
   say(find("#confirm-text"), text);
   say(find("#confirm-yes"), yes);

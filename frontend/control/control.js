@@ -163,6 +163,7 @@ function tick() {
 }
 
 async function start() {
+  document.documentElement.dataset.started = "";
   find("#sign-in").addEventListener("click", () => {
     signIn(true).catch(() => {
       trouble = t("signInFailed");
@@ -172,7 +173,7 @@ async function start() {
   find("#new-poll").addEventListener("click", newPoll);
   onSession(showWho);
   document.addEventListener("visibilitychange", refresh);
-  await loadWords();
+  await loadWords({ onLate: showWho });
   crew = (await config().catch(() => null))?.crew ?? [];
   everySecond(tick);
   await resumeSignIn().catch(() => (trouble = t("signInFailed")));

@@ -1,22 +1,13 @@
 // The control room's own texts, which viewers need not load, and how it writes moments.
 
-import { addWords, formatClock, formatMoment, loadTexts, translate } from "/shared/text.js";
+import { formatClock, formatMoment, loadTexts } from "/shared/text.js";
 import { controlEnglish } from "/text/control.en.js";
 import { now } from "/shared/clock.js";
 
-/** English is in the page. */
-const FILES = { pt: "/text/control.pt.json" };
+const TEXTS = { english: controlEnglish, files: new Map([["pt", "/text/control.pt.json"]]) };
 
-/** Loads the texts; English stands where another language cannot be had. */
-export async function loadWords() {
-  addWords(controlEnglish);
-  await loadTexts().catch(() => {});
-  addWords(controlEnglish);
-  const file = FILES[document.documentElement.lang.split("-")[0]];
-  const response = file ? await fetch(file).catch(() => null) : null;
-  if (response?.ok) addWords(await response.json());
-  translate(document);
-}
+/** Uses the language asked for. `onLate()`: it has come after this had returned. */
+export const loadWords = ({ onLate }) => loadTexts({ more: TEXTS, onLate });
 
 /** A moment as it is said: of this day its time alone. */
 export function formatWhen(ms) {

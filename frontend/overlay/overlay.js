@@ -13,6 +13,10 @@ const TOP_MAX = 8;
 const DAY_MS = 86_400_000;
 /** A share rolls in tenths of a percent. */
 const SHARE_STEPS = 1000;
+/** Sizes of the title, in rem, from which the first that fits is taken: the last holds 200 characters of Chinese. */
+const TITLE_SIZES = [4.5, 4, 3.5, 3, 2.5, 2, 1.6, 1.3];
+/** A longer number is set smaller. */
+const NUMBER_DIGITS = 3;
 
 const query = new URLSearchParams(location.search);
 const id = Number(query.get("poll"));
@@ -26,6 +30,7 @@ let poll = null;
 let standing = null;
 let standingShown = false;
 let certified = false;
+let fitted = null;
 
 function makeRows() {
   for (let i = 0; i < top; i++) {
@@ -53,7 +58,9 @@ function place(entries) {
 }
 
 function fill(row, { contestant, name, votes, share, rank }, index, leader) {
-  say(find(".number", row), String(contestant));
+  const number = find(".number", row);
+  say(number, String(contestant));
+  number.classList.toggle("long", String(contestant).length > NUMBER_DIGITS);
   say(find("bdi", row), name);
   roll(find(".share", row), Math.round(share * SHARE_STEPS), (value) => formatShare(value / SHARE_STEPS));
   row.style.transform = `translateY(${index * 100}%) translateY(${index * 0.4}rem)`;
@@ -62,23 +69,54 @@ function fill(row, { contestant, name, votes, share, rank }, index, leader) {
   row.classList.add("shown");
 }
 
+function showRows(entries) {
+  list.style.setProperty("--shown", entries.length);
+  list.classList.toggle("empty", !entries.length);
+  place(entries);
+}
+
+/** Whether the standing is public. What is certified stays as it is, however old this page's definition may be. */
+function isPublic() {
+  return certified ? poll.results !== "hidden" : isShown(poll, statusOf(poll));
+}
+
 function show(body) {
   certified = Boolean(body.certified);
-  if (body.ranking) {
-    const entries = body.ranking.slice(0, top);
-    list.style.setProperty("--shown", entries.length);
-    place(entries);
-    say(find("#total"), t("overlay.total", { n: body.totalVotes }));
-  } else if (body.turnout) {
-    say(find("#total"), t("overlay.total", { n: body.turnout.votes }));
-  }
+  // The edge may have kept a ranking from before the crew hid it.
+  showRows((isPublic() && body.ranking?.slice(0, top)) || []);
+  const votes = body.ranking ? body.totalVotes : body.turnout?.votes;
+  if (votes != null) say(find("#total"), t("overlay.total", { n: votes }));
   tick();
+}
+
+/** Sets the title as large as lets the board, with all rows that it will have, stay inside the title-safe area. */
+function fitTitle() {
+  const expected = Math.min(top, poll.contestants.length);
+  const wanted = `${expected} ${innerWidth} ${innerHeight} ${document.fonts?.status} ${poll.title}`;
+  if (wanted === fitted) return;
+  fitted = wanted;
+  board.style.setProperty("--expected", expected);
+  const title = find("#title");
+  title.classList.remove("clamped");
+  board.classList.add("fitting");
+  const excess = () => board.scrollHeight - board.clientHeight;
+  for (const size of TITLE_SIZES) {
+    board.style.setProperty("--title", `${size}rem`);
+    if (excess() <= 0) break;
+  }
+  if (excess() > 0) {
+    const line = parseFloat(getComputedStyle(title).lineHeight);
+    title.style.setProperty("--lines", Math.max(1, Math.floor((title.offsetHeight - excess()) / line)));
+    title.classList.add("clamped");
+  }
+  board.classList.remove("fitting");
 }
 
 /** Asks while there may be something new: what is certified does not change any more. */
 function follow(status) {
   const wanted = status !== "scheduled" && status !== "certified";
-  const shown = isShown(poll, status);
+  const shown = isPublic();
+  if (!shown) showRows([]);
   if (standing && (!wanted || shown !== standingShown)) {
     standing.stop();
     standing = null;
@@ -103,17 +141,21 @@ function tick() {
 async function start() {
   board.classList.toggle("end", query.get("side") === "end");
   makeRows();
-  await loadTexts().catch(() => {});
+  await loadTexts();
   new Feed({
     url: async () => `${(await config()).api}/polls/${id}`,
     onData: (body) => {
       poll = body;
       say(find("#title"), poll.title);
       board.hidden = false;
+      fitTitle();
       tick();
     },
   }).start();
   everySecond(tick);
+  // The title's font, and the picture's size.
+  document.fonts?.ready.then(() => poll && fitTitle());
+  addEventListener("resize", () => poll && fitTitle());
 }
 
 start();

@@ -8,16 +8,23 @@ let offsetMs = null;
  */
 export function learnTime(response) {
   const made = Date.parse(response.headers.get("date"));
-  if (Number.isNaN(made)) return;
   const offset = made + Number(response.headers.get("age") ?? 0) * 1000 - Date.now();
+  if (!Number.isFinite(offset)) return;
   if (offsetMs === null || offset > offsetMs || offset < offsetMs - 5000) offsetMs = offset;
 }
+
+/** Whether the server's clock is known. A phone's own may be hours wrong: no moment is judged by it. */
+export const knowsTime = () => offsetMs !== null;
 
 /** Milliseconds since 1970, by the server's clock as far as it is known. */
 export const now = () => Date.now() + (offsetMs ?? 0);
 
-/** Where a poll stands at this moment, by its own window: nothing has to be asked to know that it closed. */
+/**
+ * Where a poll stands at this moment, by its own window: nothing has to be asked to know that it closed. While the
+ * server's clock is not known, what the server said.
+ */
 export function statusOf(poll) {
+  if (offsetMs === null && poll.status) return poll.status;
   if (poll.closesAt && now() >= Date.parse(poll.closesAt)) return "closed";
   return poll.opensAt && now() >= Date.parse(poll.opensAt) ? "open" : "scheduled";
 }

@@ -46,7 +46,7 @@ export class Feed {
   handleEvent() {
     if (isDown()) return this.#enter("offline");
     clearTimeout(this.#timer);
-    if (!document.hidden) this.#again(Math.max(0, this.#due - Date.now()) / 1000 || Math.random());
+    if (!document.hidden) this.#again(Math.max(0, this.#due - performance.now()) / 1000 || Math.random());
   }
 
   #enter(state) {
@@ -58,7 +58,7 @@ export class Feed {
   #again(seconds) {
     clearTimeout(this.#timer);
     if (!this.#running) return;
-    this.#due = Date.now() + seconds * 1000;
+    this.#due = performance.now() + seconds * 1000;
     if (!document.hidden) this.#timer = setTimeout(() => this.#ask(), seconds * 1000);
   }
 
@@ -86,6 +86,7 @@ export class Feed {
   async #take(response) {
     const tag = response.headers.get("etag");
     const body = await response.json();
+    if (!this.#running) return;
     const lifetime = response.headers.get("cache-control") ?? "";
     const pace = Number(/s-maxage=(\d+)/.exec(lifetime)?.[1] ?? /max-age=(\d+)/.exec(lifetime)?.[1] ?? PACE_S);
     this.#failures = 0;

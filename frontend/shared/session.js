@@ -1,13 +1,17 @@
 // Who is signed in. The token lives in this variable and nowhere else: it ends with the page.
 
-import { now } from "/shared/clock.js";
+import { keep, lasting, take } from "/shared/kept.js";
 
-/** Where sign-in.js keeps what it needs over the way to the issuer and back. */
-export const KEPT = "sign-in";
+/** Where the way to the issuer and back is kept. */
+const KEPT = "sign-in";
+/** Timers wait no longer than 24 days. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
 
 let token = null;
 let name = "";
-let endsAt = 0;
+let voterId = null;
+/** By the clock that nobody sets: a lifetime needs no other. */
+let endsAtMs = 0;
 let timer = null;
 const listeners = new Set();
 
@@ -15,10 +19,12 @@ const listeners = new Set();
 function takeAnswer() {
   const query = new URLSearchParams(location.search);
   if (!query.has("state") || !(query.has("code") || query.has("error"))) return null;
-  const answer = { url: new URL(location.href), kept: JSON.parse(sessionStorage.getItem(KEPT) ?? "null") };
-  sessionStorage.removeItem(KEPT);
+  const answer = { url: location.href, kept: take(KEPT) };
   history.replaceState(null, "", location.pathname + (answer.kept?.address ?? ""));
-  return answer;
+  if (answer.kept || !window.opener) return answer;
+  // This is the window that a page without storage signs in with. The code goes to our own origin and to no other.
+  window.opener.postMessage({ answer: answer.url }, location.origin);
+  return null;
 }
 
 const answer = takeAnswer();
@@ -30,10 +36,13 @@ export function onSession(listener) {
 
 export const whoIs = () => name;
 
+/** The issuer's name for who is signed in, or was last; null before. */
+export const voter = () => voterId;
+
 /** `none`, `valid`, or `ended`: there was one, and it is over. */
 export function sessionState() {
   if (!token) return "none";
-  return now() < endsAt ? "valid" : "ended";
+  return performance.now() < endsAtMs ? "valid" : "ended";
 }
 
 /** For the `Authorization` header; null unless it is valid. */
@@ -45,32 +54,51 @@ function tell() {
 
 /** The API says that the token is not good any more, whatever its lifetime was. */
 export function endSession() {
-  endsAt = 0;
+  endsAtMs = 0;
   tell();
 }
 
-/** Goes to the issuer; the page comes back with a code. */
+/** Whether the page is in a frame that takes its origin from it: nobody can sign in there. */
+export const nameless = self.origin === "null";
+
+/** Goes to the issuer; the page comes back with a code. Where it could not come back, another window goes. */
 export async function signIn(crew = false) {
-  const { leave } = await import("/shared/sign-in.js");
-  await leave(crew, KEPT);
+  // No issuer lets itself be framed, and no answer reaches a page without an origin.
+  const inPlace = lasting && window.parent === window;
+  // Opened in the tap itself: later, browsers take it for an advertisement.
+  const popup = inPlace || nameless ? null : window.open("", "_blank");
+  if (!inPlace && !popup) throw new Error("no window to sign in with");
+  try {
+    const { answerIn, arrive, leave } = await import("/shared/sign-in.js");
+    const { url, kept } = await leave(crew);
+    if (popup) return enter(await arrive({ url: await answerIn(popup, url, kept), kept }));
+    keep(KEPT, kept);
+    location.assign(url);
+  } catch (error) {
+    popup?.close();
+    throw error;
+  }
 }
 
 /** If the page has come back with a code, redeems it. True if somebody is signed in. */
 export async function resumeSignIn() {
   if (!answer) return false;
   const { arrive } = await import("/shared/sign-in.js");
-  const arrived = await arrive(answer);
-  ({ token, name } = arrived);
-  endsAt = now() + arrived.lifetimeS * 1000;
-  awaitEnd();
-  tell();
+  enter(await arrive(answer));
   return true;
 }
 
-/** Tells of the end when it has come by the server's clock: timers are early at times, and wait no longer than 24 days. */
+function enter(arrived) {
+  ({ token, name, voterId } = arrived);
+  endsAtMs = performance.now() + arrived.lifetimeS * 1000;
+  awaitEnd();
+  tell();
+}
+
+/** Tells of the end when it has come: timers are early at times. */
 function awaitEnd() {
   clearTimeout(timer);
-  const left = endsAt - now();
-  if (left > 0) timer = setTimeout(awaitEnd, Math.min(left + 1, 2 ** 31 - 1));
+  const left = endsAtMs - performance.now();
+  if (left > 0) timer = setTimeout(awaitEnd, Math.min(left + 1, TIMER_MS_MAX));
   else tell();
 }

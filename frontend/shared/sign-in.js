@@ -1,5 +1,5 @@
-// OpenID Connect, code flow with PKCE. Loaded only when somebody signs in. What is kept over the way to the issuer and
-// back (never a token) is in this tab's storage, and is taken out again on arrival.
+// OpenID Connect, code flow with PKCE. Loaded only when somebody signs in. session.js keeps what is needed over the way
+// to the issuer and back (never a token), and takes it out again on arrival.
 
 import * as oauth from "/vendor/oauth4webapi.js";
 
@@ -14,8 +14,8 @@ async function discover() {
   return { server, client: { client_id: clientId }, options, scope, crewScope };
 }
 
-/** Sends the person to the issuer, and keeps what their return needs under `name`. */
-export async function leave(crew, name) {
+/** The issuer's address for a person to sign in at, and what their return needs. */
+export async function leave(crew) {
   const { server, client, scope, crewScope } = await discover();
   const kept = {
     verifier: oauth.generateRandomCodeVerifier(),
@@ -24,7 +24,6 @@ export async function leave(crew, name) {
     address: location.search + location.hash,
     back: location.origin + location.pathname,
   };
-  sessionStorage.setItem(name, JSON.stringify(kept));
   const url = new URL(server.authorization_endpoint);
   url.search = new URLSearchParams({
     response_type: "code",
@@ -36,14 +35,28 @@ export async function leave(crew, name) {
     code_challenge: await oauth.calculatePKCECodeChallenge(kept.verifier),
     code_challenge_method: "S256",
   });
-  location.assign(url);
+  return { url, kept };
+}
+
+/** Signs in with another window, which this page has opened: gives the address that the issuer sends it back to. */
+export function answerIn(popup, url, kept) {
+  popup.location.replace(url);
+  return new Promise((resolve) => {
+    addEventListener("message", function take({ origin, data }) {
+      const answer = origin === location.origin && data?.answer;
+      if (!answer || new URL(answer).searchParams.get("state") !== kept.state) return;
+      removeEventListener("message", take);
+      popup.close();
+      resolve(answer);
+    });
+  });
 }
 
 /** Redeems the code in the issuer's answer, with what was kept. */
 export async function arrive({ url, kept }) {
   if (!kept) throw new Error("no sign-in under way");
   const { server, client, options } = await discover();
-  const checked = oauth.validateAuthResponse(server, client, url, kept.state);
+  const checked = oauth.validateAuthResponse(server, client, new URL(url), kept.state);
   const response = await oauth.authorizationCodeGrantRequest(
     server,
     client,
@@ -61,6 +74,7 @@ export async function arrive({ url, kept }) {
   return {
     token: tokens.access_token,
     name: claims.name ?? claims.preferred_username ?? claims.email ?? claims.sub,
+    voterId: claims.sub,
     lifetimeS: tokens.expires_in ?? 3600,
   };
 }

@@ -1,24 +1,28 @@
-// What the pages say, in the viewer's language: one file for each in /text/. The pages' own markup is in English.
+// What the pages say. English is part of the page and is there at once; each other language is a file in /text/, in
+// place of which English stands until it has come.
 
 import { say } from "/shared/dom.js";
+import { deadline } from "/shared/newer.js";
+import { english } from "/text/public.en.js";
 
-const FILES = { en: "/text/en.json", pt: "/text/pt.json" };
+const FILES = new Map([["en", null], ["pt", "/text/public.pt.json"]]);
+const TIMEOUT_MS = 10_000;
+/** For so long a page says nothing at all rather than something in English. */
+const PATIENCE_MS = 4_000;
+const RETRY_MS_MAX = 60_000;
 
+let inEnglish = english;
 let words = {};
-let plural = new Intl.PluralRules("en");
-
-/** The language in use, as the browser names it: numbers and times follow its region. */
-export let language = "en";
-
-let number, share, clock, moment;
+let plural, number, share, clock, moment, list;
 
 function use(tag) {
-  language = tag;
   plural = new Intl.PluralRules(tag);
   number = new Intl.NumberFormat(tag);
   share = new Intl.NumberFormat(tag, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
   clock = new Intl.DateTimeFormat(tag, { timeStyle: "medium" });
   moment = new Intl.DateTimeFormat(tag, { dateStyle: "medium", timeStyle: "short" });
+  list = new Intl.ListFormat(tag);
+  document.documentElement.lang = tag;
 }
 use("en");
 
@@ -26,27 +30,67 @@ export const formatNumber = (value) => number.format(value);
 export const formatShare = (value) => share.format(value);
 export const formatClock = (ms) => clock.format(ms);
 export const formatMoment = (ms) => moment.format(ms);
+export const formatList = (names) => list.format(names);
 
 /** The text of a key; `{name}` in it stands for a value, and `n` chooses between its plural forms. */
 export function t(key, values = {}) {
-  let text = words[key];
+  let text = words[key] ?? inEnglish[key];
   if (text && typeof text === "object") text = text[plural.select(values.n)] ?? text.other;
   return (text ?? key).replace(/\{(\w+)\}/g, (_, name) =>
     typeof values[name] === "number" ? formatNumber(values[name]) : values[name] ?? "",
   );
 }
 
-/** Loads the texts of the language asked for: `?lang=`, else the browser's. */
-export async function loadTexts() {
-  const wished = [new URLSearchParams(location.search).get("lang"), ...navigator.languages, "en"];
-  const tag = wished.find((tag) => tag && FILES[tag.split("-")[0]]);
-  const response = await fetch(FILES[tag.split("-")[0]]);
-  if (!response.ok) throw new Error(`texts: ${response.status}`);
-  words = await response.json();
-  use(tag);
-  document.documentElement.lang = tag;
-  document.documentElement.dir = words.direction;
+/** The language of a tag such as `pt-BR`. */
+const base = (tag) => tag.split("-")[0].toLowerCase();
+
+/** A language's numbers and times follow its region, as the browser names it. */
+function speak(tag, loaded) {
+  try {
+    use(tag);
+  } catch {
+    // `?lang=` holds what no language is called.
+    use(base(tag));
+  }
+  words = loaded;
+  document.documentElement.dir = t("direction");
   translate(document);
+}
+
+async function read(files) {
+  const answers = await Promise.all(files.map((file) => fetch(file, { signal: deadline(TIMEOUT_MS) })));
+  const failed = answers.find(({ ok }) => !ok);
+  if (failed) throw new Error(`texts: ${failed.status}`);
+  return Object.assign({}, ...(await Promise.all(answers.map((answer) => answer.json()))));
+}
+
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function readInTheEnd(files) {
+  for (let tries = 0; ; tries++) {
+    try {
+      return await read(files);
+    } catch {
+      await wait(Math.min(RETRY_MS_MAX, 500 * 2 ** tries) * (0.5 + Math.random()));
+    }
+  }
+}
+
+/**
+ * Uses the language asked for: `?lang=`, else the browser's. What a page says beyond the viewers' and the overlay's is
+ * its own: `more.english`, and `more.files`, by language. `onLate()`: the language has come after this had returned.
+ */
+export async function loadTexts({ more = { english: {}, files: new Map() }, onLate = () => {} } = {}) {
+  inEnglish = { ...english, ...more.english };
+  const wished = [new URLSearchParams(location.search).get("lang"), ...(navigator.languages ?? [])];
+  const tag = wished.find((tag) => tag && FILES.has(base(tag))) ?? "en";
+  const files = [FILES.get(base(tag)), more.files.get(base(tag))].filter(Boolean);
+  if (!files.length) return speak(tag, {});
+  const spoken = readInTheEnd(files).then((loaded) => speak(tag, loaded));
+  const late = await Promise.race([spoken, wait(PATIENCE_MS).then(() => true)]);
+  if (!late) return;
+  speak("en", {});
+  spoken.then(onLate);
 }
 
 /** Puts texts into what is marked up with `data-t`, and into labels with `data-t-label`. */
@@ -55,9 +99,4 @@ export function translate(root) {
   for (const element of root.querySelectorAll("[data-t-label]")) {
     element.setAttribute("aria-label", t(element.dataset.tLabel));
   }
-}
-
-/** Adds texts that one page alone has. */
-export function addWords(more) {
-  words = { ...words, ...more };
 }

@@ -3,11 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { castVote, inSeconds, makePoll, somebody, until, viewer, sideBySide } from "./support.js";
+import { BASE, castVote, inSeconds, makePoll, somebody, until, viewer, sideBySide } from "./support.js";
 
 const FIRST_VIEW_BYTES_MAX = 30_000;
 /** Of a request's headers and its answer's, as HTTP/2 and 3 pack them: nearly all of them are repetitions. */
 const HEADER_BYTES = 100;
+const ICON_BYTES_MAX = 1_000;
 const MINUTE_MS = 60_000;
 /** Answers are good for 3 s: no feed may ask sooner. */
 const FEED_MAX = MINUTE_MS / 3000 + 1;
@@ -24,10 +25,22 @@ sideBySide("what the pages cost", () => {
         bytes: entry.encodedBodySize,
       })),
     );
+    // A browser with a window loads an icon as well, and this one may have none.
+    if (!entries.some(({ name }) => name.includes("/shared/icon"))) {
+      const name = await page.locator("link[rel=icon]").evaluate((link) => link.href);
+      entries.push({ name, bytes: (await (await fetch(name)).arrayBuffer()).byteLength });
+    }
     const bytes = entries.reduce((sum, entry) => sum + entry.bytes + HEADER_BYTES, 0);
     t.diagnostic(`${bytes} bytes in ${entries.length} requests`);
     assert.ok(bytes < FIRST_VIEW_BYTES_MAX, `${bytes} bytes: ${JSON.stringify(entries, null, 1)}`);
     assert.ok(entries.every(({ name }) => !name.includes("vendor")), "nobody has signed in");
+  });
+
+  test("who asks for an icon gets one", async () => {
+    const answer = await fetch(`${BASE}/favicon.ico`);
+    assert.deepEqual([answer.status, answer.headers.get("content-type")], [200, "image/x-icon"]);
+    assert.match(answer.headers.get("cache-control"), /public, max-age=[1-9]/);
+    assert.ok((await answer.arrayBuffer()).byteLength < ICON_BYTES_MAX);
   });
 
   test("a minute of watching asks only what the edge has", { timeout: 3 * MINUTE_MS }, async (t) => {

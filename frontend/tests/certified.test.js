@@ -91,6 +91,28 @@ sideBySide("a certified result", () => {
     await screen(late, "viewer-certified-pt-dark");
   });
 
+  for (const [name, counts, said] of [
+    ["a tie", [3, 3, 1], "Certified result: Ada and Bruno share the first place."],
+    ["no votes", [0, 0, 0], "Certified result: there are no votes, so nobody is first."],
+    ["one winner", [3, 1, 1], "Certified result: Ada is first."],
+  ]) {
+    test(`what a screen reader says of ${name}`, async (t) => {
+      const poll = await makePoll({ opensAt: inSeconds(-3600), closesAt: inSeconds(-60) });
+      const page = await somebody(t);
+      const total = counts.reduce((sum, votes) => sum + votes, 0);
+      const ranking = ["Ada", "Bruno", "Carmen"].map((name, i) => {
+        const rank = 1 + counts.filter((votes) => votes > counts[i]).length;
+        return { rank, contestant: i + 1, name, votes: counts[i], share: total ? counts[i] / total : 0 };
+      });
+      const certificate = { certifiedAt: inSeconds(-5), basis: "drained", digest: "0123456789abcdef".repeat(4) };
+      const json = { poll: poll.id, totalVotes: total, ranking, asOf: inSeconds(-5), status: "closed", certified: true, certificate };
+      await page.route(/\/ranking$|\/results\//, (route) => route.fulfill({ json }));
+      await page.goto(viewer(poll));
+      await shows(page.locator(".poll .state"), "Certified result");
+      await shows(page.locator("#moves"), said);
+    });
+  }
+
   test("a poll that hides its standing shows its turnout alone", async (t) => {
     const poll = await makePoll({ opensAt: inSeconds(0), results: "hidden" });
     await castVote(poll.id, 1, "rui");

@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BASE, castVote, changing, checkAccess, inSeconds, makePoll, screen, shows, somebody, sideBySide } from "./support.js";
+import {
+  BASE, castVote, changing, checkAccess, crew, inSeconds, makePoll, openedLongAgo, screen, shows, sideBySide, somebody, until,
+} from "./support.js";
 
 const ON_AIR = { viewport: { width: 1920, height: 1080 } };
 /** Half an hour of a show, at one answer in 4 s. */
@@ -14,6 +16,24 @@ const WARM_UP = 100;
 const STEP_MS = 5_000;
 /** If answers were kept, 500 of them would be 500 kB; what there is, less and less of it, is the engine's own. */
 const HEAP_GROWTH_BYTES_MAX = 300_000;
+/** A title as long as the contract allows. */
+const TITLE_MAX = 200;
+const people = (count) => Array.from({ length: count }, (_, i) => ({ name: `Person ${i + 1}` }));
+/** 5 % of 1920 x 1080 on each side. */
+const SAFE = { left: 96, top: 54, right: 1824, bottom: 1026 };
+
+/** What is painted of an element's text, and its box. */
+const boxes = (locator) =>
+  locator.evaluate((element) => {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const [box, text] = [element, range].map((of) => of.getBoundingClientRect());
+    return { box: box.toJSON(), text: text.toJSON() };
+  });
+
+const within = (inner, outer) =>
+  inner.left >= outer.left - 0.5 && inner.right <= outer.right + 0.5 && inner.top >= outer.top - 0.5 && inner.bottom <= outer.bottom + 0.5;
+
 const votes = (answer) => `${changing({}, answer).totalVotes} votes`;
 
 sideBySide("the overlay", () => {
@@ -34,6 +54,96 @@ sideBySide("the overlay", () => {
     assert.deepEqual(new Set(transitions.split(", ")), new Set(["all", "transform", "opacity"]), "all is the initial value");
     await page.evaluate(() => (document.body.style.background = "#34495e"));
     await screen(page, "overlay");
+  });
+
+  for (const [font, missing] of [["its own font", false], ["the machine's font", true]]) {
+    test(`a contestant's number of five digits is whole, in ${font}`, async (t) => {
+      const poll = await makePoll({ contestants: [{ name: "Ada", number: 12345 }, { name: "Bruno", number: 32767 }, { name: "Carmen", number: 7 }] });
+      const page = await somebody(t, { ...ON_AIR, expected: /ERR_FAILED/ });
+      if (missing) await page.route("**/*.woff2", (route) => route.abort());
+      await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
+      for (const number of ["12345", "32767", "7"]) {
+        const place = page.locator("#rows li.shown .number").filter({ hasText: new RegExp(`^${number}$`) });
+        await place.waitFor();
+        await page.evaluate(() => document.fonts.ready);
+        const { box, text } = await boxes(place);
+        assert.ok(within({ ...text, top: box.top, bottom: box.bottom }, box), `${number}: ${JSON.stringify({ box, text })}`);
+      }
+      await page.evaluate(() => (document.body.style.background = "#34495e"));
+      await screen(page, missing ? "overlay-number-fallback" : "overlay-number");
+    });
+  }
+
+  for (const [name, title] of [
+    ["words", "Which of these eight contestants shall go on to the final on Saturday night? ".repeat(3)],
+    ["one word", "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz".repeat(4)],
+    ["Chinese", "今晚的决赛谁会胜出请投票".repeat(20)],
+  ]) {
+    test(`a title of 200 characters with eight rows is inside the title-safe area: ${name}`, async (t) => {
+      const poll = await makePoll({ title: title.slice(0, TITLE_MAX).trim(), contestants: people(8) });
+      const page = await somebody(t, ON_AIR);
+      await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=8`);
+      await until("eight rows are shown", async () => (await page.locator("#rows li.shown").count()) === 8);
+      await page.evaluate(() => document.fonts.ready);
+      const { box } = await boxes(page.locator("#board"));
+      assert.ok(within(box, SAFE), JSON.stringify(box));
+      const head = await boxes(page.locator("h2"));
+      assert.ok(within(head.text, head.box) && within(head.box, box), `the title is cut: ${JSON.stringify(head)}`);
+      await page.evaluate(() => (document.body.style.background = "#34495e"));
+      await screen(page, `overlay-title-${name.replace(" ", "-")}`);
+    });
+  }
+
+  test("a title keeps its size when it is short", async (t) => {
+    const page = await somebody(t, ON_AIR);
+    await page.goto(`${BASE}/overlay/?poll=${(await makePoll({ contestants: people(8) })).id}&top=8`);
+    await shows(page.locator("#title"), "Who goes to the final?");
+    assert.equal(await page.locator("h2").evaluate((title) => getComputedStyle(title).fontSize), "72px");
+  });
+
+  test("a standing that the crew hides is off the air, and what the edge has kept of it stays away", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t, ON_AIR);
+    await openedLongAgo(page);
+    let files = 0;
+    await page.route("**/results/*.json", (route) => {
+      files += 1;
+      return route.fulfill({ json: changing(poll, files), headers: { "cache-control": "public, max-age=1" } });
+    });
+    await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
+    await page.locator("#rows li.shown").nth(2).waitFor();
+    await crew("PATCH", `/admin/polls/${poll.id}`, { results: "hidden" });
+    const rows = page.locator("#rows li");
+    await until("no row is seen", async () => (await rows.filter({ visible: true }).count()) === 0);
+    const before = files;
+    await until("two more files have come", () => files > before + 1);
+    assert.equal(await rows.filter({ visible: true }).count(), 0);
+    assert.equal(await page.locator("#rows").evaluate((list) => list.clientHeight), 0);
+    await page.evaluate(() => (document.body.style.background = "#34495e"));
+    await screen(page, "overlay-hidden");
+  });
+
+  test("texts that fail once: there is English on air, then the language, and never a key", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t, { ...ON_AIR, expected: /503/ });
+    await page.addInitScript(() => {
+      globalThis.said = [];
+      const look = () => globalThis.said.push(document.body?.innerText ?? "");
+      new MutationObserver(look).observe(document, { childList: true, subtree: true, characterData: true });
+    });
+    let asked = 0;
+    await page.route("**/text/*pt.*.json", (route) => {
+      asked += 1;
+      return asked === 1 ? route.fulfill({ status: 503, body: "" }) : route.continue();
+    });
+    await page.goto(`${BASE}/overlay/?poll=${poll.id}&lang=pt`);
+    await shows(page.locator("#state"), "Aberta");
+    await shows(page.locator("#total"), "0 votos");
+    const said = await page.evaluate(() => globalThis.said);
+    assert.deepEqual(said.filter((text) => /state\.|overlay\./.test(text)), []);
+    await page.goto(`${BASE}/overlay/?poll=${poll.id}&lang=constructor`);
+    await shows(page.locator("#state"), "Open");
+    await shows(page.locator("#total"), "0 votes");
   });
 
   test("without a poll there is nothing on air", async (t) => {

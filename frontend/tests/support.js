@@ -104,10 +104,10 @@ export function makePoll(changes = {}) {
   return crew("POST", "/admin/polls", { title: "Who goes to the final?", opensAt: inSeconds(-60), contestants, ...changes });
 }
 
-/** Casts a vote past the pages. */
-export async function castVote(poll, contestant, voter) {
+/** Casts a vote past the pages; `more`: a ballot. */
+export async function castVote(poll, contestant, voter, more = {}) {
   const authorization = `Bearer ${await token(`sub=${voter}`)}`;
-  const body = JSON.stringify({ poll, contestant, id: crypto.randomUUID() });
+  const body = JSON.stringify({ poll, contestant, id: crypto.randomUUID(), ...more });
   const headers = { authorization, "content-type": "application/json" };
   const response = await fetch(`${BASE}/votes`, { method: "POST", headers, body });
   return response.status === 202;
@@ -187,6 +187,8 @@ export async function enterRoom(page, poll, name = "crew") {
 export const shows = (locator, text) => locator.filter({ hasText: text }).first().waitFor();
 
 export const viewer = (poll) => `${BASE}/?poll=${poll.id}`;
+export const notice = (page) => page.locator("#notice");
+export const mine = (page, number) => card(page, number).locator(".mine");
 export const card = (page, number) => page.locator(".card").nth(number - 1);
 
 /** Fails on any violation that axe-core finds, of WCAG 2.2 AA and of its best practices. */

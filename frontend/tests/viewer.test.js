@@ -4,11 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, card, castVote, checkAccess, crew, giveName, holdReceipts, inSeconds, makePoll, screen, shows, somebody, until, viewer, sideBySide,
+  BASE, card, castVote, changing, checkAccess, crew, giveName, holdReceipts, inSeconds, makePoll, mine, notice,
+  openedLongAgo, screen, shows, sideBySide, somebody, until, viewer,
 } from "./support.js";
 
-const mine = (page, number) => card(page, number).locator(".mine");
-const notice = (page) => page.locator("#notice");
 const state = (page) => page.locator(".poll .state");
 
 
@@ -23,6 +22,13 @@ const ARABIC = {
   standing: "الترتيب",
   total: "{n} أصوات، الساعة {when}",
 };
+
+/** Counts what a page asks about the voter's ballots. */
+function countMine(page) {
+  const asked = { count: 0 };
+  page.on("request", (request) => (asked.count += request.url().endsWith("/votes/mine") ? 1 : 0));
+  return asked;
+}
 
 async function rightToLeft(route) {
   const response = await route.fetch();
@@ -83,6 +89,72 @@ sideBySide("a viewer", () => {
     await giveName(other, "ines");
     await shows(mine(other, 3), "1 not counted");
     await shows(other.locator(".tray"), "All your votes are used.");
+  });
+
+  test("a vote in a poll with a limit waits for no read", async (t) => {
+    const poll = await makePoll({ votesPerVoter: 3 });
+    const page = await somebody(t);
+    const asked = countMine(page);
+    await page.route("**/votes/mine", (route) => route.fulfill({ status: 429, body: "" }));
+    const ballots = [];
+    page.on("request", (request) => {
+      if (request.method() === "POST" && request.url().endsWith("/votes")) ballots.push(request.postDataJSON().ballot);
+    });
+    await page.goto(viewer(poll));
+    await card(page, 1).click();
+    await giveName(page, "paula");
+    await shows(mine(page, 1), "1 counted");
+    await card(page, 2).click();
+    await shows(mine(page, 2), "1 counted");
+    // What this tab has used it still knows when its voter signs in again.
+    await page.goto(viewer(poll));
+    await page.locator("#sign-in").click();
+    await giveName(page, "paula");
+    await shows(page.locator(".tray"), "1 of 3 votes left");
+    await card(page, 3).click();
+    await shows(mine(page, 3), "1 counted");
+    assert.deepEqual([ballots, asked.count], [[1, 2, 3], 0]);
+    // Another voter has ballots of their own.
+    await page.goto(viewer(poll));
+    await page.locator("#sign-in").click();
+    await giveName(page, "rosa");
+    await shows(page.locator(".tray"), "3 votes each");
+  });
+
+  test("a ballot that another device has used: the page asks once, and offers the next one", async (t) => {
+    const poll = await makePoll({ votesPerVoter: 2 });
+    await castVote(poll.id, 1, "olga", { ballot: 1 });
+    const page = await somebody(t);
+    const asked = countMine(page);
+    await page.goto(viewer(poll));
+    await card(page, 3).click();
+    await giveName(page, "olga");
+    await shows(mine(page, 3), "1 not counted");
+    await shows(page.locator(".why"), "this vote was used on another device. Tap again to use your next one.");
+    await shows(page.locator(".tray"), "1 of 2 votes left");
+    await card(page, 3).click();
+    await shows(mine(page, 3), "1 counted · 1 not counted");
+    assert.equal(asked.count, 1);
+  });
+
+  test("a standing that the crew hides is gone, and what the edge has kept of it stays away", async (t) => {
+    const poll = await makePoll();
+    await castVote(poll.id, 1, "somebody");
+    const page = await somebody(t);
+    await openedLongAgo(page);
+    let files = 0;
+    await page.route("**/results/*.json", (route) => {
+      files += 1;
+      return route.fulfill({ json: changing(poll, files), headers: { "cache-control": "public, max-age=1" } });
+    });
+    await page.goto(viewer(poll));
+    await page.locator(".row").first().waitFor();
+    await crew("PATCH", `/admin/polls/${poll.id}`, { results: "hidden" });
+    await shows(page.locator(".withheld"), "keeps its standing to itself");
+    const before = files;
+    await until("two more files have come", () => files > before + 1);
+    await shows(page.locator(".total"), "votes");
+    assert.equal(await page.locator(".row").count(), 0);
   });
 
   test("offline and back: the vote waits, and counts once", async (t) => {
@@ -247,14 +319,14 @@ sideBySide("a viewer", () => {
     ["1280", { viewport: { width: 1280, height: 800 } }],
     ["4k", { viewport: { width: 3840, height: 2160 } }],
     ["dark", { colorScheme: "dark" }],
-    ["rtl", { viewport: { width: 1280, height: 800 }, rtl: true }],
+    ["rtl", { viewport: { width: 1280, height: 800 }, locale: "pt", rtl: true }],
   ]) {
     test(`nothing is cut off or out of reach: ${name}`, async (t) => {
       const contestants = [{ name: "Wolfeschlegelsteinhausenbergerdorff" }, { name: "Ana Clara" }, { name: "Þórdís Çelik-Nuñez", number: 12345 }];
       const poll = await makePoll({ contestants, closesAt: inSeconds(600) });
       await castVote(poll.id, 1, "somebody");
       const page = await somebody(t, options);
-      if (options.rtl) await page.route("**/en.*.json", rightToLeft);
+      if (options.rtl) await page.route("**/public.pt.*.json", rightToLeft);
       await page.goto(viewer(poll));
       await shows(page.locator(".row").first().locator(".votes"), "1");
       const [inner, scroll] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);

@@ -94,7 +94,7 @@ export class Ballot {
     return status;
   }
 
-  /** The voter's own votes here, and which ballots are used (null: not known). */
+  /** The voter's own votes here, and which ballots are believed used. */
   showVotes(votes, used) {
     for (const [number, card] of this.#cards) {
       const own = votes.filter((vote) => vote.contestant === number);
@@ -118,11 +118,11 @@ export class Ballot {
 
   #showLeft(used) {
     const limit = this.poll.votesPerVoter;
-    this.list.classList.toggle("spent", Boolean(limit && used && used.size >= limit));
+    this.list.classList.toggle("spent", Boolean(limit && used.size >= limit));
     if (!limit) return;
-    if (!used) return say(this.left, t("allowed", { n: limit }));
     const left = Math.max(0, limit - used.size);
-    say(this.left, left ? t("left", { n: left, limit }) : t("allUsed"));
+    if (!used.size) say(this.left, t("allowed", { n: limit }));
+    else say(this.left, left ? t("left", { n: left, limit }) : t("allUsed"));
     const stubs = limit > STUBS_MAX ? 0 : limit;
     if (this.stubs.children.length !== stubs) {
       this.stubs.replaceChildren(...Array.from({ length: stubs }, () => el("i")));

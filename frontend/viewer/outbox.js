@@ -1,18 +1,22 @@
 // Votes on their way: waiting → sent → counted or refused. Each carries an id minted here, so it may be sent again
 // until an answer says that it arrived, and counts once. What waits outlives the way to the issuer and back.
 
-import { now } from "/shared/clock.js";
-import { bearer, endSession, onSession } from "/shared/session.js";
+import { knowsTime, learnTime, now } from "/shared/clock.js";
+import { keep, recall } from "/shared/kept.js";
+import { deadline } from "/shared/newer.js";
+import { bearer, endSession, onSession, voter } from "/shared/session.js";
 
 const KEPT = "votes";
+const KEPT_BALLOTS = "ballots";
+const TIMEOUT_MS = 10_000;
 /** A vote nobody could send is not sent hours after it was meant. */
 const WAIT_MS_MAX = 10 * 60_000;
 /** A batch of votes is closed after 3 s: asking sooner is asking twice. */
 const FIRST_RECEIPT_MS = 4_500;
 const RECEIPT_MS_MAX = 60_000;
 const RECEIPTS_MAX = 20;
-/** From here on an unknown vote in a poll with a limit may have met its ballot used elsewhere. */
-const RECEIPTS_BEFORE_DOUBT = 2;
+/** A vote with a ballot that is unknown for longer than this may have met its ballot used elsewhere. */
+const CONFLICT_MS = 20_000;
 const RETRY_MS_MAX = 30_000;
 
 const jitter = (ms) => ms * (0.75 + Math.random() / 2);
@@ -30,7 +34,10 @@ function mintId() {
 
 export class Outbox {
   #votes = [];
+  /** Ballots used by votes of earlier pages and of other devices, by poll, as far as this page has heard. */
   #used = new Map();
+  /** Those of them that the service has told. */
+  #told = new Map();
   #sending = false;
   #asking = false;
   #timers = {};
@@ -38,10 +45,11 @@ export class Outbox {
   /** `api()`: a promise of its address. `onChange(vote)`: a vote has a new state. `onMine(poll)`: other ballots. */
   constructor({ api, onChange, onMine }) {
     Object.assign(this, { api, onChange, onMine });
-    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
-    this.#votes = kept.filter((vote) => now() - vote.mintedAt < WAIT_MS_MAX);
+    this.#votes = (recall(KEPT) ?? []).map((vote) => ({ ...vote, restored: true }));
     onSession(() => {
-      this.#used.clear();
+      const kept = recall(KEPT_BALLOTS);
+      this.#used = new Map(kept?.voter === voter() ? kept.polls.map(([poll, used]) => [poll, new Set(used)]) : []);
+      this.#told.clear();
       this.#send();
     });
     for (const name of ["online", "visibilitychange"]) {
@@ -57,12 +65,10 @@ export class Outbox {
     return this.#votes.filter((vote) => vote.poll === poll);
   }
 
-  /** Ballots used as far as known: null before the voter's own are. */
+  /** The ballots that this page believes used. Another device may have used more: then the vote meets a conflict. */
   used(poll) {
-    const known = this.#used.get(poll);
-    if (!known) return null;
-    const own = this.of(poll).filter((vote) => vote.ballot && vote.state !== "refused");
-    return new Set([...known, ...own.map((vote) => vote.ballot)]);
+    const own = this.of(poll).filter((vote) => vote.ballot && vote.voter === voter() && vote.state !== "refused");
+    return new Set([...(this.#used.get(poll) ?? []), ...own.map((vote) => vote.ballot)]);
   }
 
   /** Takes a vote in and sends it as soon as it can be sent. */
@@ -75,7 +81,7 @@ export class Outbox {
       ballot: null,
       state: "waiting",
       reason: null,
-      mintedAt: now(),
+      mintedAt: knowsTime() ? now() : null,
       tries: 0,
     };
     this.#votes.push(vote);
@@ -85,22 +91,36 @@ export class Outbox {
     return vote;
   }
 
-  /** Sends what came back from the issuer, and finds out what is left in a poll with a limit. */
+  /** Sends what came back from the issuer. */
   resume() {
     this.#send();
     for (const vote of this.#votes) this.onChange(vote);
   }
 
+  /** Gives up the votes of an earlier page that have waited too long. Judges none before the clock is known. */
+  judge() {
+    if (!knowsTime()) return;
+    for (const vote of this.#votes) {
+      const waits = vote.restored && vote.state === "waiting" && vote.mintedAt !== null;
+      if (waits && now() - vote.mintedAt > WAIT_MS_MAX) this.#enter(vote, "refused", "waitedTooLong");
+    }
+  }
+
+  /** Asks which ballots the voter has used. For a conflict, and for a tap where none seems left; never beforehand. */
   async readMine(poll) {
     const response = await this.#call(`/polls/${poll}/votes/mine`);
     if (!response?.ok) return false;
-    this.#used.set(poll, new Set((await response.json()).used));
+    const used = new Set((await response.json()).used);
+    this.#used.set(poll, used);
+    this.#told.set(poll, used);
     this.onMine(poll);
     return true;
   }
 
   #keep() {
-    sessionStorage.setItem(KEPT, JSON.stringify(this.#votes.filter((vote) => vote.state === "waiting")));
+    keep(KEPT, this.#votes.filter((vote) => vote.state === "waiting"));
+    const polls = new Set([...this.#used.keys(), ...this.#votes.filter(({ ballot }) => ballot).map(({ poll }) => poll)]);
+    if (voter()) keep(KEPT_BALLOTS, { voter: voter(), polls: [...polls].map((poll) => [poll, [...this.used(poll)]]) });
   }
 
   #enter(vote, state, reason = null) {
@@ -120,7 +140,8 @@ export class Outbox {
     if (!authorization) return null;
     try {
       const headers = { authorization, ...options.headers };
-      const response = await fetch((await this.api()) + path, { ...options, headers, signal: AbortSignal.timeout(10_000) });
+      const response = await fetch((await this.api()) + path, { ...options, headers, signal: deadline(TIMEOUT_MS) });
+      learnTime(response);
       if (response.status === 401) endSession();
       return response.status === 401 ? null : response;
     } catch {
@@ -131,6 +152,7 @@ export class Outbox {
   async #send() {
     if (this.#sending) return;
     this.#sending = true;
+    this.judge();
     try {
       for (let vote; (vote = this.#votes.find((vote) => vote.state === "waiting")); ) {
         if (!bearer()) return;
@@ -147,13 +169,7 @@ export class Outbox {
 
   /** False: to be tried again. */
   async #sendOne(vote) {
-    if (vote.limit && !vote.ballot) {
-      if (!this.#used.has(vote.poll) && !(await this.readMine(vote.poll))) return false;
-      const used = this.used(vote.poll);
-      vote.ballot = Array.from({ length: vote.limit }, (_, i) => i + 1).find((ballot) => !used.has(ballot)) ?? null;
-      if (!vote.ballot) return this.#enter(vote, "refused", "allUsed"), true;
-      this.#keep();
-    }
+    if (vote.limit && !(await this.#takeBallot(vote))) return this.#enter(vote, "refused", "allUsed"), true;
     const { id, poll, contestant, ballot } = vote;
     const response = await this.#call("/votes", {
       method: "POST",
@@ -163,7 +179,8 @@ export class Outbox {
     if (!response || response.status === 429 || response.status >= 500) return false;
     if (response.ok) {
       vote.asked = 0;
-      vote.due = now() + jitter(FIRST_RECEIPT_MS);
+      vote.sentAt = performance.now();
+      vote.due = vote.sentAt + jitter(FIRST_RECEIPT_MS);
       this.#enter(vote, "sent");
       this.#ask();
     } else {
@@ -172,11 +189,25 @@ export class Outbox {
     return true;
   }
 
+  /** Gives a vote the next ballot that is believed free. False: there is none, and the service says so too. */
+  async #takeBallot(vote) {
+    if (vote.ballot && vote.voter === voter()) return true;
+    const free = () => {
+      const used = this.used(vote.poll);
+      return Array.from({ length: vote.limit }, (_, i) => i + 1).find((ballot) => !used.has(ballot)) ?? null;
+    };
+    const ballot = free() ?? ((await this.readMine(vote.poll)) ? free() : null);
+    Object.assign(vote, { ballot, voter: voter() });
+    this.#keep();
+    return ballot !== null;
+  }
+
   async #ask() {
     if (this.#asking || document.hidden) return;
     const next = this.#votes.filter((vote) => vote.state === "sent" && vote.due).sort((a, b) => a.due - b.due)[0];
     if (!next || !bearer()) return;
-    if (next.due > now()) return this.#later("ask", next.due - now(), () => this.#ask());
+    const left = next.due - performance.now();
+    if (left > 0) return this.#later("ask", left, () => this.#ask());
     this.#asking = true;
     try {
       await this.#askFor(next);
@@ -187,17 +218,22 @@ export class Outbox {
   }
 
   async #askFor(vote) {
-    const inDoubt = vote.limit && vote.asked >= RECEIPTS_BEFORE_DOUBT;
-    const usedBefore = inDoubt && (await this.readMine(vote.poll)) && this.#used.get(vote.poll).has(vote.ballot);
+    const last = vote.asked + 1 >= RECEIPTS_MAX;
+    const inDoubt = vote.ballot && vote.unknown && performance.now() - vote.sentAt > CONFLICT_MS;
+    const isTold = () => this.#told.get(vote.poll)?.has(vote.ballot);
+    if (inDoubt && !isTold() && (last || !vote.checked)) vote.checked = await this.readMine(vote.poll);
+    // Used before the receipt is asked for: if that does not know this vote, another one has the ballot.
+    const usedBefore = isTold();
     const response = await this.#call(`/polls/${vote.poll}/votes/mine?id=${vote.id}`);
     vote.asked += 1;
-    vote.due = now() + jitter(Math.min(RECEIPT_MS_MAX, 2_500 * 1.5 ** vote.asked));
+    vote.due = performance.now() + jitter(Math.min(RECEIPT_MS_MAX, 2_500 * 1.5 ** vote.asked));
     if (response?.status === 404) vote.due = null;
     if (!response?.ok) return;
     const receipt = await response.json();
     if (receipt.outcome === "counted") this.#enter(vote, "counted");
     else if (receipt.outcome === "rejected") this.#enter(vote, "refused", receipt.reason);
     else if (usedBefore) this.#enter(vote, "refused", "ballotUsed");
-    else if (vote.asked >= RECEIPTS_MAX) this.#enter(vote, "refused", "undecided");
+    else if (last) this.#enter(vote, "refused", "undecided");
+    else vote.unknown = true;
   }
 }

@@ -1,7 +1,7 @@
 // How a poll stands: rows that glide to their rank. Nothing here is for tapping, so it may move.
 
 import { el, find, glide, roll, say } from "/shared/dom.js";
-import { formatClock, formatMoment, formatNumber, formatShare, t } from "/shared/text.js";
+import { formatClock, formatList, formatMoment, formatNumber, formatShare, t } from "/shared/text.js";
 
 const ROWS_MAX = 12;
 const ANNOUNCED_MAX = 3;
@@ -10,7 +10,7 @@ const ANNOUNCE_MS = 10_000;
 export class Standing {
   #rows = new Map();
   #ranks = new Map();
-  #announcedAt = 0;
+  #announcedAt = -Infinity;
 
   /** `announce(text)`: for screen readers. */
   constructor(poll, announce) {
@@ -54,7 +54,8 @@ export class Standing {
     const most = Math.max(1, shown[0]?.votes ?? 1);
     for (const entry of shown) this.#fill(this.#rows.get(entry.contestant), entry, most);
     this.#count(body, body.totalVotes);
-    this.#announce(shown, body.certificate);
+    if (body.certificate) this.#announceResult(body.ranking);
+    else this.#announce(shown);
   }
 
   /** What is shown where there is no standing to show. */
@@ -110,14 +111,20 @@ export class Standing {
     find(".bar", row).style.transform = `scaleX(${votes / most})`;
   }
 
+  /** Everybody who shares the first rank, which takes a vote. */
+  #announceResult(ranking) {
+    const first = ranking.filter(({ rank, votes }) => rank === 1 && votes);
+    const names = formatList(first.map(({ name }) => name));
+    this.announce(t(first.length ? "said.certified" : "said.certifiedNobody", { n: first.length, names }));
+  }
+
   /** Who has risen, now and then: a reader who is interrupted every 3 s hears nothing. */
-  #announce(entries, certificate) {
-    if (certificate) return this.announce(t("said.certified", { name: entries[0].name }));
+  #announce(entries) {
     const risen = entries.filter(({ contestant, rank }) => rank < (this.#ranks.get(contestant) ?? 0));
-    if (risen.length && Date.now() - this.#announcedAt < ANNOUNCE_MS) return;
+    if (risen.length && performance.now() - this.#announcedAt < ANNOUNCE_MS) return;
     for (const { contestant, rank } of entries) this.#ranks.set(contestant, rank);
     if (!risen.length) return;
-    this.#announcedAt = Date.now();
+    this.#announcedAt = performance.now();
     const texts = risen.slice(0, ANNOUNCED_MAX).map(({ name, rank }) => t("moved", { name, rank: t("rank", { n: rank }) }));
     this.announce(texts.join(" "));
   }

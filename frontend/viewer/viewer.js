@@ -8,7 +8,7 @@ import { everySecond, now, statusOf } from "/shared/clock.js";
 import { Feed } from "/shared/feed.js";
 import { followStanding, isShown } from "/shared/standing.js";
 import { loadTexts, t } from "/shared/text.js";
-import { onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/session.js";
+import { nameless, onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/session.js";
 import { Outbox } from "/viewer/outbox.js";
 import { Standing } from "/viewer/standing.js";
 
@@ -27,6 +27,7 @@ const main = find("#polls");
 const notice = find("#notice");
 const sections = new Map();
 const problems = { polls: "ok", signIn: "ok", news: null };
+let latest = null;
 
 const api = async () => (await config()).api;
 const outbox = new Outbox({ api, onChange: onVote, onMine: (poll) => sections.get(poll)?.showVotes() });
@@ -57,15 +58,21 @@ class Section {
   tick() {
     const status = this.ballot.tick(this.certificate);
     if (status !== "certified") this.standing.title(status === "closed" ? "result" : "standing");
-    if (status === this.status) return;
+    if (status === this.status && this.poll.results === this.results) return;
+    this.results = this.poll.results;
     this.status = status;
     this.follow();
+  }
+
+  /** Whether the standing is public. What is certified stays as it is, however old this page's definition may be. */
+  isShown() {
+    return this.certificate ? this.poll.results !== "hidden" : isShown(this.poll, statusOf(this.poll));
   }
 
   /** Asks for the standing while there may be one and it is looked at. */
   follow() {
     const { results } = this.poll;
-    const shown = isShown(this.poll, this.status);
+    const shown = this.isShown();
     if (this.status === "scheduled") this.standing.withhold("scheduled");
     else if (!shown && !this.certificate) this.standing.withhold(results);
     const wanted = this.visible && !this.certificate && this.status !== "scheduled";
@@ -89,7 +96,8 @@ class Section {
 
   take(body) {
     if (body.certified) this.certificate = body.certificate;
-    this.standing.show(body, this.poll.results);
+    // The edge may have kept it from before the crew hid the standing.
+    this.standing.show(this.isShown() ? body : { ...body, ranking: null }, this.poll.results);
     if (this.certificate) {
       this.standing.title("state.certified");
       this.tick();
@@ -97,12 +105,23 @@ class Section {
   }
 
   showVotes() {
-    this.ballot.showVotes(outbox.of(this.poll.id), this.poll.votesPerVoter ? outbox.used(this.poll.id) : null);
+    this.ballot.showVotes(outbox.of(this.poll.id), outbox.used(this.poll.id));
+  }
+
+  remove() {
+    this.feed?.stop();
+    watcher.unobserve(this.element);
+    this.element.remove();
   }
 
   vote(contestant) {
-    const used = outbox.used(this.poll.id);
-    if (this.poll.votesPerVoter && used && used.size >= this.poll.votesPerVoter) return announce(t("allUsed"));
+    const { id, votesPerVoter } = this.poll;
+    if (votesPerVoter && outbox.used(id).size >= votesPerVoter) {
+      announce(t("allUsed"));
+      // Asked for by hand, and once: a vote of an earlier page may have been refused.
+      if (!this.asked) this.asked = outbox.readMine(id);
+      return;
+    }
     outbox.cast(this.poll, contestant);
     if (sessionState() !== "valid") enter();
   }
@@ -124,14 +143,15 @@ function onVote(vote) {
   const name = section.poll.contestants.find(({ number }) => number === vote.contestant)?.name ?? vote.contestant;
   const key = vote.state !== "waiting" ? vote.state : sessionState() === "valid" ? "waiting" : "signIn";
   if (key === "waiting" && !vote.tries) return;
-  const text = t(`said.${key}`, { name, reason: reasonText(vote.reason) });
+  const text = t(`said.${key}`, { name, reason: reasonText(vote) });
   if (key === "refused") section.ballot.showWhy(text);
   announce(text);
 }
 
-function reasonText(reason) {
+function reasonText({ reason, poll, limit }) {
   if (!reason) return "";
-  const key = `reason.${reason}`;
+  const another = reason === "ballotUsed" && outbox.used(poll).size < limit;
+  const key = `reason.${another ? "anotherLeft" : reason}`;
   const text = t(key);
   return text === key ? t("reason.other", { reason }) : text;
 }
@@ -151,6 +171,8 @@ function choose(polls) {
 }
 
 function showPolls({ polls }) {
+  latest = { polls };
+  outbox.judge();
   const first = !sections.size;
   for (const poll of polls) sections.get(poll.id)?.update(poll);
   for (const poll of choose(polls)) {
@@ -167,7 +189,14 @@ function showPolls({ polls }) {
     say(find("#empty h2"), t("nothingOpen"));
     say(find("#empty p"), t("nothingOpenMore"));
   }
-  readMine();
+}
+
+/** Makes everything anew, in the language that has come late. */
+function retell() {
+  for (const section of sections.values()) section.remove();
+  sections.clear();
+  if (latest) showPolls(latest);
+  showWho();
 }
 
 function announceNew(poll) {
@@ -177,20 +206,12 @@ function announceNew(poll) {
 
 function showNotice() {
   const state = problems.polls !== "ok" ? problems.polls : sessionState() === "ended" ? "ended" : null;
-  const key = state ?? (problems.signIn === "ok" ? null : "signInFailed");
+  const key = state ?? (problems.signIn === "ok" ? null : nameless ? "signInFramed" : "signInFailed");
   notice.hidden = !key && !problems.news;
   if (key) say(notice, t(key));
   else if (problems.news) {
     const { id, title } = problems.news;
     notice.replaceChildren(el("a", { href: `#poll-${id}` }, t("newPoll", { title })));
-  }
-}
-
-/** In polls with a limit: what the voter has left. */
-function readMine() {
-  if (sessionState() !== "valid") return;
-  for (const { poll, status } of sections.values()) {
-    if (poll.votesPerVoter && status === "open" && outbox.used(poll.id) === null) outbox.readMine(poll.id);
   }
 }
 
@@ -214,12 +235,13 @@ async function enter() {
 }
 
 async function start() {
+  document.documentElement.dataset.started = "";
   find("#sign-in").addEventListener("click", enter);
   onSession(() => {
     showWho();
-    readMine();
+    sections.forEach((section) => section.showVotes());
   });
-  await loadTexts().catch(() => {});
+  await loadTexts({ onLate: retell });
   const feed = new Feed({
     url: async () => `${await api()}/polls${only ? `/${only}` : ""}`,
     onData: (body) => showPolls(only ? { polls: [body] } : body),

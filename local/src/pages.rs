@@ -23,6 +23,10 @@ use crate::s3::Storage;
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// A new release is seen within a minute; what there is goes on being served while the bucket is away.
 const A_MINUTE: &str = "public, max-age=60, s-maxage=60, stale-while-revalidate=600, stale-if-error=86400";
+/// A file of a fixed name that is no page: browsers keep it in a store of their own, and a release tells the edge.
+const A_DAY: &str = "public, max-age=86400, s-maxage=86400, stale-while-revalidate=600, stale-if-error=86400";
+/// Files that browsers ask for by a name that no page gives them: they keep it.
+const FIXED_NAMES: [&str; 1] = ["/favicon.ico"];
 /// Others' work, published as it is.
 const VENDOR: &str = "/vendor/";
 /// Beside the pages, but not of them.
@@ -147,6 +151,7 @@ impl Assembly {
         }
         let content_type = content_type(path)?;
         let is_page = path.ends_with(".html");
+        let keeps_name = is_page || FIXED_NAMES.contains(&path);
         let source = self.sources[path].clone();
         let body = match String::from_utf8(source) {
             Ok(text) if path.starts_with(VENDOR) => text.into_bytes(),
@@ -154,13 +159,17 @@ impl Assembly {
             Ok(text) => text.into_bytes(),
             Err(binary) => binary.into_bytes(),
         };
-        let name = if is_page { path.to_owned() } else { hashed(path, &body) };
+        let name = if keeps_name { path.to_owned() } else { hashed(path, &body) };
         self.names.insert(path.to_owned(), name.clone());
         self.pages.push(Page {
             key: name.trim_start_matches('/').to_owned(),
             body: body.into(),
             content_type,
-            cache_control: if is_page { A_MINUTE } else { FOR_EVER },
+            cache_control: match (is_page, keeps_name) {
+                (true, _) => A_MINUTE,
+                (false, true) => A_DAY,
+                (false, false) => FOR_EVER,
+            },
         });
         Ok(())
     }
@@ -221,9 +230,10 @@ fn content_type(path: &str) -> Result<&'static str> {
         "txt" => "text/plain; charset=utf-8",
         "woff2" => "font/woff2",
         "png" => "image/png",
+        "ico" => "image/x-icon",
         "webmanifest" => "application/manifest+json; charset=utf-8",
         _ => {
-            bail!("{path}: a page's file ends with html, css, js, json, svg, txt, woff2, png or webmanifest")
+            bail!("{path}: a page's file ends with html, css, js, json, svg, txt, woff2, png, ico or webmanifest")
         }
     })
 }

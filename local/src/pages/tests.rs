@@ -57,6 +57,14 @@ fn what_cannot_be_published_is_named() {
 }
 
 #[test]
+fn the_icon_keeps_the_name_that_browsers_ask_for() {
+    let pages = assembled(&[("index.html", ""), ("favicon.ico", "icon"), ("shared/icon.svg", "<svg/>")]).unwrap();
+    let icon = pages.iter().find(|page| page.key == "favicon.ico").unwrap();
+    assert_eq!((icon.content_type, icon.cache_control), ("image/x-icon", A_DAY));
+    assert!(pages.iter().all(|page| page.key != "shared/icon.svg"));
+}
+
+#[test]
 fn the_configuration_is_beside_the_pages() {
     let pages = assembled(&[("index.html", "")]).unwrap();
     let config = pages.iter().find(|page| page.key == "config.json").unwrap();

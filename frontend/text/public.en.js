@@ -1,4 +1,6 @@
-{
+// The viewers' page and the overlay in English: part of the page, so that a text never fails to load.
+
+export const english = {
   "direction": "ltr",
   "skip": "Skip to the polls",
   "vote": "Vote",
@@ -32,7 +34,8 @@
   "said.counted": "Vote for {name} counted.",
   "said.refused": "Vote for {name} not counted: {reason}",
   "said.waiting": "Vote for {name} waits for the connection.",
-  "said.certified": "Certified result: {name} is first.",
+  "said.certified": {"one": "Certified result: {names} is first.", "other": "Certified result: {names} share the first place."},
+  "said.certifiedNobody": "Certified result: there are no votes, so nobody is first.",
   "said.signIn": "Sign in to send the vote for {name}.",
   "left": {"one": "{n} of {limit} votes left", "other": "{n} of {limit} votes left"},
   "allowed": {"one": "One vote each", "other": "{n} votes each"},
@@ -55,6 +58,7 @@
   "failing": "The service does not answer now. Votes wait here and are sent when it does.",
   "ended": "Your sign-in has ended. Sign in again to go on voting.",
   "signInFailed": "Signing in did not work. Try again.",
+  "signInFramed": "Nobody can sign in inside this frame. Open the page in a window of its own.",
   "newPoll": "A new poll is open: {title}",
   "reason.afterClosing": "the poll had closed.",
   "reason.late": "it arrived after the result had been certified.",
@@ -63,7 +67,9 @@
   "reason.unknownContestant": "nobody has this number.",
   "reason.ballotAboveLimit": "your votes in this poll are used.",
   "reason.ballotUsed": "this vote was used on another device.",
+  "reason.anotherLeft": "this vote was used on another device. Tap again to use your next one.",
+  "reason.waitedTooLong": "it had waited too long to be sent.",
   "reason.allUsed": "your votes in this poll are used.",
   "reason.other": "it was not valid ({reason}).",
-  "reason.undecided": "nothing was heard of it. Look at your votes again later."
-}
+  "reason.undecided": "nothing was heard of it. Look at your votes again later.",
+};

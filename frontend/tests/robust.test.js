@@ -1,0 +1,254 @@
+// Phones as they are: clocks that are wrong, browsers that are old, storage that is blocked, frames.
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import {
+  BASE, card, crew, enterRoom, giveName, inSeconds, makePoll, mine, notice, shows, sideBySide, somebody, until, viewer,
+} from "./support.js";
+
+const MINUTE_MS = 60_000;
+
+/** Has a browser's clock go wrong, by so much. */
+async function setClock(page, minutes) {
+  await page.context().addInitScript((ms) => {
+    const Right = Date;
+    globalThis.Date = class extends Right {
+      constructor(...given) {
+        if (given.length) super(...given);
+        else super(Right.now() + ms);
+      }
+      static now() {
+        return Right.now() + ms;
+      }
+    };
+  }, minutes * MINUTE_MS);
+}
+
+/** Blocks site data, as a browser's setting does. */
+async function blockStorage(page) {
+  await page.context().addInitScript(() => {
+    for (const name of ["localStorage", "sessionStorage"]) {
+      Object.defineProperty(globalThis, name, {
+        get() {
+          throw new DOMException("Access is denied for this document.", "SecurityError");
+        },
+      });
+    }
+  });
+}
+
+sideBySide("a phone whose clock is wrong", () => {
+  test("20 minutes ahead: the vote outlives the way to the issuer and back", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t);
+    await setClock(page, 20);
+    await page.goto(viewer(poll));
+    await card(page, 1).click();
+    await giveName(page, "ahead");
+    await shows(mine(page, 1), "1 counted");
+  });
+
+  test("two hours behind: who has signed in stays signed in when the right time is learned", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t);
+    await setClock(page, -120);
+    await page.goto(viewer(poll));
+    await page.locator("#sign-in").click();
+    let release;
+    const signedIn = new Promise((resolve) => (release = resolve));
+    await page.route(`**/polls/${poll.id}`, async (route) => {
+      await signedIn;
+      await route.continue();
+    });
+    await giveName(page, "behind");
+    await shows(page.locator("#who"), "Signed in as behind");
+    release();
+    await card(page, 2).click();
+    await shows(mine(page, 2), "1 counted");
+    assert.ok(await notice(page).isHidden());
+  });
+
+  test("a vote of an hour ago is not sent, and its voter learns why", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t);
+    await setClock(page, 20);
+    const vote = { id: crypto.randomUUID(), poll: poll.id, contestant: 1, limit: null, ballot: null, state: "waiting", reason: null, tries: 0 };
+    await page.addInitScript((vote) => {
+      if (!sessionStorage.getItem("votes")) sessionStorage.setItem("votes", JSON.stringify([vote]));
+    }, { ...vote, mintedAt: Date.now() - 60 * MINUTE_MS });
+    await page.goto(viewer(poll));
+    await shows(mine(page, 1), "1 not counted");
+    await shows(page.locator(".why"), "it had waited too long to be sent.");
+  });
+});
+
+/** What a page does without an API of the table in newer.js. */
+const WITHOUT = {
+  "AbortSignal.timeout": votes,
+  "Element.prototype.replaceChildren": votes,
+  "HTMLDialogElement.prototype.showModal": certifies,
+  sessionStorage: votesInAnotherWindow,
+  "crypto.subtle": cannotSignIn,
+};
+
+async function votes(t, page, poll) {
+  await page.goto(viewer(poll));
+  await card(page, 1).click();
+  await giveName(page, "old-phone");
+  await shows(mine(page, 1), "1 counted");
+  await shows(page.locator(".row").first(), "Ada");
+}
+
+async function votesInAnotherWindow(t, page, poll) {
+  await page.goto(viewer(poll));
+  const [popup] = await Promise.all([page.waitForEvent("popup"), card(page, 1).click()]);
+  await giveName(popup, "without-storage");
+  await shows(mine(page, 1), "1 counted");
+  assert.ok(popup.isClosed(), "the window that signed in stays");
+}
+
+async function certifies(t, page, poll) {
+  await enterRoom(page, poll);
+  const asked = page.waitForEvent("dialog");
+  await crew("POST", `/admin/polls/${poll.id}/close`);
+  await page.locator("#certify").click();
+  const dialog = await asked;
+  assert.match(dialog.message(), /The result becomes final/);
+  await dialog.dismiss();
+}
+
+async function cannotSignIn(t, page, poll) {
+  await page.goto(viewer(poll));
+  await card(page, 1).click();
+  await shows(notice(page), "Signing in did not work.");
+}
+
+/** What was made after the newest that every browser has which can run the pages. */
+const NEWER = [
+  "AbortSignal.timeout", "AbortSignal.any", "replaceChildren", "showModal", "structuredClone", "randomUUID", "Object.hasOwn",
+  "Object.groupBy", "Promise.withResolvers", ".at(", ".findLast(", ".toSorted(", ".toReversed(", ".toSpliced(", ".with(",
+  "showPopover", "startViewTransition", "scheduler.", "URL.canParse", "Array.fromAsync", "new Set().union", "requestIdleCallback",
+];
+
+const PAGES = new URL("..", import.meta.url);
+
+/** The scripts as they are published, without comments. */
+function scripts() {
+  const files = ["shared", "viewer", "overlay", "control"].flatMap((folder) =>
+    readdirSync(new URL(`${folder}/`, PAGES)).filter((file) => file.endsWith(".js")).map((file) => `${folder}/${file}`),
+  );
+  return files.map((file) => [file, readFileSync(new URL(file, PAGES), "utf8").replace(/^\s*(\/\/|\/?\*).*$/gm, "")]);
+}
+
+function listed() {
+  const table = readFileSync(new URL("shared/newer.js", PAGES), "utf8");
+  return [...table.matchAll(/^\/\/ \| ([\w.]+) +\|/gm)].map(([, name]) => name).filter((name) => name !== "API");
+}
+
+sideBySide("an older browser", () => {
+  test("every newer API that the pages use is listed, and each that is listed is tried", () => {
+    assert.deepEqual(listed().sort(), Object.keys(WITHOUT).sort());
+    for (const [file, source] of scripts()) {
+      for (const name of NEWER.filter((name) => source.includes(name))) {
+        assert.ok(listed().some((known) => known.endsWith(name)), `${file} uses ${name}, which newer.js does not list`);
+      }
+    }
+  });
+
+  for (const [name, then] of Object.entries(WITHOUT)) {
+    test(`without ${name}`, async (t) => {
+      const poll = await makePoll();
+      const page = await somebody(t);
+      if (name === "sessionStorage") await blockStorage(page);
+      else {
+        await page.addInitScript((name) => {
+          const names = name.split(".");
+          const last = names.pop();
+          const owner = names.reduce((owner, name) => owner[name], globalThis);
+          if (!delete owner[last] || last in owner) Object.defineProperty(owner, last, { value: undefined, writable: true });
+        }, name);
+      }
+      await then(t, page, poll);
+    });
+  }
+
+  for (const [name, address, script] of [["viewers'", "/", "viewer"], ["crew's", "/control/", "control"]]) {
+    test(`one that cannot run the ${name} page says so`, async (t) => {
+      const page = await somebody(t, { expected: /SyntaxError/ });
+      await page.route(`**/${script}/${script}.*.js`, (route) => {
+        return route.fulfill({ contentType: "text/javascript", body: "class Newer { # }" });
+      });
+      await page.goto(BASE + address);
+      await shows(page.locator("#older"), "This browser is too old for this page");
+      const young = await somebody(t);
+      await young.goto(BASE + address);
+      await young.locator("html[data-started]").waitFor();
+      assert.ok(await young.locator("#older").isHidden());
+    });
+  }
+});
+
+sideBySide("a browser that keeps nothing", () => {
+  test("the page works, and forgets on reload", async (t) => {
+    const poll = await makePoll({ votesPerVoter: 3 });
+    const page = await somebody(t);
+    await blockStorage(page);
+    await votesInAnotherWindow(t, page, poll);
+    await card(page, 2).click();
+    await shows(mine(page, 2), "1 counted");
+    await shows(page.locator(".tray"), "1 of 3 votes left");
+    await page.reload();
+    await shows(page.locator(".tray"), "3 votes each");
+    await page.locator("#sign-in").waitFor();
+  });
+
+  test("in a sandboxed frame: polls and standing are there, and nobody can sign in", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t);
+    // Which sites may show the pages is a parameter of the template.
+    await page.route(viewer(poll), async (route) => {
+      const response = await route.fetch();
+      const { "x-frame-options": _, ...headers } = response.headers();
+      const policy = headers["content-security-policy"].replace("frame-ancestors 'none'", "frame-ancestors *");
+      await route.fulfill({ response, headers: { ...headers, "content-security-policy": policy } });
+    });
+    const site = `${BASE}/show-s-own-site`;
+    const body = `<!doctype html><iframe sandbox="allow-scripts" width="390" height="800" src="${viewer(poll)}"></iframe>`;
+    await page.route(site, (route) => route.fulfill({ contentType: "text/html", body }));
+    await page.goto(site);
+    const frame = page.frameLocator("iframe");
+    await shows(frame.locator(".row").first(), "Ada");
+    await frame.locator(".card").first().click();
+    await shows(frame.locator(".mine").first(), "1 waiting to be sent");
+    await shows(frame.locator("#notice"), "Open the page in a window of its own.");
+  });
+});
+
+sideBySide("texts that do not come", () => {
+  test("English stands in, and makes room for the language when it comes", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t, { locale: "pt-BR", expected: /503/ });
+    let away = true;
+    await page.route("**/text/*pt.*.json", (route) => (away ? route.fulfill({ status: 503, body: "" }) : route.continue()));
+    await page.goto(viewer(poll));
+    await shows(page.locator(".poll .state"), "Open");
+    await shows(page.locator(".below .total"), "0 votes");
+    away = false;
+    await shows(page.locator(".poll .state"), "Aberta");
+    await shows(card(page, 1), "Votar em");
+    await shows(page.locator(".below .total"), "0 votos");
+    assert.equal(await page.locator(".poll").count(), 1);
+  });
+
+  for (const [lang, language] of [["constructor", "en-GB"], ["pt_BR", "en-GB"], ["en-@@", "en"], ["PT", "PT"]]) {
+    test(`?lang=${lang}`, async (t) => {
+      const poll = await makePoll();
+      const page = await somebody(t);
+      await page.goto(`${viewer(poll)}&lang=${lang}`);
+      await shows(page.locator(".poll .state"), lang === "PT" ? "Aberta" : "Open");
+      assert.equal(await page.locator("html").getAttribute("lang"), language);
+    });
+  }
+});
