@@ -95,8 +95,7 @@ export class Certification {
         return await this.#ask({}, version);
       } catch (error) {
         if (!(error instanceof Refusal) || error.code !== "votesOutstanding") throw error;
-        // What the message says to callers of the API, how to send it anyway, is this dialog's own to say.
-        const text = `${error.message.split(" Try again")[0]} ${t("control.forceText")}`;
+        const text = `${t("control.outstanding")} ${this.desk.live.waitsFor} ${t("control.forceText")}`;
         if (!(await confirmed(t("control.force"), text, t("control.force")))) return false;
         return this.#ask({ force: true }, version);
       }

@@ -26,11 +26,12 @@ function stoppedText({ state, waiting, since } = {}) {
   return since ? `${text} ${t("control.stoppedSince", { when: formatWhen(Date.parse(since)) })}` : text;
 }
 
-/** What certification waits for, in words; empty where it does not wait. */
+/** What certification waits for, in words; empty where it does not wait. What has none here says it in the service's. */
 function waitsText(certification) {
   if (!certification) return "";
   const { waitsFor, sign, until, message } = certification;
-  const text = textOr(`control.waits.${waitsFor}${sign ? `.${sign}` : ""}`, {}, message);
+  const key = `control.waits.${waitsFor}`;
+  const text = textOr(sign ? `${key}.${sign}` : key, {}, textOr(key, {}, message));
   return until ? `${text} ${t("control.waitsUntil", { when: formatWhen(Date.parse(until)) })}` : text;
 }
 
@@ -42,6 +43,8 @@ export class Live {
 
   /** `onLive(live)`: each answer. */
   constructor(path, { onLive }) {
+    // What certification waits for, in a sentence.
+    this.waitsFor = "";
     Object.assign(this, { path, onLive });
     const plot = (name) => new Plot(t(`control.plot.${name}`));
     this.plots = { rate: plot("rate"), queue: plot("queue"), lag: plot("lag"), rejected: plot("rejected"), turnout: plot("turnout") };
@@ -82,7 +85,8 @@ export class Live {
     this.plots.rejected.add(rejected, note || t("control.note.rejected"));
     this.plots.turnout.add(live.votes, this.#turnout ?? t("control.note.turnout"));
     this.#tell(this.stopped, stoppedText(live.counting));
-    this.#tell(this.waits, waitsText(live.certification));
+    this.waitsFor = waitsText(live.certification);
+    this.#tell(this.waits, this.waitsFor && `${t("control.notCertified")} ${this.waitsFor}`);
     this.onLive(live);
   }
 

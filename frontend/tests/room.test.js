@@ -198,7 +198,7 @@ sideBySide("the crew's room", () => {
     await enterRoom(page, poll);
     const alarm = page.getByRole("alert").filter({ hasText: "waits? and nothing is counting" });
     await shows(page.locator("#counting"), "50 votes wait and nothing is counting them. Nothing was counted since");
-    await shows(page.locator("#waits"), "Not certified yet: nothing is counting votes.");
+    await shows(page.locator("#waits"), "Not certified yet. Nothing is counting votes.");
     assert.equal(await page.locator("#counting").getAttribute("role"), "alert");
     await screen(page, "control-stopped");
     figures = { counting: { state: "stopped", waiting: null, since: null } };
@@ -207,10 +207,10 @@ sideBySide("the crew's room", () => {
       counting: { state: "moving", waiting: 3, since: null },
       certification: { waitsFor: "sign", sign: "redelivered", until: inSeconds(100), message: "A batch came again." },
     };
-    await shows(page.locator("#waits"), /a batch came a second time.* If nothing else happens, until \d/);
+    await shows(page.locator("#waits"), /Votes were delivered a second time.* If nothing else happens, until \d/);
     await page.locator("#counting").waitFor({ state: "hidden" });
     figures = { counting: { state: "unknown" }, certification: { waitsFor: "comet", sign: null, until: null, message: "A comet." } };
-    await shows(page.locator("#waits"), /^A comet\.$/);
+    await shows(page.locator("#waits"), /^Not certified yet\. A comet\.$/);
     assert.equal(await alarm.count(), 0);
   });
 
