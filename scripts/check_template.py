@@ -157,6 +157,19 @@ def check_invalidations(resources):
             expect("distribution/${Distribution}" in whose, f"invalidations of {whose}")
 
 
+def check_wake(resources):
+    """A change is published at once, and a wake that failed is not kept beyond the schedule that stands in for it."""
+    queue = resources["WakeQueue"]["Properties"]
+    function = resources["ResultsFunction"]["Properties"]
+    mapping = mapping_of(resources, "ResultsFunction")
+    expect(mapping["MaximumBatchingWindowInSeconds"] == 0, "WakeQueue: a wake waits for others")
+    expect(queue["VisibilityTimeout"] >= function["Timeout"], "WakeQueue: Lambda refuses so short a VisibilityTimeout")
+    expect(queue["MessageRetentionPeriod"] <= queue["VisibilityTimeout"], "WakeQueue: an old wake comes again")
+    needed = mapping["ScalingConfig"]["MaximumConcurrency"] + 2
+    expect(function["ReservedConcurrentExecutions"] == needed, f"ResultsFunction: two by schedule, the rest woken: {needed}")
+    expect(variables(resources["AdminFunction"])["WAKE_QUEUE_URL"] == {"Ref": "WakeQueue"}, "AdminFunction: WAKE_QUEUE_URL")
+
+
 def check_timeouts(resources):
     for name, function in of_type(resources, "AWS::Lambda::Function"):
         limit = function["Properties"]["Timeout"] * 1000
@@ -294,6 +307,7 @@ def main():
     check_routes(resources)
     check_queue(resources)
     check_invalidations(resources)
+    check_wake(resources)
     check_timeouts(resources)
     check_schema(resources)
     check_exports(resources)

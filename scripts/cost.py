@@ -94,6 +94,8 @@ def idle():
     # The one that may be left out, against bots, is left out by default.
     rules = sum("Name" in rule for rule in RESOURCES["WebAcl"]["Properties"]["Rules"])
     secrets = len(list(of_type(RESOURCES, "AWS::SecretsManager::Secret")))
+    functions = (function["Properties"] for _, function in of_type(RESOURCES, "AWS::Serverless::Function"))
+    queues = sum(event["Type"] == "SQS" for function in functions for event in function.get("Events", {}).values())
     zones = sum(len(endpoint["Properties"].get("SubnetIds", [])) for _, endpoint in of_type(RESOURCES, "AWS::EC2::VPCEndpoint"))
     return {
         f"PostgreSQL, {database}": priced(hour, "database", database) * HOURS,
@@ -106,7 +108,7 @@ def idle():
         f"secrets, {secrets}": secrets * month["secret"],
         f"endpoint to the queue, in {zones} zone": zones * hour["endpoint in a zone"] * HOURS,
         "a look each minute whether there is something to publish": publishing(HOURS * 60, MEASURED["idle_look_ms"]),
-        "asking an empty queue": IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
+        f"asking {queues} empty queues": queues * IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
         "network with its endpoint to S3, gateway, edge, functions, user pool, logs": 0.0,
     }
 

@@ -61,7 +61,7 @@ async fn main() -> Result<()> {
     let ledger = Ledger::new(&scratch.database_url, PATIENCE)?;
     let contestants: Vec<_> = (1..=CONTESTANTS).map(|number| json!({"name": number.to_string()})).collect();
     let draft = serde_json::from_value(json!({ "title": "Scale", "contestants": contestants }))?;
-    let poll = ledger.create_poll(&draft).await?.poll;
+    let poll = ledger.create_poll(&draft, "crew").await?.poll;
     fill(&scratch, &poll, arguments.votes).await?;
 
     let batches = Arc::new(Batches::default());
@@ -84,7 +84,7 @@ async fn main() -> Result<()> {
     let mut connection = scratch.connect().await?;
     sqlx::query("UPDATE tallies SET votes = votes + 5 WHERE contestant = 1").execute(&mut connection).await?;
     let started = Instant::now();
-    ledger.rebuild(poll.id, PATIENCE).await?;
+    ledger.rebuild(poll.id, "crew", PATIENCE).await?;
     println!("rebuild: {:.1} s", started.elapsed().as_secs_f64());
     batches.report("during the rebuild");
 

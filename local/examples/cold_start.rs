@@ -100,7 +100,7 @@ async fn prepare(folder: &Path, stores: &Stores) -> Result<()> {
         "contestants": [{"name": "Ana"}, {"name": "Bia"}],
     });
     let ledger = Ledger::new(&stores.functions_url, PATIENCE)?.trusting(&authorities);
-    ledger.create_poll(&serde_json::from_value(draft)?).await?;
+    ledger.create_poll(&serde_json::from_value(draft)?, "crew").await?;
     Ok(())
 }
 

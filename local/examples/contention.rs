@@ -150,7 +150,7 @@ impl Bench {
         let draft = serde_json::from_value(json!({ "title": "Contention", "contestants": contestants }))?;
         let mut made = Vec::new();
         for _ in 0..polls {
-            let poll = ledger.create_poll(&draft).await?.poll;
+            let poll = ledger.create_poll(&draft, "crew").await?.poll;
             made.push(Poll { opens_at: Some(poll.created_at), ..poll });
         }
         let hasher: VoterHasher = "0".repeat(64).parse()?;

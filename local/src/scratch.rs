@@ -57,6 +57,10 @@ impl Scratch {
             "RELOAD_LEASE_MS" => "6000",
             "EXPORTS_BUCKET" => "exports",
             "EXPORT_LINK_SECONDS" => "900",
+            "CALL_TIMEOUT_MS" => "2000",
+            "WAKE_QUEUE_URL" => "http://127.0.0.1:9/000000000000/WakeQueue",
+            // Nothing listens there: tests that need AWS bring their own.
+            "AWS_ENDPOINT_URL" => "http://127.0.0.1:9",
             "AWS_REGION" => "us-east-1",
             "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => "local",
             "PUBLIC_CACHE_CONTROL" => "public, max-age=1, s-maxage=3",

@@ -8,6 +8,12 @@ CREATE TABLE polls (
     votes_per_voter smallint,
     results         text        NOT NULL CHECK (results IN ('live', 'afterClose', 'hidden')),
     contestants     jsonb       NOT NULL, -- read and written whole, together with the version
+    draft           boolean     NOT NULL DEFAULT false, -- not public before it opens
+    archived_at     timestamptz, -- out of the public list
+    gaps            jsonb       NOT NULL DEFAULT '[]', -- between a close and a reopening: votes cast then do not count
+    errata          jsonb       NOT NULL DEFAULT '[]', -- corrections beside the certified result
+    -- Folded names that numbers have borne since votes may be there, each with its numbers: none changes hands.
+    names           jsonb       NOT NULL DEFAULT '{}',
     version         integer     NOT NULL DEFAULT 1,
     epoch           integer     NOT NULL DEFAULT 1,
     created_at      timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
@@ -16,6 +22,32 @@ CREATE TABLE polls (
     -- migration sets it, where a release judges otherwise than the one before it.
     rejected_before boolean     NOT NULL DEFAULT false,
     CHECK (closes_at >= opens_at)
+);
+
+-- Lists ask every few seconds for what is open or lately closed, however many polls there have been.
+CREATE INDEX polls_by_close ON polls (closes_at);
+
+-- For the crew's list: what is closed and not certified.
+CREATE INDEX polls_uncertified ON polls (closes_at) WHERE frozen_at IS NULL;
+
+-- What the crew changed: a row for each change, which nothing changes and nothing takes away, a poll's deletion included.
+CREATE TABLE journal (
+    id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    poll    integer     NOT NULL,
+    at      timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
+    who     text        NOT NULL,
+    action  text        NOT NULL,
+    version integer     NOT NULL, -- that the poll is of since
+    changes jsonb       NOT NULL  -- {"field": {"from": …, "to": …}}
+);
+
+CREATE INDEX journal_by_poll ON journal (poll, id);
+
+-- Deleted polls whose public file may be there.
+CREATE TABLE deleted_files (
+    poll       integer     PRIMARY KEY,
+    deleted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    removed_at timestamptz -- once; a writer that was under way may have written it again
 );
 
 -- One row a vote, columns in the order that leaves no padding: 64 bytes. No foreign key: it would lock the poll's

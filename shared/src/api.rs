@@ -6,14 +6,18 @@ use lambda_http::{
     request::RequestContext,
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::{domain::Invalid, ledger, telemetry::causes};
+use crate::{
+    domain::Invalid,
+    ledger::{self, Conflict},
+    telemetry::causes,
+};
 
 /// Not to be kept by anyone: answers about one voter or for the show.
 pub const NO_STORE: &str = "private, no-store";
 
-/// An answer other than success. Its body is `{"error":{"code":"…","message":"…"}}`.
+/// An answer other than success. Its body is `{"error":{"code":"…","message":"…"}}`, with details where there are some.
 #[derive(Debug)]
 pub struct Problem {
     /// HTTP status.
@@ -22,12 +26,14 @@ pub struct Problem {
     pub code: &'static str,
     /// For people: what was wrong and what to do.
     pub message: String,
+    /// What else its body holds, for programs.
+    pub details: Map<String, Value>,
 }
 
 impl Problem {
     /// A problem with its status, code and message.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), details: Map::new() }
     }
 
     /// There is no such poll.
@@ -37,7 +43,10 @@ impl Problem {
 
     /// The answer.
     pub fn into_response(self, cache_control: &str) -> Response<Body> {
-        let body = json!({"error": {"code": self.code, "message": self.message}});
+        let mut error = self.details;
+        error.insert("code".to_owned(), json!(self.code));
+        error.insert("message".to_owned(), json!(self.message));
+        let body = json!({ "error": error });
         json_response(self.status, cache_control, &body)
     }
 }
@@ -50,11 +59,24 @@ impl From<Invalid> for Problem {
     }
 }
 
+/// 412: the change was meant for what the poll was before somebody else changed it.
+impl From<Conflict> for Problem {
+    fn from(Conflict { version, changed }: Conflict) -> Self {
+        let (who, at) = changed.unzip();
+        let by = who.as_ref().map_or_else(String::new, |who| format!(" by {who}"));
+        let message = format!("The poll has been changed meanwhile{by}. Nothing was changed now; look at it again.");
+        let details = [("version", json!(version)), ("changedBy", json!(who)), ("changedAt", json!(at))];
+        let details = details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { details, ..Self::new(StatusCode::PRECONDITION_FAILED, "versionConflict", message) }
+    }
+}
+
 /// The one place where a store's failure becomes an answer; it is logged here and shows nothing of the inside.
 impl From<ledger::Error> for Problem {
     fn from(error: ledger::Error) -> Self {
         match error {
             ledger::Error::Invalid(invalid) => invalid.into(),
+            ledger::Error::Conflict(conflict) => conflict.into(),
             unavailable => {
                 tracing::error!(error = causes(&unavailable), "request.failed");
                 let message = "The ledger does not answer at the moment. Nothing is lost; try again shortly.";

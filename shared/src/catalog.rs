@@ -76,23 +76,30 @@ impl Catalog {
         Ok(loaded)
     }
 
-    /// One poll for a reader. While the ledger is away, what Redis has is good however old it is.
+    /// One poll for a reader, to whom a draft does not exist. While the ledger is away, what Redis has is good however
+    /// old it is.
     ///
     /// # Errors
     /// When neither store has an answer.
     pub async fn poll(&self, id: PollId) -> Result<Option<Poll>, ledger::Error> {
         let load =
             |was_here| async move { Ok(self.load_one(id, was_here).await?.value.map(|loaded| loaded.poll)) };
-        self.view(&lease_name(id), || self.see_poll(id), load).await
+        let found = self.view(&lease_name(id), || self.see_poll(id), load).await?;
+        let now = clock::now();
+        Ok(found.filter(|poll| !poll.is_draft(now)))
     }
 
-    /// One poll with its totals for a reader, and when the ledger last confirmed them; votes counted since may be in
+    /// One poll with its totals for a reader, likewise, and when the ledger last confirmed them; votes counted since may be in
     /// them already. While the ledger is away, what Redis has is good however old it is.
     ///
     /// # Errors
     /// When neither store has an answer.
     pub async fn standing(&self, id: PollId) -> Result<Cached<Option<PollWithTally>>, ledger::Error> {
-        self.view(&lease_name(id), || self.see_standing(id), |was_here| self.load_one(id, was_here)).await
+        let load = |was_here| self.load_one(id, was_here);
+        let found = self.view(&lease_name(id), || self.see_standing(id), load).await?;
+        let now = clock::now();
+        let value = found.value.filter(|loaded| !loaded.poll.is_draft(now));
+        Ok(Cached { value, loaded_at: found.loaded_at })
     }
 
     /// The current polls for a reader, likewise.

@@ -6,14 +6,14 @@ use lambda_http::{Body, Request, Response, http::StatusCode};
 use serde::Serialize;
 use shared::{
     api::{NO_STORE, Problem, json_response, poll_id},
-    domain::{ContestantNumber, PollId, Tally},
+    domain::{Action, ContestantNumber, PollId, Tally},
     ledger,
     telemetry::causes,
 };
 
 use tokio::time::timeout;
 
-use crate::Handler;
+use crate::{Handler, order::order};
 
 /// The answer of the audit.
 #[derive(Debug, Serialize, PartialEq)]
@@ -79,7 +79,8 @@ impl Handler {
     pub(crate) async fn rebuild(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
         self.in_time(async {
-            if !self.stores.ledger.rebuild(id, self.audit_timeout).await? {
+            let who = order(request, Action::Rebuild).who;
+            if !self.stores.ledger.rebuild(id, &who, self.audit_timeout).await? {
                 return Err(Problem::poll_not_found());
             }
             self.stores.catalog.load(&[id]).await?;

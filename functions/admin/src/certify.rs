@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use shared::{
     api::{NO_STORE, Problem, json_response, poll_id},
     clock,
-    domain::{Basis, Certificate, Closing, ContestantNumber, Patience, Poll, PollId, Timestamp},
+    domain::{Action, Basis, Certificate, Closing, ContestantNumber, Patience, Poll, PollId, Timestamp},
     ledger::Frozen,
 };
 use tokio::time::Instant;
 
-use crate::{Handler, body};
+use crate::{Handler, body, order::order_if_match, read::tagged};
 
 /// A second's work; the answer says how far it came.
 const PIECE_ROWS: u32 = 200_000;
@@ -77,18 +77,22 @@ impl Handler {
         let id = poll_id(request)?;
         let wish: Wish = if request.body().is_empty() { Wish::default() } else { body::parse(request)? };
         let poll = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
-        if poll.frozen_at.is_none() {
-            self.freeze(&poll, wish.force).await?;
-        }
+        let version = self.freeze(&poll, wish.force, request).await?;
         let until = Instant::now() + self.audit_timeout / 2;
         while !self.stores.ledger.seal(id, PIECE_ROWS, self.audit_timeout).await? && Instant::now() < until {}
         let certificate = self.stores.ledger.certificate(id).await?.map(View::from);
         let status = if certificate.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
         let answer = Answer { poll: id, certified: certificate.is_some(), certificate };
-        Ok(json_response(status, NO_STORE, &answer))
+        Ok(tagged(json_response(status, NO_STORE, &answer), version))
     }
 
-    async fn freeze(&self, poll: &Poll, force: bool) -> Result<(), Problem> {
+    /// Answers the version that the poll is of then. A poll that is frozen stays as it is.
+    async fn freeze(&self, poll: &Poll, force: bool, request: &Request) -> Result<i32, Problem> {
+        let mut order = order_if_match(request, Action::Certify);
+        if poll.frozen_at.is_some() {
+            self.stores.ledger.freeze_by(poll.id, Basis::Forced, Some(&order)).await?;
+            return Ok(poll.version);
+        }
         let bell = poll.closes_at.filter(|&bell| bell <= clock::now()).ok_or_else(not_closed)?;
         let closing = self.stores.ledger.closing(poll.id, bell).await?;
         let basis = match closing.basis(self.patience) {
@@ -96,13 +100,17 @@ impl Handler {
             None if force => Basis::Forced,
             None => return Err(outstanding(&closing, self.patience)),
         };
-        let frozen = self.stores.ledger.freeze(poll.id, basis).await?.ok_or_else(Problem::poll_not_found)?;
+        if basis == Basis::Forced {
+            order.action = Action::ForceCertify;
+        }
+        let frozen = self.stores.ledger.freeze_by(poll.id, basis, Some(&order)).await?;
+        let frozen = frozen.ok_or_else(Problem::poll_not_found)?;
         if frozen == Frozen::NotClosed {
             return Err(not_closed());
         }
         tracing::info!(poll = poll.id.0, basis = basis.name(), "poll.frozen");
-        self.stores.catalog.load(&[poll.id]).await?;
-        Ok(())
+        let loaded = self.stores.catalog.load(&[poll.id]).await?.pop();
+        Ok(loaded.ok_or_else(Problem::poll_not_found)?.poll.version)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Makes results public: writes each poll's file every 3 s from its opening until its certified result is out, repairs
 //! the ranking as it goes, and certifies what is closed once no vote is outstanding.
 //!
-//! Started every minute. With nothing to do it ends at once; else it goes on until the next start. One of all instances
-//! works at a time, by lease; two would do no harm.
+//! Started every minute, and woken by a message after every change. With nothing to do it ends at once; else it goes on
+//! for most of a minute. One of all instances works at a time, by lease; two would do no harm.
 
 mod publish;
+mod start;
 
 use std::time::Duration;
 
@@ -15,9 +16,11 @@ use shared::{
     config::{self, Stores},
     domain::{Basis, Patience, PollId, Timestamp},
     ledger::{self, Frozen, Publishable},
-    ranking::{Backlog, Lease},
+    ranking::{self, Backlog, Lease},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+pub use start::Start;
 
 /// As long as the edge keeps a file.
 const TICK: Duration = Duration::from_secs(3);
@@ -28,6 +31,11 @@ const SHIFT: Duration = Duration::from_secs(57);
 /// Longer than one tick's work takes; a dead holder keeps the others out for so long.
 const LEASE: Duration = Duration::from_secs(15);
 const LEASE_NAME: &str = "results";
+
+/// How long a woken one waits for the holder of the lease: a holder that is at work sees the change with its next tick,
+/// and is one that has just found nothing to do if it ends before.
+const WAKE_WAIT: Duration = Duration::from_secs(5);
+const CLAIM_AGAIN: Duration = Duration::from_millis(200);
 
 /// A tick's share of a certificate: some hundred thousand votes take a second.
 const PIECE_ROWS: u32 = 200_000;
@@ -101,8 +109,9 @@ impl Handler {
     ///
     /// # Errors
     /// When the ledger does not answer.
-    pub async fn handle(&self) -> Result<(), Ended> {
-        let lease = match self.stores.ranking.claim(LEASE_NAME, LEASE).await {
+    pub async fn handle(&self, start: Start) -> Result<(), Ended> {
+        let end = Instant::now() + SHIFT;
+        let lease = match self.claim(start, end).await {
             Ok(Some(lease)) => Some(lease),
             Ok(None) => return Ok(()),
             // The ledger's work must not wait for Redis.
@@ -111,7 +120,7 @@ impl Handler {
                 None
             }
         };
-        let worked = self.work(lease.as_ref()).await;
+        let worked = self.work(lease.as_ref(), end).await;
         if let Some(lease) = lease
             && let Err(error) = self.stores.ranking.release(lease).await
         {
@@ -123,8 +132,23 @@ impl Handler {
         })
     }
 
-    async fn work(&self, lease: Option<&Lease>) -> Result<(), ledger::Error> {
-        let end = Instant::now() + SHIFT;
+    /// The lease, as soon as its holder is done: one that has just found nothing to do must not be what a wake meets,
+    /// and a shift that a wake began may end in the middle of a minute.
+    async fn claim(&self, start: Start, end: Instant) -> Result<Option<Lease>, ranking::Error> {
+        let until = match start {
+            Start::Scheduled => end - TICK,
+            Start::Woken => Instant::now() + WAKE_WAIT,
+        };
+        loop {
+            let lease = self.stores.ranking.claim(LEASE_NAME, LEASE).await?;
+            if lease.is_some() || Instant::now() + CLAIM_AGAIN > until {
+                return Ok(lease);
+            }
+            sleep(CLAIM_AGAIN).await;
+        }
+    }
+
+    async fn work(&self, lease: Option<&Lease>, end: Instant) -> Result<(), ledger::Error> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while Instant::now() + TICK < end {

@@ -7,5 +7,6 @@ use shared::config;
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
     let handler = &results::Handler::new(&config::environment)?;
-    run(service_fn(move |_: lambda_runtime::LambdaEvent<serde_json::Value>| handler.handle())).await
+    run(service_fn(move |event: lambda_runtime::LambdaEvent<results::Start>| handler.handle(event.payload)))
+        .await
 }

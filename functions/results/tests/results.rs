@@ -16,11 +16,11 @@ use axum::{
 };
 use flate2::read::GzDecoder;
 use local::scratch::Scratch;
-use results::{Handler, Tick};
+use results::{Handler, Start, Tick};
 use serde_json::{Value, json};
 use shared::{
     clock,
-    domain::{Basis, Message, Poll, PollId, Timestamp, VoteRequest, VoterHasher, judge},
+    domain::{Action, Basis, Facts, Message, Order, Poll, PollId, Timestamp, VoteRequest, VoterHasher, judge},
     ledger::{Batch, Counted, Frozen, Ledger, Outcome},
     ranking::RankingStore,
 };
@@ -120,10 +120,10 @@ impl Bench {
     }
 
     async fn poll(&self, changes: Value) -> Poll {
-        let mut draft = json!({"title": "Who stays?", "opensAt": ago(60_000),
+        let mut draft = json!({"title": "Who stays?", "opensAt": ago(60_000), "draft": false,
             "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}]});
         draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        self.ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll
+        self.ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll
     }
 
     async fn reload(&self, id: PollId) -> Poll {
@@ -212,7 +212,7 @@ async fn with_nothing_to_publish_a_tick_is_idle() {
     bench.poll(json!({"opensAt": ago(-3_600_000)})).await;
     bench.poll(json!({"opensAt": null})).await;
     assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle);
-    bench.handler.handle().await.unwrap();
+    bench.handler.handle(Start::Scheduled).await.unwrap();
 }
 
 #[tokio::test]
@@ -220,9 +220,27 @@ async fn one_works_at_a_time() {
     let bench = Bench::new((60, 60)).await;
     let poll = bench.poll(json!({})).await;
     let lease = bench.ranking.claim("results", LIMIT).await.unwrap().unwrap();
-    bench.handler.handle().await.unwrap();
+    bench.handler.handle(Start::Woken).await.unwrap();
     assert!(bench.object(&poll).is_none());
     assert!(bench.ranking.renew(&lease, LIMIT).await.unwrap());
+}
+
+#[tokio::test]
+async fn who_is_started_while_the_holder_ends_takes_over() {
+    let bench = Bench::new((60, 60)).await;
+    for start in [Start::Woken, Start::Scheduled] {
+        let lease = bench.ranking.claim("results", LIMIT).await.unwrap().unwrap();
+        let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
+        bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
+        let ends = async {
+            // The holder's last act: what was started meets a lease that is held.
+            tokio::task::yield_now().await;
+            bench.ranking.release(lease).await.unwrap();
+        };
+        let (handled, ()) = tokio::join!(bench.handler.handle(start), ends);
+        handled.unwrap();
+        assert_eq!(bench.file(&poll)["certified"], true, "{start:?}");
+    }
 }
 
 #[tokio::test]
@@ -321,16 +339,21 @@ async fn a_vote_that_comes_after_certification_is_late_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_certified_file_follows_its_polls_looks() {
+async fn a_certified_file_is_written_again_with_an_erratum() {
     let bench = Bench::new((0, 0)).await;
     let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
     counted(bench.count(&poll, &["alice"]).await);
-    assert_eq!(bench.certified(&poll).await["totalVotes"], 1);
-    let hide = serde_json::from_value::<shared::domain::Patch>(json!({"results": "hidden"})).unwrap();
-    let rule = |poll: &Poll, has_votes, _| poll.patched(hide.clone(), has_votes);
-    bench.ledger.change_poll(poll.id, rule).await.unwrap();
-    let file = bench.certified(&poll).await;
-    assert_eq!((file.get("ranking"), &file["certified"]), (None, &json!(true)));
+    let certified = bench.certified(&poll).await;
+    assert_eq!((&certified["totalVotes"], certified.get("errata")), (&json!(1), None));
+    let order = Order::new("crew", Action::Erratum);
+    let correct = |poll: &Poll, _: &Facts, now| poll.corrected("Ana was called Anna.", now);
+    bench.ledger.change_poll(poll.id, &order, correct).await.unwrap();
+    let mut file = bench.certified(&poll).await;
+    assert_eq!(file["errata"][0]["text"], "Ana was called Anna.");
+    file.as_object_mut().unwrap().remove("errata");
+    assert_eq!(file, certified, "and is otherwise as it was");
+    let told = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
+    assert_eq!(bench.cloud.lock().unwrap().invalidations, [told.clone(), told]);
 }
 
 #[tokio::test]

@@ -300,7 +300,7 @@ async fn open_polls(url: &str, polls: u64, contestants: u64) -> Result<Vec<PollI
     let draft: Draft = serde_json::from_value(draft)?;
     let mut ids = Vec::new();
     for _ in 0..polls {
-        ids.push(ledger.create_poll(&draft).await?.poll.id);
+        ids.push(ledger.create_poll(&draft, "crew").await?.poll.id);
     }
     Ok(ids)
 }

@@ -42,7 +42,8 @@ async fn the_caches_user_may_do_what_the_functions_do_and_harm_nothing() {
     ] {
         let (answer, log) = ask(&restricted, function, call).await;
         let answer = answer.unwrap_or_else(|error| panic!("{function}: {error}: {log}"));
-        // Without Redis they go on, and say so.
+        // Without Redis they go on, and say so. There is no queue to wake the publishing through.
+        let log: String = log.lines().filter(|line| !line.contains("results.not_woken")).collect();
         for complaint in ["WARN", "ERROR", "NOPERM"] {
             assert!(!log.contains(complaint), "{function}: {answer} {log}");
         }

@@ -9,7 +9,7 @@ use shared::ledger::Ledger;
 use crate::{LIMIT, Stack};
 
 /// What the template gives the functions, of which each takes its own.
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 19] = [
     "DATABASE_URL",
     "DATABASE_AUTH",
     "DATABASE_TIMEOUT_MS",
@@ -25,6 +25,8 @@ const VARIABLES: [&str; 17] = [
     "AUDIT_TIMEOUT_MS",
     "EXPORTS_BUCKET",
     "EXPORT_LINK_SECONDS",
+    "CALL_TIMEOUT_MS",
+    "WAKE_QUEUE_URL",
     "METRICS_NAMESPACE",
     "PUBLIC_CACHE_CONTROL",
 ];
@@ -67,7 +69,7 @@ pub async fn with_a_poll(scratch: &Scratch) {
         "contestants": [{"name": "Ana"}, {"name": "Bia"}],
     });
     let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
-    ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap();
+    ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap();
 }
 
 impl Call<'_> {

@@ -163,7 +163,7 @@ async fn prepare(stores: &Stores, addresses: &Addresses) -> (Ledger, Poll) {
         "title": "Who stays?", "opensAt": "2025-06-01T00:00:00Z", "closesAt": "2025-07-01T00:00:00Z",
         "contestants": [{"name": "Ana"}, {"name": "Bia"}],
     });
-    let poll = ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll;
+    let poll = ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll;
     (ledger, poll)
 }
 
@@ -331,6 +331,6 @@ async fn prepared(scratch: &Scratch) -> String {
         "contestants": [{"name": "Ana"}, {"name": "Bia"}],
     });
     let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
-    ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap();
+    ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap();
     scratch.database_url.clone()
 }

@@ -57,12 +57,11 @@ fn id_tag(message: &Message, hasher: &VoterHasher) -> Option<ReceiptTag> {
 fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Result<Vote, Rejected> {
     let request = message.request.as_ref().map_err(|malformed| malformed.reason)?;
     let voter = message.voter.ok_or(Rejection::NoVoter)?;
-    let poll = poll.ok_or(Rejection::UnknownPoll)?;
+    let poll = poll.filter(|poll| !poll.is_draft(message.sent_at)).ok_or(Rejection::UnknownPoll)?;
     let contestant = i16::try_from(request.contestant)
         .ok()
         .and_then(|number| poll.contestant(ContestantNumber(number)))
-        .ok_or(Rejection::UnknownContestant)?
-        .number;
+        .ok_or(Rejection::UnknownContestant)?;
     let ballot = ballot(request, poll)?;
     let key = match (ballot, request.id) {
         (Some(ballot), _) => hasher.ballot_key(poll.id, poll.created_at, voter, ballot),
@@ -73,15 +72,17 @@ fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Resul
         Rejection::BallotAboveLimit
     } else if poll.opens_at.is_none_or(|opening| message.sent_at < opening) {
         Rejection::BeforeOpening
-    } else if poll.closes_at.is_some_and(|bell| message.sent_at >= bell) {
+    } else if poll.closes_at.is_some_and(|bell| message.sent_at >= bell) || poll.is_in_gap(message.sent_at) {
         Rejection::AfterClosing
+    } else if contestant.withdrawn_at.is_some_and(|moment| message.sent_at >= moment) {
+        Rejection::Withdrawn
     } else if poll.frozen_at.is_some() {
         Rejection::Late
     } else {
         return Ok(Vote {
             key,
             poll: poll.id,
-            contestant,
+            contestant: contestant.number,
             voter,
             ballot,
             cast_at: message.sent_at,
@@ -109,6 +110,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{
+        Gap,
         key::tests::hasher,
         poll::tests::{at, poll},
     };
@@ -147,6 +149,41 @@ mod tests {
         let late = judge(&message(VOTE, 1_999), Some(&frozen), &hasher()).unwrap_err();
         let key = judge(&message(VOTE, 1_999), Some(&poll()), &hasher()).unwrap().key;
         assert_eq!(late.key, Some(key), "what was counted before is a duplicate");
+    }
+
+    #[test]
+    fn what_is_cast_in_a_gap_is_after_the_close() {
+        let poll = Poll { gaps: vec![Gap { from: at(1_200), to: at(1_300) }], ..poll() };
+        assert!(judged(VOTE, 1_199, &poll).is_ok() && judged(VOTE, 1_300, &poll).is_ok());
+        assert_eq!(judged(VOTE, 1_200, &poll), Err(Rejection::AfterClosing));
+        assert_eq!(judged(VOTE, 1_299, &poll), Err(Rejection::AfterClosing));
+        let frozen = Poll { frozen_at: Some(at(3_000)), ..poll };
+        assert_eq!(judged(VOTE, 1_250, &frozen), Err(Rejection::AfterClosing), "never valid, so not late");
+    }
+
+    #[test]
+    fn a_withdrawn_contestant_keeps_the_votes_cast_before() {
+        let mut withdrawn = poll();
+        withdrawn.contestants[2].withdrawn_at = Some(at(1_500));
+        assert!(judged(VOTE, 1_499, &withdrawn).is_ok());
+        assert_eq!(judged(VOTE, 1_500, &withdrawn), Err(Rejection::Withdrawn));
+        assert_eq!(judged(VOTE, 2_000, &withdrawn), Err(Rejection::AfterClosing), "the window comes first");
+        assert!(judged(r#"{"poll":1,"contestant":1}"#, 1_500, &withdrawn).is_ok(), "the others go on");
+        let frozen = Poll { frozen_at: Some(at(3_000)), ..withdrawn.clone() };
+        assert_eq!(judged(VOTE, 1_500, &frozen), Err(Rejection::Withdrawn), "not late");
+        assert_eq!(judged(VOTE, 1_499, &frozen), Err(Rejection::Late));
+        let rejected = judge(&message(VOTE, 1_500), Some(&withdrawn), &hasher()).unwrap_err();
+        let key = judge(&message(VOTE, 1_500), Some(&poll()), &hasher()).unwrap().key;
+        assert_eq!(rejected.key, Some(key), "what was counted before is a duplicate");
+    }
+
+    #[test]
+    fn a_draft_is_unknown_until_it_opens() {
+        let draft = Poll { draft: true, ..poll() };
+        assert_eq!(judged(VOTE, 999, &draft), Err(Rejection::UnknownPoll));
+        assert!(judged(VOTE, 1_000, &draft).is_ok(), "its opening ended the draft");
+        let by_hand = Poll { opens_at: None, ..draft };
+        assert_eq!(judged(VOTE, 1_500, &by_hand), Err(Rejection::UnknownPoll));
     }
 
     #[test]

@@ -22,6 +22,27 @@ pub struct Contestant {
     pub name: String,
     /// A picture, http or https.
     pub image_url: Option<String>,
+    /// The first moment whose votes for it no longer count; `None`: it takes part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn_at: Option<Timestamp>,
+}
+
+/// A time in which a poll was closed, before it was opened again: votes cast in it do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first moment whose votes do not count.
+    pub from: Timestamp,
+    /// The first moment whose votes count again.
+    pub to: Timestamp,
+}
+
+/// A correction beside a certified result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erratum {
+    /// When it was published.
+    pub at: Timestamp,
+    /// What it says.
+    pub text: String,
 }
 
 /// Who may see the standing, and when.
@@ -67,6 +88,14 @@ pub struct Poll {
     pub results: Results,
     /// The options, ascending by number.
     pub contestants: Vec<Contestant>,
+    /// Whether the public must not know of it before it opens. See [`is_draft`](Self::is_draft).
+    pub draft: bool,
+    /// Since when it is out of the public list.
+    pub archived_at: Option<Timestamp>,
+    /// Times within the window whose votes do not count, ascending.
+    pub gaps: Vec<Gap>,
+    /// Corrections of its certified result, oldest first.
+    pub errata: Vec<Erratum>,
     /// Moves at every change of the definition; a batch counts only by the current one.
     pub version: i32,
     /// Moves at every rebuild; a ranking belongs to one epoch.
@@ -89,6 +118,22 @@ impl Poll {
         }
     }
 
+    /// Whether votes cast at `now` or before may be valid, closed since or not.
+    pub fn has_opened(&self, now: Timestamp) -> bool {
+        self.opens_at.is_some_and(|opening| opening <= now)
+    }
+
+    /// Whether the poll is to the public, at `now`, as one that does not exist. A poll that has opened is no draft,
+    /// whatever it was before.
+    pub fn is_draft(&self, now: Timestamp) -> bool {
+        self.draft && !self.has_opened(now)
+    }
+
+    /// Whether votes cast at that moment are between a close and a reopening.
+    pub fn is_in_gap(&self, moment: Timestamp) -> bool {
+        self.gaps.iter().any(|gap| gap.from <= moment && moment < gap.to)
+    }
+
     /// The contestant with that number.
     pub fn contestant(&self, number: ContestantNumber) -> Option<&Contestant> {
         let found = self.contestants.binary_search_by_key(&number, |contestant| contestant.number);
@@ -104,7 +149,17 @@ impl Poll {
         }
     }
 
-    /// The poll as the HTTP contract shows it.
+    /// The poll as the HTTP contract shows it to the crew.
+    pub fn crew_view(&self, now: Timestamp) -> CrewView<'_> {
+        CrewView {
+            poll: self.view(now),
+            draft: self.is_draft(now),
+            archived_at: self.archived_at,
+            version: self.version,
+        }
+    }
+
+    /// The poll as the HTTP contract shows it to everyone.
     pub fn view(&self, now: Timestamp) -> PollView<'_> {
         PollView {
             id: self.id,
@@ -115,8 +170,21 @@ impl Poll {
             votes_per_voter: self.votes_per_voter,
             results: self.results,
             contestants: &self.contestants,
+            gaps: &self.gaps,
+            errata: &self.errata,
         }
     }
+}
+
+/// `CrewPoll` of the HTTP contract.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CrewView<'a> {
+    #[serde(flatten)]
+    poll: PollView<'a>,
+    draft: bool,
+    archived_at: Option<Timestamp>,
+    version: i32,
 }
 
 /// `Poll` of the HTTP contract.
@@ -131,6 +199,10 @@ pub struct PollView<'a> {
     votes_per_voter: Option<i16>,
     results: Results,
     contestants: &'a [Contestant],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    gaps: &'a [Gap],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errata: &'a [Erratum],
 }
 
 #[cfg(test)]
@@ -147,6 +219,7 @@ pub(crate) mod tests {
             number: ContestantNumber(number),
             name: name.to_owned(),
             image_url: None,
+            withdrawn_at: None,
         };
         Poll {
             id: PollId(1),
@@ -156,6 +229,10 @@ pub(crate) mod tests {
             votes_per_voter: None,
             results: Results::Live,
             contestants: vec![contestant(1, "Ana"), contestant(2, "Bia"), contestant(7, "Caio")],
+            draft: false,
+            archived_at: None,
+            gaps: Vec::new(),
+            errata: Vec::new(),
             version: 1,
             epoch: 1,
             created_at: at(500),
@@ -174,6 +251,33 @@ pub(crate) mod tests {
     fn a_poll_without_an_opening_is_scheduled_for_ever() {
         let poll = Poll { opens_at: None, closes_at: None, ..poll() };
         assert_eq!(poll.status(at(1_000_000)), Status::Scheduled);
+    }
+
+    #[test]
+    fn a_draft_is_one_until_it_opens() {
+        let draft = Poll { draft: true, ..poll() };
+        assert!(draft.is_draft(at(999)) && !draft.is_draft(at(1_000)) && !draft.is_draft(at(3_000)));
+        assert!(!poll().is_draft(at(999)));
+        assert!(Poll { opens_at: None, ..draft }.is_draft(at(1_000_000)));
+    }
+
+    #[test]
+    fn a_gap_includes_its_first_moment_and_excludes_its_last() {
+        let poll = Poll { gaps: vec![Gap { from: at(1_200), to: at(1_300) }], ..poll() };
+        let within = [1_199, 1_200, 1_299, 1_300].map(|millis| poll.is_in_gap(at(millis)));
+        assert_eq!(within, [false, true, true, false]);
+    }
+
+    #[test]
+    fn what_a_poll_does_not_have_is_not_shown() {
+        let shown = serde_json::to_value(poll().view(at(1))).unwrap();
+        for absent in ["gaps", "errata", "draft", "archivedAt", "version"] {
+            assert!(shown.get(absent).is_none(), "{absent}");
+        }
+        assert!(shown["contestants"][0].get("withdrawnAt").is_none());
+        let crew = serde_json::to_value(poll().crew_view(at(1))).unwrap();
+        assert_eq!((&crew["draft"], &crew["archivedAt"]), (&false.into(), &serde_json::Value::Null));
+        assert_eq!((&crew["version"], &crew["id"]), (&1.into(), &1.into()));
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Basis, Contestant, Poll, PollId, Ranking, Results, Standing, Status, Tally, Timestamp};
+use super::{Basis, Contestant, Erratum, Gap, Poll, PollId, Ranking, Results, Standing, Status, Tally, Timestamp};
 
 /// A poll's public file: all that a page needs to show it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -16,6 +16,10 @@ pub struct Publication<'a> {
     votes_per_voter: Option<i16>,
     results: Results,
     contestants: &'a [Contestant],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    gaps: &'a [Gap],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errata: &'a [Erratum],
     turnout: Turnout,
     certified: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +107,8 @@ impl<'a> Publication<'a> {
             votes_per_voter: poll.votes_per_voter,
             results: poll.results,
             contestants: &poll.contestants,
+            gaps: &poll.gaps,
+            errata: &poll.errata,
             turnout,
             certified: certificate.is_some(),
             certificate: certificate.map(PublicCertificate::from),
@@ -172,6 +178,26 @@ mod tests {
         assert_eq!(file["asOf"], json!(at(9_000)));
         let shown = json!({"certifiedAt": at(9_000), "basis": "quiet", "digest": "ab01", "rejected": {"afterClosing": 2}});
         assert_eq!(file["certificate"], shown);
+    }
+
+    #[test]
+    fn gaps_errata_and_withdrawals_are_in_the_file_where_there_are_some() {
+        let file = |poll: &Poll| {
+            let publication = Publication::new(poll, &tally([3, 0, 2]), None, None, at(1_500), at(1_500));
+            serde_json::to_value(publication).unwrap()
+        };
+        let plain = file(&poll());
+        assert!(plain.get("gaps").is_none() && plain.get("errata").is_none());
+        let mut changed = Poll {
+            gaps: vec![Gap { from: at(1_200), to: at(1_300) }],
+            errata: vec![Erratum { at: at(1_400), text: "Ana had 4.".to_owned() }],
+            ..poll()
+        };
+        changed.contestants[0].withdrawn_at = Some(at(1_100));
+        let told = file(&changed);
+        assert_eq!(told["gaps"], json!([{"from": at(1_200), "to": at(1_300)}]));
+        assert_eq!(told["errata"], json!([{"at": at(1_400), "text": "Ana had 4."}]));
+        assert_eq!(told["contestants"][0]["withdrawnAt"], json!(at(1_100)));
     }
 
     #[test]

@@ -21,8 +21,10 @@ pub enum Rejection {
     UnknownContestant,
     /// Cast before the poll opened.
     BeforeOpening,
-    /// Cast at or after the bell.
+    /// Cast at or after the close, or between a close and a reopening.
     AfterClosing,
+    /// Cast in time, for a contestant that had been withdrawn.
+    Withdrawn,
     /// Cast in time, and it would count, but the result had been certified when it arrived.
     Late,
     /// The poll has a limit and the vote names no ballot.
@@ -37,7 +39,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every reason, in the order in which a vote is examined.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::TooLarge,
         Self::NotJson,
         Self::MissingField,
@@ -51,6 +53,7 @@ impl Rejection {
         Self::BallotNotAllowed,
         Self::BeforeOpening,
         Self::AfterClosing,
+        Self::Withdrawn,
         Self::Late,
     ];
 
@@ -66,6 +69,7 @@ impl Rejection {
             Self::UnknownContestant => "unknownContestant",
             Self::BeforeOpening => "beforeOpening",
             Self::AfterClosing => "afterClosing",
+            Self::Withdrawn => "withdrawn",
             Self::Late => "late",
             Self::BallotMissing => "ballotMissing",
             Self::BallotBelowOne => "ballotBelowOne",

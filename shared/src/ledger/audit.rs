@@ -1,9 +1,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
+use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
-use super::{Error, Ledger, close_fence};
-use crate::domain::{ContestantNumber, PollId, Tally};
+use super::{Error, Ledger, close_fence, journal::enter};
+use crate::domain::{Action, ContestantNumber, Order, PollId, Tally};
 
 /// What the ledger itself says of a poll, at one instant.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Ledger {
     }
 
     /// Makes a poll's tally equal its votes, and moves the poll to a new epoch, so that no total of before reaches
-    /// its ranking. Idempotent. `false`: no such poll.
+    /// its ranking. The journal has it. Idempotent. `false`: no such poll.
     ///
     /// Votes go on counting meanwhile: every batch adds the same to votes and tally, so the drift found in one
     /// snapshot is still the drift when it is put right. Only that last step closes the fence, for milliseconds.
@@ -83,14 +84,14 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unavailable`]; [`Error::Timeout`] after `limit`. Either may come although it has been
     /// done, when it was the commit that was not answered.
-    pub async fn rebuild(&self, poll: PollId, limit: Duration) -> Result<bool, Error> {
+    pub async fn rebuild(&self, poll: PollId, who: &str, limit: Duration) -> Result<bool, Error> {
         // The two-number lock space is apart from the fence's. Two rebuilds at once would put a drift right twice.
         let lock_sql = "/* rebuild */ SELECT pg_advisory_xact_lock(1, $1)";
         let repair_sql = "/* rebuild */ INSERT INTO tallies AS tally (poll, contestant, votes) \
             SELECT $1, contestant, drift FROM unnest($2::smallint[], $3::bigint[]) AS found (contestant, drift) \
             ORDER BY contestant ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes";
         let epoch_sql =
-            "/* rebuild */ UPDATE polls SET epoch = epoch + 1, version = version + 1 WHERE id = $1";
+            "/* rebuild */ UPDATE polls SET epoch = epoch + 1, version = version + 1 WHERE id = $1 RETURNING version";
         self.within(limit, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
@@ -100,10 +101,12 @@ impl Ledger {
             let drifts = drifts.map(|count| (count.contestant, count.ledger - count.tally));
             let (contestants, drifts): (Vec<_>, Vec<_>) = drifts.filter(|(_, drift)| *drift != 0).unzip();
             close_fence(&mut transaction).await?;
-            let moved = sqlx::query(epoch_sql).bind(poll.0).execute(&mut *transaction).await?;
-            if moved.rows_affected() == 0 {
+            let Some(moved) = sqlx::query(epoch_sql).bind(poll.0).fetch_optional(&mut *transaction).await? else {
                 return Ok(false);
-            }
+            };
+            let order = Order::new(who, Action::Rebuild);
+            let repaired = json!({"drift": {"from": drift(&contestants, &drifts), "to": {}}});
+            enter(&mut transaction, &order, poll, moved.try_get("version")?, &repaired).await?;
             sqlx::query(repair_sql)
                 .bind(poll.0)
                 .bind(&contestants)
@@ -116,6 +119,11 @@ impl Ledger {
         })
         .await
     }
+}
+
+/// How far the counters were from the votes, by contestant, as the journal has it.
+fn drift(contestants: &[i16], drifts: &[i64]) -> Value {
+    contestants.iter().zip(drifts).map(|(number, drift)| (number.to_string(), json!(drift))).collect()
 }
 
 /// A contestant's votes, counted one by one, and what the counter says.

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use serde_json::json;
 use sha2::{
     Digest, Sha256,
     digest::common::hazmat::{SerializableState, SerializedState},
@@ -8,8 +9,13 @@ use sha2::{
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Error, Ledger, audit::allow, close_fence};
-use crate::domain::{Basis, PollId};
+use super::{
+    Error, Ledger,
+    audit::allow,
+    change::{Fenced, fenced},
+    journal::{conflict, enter},
+};
+use crate::domain::{Basis, Order, PollId, Status};
 
 /// What came of freezing a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,22 +35,41 @@ impl Ledger {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn freeze(&self, poll: PollId, basis: Basis) -> Result<Option<Frozen>, Error> {
+        self.freeze_by(poll, basis, None).await
+    }
+
+    /// The same by order of the crew, which the journal then has.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where the order is for another version; [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn freeze_by(
+        &self,
+        poll: PollId,
+        basis: Basis,
+        order: Option<&Order>,
+    ) -> Result<Option<Frozen>, Error> {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            close_fence(&mut transaction).await?;
-            let sql = "/* freeze */ SELECT frozen_at IS NOT NULL AS is_frozen, \
-                       coalesce(closes_at <= clock_timestamp(), false) AS is_closed FROM polls WHERE id = $1";
-            let Some(row) = sqlx::query(sql).bind(poll.0).fetch_optional(&mut *transaction).await? else {
+            let Some(Fenced { poll: found, now, .. }) = fenced(&mut transaction, poll).await? else {
                 return Ok(None);
             };
-            let frozen = match (row.try_get("is_frozen")?, row.try_get("is_closed")?) {
+            if let Some(order) = order
+                && let Some(conflict) = conflict(&mut transaction, order, &found).await?
+            {
+                return Err(Error::Conflict(conflict));
+            }
+            let frozen = match (found.frozen_at.is_some(), found.status(now)) {
                 (true, _) => Frozen::Before,
-                (false, false) => Frozen::NotClosed,
-                (false, true) => {
+                (false, Status::Closed) => {
                     freeze_now(&mut transaction, poll, basis).await?;
+                    if let Some(order) = order {
+                        let changes = json!({"basis": {"from": null, "to": basis.name()}});
+                        enter(&mut transaction, order, poll, found.version + 1, &changes).await?;
+                    }
                     Frozen::Now
                 }
+                (false, _) => Frozen::NotClosed,
             };
             transaction.commit().await?;
             self.keep(connection);

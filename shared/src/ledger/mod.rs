@@ -5,10 +5,14 @@
 
 mod audit;
 mod certify;
+mod change;
 mod connect;
 mod count;
+mod deleted;
 mod export;
 mod iam;
+mod journal;
+mod lists;
 mod polls;
 mod receipts;
 mod results;
@@ -34,6 +38,7 @@ pub use connect::AddressError;
 pub use count::{Batch, Counted, Outcome};
 pub use export::{Asked, Export, Piece};
 pub use iam::IamSigner;
+pub use journal::{Conflict, JournalEntry};
 pub use polls::PollWithTally;
 pub use results::Publishable;
 pub use schema::{Role, RoleError, Schema, SchemaError};
@@ -79,6 +84,9 @@ pub enum Error {
     /// The rules of polls do not allow the change; nothing was changed.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The change was meant for another version of the poll; nothing was changed.
+    #[error("the poll is of version {}", .0.version)]
+    Conflict(Conflict),
 }
 
 impl Ledger {

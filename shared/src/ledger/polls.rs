@@ -1,8 +1,10 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
 
-use super::{Error, Ledger, close_fence};
-use crate::domain::{Contestant, ContestantNumber, Draft, Invalid, Poll, PollId, Results, Tally, Timestamp};
+use super::{Error, Ledger, close_fence, journal::enter};
+use crate::domain::{
+    Action, Contestant, ContestantNumber, Draft, Order, Poll, PollId, Results, Tally, Timestamp, changes,
+};
 
 /// Joins a poll's counters, and has the statement answered when they are on disk: a ranking raised to more than a crash
 /// leaves would stay ahead of its tally. What makes a [`PollWithTally`].
@@ -21,15 +23,16 @@ pub struct PollWithTally {
 }
 
 impl Ledger {
-    /// Creates a poll, with a tally of zeros. Not idempotent: called twice, it makes two polls.
+    /// Creates a poll, with a tally of zeros; one that is open already is no draft. Not idempotent: called twice, it
+    /// makes two polls.
     ///
     /// # Errors
     /// [`Error::Invalid`] where the draft is; [`Error::Unavailable`] or [`Error::Timeout`].
-    pub async fn create_poll(&self, draft: &Draft) -> Result<PollWithTally, Error> {
+    pub async fn create_poll(&self, draft: &Draft, who: &str) -> Result<PollWithTally, Error> {
         let contestants = draft.check()?;
         let sql = "/* create_poll */ INSERT INTO polls \
-                   (title, opens_at, closes_at, votes_per_voter, results, contestants) \
-                   VALUES ($1, $2, $3, $4, $5, $6) RETURNING *";
+                   (title, opens_at, closes_at, votes_per_voter, results, contestants, draft) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7 AND NOT coalesce($2 <= clock_timestamp(), false)) RETURNING *";
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
@@ -42,10 +45,13 @@ impl Ledger {
                 .bind(draft.votes_per_voter)
                 .bind(name(draft.results))
                 .bind(Json(&contestants))
+                .bind(draft.draft)
                 .fetch_one(&mut *transaction)
                 .await?;
             let poll = poll(&row)?;
             settle(&mut transaction, &poll).await?;
+            let order = Order::new(who, Action::Create);
+            enter(&mut transaction, &order, poll.id, poll.version, &changes(None, Some(&poll))).await?;
             transaction.commit().await?;
             self.keep(connection);
             let tally = poll.contestants.iter().map(|contestant| (contestant.number, 0)).collect();
@@ -65,125 +71,11 @@ impl Ledger {
         let polls = rows.iter().map(|row| Ok(PollWithTally { poll: poll(row)?, tally: tally(row)? }));
         Ok(polls.collect::<Result<_, sqlx::Error>>()?)
     }
-
-    /// The polls a viewer may care for: those not closed first, newest first, at most 100.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
-    pub async fn current_polls(&self) -> Result<Vec<Poll>, Error> {
-        let sql = "/* current_polls */ SELECT * FROM polls \
-                   ORDER BY coalesce(closes_at > clock_timestamp(), true) DESC, id DESC LIMIT 100";
-        let rows = self.fetch_all(sqlx::query(sql)).await?;
-        Ok(rows.iter().map(poll).collect::<Result<_, _>>()?)
-    }
-
-    /// All polls below a number, newest first, at most 100.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
-    pub async fn polls_before(&self, id: PollId) -> Result<Vec<Poll>, Error> {
-        let sql = "/* polls_before */ SELECT * FROM polls WHERE id < $1 ORDER BY id DESC LIMIT 100";
-        let rows = self.fetch_all(sqlx::query(sql).bind(id.0)).await?;
-        Ok(rows.iter().map(poll).collect::<Result<_, _>>()?)
-    }
-
-    /// Changes a poll's definition by a rule, which is given the poll, whether it has votes, and the time.
-    /// Behind the fence: no batch judged by the old definition commits after the change. `None`: no such poll.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] where the rule says so; [`Error::Unavailable`] or [`Error::Timeout`], also when it was only
-    /// the commit that was not answered.
-    pub async fn change_poll(
-        &self,
-        id: PollId,
-        rule: impl Fn(&Poll, bool, Timestamp) -> Result<Poll, Invalid>,
-    ) -> Result<Option<PollWithTally>, Error> {
-        let changed = self
-            .within(self.timeout, async {
-                let mut connection = self.connection().await?;
-                let mut transaction = connection.begin().await?;
-                let Some((before, has_votes, now)) = fenced(&mut transaction, id).await? else {
-                    return Ok(Ok(false));
-                };
-                match rule(&before, has_votes, now) {
-                    Err(invalid) => return Ok(Err(invalid)),
-                    Ok(after) if after == before => {}
-                    Ok(after) => update(&mut transaction, &after).await?,
-                }
-                transaction.commit().await?;
-                self.keep(connection);
-                Ok(Ok(true))
-            })
-            .await??;
-        if changed { Ok(self.polls(&[id]).await?.pop()) } else { Ok(None) }
-    }
-
-    /// Deletes a poll without votes; `false`: there is none.
-    ///
-    /// # Errors
-    /// [`Invalid::DeletedWithVotes`]; [`Error::Unavailable`] or [`Error::Timeout`].
-    pub async fn delete_poll(&self, id: PollId) -> Result<bool, Error> {
-        let deleted = self
-            .within(self.timeout, async {
-                let mut connection = self.connection().await?;
-                let mut transaction = connection.begin().await?;
-                match fenced(&mut transaction, id).await? {
-                    None => return Ok(Ok(false)),
-                    Some((_, true, _)) => return Ok(Err(Invalid::DeletedWithVotes)),
-                    Some((_, false, _)) => {}
-                }
-                for sql in [
-                    "/* delete_poll */ DELETE FROM tallies WHERE poll = $1",
-                    "/* delete_poll */ DELETE FROM closings WHERE poll = $1",
-                    "/* delete_poll */ DELETE FROM certificates WHERE poll = $1",
-                    "/* delete_poll */ DELETE FROM exports WHERE poll = $1",
-                    "/* delete_poll */ DELETE FROM polls WHERE id = $1",
-                ] {
-                    sqlx::query(sql).bind(id.0).execute(&mut *transaction).await?;
-                }
-                transaction.commit().await?;
-                self.keep(connection);
-                Ok(Ok(true))
-            })
-            .await??;
-        Ok(deleted)
-    }
-}
-
-/// Closes the fence until the transaction ends, then reads a poll, whether it has votes, and the time.
-async fn fenced(
-    connection: &mut PgConnection,
-    id: PollId,
-) -> Result<Option<(Poll, bool, Timestamp)>, sqlx::Error> {
-    close_fence(connection).await?;
-    let sql = "/* fenced */ SELECT *, clock_timestamp() AS now, \
-               EXISTS (SELECT FROM tallies WHERE poll = polls.id AND votes > 0) AS has_votes \
-               FROM polls WHERE id = $1";
-    let Some(row) = sqlx::query(sql).bind(id.0).fetch_optional(connection).await? else {
-        return Ok(None);
-    };
-    Ok(Some((poll(&row)?, row.try_get("has_votes")?, timestamp(row.try_get("now")?)?)))
-}
-
-async fn update(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::Error> {
-    let sql = "/* change_poll */ UPDATE polls SET title = $2, opens_at = $3, closes_at = $4, \
-               votes_per_voter = $5, results = $6, contestants = $7, version = version + 1 WHERE id = $1";
-    sqlx::query(sql)
-        .bind(poll.id.0)
-        .bind(&poll.title)
-        .bind(poll.opens_at.map(OffsetDateTime::from))
-        .bind(poll.closes_at.map(OffsetDateTime::from))
-        .bind(poll.votes_per_voter)
-        .bind(name(poll.results))
-        .bind(Json(&poll.contestants))
-        .execute(&mut *connection)
-        .await?;
-    settle(connection, poll).await
 }
 
 /// What a definition brings with it: every contestant has a counter, and those that are gone, which had no votes, have
 /// none; and whether messages were rejected before it.
-async fn settle(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::Error> {
+pub(super) async fn settle(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::Error> {
     let numbers: Vec<i16> = poll.contestants.iter().map(|contestant| contestant.number.0).collect();
     for sql in [
         "/* settle */ INSERT INTO tallies (poll, contestant, votes) \
@@ -208,6 +100,10 @@ pub(super) fn poll(row: &PgRow) -> Result<Poll, sqlx::Error> {
         votes_per_voter: row.try_get("votes_per_voter")?,
         results: results(row.try_get("results")?)?,
         contestants: row.try_get::<Json<Vec<Contestant>>, _>("contestants")?.0,
+        draft: row.try_get("draft")?,
+        archived_at: moment("archived_at")?,
+        gaps: row.try_get::<Json<_>, _>("gaps")?.0,
+        errata: row.try_get::<Json<_>, _>("errata")?.0,
         version: row.try_get("version")?,
         epoch: row.try_get("epoch")?,
         created_at: timestamp(row.try_get("created_at")?)?,
@@ -225,7 +121,7 @@ pub(super) fn timestamp(moment: OffsetDateTime) -> Result<Timestamp, sqlx::Error
     Timestamp::try_from(moment).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn name(results: Results) -> &'static str {
+pub(super) fn name(results: Results) -> &'static str {
     match results {
         Results::Live => "live",
         Results::AfterClose => "afterClose",

@@ -18,15 +18,17 @@ const VERSION_MIN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 const UNDEFINED_TABLE: &str = "42P01";
 
 /// All that the functions may do, besides calling what the schema has of functions. Whoever has these rights can
-/// neither change a vote nor take one away.
-const RIGHTS: [(&str, &str); 11] = [
+/// neither change a vote nor take one away, nor what the journal says of the crew.
+const RIGHTS: [(&str, &str); 13] = [
     ("_sqlx_migrations", "SELECT"),
     ("certificates", "SELECT, INSERT, UPDATE, DELETE"),
     ("closings", "SELECT, INSERT, UPDATE, DELETE"),
     ("counting_place_0", "UPDATE"),
     ("counting_place_1", "UPDATE"),
     ("counting_place_2", "UPDATE"),
+    ("deleted_files", "SELECT, INSERT, UPDATE, DELETE"),
     ("exports", "SELECT, INSERT, UPDATE, DELETE"),
+    ("journal", "SELECT, INSERT"),
     ("polls", "SELECT, INSERT, UPDATE, DELETE"),
     ("tallies", "SELECT, INSERT, UPDATE, DELETE"),
     ("votes", "SELECT, INSERT"),

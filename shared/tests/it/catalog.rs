@@ -6,7 +6,7 @@ use serde_json::json;
 use shared::{
     catalog::Catalog,
     clock,
-    domain::{ContestantNumber, Poll, Tally},
+    domain::{Action, ContestantNumber, Order, Poll, Tally},
     ledger::{Ledger, PollWithTally},
     ranking::RankingStore,
 };
@@ -127,12 +127,37 @@ async fn the_ledger_is_asked_again_once_redis_is_out_of_date() {
 #[tokio::test]
 async fn a_deleted_poll_is_forgotten_when_next_asked_for() {
     let bench = Bench::new().await;
-    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let scheduled = json!({"opensAt": null, "closesAt": null, "draft": false});
+    let (poll, ranking) = (bench.poll(scheduled).await, bench.ranking());
     let catalog = sceptic(&bench.ledger, &ranking);
     assert!(catalog.poll(poll.id).await.unwrap().is_some());
-    bench.ledger.delete_poll(poll.id).await.unwrap();
+    bench.ledger.delete_poll(poll.id, &Order::new("crew", Action::Delete)).await.unwrap();
     assert!(catalog.poll(poll.id).await.unwrap().is_none());
     assert_eq!(title(&ranking, &poll).await, None);
+}
+
+#[tokio::test]
+async fn a_draft_does_not_exist_for_a_reader_until_it_opens() {
+    let bench = Bench::new().await;
+    let opening = clock::now().millis() + 3_600_000;
+    for opens_at in [json!(null), json!(at(opening))] {
+        let poll = bench.poll(json!({"opensAt": opens_at, "closesAt": null})).await;
+        assert!(poll.draft, "unless it is said otherwise");
+        let catalog = catalog(&bench.ledger, &bench.ranking());
+        for whose in ["the ledger", "Redis"] {
+            assert_eq!(catalog.poll(poll.id).await.unwrap(), None, "{whose}");
+            assert!(catalog.standing(poll.id).await.unwrap().value.is_none(), "{whose}");
+        }
+        assert!(catalog.refresh_current_polls().await.unwrap().is_empty());
+        bench.change(poll.id, |poll, _, now| poll.opened(now)).await.unwrap();
+        let sceptic = sceptic(&bench.ledger, &bench.ranking());
+        assert!(sceptic.poll(poll.id).await.unwrap().is_some(), "open");
+        assert!(sceptic.standing(poll.id).await.unwrap().value.is_some());
+        assert_eq!(catalog.refresh_current_polls().await.unwrap().len(), 1);
+        bench.change(poll.id, |poll, _, now| poll.closed(now)?.archived(now)).await.unwrap();
+        assert!(catalog.refresh_current_polls().await.unwrap().is_empty(), "archived");
+        assert!(sceptic.poll(poll.id).await.unwrap().is_some());
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 use shared::{
-    domain::{ContestantNumber, Message, PollId, Rejection, Timestamp, VoteRequest, judge},
+    domain::{ContestantNumber, Facts, Message, PollId, Rejection, Timestamp, VoteRequest, judge},
     ledger::{Batch, Outcome},
 };
 use sqlx::Connection;
@@ -155,7 +155,7 @@ async fn a_batch_judged_by_an_old_definition_changes_nothing() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({})).await;
     let batch = bench.votes(&poll, 0..3);
-    bench.ledger.change_poll(poll.id, |poll, _, _| poll.opened(at(0))).await.unwrap();
+    bench.change(poll.id, |poll, _, _| poll.opened(at(0))).await.unwrap();
     assert!(matches!(bench.ledger.count(&batch).await.unwrap(), Outcome::Stale));
     assert_eq!(bench.ledger_votes(&poll).await, 0);
     let poll = bench.reload(poll.id).await;
@@ -182,11 +182,9 @@ async fn a_change_waits_for_batches_under_way_and_batches_wait_for_the_change() 
     let mut connection = bench.scratch.connect().await.unwrap();
     let mut under_way = connection.begin().await.unwrap();
     sqlx::query("SELECT pg_advisory_xact_lock_shared(fence())").execute(&mut *under_way).await.unwrap();
-    let (id, ledger) = (poll.id, bench.ledger.clone());
+    let (id, crew) = (poll.id, Arc::clone(&bench));
     let change =
-        tokio::spawn(
-            async move { ledger.change_poll(id, |poll, _, now| poll.opened(now)?.closed(now)).await },
-        );
+        tokio::spawn(async move { crew.change(id, |poll, _, now| poll.opened(now)?.closed(now)).await });
     bench.until_someone_waits_at_the_fence().await;
     assert_eq!(bench.reload(id).await.version, poll.version, "the change is not made");
     let late_batch = bench.votes(&poll, 0..3);
@@ -206,7 +204,7 @@ async fn what_was_rejected_stays_rejected_when_the_window_moves() {
     let early = bench.poll(json!({"opensAt": at(CAST_AT + 1)})).await;
     let counted = bench.count(&bench.votes(&early, 0..3)).await;
     assert_eq!(counted.rejected, BTreeMap::from([("beforeOpening".to_owned(), 3)]));
-    let moved = bench.ledger.change_poll(early.id, |poll, _, _| poll.opened(at(CAST_AT - 1))).await.unwrap();
+    let moved = bench.change(early.id, |poll, _, _| poll.opened(at(CAST_AT - 1))).await.unwrap();
     let again = bench.count(&bench.votes(&moved.unwrap().poll, 0..4)).await;
     assert_eq!((again.counted, again.rejected.len()), (1, 0), "only the message that is new");
 }
@@ -278,7 +276,7 @@ async fn votes_count_also_where_a_hand_has_deleted_tallies() {
     assert_eq!(counted.counted, 3);
     let totals = [(1, 2), (2, 1), (3, 1)].map(|(number, votes)| (ContestantNumber(number), votes));
     assert_eq!(counted.tallies[&poll.id], totals.into());
-    assert!(bench.ledger.rebuild(poll.id, LIMIT).await.unwrap());
+    assert!(bench.ledger.rebuild(poll.id, "crew", LIMIT).await.unwrap());
     assert_eq!(bench.ledger_votes(&poll).await, 6);
 }
 
@@ -287,8 +285,8 @@ async fn what_was_counted_is_not_rejected_when_the_window_moves() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({})).await;
     bench.count(&bench.votes(&poll, 0..3)).await;
-    let close = |poll: &shared::domain::Poll, _, _| poll.closed(at(CAST_AT - 1));
-    let closed = bench.ledger.change_poll(poll.id, close).await.unwrap().unwrap().poll;
+    let close = |poll: &shared::domain::Poll, _: &Facts, _| poll.closed(at(CAST_AT - 1));
+    let closed = bench.change(poll.id, close).await.unwrap().unwrap().poll;
     let again = bench.count(&bench.votes(&closed, 0..4)).await;
     assert_eq!(
         again.rejected,

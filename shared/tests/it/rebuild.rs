@@ -23,17 +23,17 @@ async fn a_wrong_tally_is_seen_and_put_right() {
     let before = bench.ledger.audit(poll.id, LIMIT).await.unwrap();
     assert_eq!(before.tally[&ContestantNumber(1)], 105);
     assert_eq!(before.ledger[&ContestantNumber(1)], 100);
-    assert!(bench.ledger.rebuild(poll.id, LIMIT).await.unwrap());
+    assert!(bench.ledger.rebuild(poll.id, "crew", LIMIT).await.unwrap());
     assert_eq!(bench.ledger_votes(&poll).await, 300);
     assert_eq!(bench.reload(poll.id).await.epoch, poll.epoch + 1);
-    assert!(bench.ledger.rebuild(poll.id, LIMIT).await.unwrap(), "a second time changes no figure");
+    assert!(bench.ledger.rebuild(poll.id, "crew", LIMIT).await.unwrap(), "a second time changes no figure");
     assert_eq!(bench.ledger_votes(&poll).await, 300);
 }
 
 #[tokio::test]
 async fn there_is_nothing_to_rebuild_of_a_poll_that_is_not() {
     let bench = Bench::new().await;
-    assert!(!bench.ledger.rebuild(PollId(1_000_000), LIMIT).await.unwrap());
+    assert!(!bench.ledger.rebuild(PollId(1_000_000), "crew", LIMIT).await.unwrap());
 }
 
 /// Rebuilds and batches at once: a rebuild that set the tally to a count taken earlier would lose votes.
@@ -58,7 +58,7 @@ async fn rebuilding_loses_no_vote_that_is_counted_meanwhile() {
     };
     while !voter.is_finished() {
         let (a, b) = (bench.second_ledger(), bench.second_ledger());
-        let (a, b) = tokio::join!(a.rebuild(poll.id, LIMIT), b.rebuild(poll.id, LIMIT));
+        let (a, b) = tokio::join!(a.rebuild(poll.id, "crew", LIMIT), b.rebuild(poll.id, "crew", LIMIT));
         assert!(a.unwrap() && b.unwrap());
     }
     voter.await.unwrap();
@@ -75,7 +75,7 @@ async fn rebuilds_at_once_put_a_drift_right_once() {
     let ledgers = [(); 3].map(|()| bench.second_ledger());
     for _ in 0..20 {
         sqlx::query("UPDATE tallies SET votes = votes + 5").execute(&mut connection).await.unwrap();
-        let [a, b, c] = ledgers.each_ref().map(|ledger| ledger.rebuild(poll.id, LIMIT));
+        let [a, b, c] = ledgers.each_ref().map(|ledger| ledger.rebuild(poll.id, "crew", LIMIT));
         let (a, b, c) = tokio::join!(a, b, c);
         assert!(a.unwrap() && b.unwrap() && c.unwrap());
         assert_eq!(bench.ledger_votes(&poll).await, 30);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use shared::{
     clock,
-    domain::{ContestantNumber, Inquiry, Message, Poll, Receipt, Rejection, VoteRequest},
+    domain::{ContestantNumber, Facts, Inquiry, Message, Poll, Receipt, Rejection, VoteRequest},
 };
 use sqlx::Row;
 
@@ -138,8 +138,8 @@ async fn a_retry_of_what_counted_leaves_it_counted() {
         let first = vote(1, json!({}));
         bench.count(&bench.batch(&poll, std::slice::from_ref(&first))).await;
         let moment = first.sent_at;
-        let close = |poll: &Poll, _, _| poll.closed(at(moment.millis() + 1));
-        let closed = bench.ledger.change_poll(poll.id, close).await.unwrap().unwrap().poll;
+        let close = |poll: &Poll, _: &Facts, _| poll.closed(at(moment.millis() + 1));
+        let closed = bench.change(poll.id, close).await.unwrap().unwrap().poll;
         let late = Message { sent_at: at(moment.millis() + 5_000), ..vote(2, json!({})) };
         let wrong = vote(3, json!({"contestant": 99}));
         bench.count(&bench.batch(&closed, &[late, wrong])).await;

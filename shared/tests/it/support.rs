@@ -5,8 +5,11 @@ use std::time::Duration;
 use local::scratch::Scratch;
 use serde_json::{Value, json};
 use shared::{
-    domain::{Message, Poll, PollId, Rejected, Timestamp, VoteRequest, VoterHasher, judge},
-    ledger::{Batch, Counted, Ledger, Outcome},
+    domain::{
+        Action, Facts, Invalid, Message, Order, Poll, PollId, Rejected, Timestamp, VoteRequest, VoterHasher,
+        judge,
+    },
+    ledger::{Batch, Counted, Error, Ledger, Outcome, PollWithTally},
     ranking::RankingStore,
 };
 use sqlx::PgConnection;
@@ -59,7 +62,16 @@ impl Bench {
             "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}],
         });
         draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        self.ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll
+        self.ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll
+    }
+
+    /// Changes a poll as the crew does.
+    pub async fn change(
+        &self,
+        id: PollId,
+        rule: impl Fn(&Poll, &Facts, Timestamp) -> Result<Poll, Invalid>,
+    ) -> Result<Option<PollWithTally>, Error> {
+        self.ledger.change_poll(id, &Order::new("crew", Action::Patch), rule).await
     }
 
     pub async fn reload(&self, id: PollId) -> Poll {

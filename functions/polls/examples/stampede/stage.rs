@@ -66,7 +66,7 @@ impl Stage {
         let template = template(&overrides(off));
         let ledger = Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap();
         let draft = json!({"title": "Who stays?", "opensAt": "2020-01-01T00:00:00Z", "contestants": [{"name": "Ana"}]});
-        ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap();
+        ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap();
         let variables = &template.resource("PollsFunction").unwrap().properties["Environment"]["Variables"];
         let variable = |name: &str| match name {
             "DATABASE_URL" | "REDIS_URL" | "VOTER_HASH_KEY" => scratch.environment(name),

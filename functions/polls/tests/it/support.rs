@@ -65,10 +65,10 @@ impl Bench {
     }
 
     pub async fn poll(&self, changes: Value) -> Poll {
-        let mut draft = json!({"title": "Who stays?", "opensAt": at_ms(-60_000),
+        let mut draft = json!({"title": "Who stays?", "opensAt": at_ms(-60_000), "draft": false,
             "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}]});
         draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        self.ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll
+        self.ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll
     }
 
     pub async fn vote(&self, poll: &Poll, sub: &str, contestant: i16, ballot: Option<i16>) {

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use local::scratch::Scratch;
 use serde_json::json;
-use shared::{domain::PollId, ledger::Ledger, ranking::RankingStore};
+use shared::{
+    domain::{Action, Order, PollId},
+    ledger::Ledger,
+    ranking::RankingStore,
+};
 use votes::Handler;
 
 use crate::support::{Bench, CAST_AT, LIMIT, at, record, vote};
@@ -108,7 +112,8 @@ async fn definitions_in_memory_follow_the_ledger() {
     let body = json!({"poll": poll.id.0, "contestant": 1});
     bench.deliver(&[vote(1, "alice", &body)]).await.unwrap();
     assert_eq!(bench.votes(&poll).await, 0);
-    bench.ledger.change_poll(poll.id, |poll, _, _| poll.opened(at(CAST_AT))).await.unwrap();
+    let order = Order::new("crew", Action::Open);
+    bench.ledger.change_poll(poll.id, &order, |poll, _, _| poll.opened(at(CAST_AT))).await.unwrap();
     bench.deliver(&[vote(2, "alice", &body)]).await.unwrap();
     assert_eq!(bench.votes(&poll).await, 1);
     let unknown = json!({"poll": poll.id.0 + 1, "contestant": 1});

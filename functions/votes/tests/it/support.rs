@@ -47,7 +47,7 @@ impl Bench {
             "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}],
         });
         draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        self.ledger.create_poll(&serde_json::from_value(draft).unwrap()).await.unwrap().poll
+        self.ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll
     }
 
     /// Hands a batch over; the message ids that are to come again.

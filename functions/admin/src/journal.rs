@@ -1,0 +1,49 @@
+//! Who changed what, and when.
+
+use lambda_http::{Body, Request, Response, http::StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use shared::{
+    api::{NO_STORE, Problem, json_response, poll_id},
+    domain::{PollId, Timestamp},
+    ledger::JournalEntry,
+};
+
+use crate::{Handler, read::before};
+
+#[derive(Debug, Serialize)]
+struct Journal {
+    poll: PollId,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry {
+    id: i64,
+    at: Timestamp,
+    who: String,
+    action: String,
+    version: i32,
+    changes: Value,
+}
+
+impl From<JournalEntry> for Entry {
+    fn from(entry: JournalEntry) -> Self {
+        let JournalEntry { id, at, who, action, version, changes } = entry;
+        Self { id, at, who, action, version, changes }
+    }
+}
+
+impl Handler {
+    /// A page of a poll's journal, the last change first. Of a deleted poll as well.
+    pub(crate) async fn journal(&self, request: &Request) -> Result<Response<Body>, Problem> {
+        let id = poll_id(request)?;
+        let before = before(request, "the id of an entry")?;
+        let entries = self.stores.ledger.journal(id, before).await?;
+        if entries.is_empty() && before.is_none() && self.stores.ledger.polls(&[id]).await?.is_empty() {
+            return Err(Problem::poll_not_found());
+        }
+        let entries = entries.into_iter().map(Entry::from).collect();
+        Ok(json_response(StatusCode::OK, NO_STORE, &Journal { poll: id, entries }))
+    }
+}

@@ -1,0 +1,17 @@
+//! Waking `functions/results` after a change, so that its files have the change within seconds.
+
+use serde_json::json;
+use shared::{domain::PollId, telemetry::causes};
+
+use crate::Handler;
+
+impl Handler {
+    /// Wakes `functions/results` after a change of this poll is in the ledger. Never fails: what is not woken starts by
+    /// itself within a minute. Harmless when repeated.
+    pub(crate) async fn wake(&self, poll: PollId) {
+        let body = json!({"poll": poll.0}).to_string();
+        if let Err(error) = self.aws.send_message(&self.wake_queue_url, &body, &[]).await {
+            tracing::warn!(error = causes(&error), poll = poll.0, "results.not_woken");
+        }
+    }
+}
