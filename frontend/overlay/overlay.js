@@ -1,11 +1,9 @@
 // The broadcast overlay: /overlay/?poll=1, with &top=5, &side=end and &lang=pt as wanted. Runs for hours: it makes its
 // rows once, keeps nothing but the last answer, and shows the last it knew rather than an error on air.
 
-import { config } from "/shared/config.js";
 import { countdown, everySecond, now, statusOf } from "/shared/clock.js";
 import { el, find, roll, say } from "/shared/dom.js";
-import { Feed } from "/shared/feed.js";
-import { followStanding, isShown } from "/shared/standing.js";
+import { config, Feed, followStanding, isShown } from "/shared/feed.js";
 import { formatNumber, formatShare, loadTexts, t } from "/shared/text.js";
 
 const TOP = 5;
@@ -15,6 +13,7 @@ const DAY_MS = 86_400_000;
 const SHARE_STEPS = 1000;
 /** Sizes of the title, in rem, from which the first that fits is taken: the last holds 200 characters of Chinese. */
 const TITLE_SIZES = [4.5, 4, 3.5, 3, 2.5, 2, 1.6, 1.3];
+const FONT = "800 1em Numbers";
 /** A longer number is set smaller. */
 const NUMBER_DIGITS = 3;
 
@@ -31,6 +30,7 @@ let standing = null;
 let standingShown = false;
 let certified = false;
 let fitted = null;
+let latest = null;
 
 function makeRows() {
   for (let i = 0; i < top; i++) {
@@ -81,6 +81,7 @@ function isPublic() {
 }
 
 function show(body) {
+  latest = body;
   certified = Boolean(body.certified);
   // The edge may have kept a ranking from before the crew hid it.
   showRows((isPublic() && body.ranking?.slice(0, top)) || []);
@@ -89,10 +90,13 @@ function show(body) {
   tick();
 }
 
-/** Sets the title as large as lets the board, with all rows that it will have, stay inside the title-safe area. */
+/**
+ * Sets the title as large as lets the board, with all rows that it will have, stay inside the title-safe area. Measures
+ * only when something has changed: title, picture, or the font, which comes when there is something to set in it.
+ */
 function fitTitle() {
   const expected = Math.min(top, poll.contestants.length);
-  const wanted = `${expected} ${innerWidth} ${innerHeight} ${document.fonts?.status} ${poll.title}`;
+  const wanted = `${expected} ${innerWidth} ${innerHeight} ${document.fonts.check(FONT)} ${poll.title}`;
   if (wanted === fitted) return;
   fitted = wanted;
   board.style.setProperty("--expected", expected);
@@ -128,6 +132,7 @@ function follow(status) {
 
 function tick() {
   if (!poll) return;
+  fitTitle();
   const status = certified ? "certified" : statusOf(poll);
   const state = find("#state");
   say(state, t(`state.${status}`));
@@ -141,21 +146,18 @@ function tick() {
 async function start() {
   board.classList.toggle("end", query.get("side") === "end");
   makeRows();
-  await loadTexts();
+  await loadTexts({ onLate: () => latest && show(latest) });
   new Feed({
     url: async () => `${(await config()).api}/polls/${id}`,
     onData: (body) => {
       poll = body;
       say(find("#title"), poll.title);
       board.hidden = false;
-      fitTitle();
       tick();
     },
   }).start();
   everySecond(tick);
-  // The title's font, and the picture's size.
-  document.fonts?.ready.then(() => poll && fitTitle());
-  addEventListener("resize", () => poll && fitTitle());
+  document.fonts.addEventListener("loadingdone", tick);
 }
 
 start();

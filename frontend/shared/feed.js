@@ -1,11 +1,26 @@
-// Public reads, again and again. A feed asks no faster than the edge's copy gets older, spreads a crowd's requests,
+// Public reads: where they are, and how they are asked for again and again. A feed asks no faster than the edge's copy gets older, spreads a crowd's requests,
 // asks less and less while there is no answer, and not at all while nobody looks.
 
-import { learnTime } from "/shared/clock.js";
+import { learnTime, now } from "/shared/clock.js";
+import { deadline } from "/shared/newer.js";
 
 const PACE_S = 3;
 const RETRY_S_MAX = 60;
 const TIMEOUT_MS = 10_000;
+/** A poll has its file a minute after its opening at the latest. Asked for earlier, the edge would have no copy. */
+const FILE_S = 60;
+
+let loading = null;
+
+/** Where the pages run: /config.json, written when they are published. */
+export function config() {
+  loading ??= fetch("/config.json", { signal: deadline(TIMEOUT_MS) }).then((response) => {
+    if (!response.ok) throw new Error(`config.json: ${response.status}`);
+    return response.json();
+  });
+  loading.catch(() => (loading = null));
+  return loading;
+}
 
 const isDown = () => navigator.onLine === false;
 
@@ -107,4 +122,41 @@ export class Feed {
     this.#enter(state);
     this.#again(Math.min(RETRY_S_MAX, 2 ** this.#failures) * (0.5 + Math.random()));
   }
+}
+
+// How a poll stands: from its file, where there is one, else from the ranking. One request at a time, never both.
+
+/** Whether everyone may see how a poll stands, `status` being where it is in its window. */
+export function isShown({ results }, status) {
+  return results === "live" || (results === "afterClose" && status === "closed");
+}
+
+/**
+ * A feed of a poll's file or ranking, to be started. `shown`: whether the standing is public; where it is not, the file
+ * still has the turnout. `onData(body)`, `slower()`: as in any feed.
+ */
+export function followStanding({ poll: { id, opensAt }, shown, onData, slower }) {
+  let misses = 0;
+  const patienceMs = () => FILE_S * 1000 * 2 ** misses * (1 + Math.random() / 2);
+  let fileDue = Date.parse(opensAt) + patienceMs();
+  let file = null;
+  let asked = null;
+  return new Feed({
+    async url() {
+      const { api, results } = await config();
+      file = results?.replace("{id}", id) ?? null;
+      if (file && now() >= fileDue) asked = file;
+      else asked = shown ? `${api}/polls/${id}/ranking` : null;
+      return asked;
+    },
+    onData,
+    slower,
+    onRefused(status) {
+      if (status !== 404 && status !== 403) return null;
+      if (asked !== file) return file ? patienceMs() / 1000 : Infinity;
+      fileDue = now() + patienceMs();
+      misses += 1;
+      return 0;
+    },
+  });
 }

@@ -1,6 +1,6 @@
 // Who is signed in. The token lives in this variable and nowhere else: it ends with the page.
 
-import { keep, lasting, take } from "/shared/kept.js";
+import { keep, lasting, recall } from "/shared/newer.js";
 
 /** Where the way to the issuer and back is kept. */
 const KEPT = "sign-in";
@@ -19,12 +19,10 @@ const listeners = new Set();
 function takeAnswer() {
   const query = new URLSearchParams(location.search);
   if (!query.has("state") || !(query.has("code") || query.has("error"))) return null;
-  const answer = { url: location.href, kept: take(KEPT) };
+  const answer = { url: location.href, kept: recall(KEPT) };
+  keep(KEPT, null);
   history.replaceState(null, "", location.pathname + (answer.kept?.address ?? ""));
-  if (answer.kept || !window.opener) return answer;
-  // This is the window that a page without storage signs in with. The code goes to our own origin and to no other.
-  window.opener.postMessage({ answer: answer.url }, location.origin);
-  return null;
+  return answer;
 }
 
 const answer = takeAnswer();
@@ -63,32 +61,24 @@ export const nameless = self.origin === "null";
 
 /** Goes to the issuer; the page comes back with a code. Where it could not come back, another window goes. */
 export async function signIn(crew = false) {
-  // No issuer lets itself be framed, and no answer reaches a page without an origin.
+  // No issuer lets itself be framed.
   const inPlace = lasting && window.parent === window;
   // Opened in the tap itself: later, browsers take it for an advertisement.
   const popup = inPlace || nameless ? null : window.open("", "_blank");
-  if (!inPlace && !popup) throw new Error("no window to sign in with");
-  try {
-    const { answerIn, arrive, leave } = await import("/shared/sign-in.js");
-    const { url, kept } = await leave(crew);
-    if (popup) return enter(await arrive({ url: await answerIn(popup, url, kept), kept }));
-    keep(KEPT, kept);
-    location.assign(url);
-  } catch (error) {
-    popup?.close();
-    throw error;
-  }
+  const { leave, leaveIn } = await import("/shared/sign-in.js");
+  if (inPlace) await leave(crew, KEPT);
+  else enter(await leaveIn(popup, crew));
 }
 
-/** If the page has come back with a code, redeems it. True if somebody is signed in. */
+/** If the page has come back with a code, redeems it. */
 export async function resumeSignIn() {
-  if (!answer) return false;
+  if (!answer) return;
   const { arrive } = await import("/shared/sign-in.js");
   enter(await arrive(answer));
-  return true;
 }
 
 function enter(arrived) {
+  if (!arrived) return;
   ({ token, name, voterId } = arrived);
   endsAtMs = performance.now() + arrived.lifetimeS * 1000;
   awaitEnd();

@@ -3,7 +3,8 @@
 
 import * as oauth from "/vendor/oauth4webapi.js";
 
-import { config } from "/shared/config.js";
+import { config } from "/shared/feed.js";
+import { keep } from "/shared/newer.js";
 
 async function discover() {
   const { issuer, clientId, scope, crewScope } = await config();
@@ -15,7 +16,7 @@ async function discover() {
 }
 
 /** The issuer's address for a person to sign in at, and what their return needs. */
-export async function leave(crew) {
+async function prepare(crew) {
   const { server, client, scope, crewScope } = await discover();
   const kept = {
     verifier: oauth.generateRandomCodeVerifier(),
@@ -38,22 +39,44 @@ export async function leave(crew) {
   return { url, kept };
 }
 
-/** Signs in with another window, which this page has opened: gives the address that the issuer sends it back to. */
-export function answerIn(popup, url, kept) {
-  popup.location.replace(url);
+/** Sends the person to the issuer, and keeps what their return needs under `name`. */
+export async function leave(crew, name) {
+  const { url, kept } = await prepare(crew);
+  keep(name, kept);
+  location.assign(url);
+}
+
+/** Sends another window, which this page has opened, and redeems what it comes back with. */
+export async function leaveIn(popup, crew) {
+  if (!popup) throw new Error("no window to sign in with");
+  try {
+    const { url, kept } = await prepare(crew);
+    popup.location.replace(url);
+    return await arrive({ url: await answerTo(kept), kept });
+  } finally {
+    popup.close();
+  }
+}
+
+/** The address that the issuer sends the other window back to, as that tells it. */
+function answerTo({ state }) {
   return new Promise((resolve) => {
     addEventListener("message", function take({ origin, data }) {
-      const answer = origin === location.origin && data?.answer;
-      if (!answer || new URL(answer).searchParams.get("state") !== kept.state) return;
+      if (origin !== location.origin || !data?.answer) return;
+      if (new URL(data.answer).searchParams.get("state") !== state) return;
       removeEventListener("message", take);
-      popup.close();
-      resolve(answer);
+      resolve(data.answer);
     });
   });
 }
 
-/** Redeems the code in the issuer's answer, with what was kept. */
+/** Redeems the code in the issuer's answer, with what was kept. Null: this is the other window, and has told. */
 export async function arrive({ url, kept }) {
+  if (!kept && window.opener) {
+    // The code goes to a page of this origin and to no other.
+    window.opener.postMessage({ answer: url }, location.origin);
+    return null;
+  }
   if (!kept) throw new Error("no sign-in under way");
   const { server, client, options } = await discover();
   const checked = oauth.validateAuthResponse(server, client, new URL(url), kept.state);

@@ -11,7 +11,7 @@ const TIMEOUT_MS = 10_000;
 const PATIENCE_MS = 4_000;
 const RETRY_MS_MAX = 60_000;
 
-let inEnglish = english;
+const inEnglish = { ...english };
 let words = {};
 let plural, number, share, clock, moment, list;
 
@@ -44,7 +44,7 @@ export function t(key, values = {}) {
 /** The language of a tag such as `pt-BR`. */
 const base = (tag) => tag.split("-")[0].toLowerCase();
 
-/** A language's numbers and times follow its region, as the browser names it. */
+/** Puts texts into what is marked up with `data-t`, and into labels with `data-t-label`. Numbers follow the region. */
 function speak(tag, loaded) {
   try {
     use(tag);
@@ -54,24 +54,27 @@ function speak(tag, loaded) {
   }
   words = loaded;
   document.documentElement.dir = t("direction");
-  translate(document);
+  for (const element of document.querySelectorAll("[data-t]")) say(element, t(element.dataset.t));
+  for (const element of document.querySelectorAll("[data-t-label]")) {
+    element.setAttribute("aria-label", t(element.dataset.tLabel));
+  }
 }
 
-async function read(files) {
-  const answers = await Promise.all(files.map((file) => fetch(file, { signal: deadline(TIMEOUT_MS) })));
-  const failed = answers.find(({ ok }) => !ok);
-  if (failed) throw new Error(`texts: ${failed.status}`);
-  return Object.assign({}, ...(await Promise.all(answers.map((answer) => answer.json()))));
+async function read(file) {
+  const answer = await fetch(file, { signal: deadline(TIMEOUT_MS) });
+  if (!answer.ok) throw new Error(`${file}: ${answer.status}`);
+  return answer.json();
 }
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function readInTheEnd(files) {
-  for (let tries = 0; ; tries++) {
+/** Asks until all have come. */
+async function readAll(files) {
+  for (let ms = 500; ; ms = Math.min(RETRY_MS_MAX, 2 * ms)) {
     try {
-      return await read(files);
+      return Object.assign({}, ...(await Promise.all(files.map(read))));
     } catch {
-      await wait(Math.min(RETRY_MS_MAX, 500 * 2 ** tries) * (0.5 + Math.random()));
+      await wait(ms * (0.5 + Math.random()));
     }
   }
 }
@@ -80,23 +83,14 @@ async function readInTheEnd(files) {
  * Uses the language asked for: `?lang=`, else the browser's. What a page says beyond the viewers' and the overlay's is
  * its own: `more.english`, and `more.files`, by language. `onLate()`: the language has come after this had returned.
  */
-export async function loadTexts({ more = { english: {}, files: new Map() }, onLate = () => {} } = {}) {
-  inEnglish = { ...english, ...more.english };
+export async function loadTexts({ more, onLate } = {}) {
+  Object.assign(inEnglish, more?.english);
   const wished = [new URLSearchParams(location.search).get("lang"), ...(navigator.languages ?? [])];
   const tag = wished.find((tag) => tag && FILES.has(base(tag))) ?? "en";
-  const files = [FILES.get(base(tag)), more.files.get(base(tag))].filter(Boolean);
+  const files = [FILES, more?.files].map((files) => files?.get(base(tag))).filter(Boolean);
   if (!files.length) return speak(tag, {});
-  const spoken = readInTheEnd(files).then((loaded) => speak(tag, loaded));
-  const late = await Promise.race([spoken, wait(PATIENCE_MS).then(() => true)]);
-  if (!late) return;
+  const spoken = readAll(files).then((loaded) => speak(tag, loaded));
+  if (!(await Promise.race([spoken, wait(PATIENCE_MS).then(() => true)]))) return;
   speak("en", {});
   spoken.then(onLate);
-}
-
-/** Puts texts into what is marked up with `data-t`, and into labels with `data-t-label`. */
-export function translate(root) {
-  for (const element of root.querySelectorAll("[data-t]")) say(element, t(element.dataset.t));
-  for (const element of root.querySelectorAll("[data-t-label]")) {
-    element.setAttribute("aria-label", t(element.dataset.tLabel));
-  }
 }

@@ -111,12 +111,15 @@ async function votesInAnotherWindow(t, page, poll) {
 
 async function certifies(t, page, poll) {
   await enterRoom(page, poll);
-  const asked = page.waitForEvent("dialog");
+  const messages = [];
+  page.on("dialog", (dialog) => {
+    messages.push(dialog.message());
+    return dialog.dismiss();
+  });
   await crew("POST", `/admin/polls/${poll.id}/close`);
   await page.locator("#certify").click();
-  const dialog = await asked;
-  assert.match(dialog.message(), /The result becomes final/);
-  await dialog.dismiss();
+  await until("the browser asks", () => messages.length);
+  assert.match(messages[0], /The result becomes final/);
 }
 
 async function cannotSignIn(t, page, poll) {
@@ -181,11 +184,12 @@ sideBySide("an older browser", () => {
         return route.fulfill({ contentType: "text/javascript", body: "class Newer { # }" });
       });
       await page.goto(BASE + address);
-      await shows(page.locator("#older"), "This browser is too old for this page");
+      const told = (page) => page.getByText(/this browser is too old/i).filter({ visible: true });
+      await told(page).waitFor();
       const young = await somebody(t);
       await young.goto(BASE + address);
-      await young.locator("html[data-started]").waitFor();
-      assert.ok(await young.locator("#older").isHidden());
+      await young.locator("html[dir]").waitFor();
+      assert.equal(await told(young).count(), 0);
     });
   }
 });
@@ -204,7 +208,13 @@ sideBySide("a browser that keeps nothing", () => {
     await page.locator("#sign-in").waitFor();
   });
 
-  test("in a sandboxed frame: polls and standing are there, and nobody can sign in", async (t) => {
+});
+
+/** Chromium takes an answer that a test gives for one from the internet, which may not call this machine. */
+const LOOPBACK = ["--disable-features=LocalNetworkAccessChecks"];
+
+sideBySide("a sandboxed frame", () => {
+  test("polls and standing are there, and nobody can sign in", async (t) => {
     const poll = await makePoll();
     const page = await somebody(t);
     // Which sites may show the pages is a parameter of the template.
@@ -224,7 +234,7 @@ sideBySide("a browser that keeps nothing", () => {
     await shows(frame.locator(".mine").first(), "1 waiting to be sent");
     await shows(frame.locator("#notice"), "Open the page in a window of its own.");
   });
-});
+}, LOOPBACK);
 
 sideBySide("texts that do not come", () => {
   test("English stands in, and makes room for the language when it comes", async (t) => {
@@ -238,7 +248,7 @@ sideBySide("texts that do not come", () => {
     away = false;
     await shows(page.locator(".poll .state"), "Aberta");
     await shows(card(page, 1), "Votar em");
-    await shows(page.locator(".below .total"), "0 votos");
+    await shows(page.locator(".below .total"), "0 voto, às");
     assert.equal(await page.locator(".poll").count(), 1);
   });
 

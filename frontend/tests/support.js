@@ -39,13 +39,13 @@ function browserPath() {
 
 let browser;
 
-/** A file's tests, side by side in one browser: what they wait for is batches, bells and the edge's lifetimes. */
-export function sideBySide(name, tests) {
+/** A file's tests, side by side in one browser: what they wait for is batches, bells and the edge's lifetimes. `flags`: Chromium's. */
+export function sideBySide(name, tests, flags = []) {
   describe(name, { concurrency: SIDE_BY_SIDE }, () => {
     before(async () => {
       // Chromium's sandbox does not work for root, which is who tests run as in a container.
       const root = process.getuid?.() === 0;
-      browser = await chromium.launch({ executablePath: browserPath(), args: root ? ["--no-sandbox"] : [] });
+      browser = await chromium.launch({ executablePath: browserPath(), args: [...(root ? ["--no-sandbox"] : []), ...flags] });
     });
     after(() => browser.close());
     tests();

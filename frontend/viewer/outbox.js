@@ -2,8 +2,7 @@
 // until an answer says that it arrived, and counts once. What waits outlives the way to the issuer and back.
 
 import { knowsTime, learnTime, now } from "/shared/clock.js";
-import { keep, recall } from "/shared/kept.js";
-import { deadline } from "/shared/newer.js";
+import { deadline, keep, recall } from "/shared/newer.js";
 import { bearer, endSession, onSession, voter } from "/shared/session.js";
 
 const KEPT = "votes";

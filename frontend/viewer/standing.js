@@ -15,7 +15,6 @@ export class Standing {
   /** `announce(text)`: for screen readers. */
   constructor(poll, announce) {
     this.announce = announce;
-    this.small = el("small", {});
     this.heading = el("span", {});
     this.list = el("ol", { class: "rows" });
     this.total = el("p", { class: "total" });
@@ -25,7 +24,7 @@ export class Standing {
     this.element = el(
       "section",
       { class: "standing", "aria-labelledby": id },
-      el("h3", { id }, this.heading, this.small),
+      el("h3", { id }, this.heading),
       this.list,
       el("div", { class: "below" }, this.total, this.pending, this.seal),
     );

@@ -2,11 +2,9 @@
 // each stands, and what became of the viewer's own votes.
 
 import { Ballot } from "/viewer/ballot.js";
-import { config } from "/shared/config.js";
 import { announce, el, find, say } from "/shared/dom.js";
 import { everySecond, now, statusOf } from "/shared/clock.js";
-import { Feed } from "/shared/feed.js";
-import { followStanding, isShown } from "/shared/standing.js";
+import { config, Feed, followStanding, isShown } from "/shared/feed.js";
 import { loadTexts, t } from "/shared/text.js";
 import { nameless, onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/session.js";
 import { Outbox } from "/viewer/outbox.js";
@@ -172,7 +170,6 @@ function choose(polls) {
 
 function showPolls({ polls }) {
   latest = { polls };
-  outbox.judge();
   const first = !sections.size;
   for (const poll of polls) sections.get(poll.id)?.update(poll);
   for (const poll of choose(polls)) {
@@ -189,6 +186,7 @@ function showPolls({ polls }) {
     say(find("#empty h2"), t("nothingOpen"));
     say(find("#empty p"), t("nothingOpenMore"));
   }
+  outbox.judge();
 }
 
 /** Makes everything anew, in the language that has come late. */
@@ -235,7 +233,6 @@ async function enter() {
 }
 
 async function start() {
-  document.documentElement.dataset.started = "";
   find("#sign-in").addEventListener("click", enter);
   onSession(() => {
     showWho();

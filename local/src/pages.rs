@@ -31,8 +31,8 @@ const FIXED_NAMES: [&str; 1] = ["/favicon.ico"];
 const VENDOR: &str = "/vendor/";
 /// Beside the pages, but not of them.
 const LEFT_OUT: [&str; 2] = ["tests", "node_modules"];
-/// Hexadecimal digits of a name's hash: 40 bits, for some dozens of files.
-const HASH_DIGITS: usize = 10;
+/// Hexadecimal digits of a name's hash: 32 bits tell the releases of one file apart, and each page repeats many names.
+const HASH_DIGITS: usize = 8;
 
 /// What the pages have to know of where they run: `config.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,7 +90,7 @@ pub fn assemble(folder: &Path, config: &PagesConfig) -> Result<Vec<Page>> {
     let mut pages = assembly.pages;
     pages.push(Page {
         key: "config.json".to_owned(),
-        body: serde_json::to_vec_pretty(config)?.into(),
+        body: serde_json::to_vec(config)?.into(),
         content_type: "application/json",
         cache_control: A_MINUTE,
     });
@@ -193,6 +193,7 @@ impl Assembly {
 
 /// Scripts and style sheets without the comments that stand on lines of their own, and without indentation: a third
 /// of what a phone would load. So a text over several lines must not begin a line with what looks like a comment.
+/// A style sheet needs no new line after punctuation either.
 fn without_comments(path: &str, text: &str) -> String {
     if !path.ends_with(".js") && !path.ends_with(".css") {
         return text.to_owned();
@@ -203,7 +204,9 @@ fn without_comments(path: &str, text: &str) -> String {
         in_comment |= line.starts_with("/*");
         if !in_comment && !line.is_empty() && !line.starts_with("//") {
             kept.push_str(line);
-            kept.push('\n');
+            if !path.ends_with(".css") || !line.ends_with(['{', '}', ';', ',']) {
+                kept.push('\n');
+            }
         }
         in_comment &= !line.ends_with("*/");
     }
@@ -233,7 +236,9 @@ fn content_type(path: &str) -> Result<&'static str> {
         "ico" => "image/x-icon",
         "webmanifest" => "application/manifest+json; charset=utf-8",
         _ => {
-            bail!("{path}: a page's file ends with html, css, js, json, svg, txt, woff2, png, ico or webmanifest")
+            bail!(
+                "{path}: a page's file ends with html, css, js, json, svg, txt, woff2, png, ico or webmanifest"
+            )
         }
     })
 }

@@ -58,7 +58,8 @@ fn what_cannot_be_published_is_named() {
 
 #[test]
 fn the_icon_keeps_the_name_that_browsers_ask_for() {
-    let pages = assembled(&[("index.html", ""), ("favicon.ico", "icon"), ("shared/icon.svg", "<svg/>")]).unwrap();
+    let pages =
+        assembled(&[("index.html", ""), ("favicon.ico", "icon"), ("shared/icon.svg", "<svg/>")]).unwrap();
     let icon = pages.iter().find(|page| page.key == "favicon.ico").unwrap();
     assert_eq!((icon.content_type, icon.cache_control), ("image/x-icon", A_DAY));
     assert!(pages.iter().all(|page| page.key != "shared/icon.svg"));
@@ -77,4 +78,6 @@ fn comments_stay_at_home() {
     let source = "// Why.\nconst a = 1; // not on its own\n\n/**\n * What.\n */\n  f();\n/* One. */\n";
     assert_eq!(without_comments("/a.js", source), "const a = 1; // not on its own\nf();\n");
     assert_eq!(without_comments("/a.html", source), source);
+    let style = "/* Why. */\na,\nb {\n  transition:\n    color 1s,\n    opacity 1s;\n}\n";
+    assert_eq!(without_comments("/a.css", style), "a,b {transition:\ncolor 1s,opacity 1s;}");
 }
