@@ -1,23 +1,24 @@
 // The control room: the list of polls, and the one that is on the desk.
 
-import { call, Refusal } from "/control/api.js";
+import { call, exchange, Refusal } from "/control/api.js";
 import { config } from "/shared/config.js";
-import { controlEnglish } from "/text/control.en.js";
-import { Desk } from "/control/desk.js";
-import { announce, el, find, say } from "/shared/dom.js";
-import { everySecond, now, statusOf } from "/shared/clock.js";
-import { formatClock, loadTexts, t } from "/shared/text.js";
+import { Desk, stateOf } from "/control/desk.js";
+import { announce, find, say } from "/shared/dom.js";
+import { everySecond, now } from "/shared/clock.js";
+import { formatClock, t } from "/shared/text.js";
+import { List } from "/control/list.js";
+import { loadWords } from "/control/words.js";
 import { onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/session.js";
-import { pollForm } from "/control/form.js";
+import { PollForm } from "/control/form.js";
 
 const LIST_MS = 5_000;
-const TEXTS = { english: controlEnglish, files: new Map([["pt", "/text/control.pt.json"]]) };
+const [FORBIDDEN, NOT_FOUND] = [403, 404];
 
 const place = find("#desk");
 const notice = find("#notice");
-const buttons = new Map();
+const list = new List({ onChosen: put, onOlder: loadOlder });
 let desk = null;
-let polls = [];
+let wanted = null;
 let timer = null;
 let trouble = null;
 let crew = [];
@@ -39,53 +40,48 @@ function showWho() {
   showNotice();
 }
 
+/** Asks the service; gives null, and says so, where it does not answer. */
+async function asked(work) {
+  try {
+    const answer = await work();
+    trouble = null;
+    return answer;
+  } catch (error) {
+    trouble = t(error instanceof Refusal && error.status === FORBIDDEN ? "control.notCrew" : "control.noAnswer");
+    return null;
+  } finally {
+    showNotice();
+  }
+}
+
 async function refresh() {
   clearTimeout(timer);
   if (sessionState() === "valid" && !document.hidden) {
-    try {
-      ({ polls } = await call("GET", "/admin/polls"));
-      trouble = null;
-      showList();
-    } catch (error) {
-      trouble = error instanceof Refusal && error.status === 403 ? t("control.notCrew") : t("control.noAnswer");
-    }
-    showNotice();
+    const answer = await asked(() => call("GET", "/admin/polls"));
+    if (answer) takeList(answer);
+    // Whatever the list holds: the poll on the desk may be on no page of it, and its version is in no list.
+    await desk?.refresh();
   }
+  clearTimeout(timer);
   timer = setTimeout(refresh, LIST_MS);
 }
 
-function showList() {
-  const wanted = Number(location.hash.slice(1));
-  for (const poll of polls) {
-    const button = buttons.get(poll.id) ?? el("button", { type: "button", onclick: () => put(poll.id) });
-    if (!button.children.length) {
-      button.append(el("span", { class: "numeral" }, String(poll.id)), el("bdi", { class: "title" }), el("span", { class: "mark" }));
-      buttons.set(poll.id, button);
-    }
-    say(button.children[1], poll.title);
-    button.toggleAttribute("aria-current", poll.id === desk?.poll.id);
-  }
-  showMarks();
-  const rows = polls.map(({ id }) => buttons.get(id).parentElement ?? el("li", {}, buttons.get(id)));
-  const list = find("#polls");
-  if (rows.length !== list.children.length || rows.some((row, i) => list.children[i] !== row)) list.replaceChildren(...rows);
-  const onDesk = polls.find(({ id }) => id === desk?.poll.id);
-  if (onDesk) desk.update(onDesk);
-  else if (!desk && !find("#poll-form")) {
-    const first = polls.find(({ id }) => id === wanted) ?? polls.find((poll) => statusOf(poll) === "open") ?? polls[0];
-    if (first) put(first.id);
-  }
+function takeList(answer) {
+  list.take(answer);
+  showList();
+  if (desk || wanted || find("#poll-form")) return;
+  const { polls } = list;
+  const first = Number(location.hash.slice(1)) || (polls.find((poll) => stateOf(poll) === "open") ?? polls[0])?.id;
+  if (first) put(first);
 }
 
-/** Where each poll is in its window, as the clock goes. */
-function showMarks() {
-  for (const poll of polls) {
-    const mark = buttons.get(poll.id)?.lastElementChild;
-    if (!mark) continue;
-    say(mark, t(`state.${statusOf(poll)}`));
-    mark.className = `mark ${statusOf(poll)}`;
-  }
+async function loadOlder(before) {
+  const answer = await asked(() => call("GET", `/admin/polls?before=${before}`));
+  if (answer) list.takeOlder(answer);
+  showList();
 }
+
+const showList = () => list.show(desk?.poll.id);
 
 function clear() {
   desk?.stop();
@@ -93,48 +89,76 @@ function clear() {
   place.replaceChildren();
 }
 
-/** Puts a poll on the desk. */
-function put(id) {
+/** Puts a poll on the desk, whether or not the list has it. */
+async function put(id) {
+  say(find("#number-problem"), "");
+  wanted = id;
+  // It is there, with what was typed into it.
+  if (desk?.poll.id === id) return void (wanted = null);
+  try {
+    const found = await exchange("GET", `/admin/polls/${id}`);
+    // Another one was asked for meanwhile.
+    if (wanted !== id) return;
+    show(found);
+  } catch (error) {
+    if (wanted !== id) return;
+    wanted = null;
+    if (error.status !== NOT_FOUND) return void asked(() => Promise.reject(error));
+    if (Number(location.hash.slice(1)) === id) forgetAddress();
+    say(find("#number-problem"), t("control.noSuchPoll", { id: String(id) }));
+  }
+}
+
+function show(found) {
   clear();
-  desk = new Desk(polls.find((poll) => poll.id === id), {
+  const { id } = found.answer;
+  desk = new Desk(found, {
     onChange: (poll) => {
-      polls = polls.map((other) => (other.id === poll.id ? poll : other));
+      list.replace(poll);
       showList();
     },
-    onGone: () => {
-      polls = polls.filter((other) => other.id !== id);
-      clear();
-      history.replaceState(null, "", `${location.pathname}${location.search}`);
-      showList();
-      find("#new-poll").focus();
-      announce(t("control.deleted"));
-    },
-    announce,
+    onGone: () => gone(id),
     crew,
   });
+  wanted = null;
+  trouble = null;
+  showNotice();
   place.append(...desk.elements);
   history.replaceState(null, "", `#${id}`);
   showList();
 }
 
-function newPoll() {
+const forgetAddress = () => history.replaceState(null, "", `${location.pathname}${location.search}`);
+
+function gone(id) {
+  list.forget(id);
   clear();
-  place.append(
-    pollForm(null, async (draft) => {
-      const poll = await call("POST", "/admin/polls", draft);
-      polls = [poll, ...polls];
-      put(poll.id);
+  forgetAddress();
+  showList();
+  find("#new-poll").focus();
+  announce(t("control.deleted"));
+}
+
+function newPoll() {
+  wanted = null;
+  clear();
+  const form = new PollForm({
+    save: async (draft) => {
+      const made = await exchange("POST", "/admin/polls", draft);
+      list.replace(made.answer);
+      show(made);
       place.focus();
-      announce(t("control.saved"));
-    }),
-  );
+      return made;
+    },
+  });
+  place.append(form.fresh().element);
   showList();
   find("input", place).focus();
 }
 
 function tick() {
   say(find("#clock"), formatClock(now()));
-  showMarks();
+  list.tick();
   desk?.tick();
 }
 
@@ -149,7 +173,7 @@ async function start() {
   find("#new-poll").addEventListener("click", newPoll);
   onSession(showWho);
   document.addEventListener("visibilitychange", refresh);
-  await loadTexts({ more: TEXTS, onLate: showWho });
+  await loadWords({ onLate: showWho });
   crew = (await config().catch(() => null))?.crew ?? [];
   everySecond(tick);
   await resumeSignIn().catch(() => (trouble = t("signInFailed")));

@@ -135,7 +135,7 @@ sideBySide("the control room", () => {
   });
 
   test("a change saves what was changed, and says what is wrong", async (t) => {
-    const poll = await makePoll();
+    const poll = await makePoll({ opensAt: null });
     const page = await somebody(t, { ...DESK, expected: /422/ });
     await enterRoom(page, poll);
     await page.getByLabel("Question").fill("Who stays?");

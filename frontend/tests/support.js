@@ -124,13 +124,13 @@ export function changing(poll, n) {
   return { poll: poll.id, totalVotes: 100 + n, ranking, asOf: inSeconds(0), status: "open" };
 }
 
-/** Waits until a poll's file has so many votes, and gives it. */
-export async function filed(poll, votes) {
+/** Waits until a poll's file has so many votes, and a certificate if it is to be `certified`, and gives it. */
+export async function filed(poll, votes, certified = false) {
   let file = null;
   await until(`the file of poll ${poll.id} has ${votes} votes`, async () => {
     const response = await fetch(`${BASE}/results/${poll.id}.json`);
     file = response.ok ? await response.json() : null;
-    return file?.turnout.votes === votes;
+    return file?.turnout.votes === votes && (file.certified || !certified);
   });
   return file;
 }

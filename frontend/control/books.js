@@ -1,0 +1,43 @@
+// The books of a poll: checking them, making them equal, and writing a certified poll's votes into a file.
+
+import { call } from "/control/api.js";
+import { confirmed } from "/control/confirm.js";
+import { el, say } from "/shared/dom.js";
+import { formatNumber, t } from "/shared/text.js";
+
+export class Books {
+  /** `desk`: what holds the poll. `canExport`: whether the backend offers it. */
+  constructor(desk, { canExport }) {
+    this.desk = desk;
+    this.verdict = el("p", { class: "verdict", id: "verdict", role: "status" }, t("control.unaudited"));
+    const button = (id, onclick) => el("button", { type: "button", id, onclick }, t(`control.${id}`));
+    this.buttons = [button("audit", () => this.#audit("GET")), button("rebuild", () => this.#rebuild())];
+    if (canExport) this.buttons.push(button("export", () => this.#export()));
+  }
+
+  async #rebuild() {
+    const name = t("control.rebuild");
+    if (await confirmed(name, t("control.rebuildText"), name)) await this.#audit("POST");
+  }
+
+  async #audit(method) {
+    say(this.verdict, t("control.auditing"));
+    const audit = await this.desk.attempt(() => call(method, `${this.desk.path}/${method === "GET" ? "audit" : "rebuild"}`));
+    this.verdict.classList.toggle("wrong", Boolean(audit) && !audit.inSync);
+    if (!audit) return say(this.verdict, t("control.unaudited"));
+    const { ledgerVotes, tallyVotes, rankingVotes } = audit;
+    const values = { n: ledgerVotes, tally: tallyVotes, ranking: rankingVotes };
+    say(this.verdict, t(audit.inSync ? "control.inSync" : "control.outOfSync", values));
+  }
+
+  async #export() {
+    const name = t("control.export");
+    if (!(await confirmed(name, t("control.exportText"), name))) return;
+    const answer = await this.desk.attempt(() => call("POST", `${this.desk.path}/export`));
+    if (!answer) return;
+    const { status, votes, totalVotes, failure, url } = answer;
+    const figures = { votes: formatNumber(votes), total: formatNumber(totalVotes ?? 0), failure };
+    say(this.verdict, t(`control.export${status[0].toUpperCase()}${status.slice(1)}`, figures));
+    if (url) this.verdict.append(" ", el("a", { href: url, rel: "noreferrer" }, t("control.exportLink")));
+  }
+}

@@ -1,0 +1,127 @@
+// Certifying by hand, the certificate, and votes that came after it.
+
+import { announce, el, find, say } from "/shared/dom.js";
+import { call, Refusal } from "/control/api.js";
+import { confirmed } from "/control/confirm.js";
+import { formatMoment, t } from "/shared/text.js";
+import { formatWhen } from "/control/words.js";
+
+/** Between two questions whether a certificate is made, where the poll is too large for one. */
+const CERTIFY_MS = 2_000;
+
+export class Certification {
+  #late = { votes: 0 };
+  #paths = [];
+  #included = 0;
+
+  /** `desk`: what holds the poll. `canCertify`: whether the backend offers it. `onCertified()`: the result is final. */
+  constructor(desk, { canCertify, onCertified }) {
+    Object.assign(this, { desk, onCertified, certified: false });
+    if (canCertify) this.button = el("button", { type: "button", id: "certify", onclick: () => this.#certify() }, t("control.certify"));
+    this.certificate = el("p", { class: "certificate", id: "certificate", role: "status", hidden: true });
+    this.lateText = el("p", { role: "status" });
+    this.again = el("button", { type: "button", id: "certify-late", onclick: () => this.#certifyLate() }, t("control.certifyLate"));
+    this.later = el("ul", { id: "later-certificates" });
+    this.late = el("div", { class: "late", id: "late", hidden: true }, this.lateText, this.again, this.later);
+  }
+
+  tick() {
+    if (this.button) this.button.hidden = this.desk.state !== "closed";
+  }
+
+  /** Of the poll's file. */
+  take({ certificate, turnout, late, laterCertificates = [] }) {
+    if (certificate && !this.certified) this.#show({ ...certificate, ...turnout });
+    if (late) this.#takeLate(late);
+    const last = laterCertificates[laterCertificates.length - 1];
+    if (last && laterCertificates.length > this.#paths.length) {
+      this.#paths = laterCertificates;
+      this.#look(last);
+    }
+    this.#showLate();
+  }
+
+  /** Of the live figures, which have late votes before the file does. */
+  takeLive({ rejected }) {
+    if (!this.certified || !(rejected.late > this.#late.votes)) return;
+    this.#takeLate({ votes: rejected.late });
+    this.#showLate();
+  }
+
+  #takeLate(late) {
+    if (late.votes >= this.#late.votes) this.#late = { ...this.#late, ...late };
+  }
+
+  /** How many of the late votes the last certificate includes already. */
+  async #look(path) {
+    const response = await fetch(path, { cache: "no-cache" }).catch(() => null);
+    const document = response?.ok ? await response.json().catch(() => null) : null;
+    if (document) this.#takeDocument(document);
+  }
+
+  #takeDocument({ late }) {
+    this.#included = Math.max(this.#included, late?.votes ?? 0);
+    this.#showLate();
+  }
+
+  #show({ certifiedAt, basis, digest, votes, voters }) {
+    this.certified = true;
+    const when = formatMoment(Date.parse(certifiedAt));
+    const key = basis === "forced" ? "control.certifiedForced" : "control.certified";
+    say(this.certificate, t(key, { when, n: votes, voters, digest }));
+    this.certificate.hidden = false;
+    this.onCertified();
+  }
+
+  #showLate() {
+    const { votes: n, firstAt, lastAt } = this.#late;
+    this.late.hidden = !n;
+    const between = firstAt ? t("control.lateBetween", { from: formatWhen(Date.parse(firstAt)), to: formatWhen(Date.parse(lastAt)) }) : "";
+    say(this.lateText, n ? `${t("control.late", { n })} ${between}`.trim() : "");
+    this.again.hidden = !n || this.#included >= n;
+    if (this.later.children.length === this.#paths.length) return;
+    this.later.replaceChildren(...this.#paths.map((path, i) => {
+      return el("li", {}, el("a", { href: path, rel: "noreferrer" }, t("control.laterCertificate", { number: i + 2 })));
+    }));
+  }
+
+  /** Certifies; where votes may be outstanding, only after a second question that says so. */
+  async #certify() {
+    const name = t("control.certify");
+    if (!(await confirmed(name, t("control.certifyText"), name))) return;
+    const { version } = this.desk;
+    const done = await this.desk.attempt(async () => {
+      try {
+        return await this.#ask({}, version);
+      } catch (error) {
+        if (!(error instanceof Refusal) || error.code !== "votesOutstanding") throw error;
+        const text = `${t("control.outstanding")} ${this.desk.live.waitsFor} ${t("control.forceText")}`;
+        if (!(await confirmed(t("control.force"), text, t("control.force")))) return false;
+        return this.#ask({ force: true }, version);
+      }
+    });
+    if (done) announce(t("state.certified"));
+  }
+
+  /** The version is for the first question alone: freezing the poll makes a new one. */
+  async #ask(wish, version) {
+    for (let expected = version; ; expected = null) {
+      const { certificate } = await call("POST", `${this.desk.path}/certify`, wish, expected);
+      if (certificate) return this.#show(certificate), true;
+      announce(t("control.certifying"));
+      await new Promise((resolve) => setTimeout(resolve, CERTIFY_MS));
+      if (this.desk.stopped) return false;
+    }
+  }
+
+  async #certifyLate() {
+    const name = t("control.certifyLate");
+    if (!(await confirmed(name, t("control.certifyLateText", { n: this.#late.votes }), name))) return;
+    const issued = await this.desk.attempt(() => call("POST", `${this.desk.path}/certify`, { includeLate: true }));
+    if (!issued) return;
+    this.#paths = [...this.#paths, `/results/${issued.poll}.certificate-${issued.number}.json`];
+    this.#takeDocument(issued);
+    announce(t("control.certifiedLate", { number: issued.number }));
+    find("li:last-child a", this.later)?.focus();
+  }
+}

@@ -1,0 +1,91 @@
+// Two have changed one poll: shows both versions, field by field, and lets the person who saves second choose.
+
+import { compare, merged } from "/control/changes.js";
+import { el, find } from "/shared/dom.js";
+import { formatExact, formatWhen } from "/control/words.js";
+import { formatNumber, t } from "/shared/text.js";
+
+const FIELDS = {
+  title: "control.question",
+  opensAt: "control.opensAt",
+  closesAt: "control.closesAt",
+  votesPerVoter: "control.votesPerVoter",
+  results: "control.results",
+};
+
+/** What a value is called. */
+export function fieldLabel(key) {
+  const [kind, number] = key.split(".");
+  if (kind === "contestant") return t("control.contestantNumber", { number });
+  return t(kind === "new" ? "control.newContestant" : FIELDS[key]);
+}
+
+/** A value as text: what is not there has a word of its own. */
+export function valueText(key, value) {
+  if (value === undefined) return t("control.absent");
+  if (value === null) return t("control.none");
+  if (key === "opensAt" || key === "closesAt") return formatExact(value);
+  if (key === "results") return t(`control.results.${value}`);
+  if (typeof value === "object") return [value.number, value.name, value.imageUrl].filter(Boolean).join(" · ");
+  return typeof value === "number" ? formatNumber(value) : String(value);
+}
+
+export class Conflict {
+  /**
+   * `before`: what both began with. `details`: of the refusal, who changed it and when. `onChosen(values)`: what is to be
+   * saved. `onBack()`: the person wants to go on typing first.
+   */
+  constructor(before, theirs, mine, { changedBy, changedAt }, { onChosen, onBack }) {
+    this.rows = compare(before, theirs, mine);
+    const when = changedAt ? formatWhen(Date.parse(changedAt)) : "";
+    this.heading = el("h4", { tabindex: -1, id: "conflict-title" }, t("control.conflict"));
+    const save = () => {
+      const open = this.rows.find(({ key }) => !this.#chosen(key));
+      if (open) return find("input", this.#group(open.key)).reportValidity();
+      onChosen(merged(theirs, mine, this.rows.map(({ key }) => key).filter((key) => this.#chosen(key).value === "mine")));
+    };
+    this.element = el(
+      "section",
+      { class: "conflict", "aria-labelledby": "conflict-title" },
+      this.heading,
+      el("p", {}, t(changedBy ? "control.conflictBy" : "control.conflictMore", { who: changedBy, when })),
+      ...this.rows.map((row) => this.#row(row)),
+      el(
+        "div",
+        { class: "actions" },
+        el("button", { type: "button", class: "strong", id: "conflict-save", onclick: save }, t("control.saveChoice")),
+        el("button", { type: "button", id: "conflict-back", onclick: onBack }, t("control.backToForm")),
+      ),
+    );
+  }
+
+  focus() {
+    this.heading.focus();
+    this.element.scrollIntoView({ block: "nearest" });
+  }
+
+  #group(key) {
+    return find(`[data-key="${key}"]`, this.element);
+  }
+
+  #chosen(key) {
+    return find("input:checked", this.#group(key));
+  }
+
+  /** Where both changed a value, neither is chosen: nobody's work goes by default. */
+  #row({ key, before, theirs, mine, by }) {
+    const side = (name, value) => {
+      const input = el("input", { type: "radio", name: `choice.${key}`, value: name, required: true, checked: by === name });
+      const text = el("bdi", {}, valueText(key, value));
+      return el("label", {}, input, el("span", {}, el("small", {}, t(`control.side.${name}`)), text));
+    };
+    const id = `choice-${key}`;
+    return el(
+      "div",
+      { class: `choice ${by}`, role: "radiogroup", "aria-labelledby": id, "data-key": key },
+      el("div", { class: "about" }, el("strong", { id }, fieldLabel(key)), el("small", {}, t("control.was", { value: valueText(key, before) }))),
+      side("theirs", theirs),
+      side("mine", mine),
+    );
+  }
+}

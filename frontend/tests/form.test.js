@@ -1,0 +1,196 @@
+// The form on the crew's desk: what it sends, over which nights, and what two crew members make of one poll.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { crew, enterRoom, filed, inSeconds, makePoll, PATIENCE_MS, screen, shows, sideBySide, somebody, until } from "./support.js";
+
+const DESK = { viewport: { width: 1280, height: 900 } };
+const BERLIN = { ...DESK, timezoneId: "Europe/Berlin" };
+/** Clocks go back at 03:00 that night: 02:30 is at 00:30 and at 01:30 UTC. */
+const [FIRST, SECOND] = ["2027-10-31T00:30:00.000Z", "2027-10-31T01:30:00.000Z"];
+
+const definition = (poll) => crew("GET", `/admin/polls/${poll.id}`);
+const title = (page) => page.getByLabel("Question");
+const opens = (page) => page.getByLabel("Opens");
+const closes = (page) => page.getByLabel("Closes");
+
+/** The next whole minute that is at least two away. */
+const wholeMinute = () => new Date(Math.ceil(Date.now() / 60_000 + 2) * 60_000).toISOString();
+
+/** Presses Save, and gives what is sent. */
+async function saved(page) {
+  const sent = page.waitForRequest((request) => request.method() === "PATCH");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  const request = await sent;
+  assert.ok((await request.response()).ok(), "it was refused");
+  return request.postDataJSON();
+}
+
+sideBySide("the crew's form", () => {
+  for (const [name, closesAt] of [
+    ["a whole minute", wholeMinute()],
+    ["milliseconds", wholeMinute().replace(".000Z", ".400Z")],
+    ["no close", null],
+  ]) {
+    test(`Close is pressed, then a field is saved: it stays closed (${name})`, async (t) => {
+      const poll = await makePoll({ closesAt });
+      const page = await somebody(t, DESK);
+      await enterRoom(page, poll);
+      await page.locator("#close").click();
+      await shows(page.locator("#undo"), "closes in");
+      const bell = (await definition(poll)).closesAt;
+      assert.notEqual(bell, closesAt);
+      await title(page).fill("Who stays?");
+      assert.deepEqual(await saved(page), { title: "Who stays?" });
+      assert.equal((await definition(poll)).closesAt, bell, "the close is where the button has put it");
+      await shows(page.locator("#desk .state"), "Closed");
+      await title(page).fill("Who goes?");
+      assert.deepEqual(await saved(page), { title: "Who goes?" });
+      await shows(page.locator("#desk .state"), "Closed");
+    });
+  }
+
+  test("a colleague has moved the close: saving another field leaves it there, and the form follows", async (t) => {
+    const poll = await makePoll({ closesAt: wholeMinute() });
+    const page = await somebody(t, { ...DESK, timezoneId: "UTC" });
+    await enterRoom(page, poll);
+    await title(page).fill("Who stays?");
+    const moved = "2031-01-01T20:15:00Z";
+    await crew("PATCH", `/admin/polls/${poll.id}`, { closesAt: moved });
+    await until("the form shows it", async () => (await closes(page).inputValue()).startsWith("2031-01-01T20:15"));
+    assert.deepEqual(await saved(page), { title: "Who stays?" });
+    assert.equal((await definition(poll)).closesAt, moved);
+  });
+
+  test("a night on which clocks go back: nothing moves by itself, and the hour that is meant is sent", async (t) => {
+    const poll = await makePoll({ opensAt: FIRST, closesAt: SECOND, draft: false });
+    const page = await somebody(t, BERLIN);
+    await enterRoom(page, poll);
+    const which = page.getByLabel("Clocks are set back in that hour");
+    assert.deepEqual(await which.locator("option:checked").allTextContents(), ["02:30 CEST", "02:30 CET"]);
+    await title(page).fill("Who stays?");
+    assert.deepEqual(await saved(page), { title: "Who stays?" });
+
+    // The second stays the second.
+    await closes(page).fill("2027-10-31T02:45");
+    assert.deepEqual(await saved(page), { closesAt: "2027-10-31T01:45:00.000Z" });
+    // And can be made the first.
+    await opens(page).fill("2027-10-31T02:10");
+    await which.first().selectOption("02:10 CET");
+    assert.deepEqual(await saved(page), { opensAt: "2027-10-31T01:10:00.000Z" });
+
+    // From elsewhere nothing says which is meant: it is asked, and nothing is sent before it is answered.
+    await closes(page).fill("2027-11-01T20:00");
+    assert.deepEqual(await saved(page), { closesAt: "2027-11-01T19:00:00.000Z" });
+    await closes(page).fill("2027-10-31T02:50");
+    let sent = 0;
+    page.on("request", (request) => (sent += request.method() === "PATCH"));
+    await page.getByRole("button", { name: "Save", exact: true }).click();
+    assert.ok(await which.last().evaluate((select) => select === document.activeElement), "the question has the keyboard");
+    await screen(page, "control-clocks");
+    await closes(page).fill("2027-03-28T02:30");
+    assert.match(await closes(page).evaluate((input) => input.validationMessage), /Clocks are set forward/);
+    assert.equal(sent, 0);
+    await closes(page).fill("2027-10-31T02:50");
+    await which.last().selectOption("02:50 CET");
+    assert.deepEqual(await saved(page), { closesAt: "2027-10-31T01:50:00.000Z" });
+  });
+
+  test("two crew members save: both versions are shown, and nothing typed is lost", async (t) => {
+    const poll = await makePoll({ opensAt: null, draft: true });
+    const [ana, rui] = await Promise.all([somebody(t, DESK), somebody(t, { ...DESK, expected: /412/ })]);
+    await Promise.all([enterRoom(ana, poll, "ana"), enterRoom(rui, poll, "rui")]);
+    // Both have it before them; the second has begun to type.
+    await title(rui).fill("Who goes on?");
+    await rui.locator(".person [name=name]").nth(1).fill("Bruna");
+    await rui.getByRole("button", { name: "Add contestant" }).click();
+    await rui.locator(".person [name=name]").last().fill("Fred");
+
+    await title(ana).fill("Who stays?");
+    await ana.getByRole("button", { name: "Add contestant" }).click();
+    await ana.locator(".person [name=name]").last().fill("Eva");
+    await saved(ana);
+    await shows(rui.locator(".held"), "Somebody has changed what you are changing");
+
+    await rui.getByRole("button", { name: "Save", exact: true }).click();
+    const conflict = rui.locator(".conflict");
+    await shows(conflict, /ana saved at/);
+    const row = (key) => conflict.locator(`[data-key="${key}"]`);
+    await shows(row("title"), /Saved now\s*Who stays\?\s*Yours\s*Who goes on\?/);
+    await shows(row("contestant.5"), /5 · Eva/);
+    await shows(row("contestant.2"), /2 · Bruno.*2 · Bruna/s);
+    await screen(rui, "control-conflict");
+    assert.equal(await row("title").locator("input:checked").count(), 0, "nobody's title goes by default");
+
+    // Back, and everything typed is there; and the same question again.
+    await rui.locator("#conflict-back").click();
+    assert.equal(await title(rui).inputValue(), "Who goes on?");
+    assert.equal(await rui.locator(".person [name=name]").last().inputValue(), "Fred");
+    await rui.getByRole("button", { name: "Save", exact: true }).click();
+    await row("title").getByLabel("Yours").check();
+    await rui.locator("#conflict-save").click();
+    await until("both are saved", async () => {
+      const { title, contestants } = await definition(poll);
+      return title === "Who goes on?" && contestants.map(({ name }) => name).join() === "Ada,Bruna,Carmen,Dario,Eva,Fred";
+    });
+    await shows(ana.locator("#desk h2"), "Who goes on?");
+    await until("the first one's form has it, too", async () => (await title(ana).inputValue()) === "Who goes on?");
+
+    await rui.locator("#journal summary").click();
+    await shows(rui.locator("#journal-entries > li").first(), /rui · changed.*Contestant 2: 2 · Bruno → 2 · Bruna/s);
+    await shows(rui.locator("#journal-entries > li").nth(1), /ana · changed.*Question: Who goes to the final\? → Who stays\?/s);
+    await screen(rui, "control-journal");
+  });
+
+  test("what a colleague changed may be kept throughout: then nothing is sent", async (t) => {
+    const poll = await makePoll({ opensAt: null });
+    const page = await somebody(t, { ...DESK, expected: /412/ });
+    await enterRoom(page, poll);
+    await title(page).fill("Mine");
+    await crew("PATCH", `/admin/polls/${poll.id}`, { title: "Theirs", results: "hidden" });
+    await page.getByRole("button", { name: "Save", exact: true }).click();
+    await page.locator('[data-key="title"]').getByLabel("Saved now").check();
+    let sent = 0;
+    page.on("request", (request) => (sent += request.method() === "PATCH"));
+    await page.locator("#conflict-save").click();
+    await until("theirs is in the form", async () => (await title(page).inputValue()) === "Theirs");
+    assert.equal(await page.getByLabel("Standing").inputValue(), "hidden");
+    assert.equal(sent, 0);
+  });
+
+  test("deleting or certifying what has changed since is refused, with who changed it", async (t) => {
+    const poll = await makePoll({ opensAt: null });
+    const page = await somebody(t, { ...DESK, expected: /412/ });
+    await enterRoom(page, poll);
+    // Nothing tells the page meanwhile.
+    await page.route(`**/admin/polls/${poll.id}`, (route) => (route.request().method() === "GET" ? route.abort() : route.continue()));
+    await crew("PATCH", `/admin/polls/${poll.id}`, { title: "Changed" });
+    await page.locator("#delete").click();
+    await page.locator("#confirm-yes").click();
+    await shows(page.locator("#desk > .problem"), /test-crew changed this poll at .* Look at it again/);
+    assert.equal((await definition(poll)).title, "Changed");
+  });
+
+  test("a certified poll is read-only, and says so; an erratum is added beside it", { timeout: 3 * PATIENCE_MS }, async (t) => {
+    const poll = await makePoll({ opensAt: inSeconds(-7200), title: "Who won?" });
+    await crew("POST", `/admin/polls/${poll.id}/close`);
+    await crew("POST", `/admin/polls/${poll.id}/certify`, { force: true });
+    await filed(poll, 0, true);
+    const page = await somebody(t, DESK);
+    await enterRoom(page, poll);
+    await shows(page.locator("#desk .state"), "Certified result");
+    await shows(page.locator("#poll-form"), "Nothing in the definition can change any more");
+    assert.ok(await page.locator("#poll-form .strong").isHidden(), "there is nothing to save");
+    for (const input of await page.locator("#poll-form input").all()) assert.ok(!(await input.isEditable()), await input.evaluate((input) => input.outerHTML));
+    assert.ok(await page.getByLabel("Standing").isDisabled());
+    for (const button of await page.locator("#poll-form button, #delete, #open, #close").all()) assert.ok(await button.isHidden());
+
+    await page.getByLabel("New erratum").fill("Ada's name is Ada Lovelace.");
+    await page.locator("#add-erratum").click();
+    await page.locator("#confirm-yes").click();
+    await shows(page.locator("#errata li"), "Ada's name is Ada Lovelace.");
+    await screen(page, "control-final");
+    await until("it is public", async () => (await definition(poll)).errata?.length === 1);
+  });
+});
