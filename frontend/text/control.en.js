@@ -43,7 +43,6 @@ export const controlEnglish = {
   "control.auditing": "Counting the ledger …",
   "control.inSync": {"one": "{n} vote: ledger, tally and ranking agree.", "other": "{n} votes: ledger, tally and ranking agree."},
   "control.outOfSync": "They differ: ledger {n}, tally {tally}, ranking {ranking}. While votes come in, check again; if it stays, rebuild.",
-  "control.stopped": {"one": "{n} vote waits and nothing is counting it.", "other": "{n} votes wait and nothing is counting them."},
   "control.audit": "Check the books",
   "control.rebuild": "Rebuild",
   "control.rebuildText": "Tally and ranking are made equal to the ledger. No vote is lost; what viewers see may jump.",
