@@ -8,5 +8,6 @@ mod outage;
 mod polls;
 mod rebuild;
 mod receipts;
+mod reconnect;
 mod stampede;
 mod support;
