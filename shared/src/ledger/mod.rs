@@ -1,7 +1,7 @@
 //! PostgreSQL: the truth. All SQL is in this module and in `migrations/`.
 //!
 //! Every call is bounded by one deadline, connecting included. A call that passes it, or whose connection broke,
-//! leaves the outcome unknown. Each statement that runs by itself is safe to repeat, so [`Ledger::fetch_all`] repeats one
+//! leaves the outcome unknown. Each statement that runs by itself is safe to repeat, so `Ledger::fetch_all` repeats one
 //! whose kept connection was broken. A transaction is not repeated: its connection is checked before its first statement.
 
 mod audit;
