@@ -3,6 +3,7 @@
 //! Invariants: an instance has one invocation at a time; a function never has more invocations at a time than its
 //! concurrency limit; no instance outlives the stack.
 mod instance;
+mod log_filter;
 mod process;
 mod runtime_api;
 mod settings;

@@ -1,5 +1,6 @@
 //! A database and a Redis of its own for each test, on the servers that `local stores -- <command>` has started.
 
+mod cuts;
 mod round_trips;
 
 use std::{env, str::FromStr};
@@ -9,6 +10,7 @@ use shared::ledger::Schema;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
+pub use cuts::{Way, Ways};
 pub use round_trips::RoundTrips;
 
 use crate::stores::FUNCTIONS_ROLE;

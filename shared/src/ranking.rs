@@ -23,12 +23,15 @@ mod voters;
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use redis::{
-    AsyncCommands, Client, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisError, RedisResult,
+    Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult,
     TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
@@ -73,13 +76,16 @@ pub enum Error {
     Unverified,
 }
 
-/// Redis, through one connection that is opened when first used and renewed when it breaks or is silent. While it
-/// hangs, most calls fail at once instead of after their timeout.
+/// Redis, through one connection that is opened when first used and renewed when it breaks or is silent. A command that
+/// finds the connection broken is sent again over a new one. While Redis hangs, most calls fail at once instead of after
+/// their timeout.
 #[derive(Clone)]
 pub struct RankingStore {
     client: Client,
     config: ConnectionManagerConfig,
     connection: Arc<Mutex<ConnectionManager>>,
+    /// Whether the connection has answered since it was opened.
+    has_answered: Arc<AtomicBool>,
     breaker: Arc<Mutex<Breaker>>,
     timeout: Duration,
     lifetime_seconds: u64,
@@ -137,7 +143,15 @@ impl RankingStore {
             .set_response_timeout(Some(timeout));
         let connection = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?;
         let connection = Arc::new(Mutex::new(connection));
-        Ok(Self { client, config, connection, breaker: Arc::default(), timeout, lifetime_seconds })
+        Ok(Self {
+            client,
+            config,
+            connection,
+            has_answered: Arc::default(),
+            breaker: Arc::default(),
+            timeout,
+            lifetime_seconds,
+        })
     }
 
     /// The definitions that are known here, in the order asked for; `value: None` says that there is no such poll.
@@ -158,8 +172,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn current_polls(&self) -> Result<Option<Cached<Vec<Poll>>>, Error> {
-        let mut connection = self.connection();
-        Ok(decoded(self.bounded(connection.get("polls")).await?))
+        Ok(decoded(self.ask(&Cmd::get("polls")).await?))
     }
 
     /// Every total of a poll; `None` where there are none.
@@ -167,9 +180,8 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn tally(&self, poll: &Poll) -> Result<Option<Tally>, Error> {
-        let mut connection = self.connection();
-        let members: Vec<(i16, f64)> =
-            self.bounded(connection.zrange_withscores(ranking_key(poll.id, poll.epoch), 0, -1)).await?;
+        let command = Cmd::zrange_withscores(ranking_key(poll.id, poll.epoch), 0, -1);
+        let members: Vec<(i16, f64)> = self.ask(&command).await?;
         // A score is a double: whole numbers are exact up to 2⁵³.
         let tally: Tally =
             members.into_iter().map(|(number, votes)| (ContestantNumber(number), votes as u64)).collect();
@@ -223,8 +235,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn keep_current_polls(&self, polls: &[Poll], loaded_at: Timestamp) -> Result<(), Error> {
-        let mut connection = self.connection();
-        self.bounded(connection.set_ex("polls", encoded(&polls, loaded_at), self.lifetime_seconds)).await
+        self.ask(&Cmd::set_ex("polls", encoded(&polls, loaded_at), self.lifetime_seconds)).await
     }
 
     /// Forgets a poll that the ledger does not have.
@@ -232,8 +243,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
     pub async fn forget_poll(&self, id: PollId) -> Result<(), Error> {
-        let mut connection = self.connection();
-        self.bounded(connection.del(poll_key(id))).await
+        self.ask(&Cmd::del(poll_key(id))).await
     }
 
     fn raising(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Pipeline {
@@ -259,20 +269,27 @@ impl RankingStore {
     }
 
     /// A pipeline with nothing in it is not sent: Redis's client takes it for a mistake.
-    async fn run<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
+    async fn run<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
         if pipeline.is_empty() {
             return Ok(redis::from_redis_value(redis::Value::Array(Vec::new())).map_err(RedisError::from)?);
         }
-        let mut connection = self.connection();
-        self.bounded(pipeline.query_async(&mut connection)).await
+        self.bounded(|mut connection| async move { pipeline.query_async(&mut connection).await }).await
     }
 
-    /// The connection's own timeouts add up (connect, then answer); this is the sum a caller can count on.
-    async fn bounded<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Error> {
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        self.bounded(|mut connection| async move { command.query_async(&mut connection).await }).await
+    }
+
+    /// The connection's own timeouts add up (connect, then answer); this is the sum a caller can count on, a second
+    /// attempt included.
+    async fn bounded<T, F>(&self, send: impl Fn(ConnectionManager) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
         if self.breaker().is_resting(Instant::now()) {
             return Err(Error::Resting);
         }
-        let answer = timeout(self.timeout, answer).await;
+        let answer = timeout(self.timeout, self.sent(send)).await;
         let timed_out = match &answer {
             Ok(Ok(_)) => false,
             Ok(Err(error)) => error.is_timeout(),
@@ -285,6 +302,26 @@ impl RankingStore {
         Ok(answer.map_err(|_| Error::Timeout(self.timeout))??)
     }
 
+    /// Sends commands, and once more where a connection that has answered before turns out to be broken: every command
+    /// here is safe to repeat. The manager opens the new connection. One that has never answered is not tried twice:
+    /// then Redis is away.
+    async fn sent<T, F>(&self, send: impl Fn(ConnectionManager) -> F) -> RedisResult<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let mut answer = send(self.connection()).await;
+        let is_broken =
+            |answer: &RedisResult<T>| answer.as_ref().is_err_and(RedisError::is_unrecoverable_error);
+        if is_broken(&answer) && self.has_answered.swap(false, Ordering::Relaxed) {
+            tracing::info!("ranking.connection_replaced");
+            answer = send(self.connection()).await;
+        }
+        if answer.is_ok() {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+
     fn connection(&self) -> ConnectionManager {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -295,6 +332,7 @@ impl RankingStore {
         if let Ok(renewed) = ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())
         {
             *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+            self.has_answered.store(false, Ordering::Relaxed);
         }
     }
 

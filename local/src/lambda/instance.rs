@@ -90,7 +90,7 @@ impl Instance {
         let watcher = Watcher { child, pid, server, signals: received, api: Arc::clone(&api) };
         let timeout = settings.timeout;
         tokio::spawn(async move {
-            let reason = watcher.run(&settings.id, logs).await;
+            let reason = watcher.run(&settings, logs).await;
             end.send_replace(Some(reason));
         });
         Ok(Self { handle: Handle { pid, signals, ended }, api, offers, timeout })
@@ -208,12 +208,15 @@ struct Watcher {
 
 impl Watcher {
     /// Returns why the process ended: what it reported, or its status and its last line.
-    async fn run(mut self, function: &str, logs: Arc<CloudWatch>) -> String {
+    async fn run(mut self, settings: &Settings, logs: Arc<CloudWatch>) -> String {
         let last_line = Arc::new(Mutex::new(String::new()));
         let take: Arc<dyn Fn(&str) + Send + Sync> = {
-            let (last_line, function) = (Arc::clone(&last_line), function.to_owned());
+            let (last_line, function) = (Arc::clone(&last_line), settings.id.clone());
+            let filter = settings.log_filter;
             Arc::new(move |line| {
-                logs.ingest(&function, line);
+                if filter.passes(line) {
+                    logs.ingest(&function, line);
+                }
                 line.clone_into(&mut last_line.lock().unwrap_or_else(PoisonError::into_inner));
             })
         };

@@ -7,6 +7,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+use super::log_filter::LogFilter;
 use crate::template::{Resource, physical};
 
 /// Lambda's range and default of `Timeout`.
@@ -26,6 +27,7 @@ pub(super) struct Settings {
     pub arn: String,
     pub timeout: Duration,
     pub concurrency_max: u64,
+    pub log_filter: LogFilter,
     /// All of it except the Runtime API's address.
     pub environment: Vec<(String, String)>,
 }
@@ -42,11 +44,14 @@ impl Settings {
         let memory_mb = resource.number(&["MemorySize"], MEMORY_MB)?.unwrap_or(MEMORY_MB_DEFAULT);
         let concurrency = resource.number(&["ReservedConcurrentExecutions"], 0..=CONCURRENCY_DEFAULT)?;
         let environment = environment(resource, name, memory_mb, aws_endpoint, &binary)?;
+        let log_filter =
+            LogFilter::of(&resource.properties["LoggingConfig"]).with_context(|| resource.id.clone())?;
         Ok(Self {
             id: resource.id.clone(),
             arn: physical::function_arn(name),
             timeout: Duration::from_secs(timeout_seconds(resource)?),
             concurrency_max: concurrency.unwrap_or(CONCURRENCY_DEFAULT),
+            log_filter,
             environment,
             binary,
         })

@@ -42,24 +42,55 @@ pub enum Call<'a> {
 
 /// The function's answer, and all that it logged.
 pub async fn ask(scratch: &Scratch, binary: &str, call: Call<'_>) -> (Result<Value, InvokeError>, String) {
-    let variables: Value =
-        VARIABLES.iter().map(|name| ((*name).to_owned(), json!(scratch.environment(name)))).collect();
-    let function = json!({
-        "Type": "AWS::Serverless::Function",
-        "Metadata": {"BuildProperties": {"Binary": binary}},
-        "Properties": {
-            "Timeout": 20,
-            "LoggingConfig": {"LogFormat": "JSON", "ApplicationLogLevel": "INFO"},
-            "Environment": {"Variables": variables},
-        },
-    });
-    let artifacts = Path::new(env!("CARGO_BIN_EXE_local")).parent().unwrap().to_owned();
-    let stack = Stack::of(&format!("  Function: {function}"), artifacts).unwrap();
-    let answer = stack.functions.invoke("Function", call.event().to_string().into()).await;
-    stack.functions.shut_down().await;
-    let files = fs::read_dir(stack.folder.path()).unwrap();
-    let log = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
-    (answer.map(|body| serde_json::from_slice(&body).unwrap()), log)
+    let function = Function::on(scratch, binary);
+    let answer = function.ask(call).await;
+    (answer, function.end().await)
+}
+
+/// A real function, whose instance serves one call after another.
+pub struct Function(Stack);
+
+impl Function {
+    /// One on these stores, that has not started yet.
+    pub fn on(scratch: &Scratch, binary: &str) -> Self {
+        Self::logging(scratch, binary, "INFO")
+    }
+
+    /// The same, logging what has at least this level.
+    pub fn logging(scratch: &Scratch, binary: &str, level: &str) -> Self {
+        let mut variables: Value =
+            VARIABLES.iter().map(|name| ((*name).to_owned(), json!(scratch.environment(name)))).collect();
+        variables["RUST_LOG"] = json!(level);
+        let function = json!({
+            "Type": "AWS::Serverless::Function",
+            "Metadata": {"BuildProperties": {"Binary": binary}},
+            "Properties": {
+                "Timeout": 20,
+                "LoggingConfig": {"LogFormat": "JSON", "ApplicationLogLevel": "INFO"},
+                "Environment": {"Variables": variables},
+            },
+        });
+        let artifacts = Path::new(env!("CARGO_BIN_EXE_local")).parent().unwrap().to_owned();
+        Self(Stack::of(&format!("  Function: {function}"), artifacts).unwrap())
+    }
+
+    /// Its answer.
+    pub async fn ask(&self, call: Call<'_>) -> Result<Value, InvokeError> {
+        let answer = self.0.functions.invoke("Function", call.event().to_string().into()).await;
+        answer.map(|body| serde_json::from_slice(&body).unwrap())
+    }
+
+    /// Processes started so far.
+    pub fn cold_starts(&self) -> u64 {
+        self.0.functions.counts()[0].cold_starts
+    }
+
+    /// Ends it; all that it logged.
+    pub async fn end(self) -> String {
+        self.0.functions.shut_down().await;
+        let files = fs::read_dir(self.0.folder.path()).unwrap();
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+    }
 }
 
 /// Makes poll 1, which was open in June 2025.

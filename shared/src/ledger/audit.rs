@@ -59,20 +59,15 @@ impl Ledger {
         let sql = "/* progress */ \
             SELECT NULL AS reason, coalesce(sum(votes), 0)::bigint AS count FROM tallies WHERE poll = $1 \
             UNION ALL SELECT reason, count(*) FROM rejections WHERE poll = $1 GROUP BY reason";
-        self.within(self.timeout, async {
-            let mut connection = self.connection().await?;
-            let (mut votes, mut rejected) = (0, BTreeMap::new());
-            for row in sqlx::query(sql).bind(poll.0).fetch_all(&mut connection).await? {
-                let count = row.try_get::<i64, _>("count")?.unsigned_abs();
-                match row.try_get::<Option<String>, _>("reason")? {
-                    None => votes = count,
-                    Some(reason) => drop(rejected.insert(reason, count)),
-                }
+        let (mut votes, mut rejected) = (0, BTreeMap::new());
+        for row in self.fetch_all(sqlx::query(sql).bind(poll.0)).await? {
+            let count = row.try_get::<i64, _>("count")?.unsigned_abs();
+            match row.try_get::<Option<String>, _>("reason")? {
+                None => votes = count,
+                Some(reason) => drop(rejected.insert(reason, count)),
             }
-            self.keep(connection);
-            Ok((votes, rejected))
-        })
-        .await
+        }
+        Ok((votes, rejected))
     }
 
     /// Makes a poll's tally equal its votes, and moves the poll to a new epoch, so that no total of before reaches

@@ -1,7 +1,8 @@
 //! PostgreSQL: the truth. All SQL is in this module and in `migrations/`.
 //!
 //! Every call is bounded by one deadline, connecting included. A call that passes it, or whose connection broke,
-//! leaves the outcome unknown; every write here is safe to repeat.
+//! leaves the outcome unknown. Each statement that runs by itself is safe to repeat, so `Ledger::fetch_all` repeats one
+//! whose kept connection was broken. A transaction is not repeated: its connection is checked before its first statement.
 
 mod audit;
 mod certify;
@@ -27,7 +28,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgConnection, Postgres, Row,
+    Connection, Execute, PgConnection, Postgres, Row,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
@@ -48,6 +49,7 @@ pub use schema::{Role, RoleError, Schema, SchemaError};
 use self::connect::Connector;
 use crate::{
     domain::{Invalid, VoteKey, Voter},
+    telemetry::causes,
     tls::Authorities,
 };
 
@@ -127,11 +129,29 @@ impl Ledger {
         Ok(rows.iter().map(|row| row.try_get("ballot")).collect::<Result<_, _>>()?)
     }
 
-    /// Runs one statement.
-    async fn fetch_all(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
+    /// Runs one statement that is safe to repeat: one round trip over the kept connection. The server closes connections
+    /// when it restarts, fails over or is told to, and the next statement is the first to notice. So a statement whose
+    /// kept connection is broken runs once more over a new connection, within the same deadline.
+    async fn fetch_all(&self, mut query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+        let sql = query.sql();
         self.within(self.timeout, async {
-            let mut connection = self.connection().await?;
-            let rows = query.fetch_all(&mut connection).await?;
+            if let Some(mut connection) = self.trusted_connection().await {
+                let answer =
+                    sqlx::query_with(sql.clone(), arguments.clone()).fetch_all(&mut connection).await;
+                match answer {
+                    Err(error) if connect::is_broken(&error) => {
+                        tracing::info!(error = causes(&error), "ledger.connection_replaced");
+                    }
+                    answer => {
+                        let rows = answer?;
+                        self.keep(connection);
+                        return Ok(rows);
+                    }
+                }
+            }
+            let mut connection = self.connector.connect().await?;
+            let rows = sqlx::query_with(sql, arguments).fetch_all(&mut connection).await?;
             self.keep(connection);
             Ok(rows)
         })
@@ -147,16 +167,28 @@ impl Ledger {
         timeout(limit, work).await.map_err(|_| Error::Timeout(limit))?
     }
 
-    /// The connection, opened anew where there is none. Who is done with it gives it back with [`Self::keep`];
-    /// after an error, or when time runs out, it is dropped instead: an answer may still be on its way.
+    /// A connection that has just answered, opened anew where the kept one does not: for a transaction, which must not
+    /// run twice after a commit whose outcome is unknown. One round trip more than [`Self::fetch_all`] needs.
+    ///
+    /// The caller gives the connection back with [`Self::keep`]; after an error, or when time runs out, it is dropped
+    /// instead: an answer may still be on its way.
     async fn connection(&self) -> Result<PgConnection, Error> {
-        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((mut connection, since)) = kept
-            && (since.elapsed() < TRUSTED || connection.ping().await.is_ok())
+        if let Some((mut connection, _)) = self.take_kept()
+            && connection.ping().await.is_ok()
         {
             return Ok(connection);
         }
         self.connector.connect().await
+    }
+
+    /// The kept connection, if there is one; asked whether it still lives only where it has been idle for long.
+    async fn trusted_connection(&self) -> Option<PgConnection> {
+        let (mut connection, since) = self.take_kept()?;
+        (since.elapsed() < TRUSTED || connection.ping().await.is_ok()).then_some(connection)
+    }
+
+    fn take_kept(&self) -> Option<(PgConnection, Instant)> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn keep(&self, connection: PgConnection) {

@@ -9,5 +9,6 @@ mod outage;
 mod polls;
 mod rebuild;
 mod receipts;
+mod reconnect;
 mod stampede;
 mod support;

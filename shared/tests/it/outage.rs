@@ -99,16 +99,3 @@ async fn a_statement_that_takes_too_long_is_given_up_by_the_server_too() {
     assert_eq!(bench.ledger_votes(&poll).await, 0);
     assert_eq!(bench.count(&batch).await.counted, 3);
 }
-
-#[tokio::test]
-async fn after_a_connection_was_cut_the_next_call_opens_another() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let mut other = bench.scratch.connect().await.unwrap();
-    let cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
-               WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    sqlx::query(cut).execute(&mut other).await.unwrap();
-    let batch = bench.votes(&poll, 0..3);
-    assert!(bench.ledger.count(&batch).await.is_err(), "the batch that met the break fails, whole");
-    assert_eq!(bench.count(&batch).await.counted, 3);
-}

@@ -1,0 +1,90 @@
+//! Lambda's filter of what a function logs: <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
+use anyhow::Context as _;
+use serde_json::{Map, Value};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// Lambda's levels, the most detailed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Fatal,
+}
+
+/// Drops lines below `ApplicationLogLevel`; without the JSON format it drops none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogFilter(Option<Level>);
+
+impl Level {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_uppercase().as_str() {
+            "TRACE" => Self::Trace,
+            "DEBUG" => Self::Debug,
+            "INFO" => Self::Info,
+            "WARN" => Self::Warn,
+            "ERROR" => Self::Error,
+            "FATAL" => Self::Fatal,
+            _ => return None,
+        })
+    }
+
+    /// A line counts as INFO unless it is JSON with a level and a timestamp, both valid.
+    fn of_line(line: &str) -> Self {
+        let level = || {
+            let fields = serde_json::from_str::<Map<String, Value>>(line).ok()?;
+            OffsetDateTime::parse(fields.get("timestamp")?.as_str()?, &Rfc3339).ok()?;
+            Self::named(fields.get("level")?.as_str()?)
+        };
+        level().unwrap_or(Self::Info)
+    }
+}
+
+impl LogFilter {
+    /// Of a function's `LoggingConfig`.
+    ///
+    /// # Errors
+    /// A level that Lambda does not know.
+    pub fn of(config: &Value) -> anyhow::Result<Self> {
+        if config["LogFormat"] != "JSON" {
+            return Ok(Self(None));
+        }
+        let name = config["ApplicationLogLevel"].as_str().unwrap_or("INFO");
+        let level = Level::named(name).with_context(|| format!("ApplicationLogLevel: there is no {name}"))?;
+        Ok(Self(Some(level)))
+    }
+
+    /// Whether CloudWatch gets this line.
+    pub fn passes(self, line: &str) -> bool {
+        self.0.is_none_or(|lowest| Level::of_line(line) >= lowest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_names_no_level_and_moment_is_info() {
+        let at =
+            |level: &str| LogFilter::of(&json!({"LogFormat": "JSON", "ApplicationLogLevel": level})).unwrap();
+        let error = r#"{"level":"ERROR","timestamp":"2024-11-02T16:51:31.587199Z","fields":{}}"#;
+        let debug = error.replace("ERROR", "debug");
+        let undated = r#"{"level":"ERROR","fields":{}}"#;
+        let metric = r#"{"_aws":{"CloudWatchMetrics":[]},"Votes":1}"#;
+        for (line, lowest) in [(error, "ERROR"), (undated, "INFO"), (metric, "INFO"), ("panicked", "INFO")] {
+            assert!(at(lowest).passes(line), "{line}");
+        }
+        assert!(at("DEBUG").passes(&debug) && !at("INFO").passes(&debug));
+        assert!(!at("FATAL").passes(error));
+        for line in [undated, metric, "panicked"] {
+            assert!(!at("WARN").passes(line), "{line}");
+        }
+        assert!(LogFilter::of(&json!({"LogFormat": "JSON", "ApplicationLogLevel": "LOUD"})).is_err());
+        assert!(LogFilter::of(&json!({"ApplicationLogLevel": "FATAL"})).unwrap().passes("plain text"));
+    }
+}
