@@ -6,6 +6,7 @@
 //! another may have begun.
 
 mod certify;
+mod deleted;
 mod evidence;
 mod publish;
 mod start;
@@ -62,7 +63,7 @@ pub struct Handler {
 /// What a tick found to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
-    /// A poll is open, or closed and not certified, or about to open.
+    /// A poll is open, or closed and not certified, or about to open; or a deleted one had a file.
     Busy,
     /// There is nothing to do.
     Idle,
@@ -179,10 +180,11 @@ impl Handler {
     /// # Errors
     /// When the ledger does not say what is to be published. What else fails is logged, and done with the next tick.
     pub async fn tick(&self) -> Result<Tick, ledger::Error> {
+        let deleted = self.delete_files().await?;
         let (as_of, started) = (clock::now(), Instant::now());
         let due = self.stores.ledger.publishable(SHIFT).await?;
         if due.is_empty() {
-            return Ok(Tick::Idle);
+            return Ok(if deleted { Tick::Busy } else { Tick::Idle });
         }
         self.repair(&due, as_of).await;
         let publishing = self.publish(&due, as_of, started + WRITTEN_WITHIN);

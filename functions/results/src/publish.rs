@@ -20,7 +20,7 @@ use crate::Handler;
 const WRITTEN_AT_A_TIME: usize = 32;
 
 impl Handler {
-    /// Writes each poll's file, and answers the polls whose certified file is out. What fails is logged, and tried again
+    /// Writes each poll's file, but none of a draft, and answers the polls whose certified file is out. What fails is logged, and tried again
     /// by the next tick; what is not begun before `until` is left to it.
     pub(crate) async fn publish<'a>(
         &self,
@@ -42,6 +42,9 @@ impl Handler {
         until: Instant,
     ) -> Option<&'a Poll> {
         let poll = &one.loaded.poll;
+        if poll.is_draft(clock::now()) {
+            return None;
+        }
         if Instant::now() > until {
             tracing::error!(poll = poll.id.0, "file.not_begun");
             return None;
@@ -61,7 +64,7 @@ impl Handler {
     }
 
     /// Has the edge forget the file before, which may be kept for a minute. Without that the file is not done.
-    async fn is_forgotten_by_the_edge(&self, key: &str) -> bool {
+    pub(crate) async fn is_forgotten_by_the_edge(&self, key: &str) -> bool {
         let asked = self.aws.ask_to_invalidate(&self.invalidations_url, &[&format!("/{key}")]).await;
         if let Err(error) = &asked {
             tracing::warn!(error = error as &dyn std::error::Error, key, "invalidation.not_asked_for");

@@ -21,7 +21,7 @@ pub enum Window {
     Past,
     /// From tomorrow on.
     Future,
-    /// The crew moves the end back and forth while votes come in.
+    /// The crew closes it and opens it again while votes come in.
     Moving,
 }
 
@@ -67,7 +67,7 @@ pub struct Poll {
     pub kind: Kind,
     /// First moment that counts, in ms since 1970.
     pub opens_ms: i64,
-    /// First moment that no longer counts. Of a moving poll: one of several.
+    /// First moment that no longer counts. A moving poll has several, which nobody knows before.
     pub closes_ms: Option<i64>,
 }
 
@@ -134,7 +134,7 @@ async fn make_one(crew: &mut Crew, kind: Kind, opens_ms: i64, closes_ms: Option<
         .map(|number| json!({ "number": number, "name": format!("No. {number}") }))
         .collect();
     let draft = json!({
-        "title": "Chaos", "contestants": contestants, "votesPerVoter": kind.limit,
+        "title": "Chaos", "contestants": contestants, "votesPerVoter": kind.limit, "draft": false,
         "opensAt": moment(opens_ms)?, "closesAt": closes_ms.map(moment).transpose()?,
     });
     let made = crew.call("POST", "/admin/polls", &draft).await?;
