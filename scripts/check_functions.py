@@ -56,6 +56,7 @@ OWN_CALLS = {
     "ask_to_invalidate": "sqs:SendMessage",
     "queued": "sqs:GetQueueAttributes",
     "put_object": "s3:PutObject",
+    "delete_object": "s3:DeleteObject",
     "begin_upload": "s3:PutObject",
     "upload_part": "s3:PutObject",
     "complete_upload": "s3:PutObject",

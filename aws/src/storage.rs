@@ -34,4 +34,14 @@ impl Aws {
         let url = format!("{}/{bucket}/{key}", self.endpoint("s3"));
         self.send("s3", "PUT", &url, headers, body).await.map(drop)
     }
+
+    /// Deletes an object. Idempotent: an object that is not there is as good as deleted.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html>
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete_object(&self, bucket: &str, key: &str) -> Result<(), Error> {
+        let url = format!("{}/{bucket}/{key}", self.endpoint("s3"));
+        self.send("s3", "DELETE", &url, HeaderMap::new(), Bytes::new()).await.map(drop)
+    }
 }

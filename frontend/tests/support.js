@@ -98,10 +98,10 @@ async function callAsCrew(method, route, body) {
 
 export const inSeconds = (seconds) => new Date(Date.now() + seconds * 1000).toISOString();
 
-/** A poll that is open, unless `changes` says otherwise. */
+/** A poll that is open, and public, unless `changes` says otherwise. */
 export function makePoll(changes = {}) {
   const contestants = ["Ada", "Bruno", "Carmen", "Dario"].map((name) => ({ name }));
-  return crew("POST", "/admin/polls", { title: "Who goes to the final?", opensAt: inSeconds(-60), contestants, ...changes });
+  return crew("POST", "/admin/polls", { title: "Who goes to the final?", opensAt: inSeconds(-60), draft: false, contestants, ...changes });
 }
 
 /** Casts a vote past the pages; `more`: a ballot. */

@@ -94,10 +94,6 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(90);
 /// Between two moves of a window.
 const MOVE_INTERVAL: Duration = Duration::from_millis(700);
 
-/// How far back a window's end is moved: further than a redelivery takes, so that what has been counted meets a
-/// definition by which it was late.
-const MOVE_BACK_MS: i64 = 8_000;
-
 /// A move that takes longer, because a store is away, is given up: the end of the run does not wait for it.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -341,18 +337,16 @@ impl Run {
     }
 }
 
-/// The end of a moving poll's window goes back and forth, so that votes are judged by definitions which change while
-/// they wait, and come again under another one.
+/// A moving poll is closed and opened again, so that votes are judged by definitions which change while they wait, and
+/// come again under another one.
 async fn move_windows(mut crew: Crew, polls: &[Poll], mut ending: watch::Receiver<bool>) {
     let moving = polls.iter().filter(|poll| poll.kind.window == Window::Moving);
     let paths: Vec<_> = moving.map(|poll| format!("/admin/polls/{}", poll.id)).collect();
     let mut closes = true;
     while timeout(MOVE_INTERVAL, ending.wait_for(|ending| *ending)).await.is_err() {
         for path in &paths {
-            let closes_at =
-                if closes { polls::moment(now_ms() - MOVE_BACK_MS).unwrap_or_default() } else { json!(null) };
-            let change = json!({ "closesAt": closes_at });
-            let _not_moved = timeout(MOVE_TIMEOUT, crew.call("PATCH", path, &change)).await;
+            let press = format!("{path}/{}", if closes { "close" } else { "open" });
+            let _not_moved = timeout(MOVE_TIMEOUT, crew.call("POST", &press, &json!(null))).await;
         }
         closes = !closes;
     }

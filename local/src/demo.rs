@@ -27,6 +27,7 @@ pub struct Poll {
 
 #[derive(Deserialize)]
 struct Polls {
+    current: Vec<PollBody>,
     polls: Vec<PollBody>,
 }
 
@@ -58,7 +59,7 @@ pub async fn prepare(edge: &Arc<Edge>, issuer: &Issuer, never_make: bool) -> Res
     let client = Client { edge, token: &token };
     let asked = async {
         let listed: Polls = client.call(Method::GET, "/admin/polls", String::new()).await?;
-        let open = listed.polls.iter().find(|poll| poll.status == "open");
+        let open = listed.current.iter().find(|poll| poll.status == "open");
         if never_make || !listed.polls.is_empty() {
             return Ok(open.map(PollBody::example));
         }

@@ -64,7 +64,8 @@ impl From<Conflict> for Problem {
     fn from(Conflict { version, changed }: Conflict) -> Self {
         let (who, at) = changed.unzip();
         let by = who.as_ref().map_or_else(String::new, |who| format!(" by {who}"));
-        let message = format!("The poll has been changed meanwhile{by}. Nothing was changed now; look at it again.");
+        let message =
+            format!("The poll has been changed meanwhile{by}. Nothing was changed now; look at it again.");
         let details = [("version", json!(version)), ("changedBy", json!(who)), ("changedAt", json!(at))];
         let details = details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Self { details, ..Self::new(StatusCode::PRECONDITION_FAILED, "versionConflict", message) }

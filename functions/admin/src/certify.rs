@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use shared::{
     api::{NO_STORE, Problem, json_response, poll_id},
     clock,
-    domain::{Action, Basis, Certificate, Closing, ContestantNumber, Patience, Poll, PollId, Timestamp},
+    domain::{
+        Action, Basis, Certificate, Closing, ContestantNumber, Order, Patience, Poll, PollId, Timestamp,
+    },
     ledger::Frozen,
 };
 use tokio::time::Instant;
@@ -77,7 +79,13 @@ impl Handler {
         let id = poll_id(request)?;
         let wish: Wish = if request.body().is_empty() { Wish::default() } else { body::parse(request)? };
         let poll = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
-        let version = self.freeze(&poll, wish.force, request).await?;
+        let order = order_if_match(request, Action::Certify);
+        self.stores.ledger.check_version(&order, &poll).await?;
+        let version = if poll.frozen_at.is_none() {
+            self.freeze(&poll, wish.force, order).await?
+        } else {
+            poll.version
+        };
         let until = Instant::now() + self.audit_timeout / 2;
         while !self.stores.ledger.seal(id, PIECE_ROWS, self.audit_timeout).await? && Instant::now() < until {}
         let certificate = self.stores.ledger.certificate(id).await?.map(View::from);
@@ -86,13 +94,8 @@ impl Handler {
         Ok(tagged(json_response(status, NO_STORE, &answer), version))
     }
 
-    /// Answers the version that the poll is of then. A poll that is frozen stays as it is.
-    async fn freeze(&self, poll: &Poll, force: bool, request: &Request) -> Result<i32, Problem> {
-        let mut order = order_if_match(request, Action::Certify);
-        if poll.frozen_at.is_some() {
-            self.stores.ledger.freeze_by(poll.id, Basis::Forced, Some(&order)).await?;
-            return Ok(poll.version);
-        }
+    /// Answers the version that the poll is of then.
+    async fn freeze(&self, poll: &Poll, force: bool, mut order: Order) -> Result<i32, Problem> {
         let bell = poll.closes_at.filter(|&bell| bell <= clock::now()).ok_or_else(not_closed)?;
         let closing = self.stores.ledger.closing(poll.id, bell).await?;
         let basis = match closing.basis(self.patience) {

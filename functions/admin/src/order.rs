@@ -26,8 +26,8 @@ fn who(request: &Request) -> String {
         _ => None,
     };
     let jwt = context.and_then(|context| context.authorizer.as_ref()?.jwt.as_ref());
-    let named = NAMES.iter().filter_map(|name| Some(printable(jwt?.claims.get(*name)?)));
-    named.filter(|name| !name.is_empty()).next().unwrap_or_else(|| "unknown".to_owned())
+    let mut named = NAMES.iter().filter_map(|name| Some(printable(jwt?.claims.get(*name)?)));
+    named.find(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn printable(claim: &str) -> String {
@@ -38,7 +38,8 @@ fn printable(claim: &str) -> String {
 /// edge that compresses makes them weak.
 fn expected(request: &Request) -> Option<Vec<i32>> {
     let headers = request.headers().get_all(header::IF_MATCH);
-    let given: Vec<_> = headers.iter().flat_map(|value| value.to_str().unwrap_or_default().split(',')).collect();
+    let given: Vec<_> =
+        headers.iter().flat_map(|value| value.to_str().unwrap_or_default().split(',')).collect();
     if given.is_empty() || given.iter().any(|tag| tag.trim() == "*") {
         return None;
     }

@@ -1,6 +1,9 @@
 //! The show's routes through the handler, against real stores.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
+#[path = "polls/lifecycle.rs"]
+mod lifecycle;
+
 use std::time::Duration;
 
 use admin::Handler;
@@ -37,13 +40,27 @@ impl Bench {
     }
 
     async fn respond(&self, route: &str, id: i64, body: &str, query: &str) -> Response<Body> {
+        self.respond_to(route, id, body, query, &json!({}), &json!({"sub": "crew"})).await
+    }
+
+    /// With these headers, to somebody with these claims.
+    async fn respond_to(
+        &self,
+        route: &str,
+        id: i64,
+        body: &str,
+        query: &str,
+        headers: &Value,
+        claims: &Value,
+    ) -> Response<Body> {
         let (method, path) = route.split_once(' ').unwrap();
         let path = path.replace("{id}", &id.to_string());
         let event = json!({
-            "version": "2.0", "routeKey": route, "rawPath": path, "rawQueryString": query, "headers": {},
+            "version": "2.0", "routeKey": route, "rawPath": path, "rawQueryString": query, "headers": headers,
             "queryStringParameters": query.split_once('=').map(|(name, value)| json!({name: value})),
             "pathParameters": {"id": id.to_string()}, "body": body, "isBase64Encoded": false,
             "requestContext": {
+                "authorizer": {"jwt": {"claims": claims, "scopes": ["admin"]}},
                 "accountId": "000000000000", "apiId": "api", "domainName": "api.example", "domainPrefix": "api",
                 "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test"},
                 "requestId": "r", "routeKey": route, "stage": "$default", "time": "21/Nov/2026:20:30:00 +0000", "timeEpoch": 0,
@@ -104,13 +121,19 @@ async fn a_poll_lives_from_draft_to_deletion() {
     assert_eq!(bench.call("GET /admin/polls/{id}", id, "").await.1["status"], "closed");
     let (status, patched) = bench.call("PATCH /admin/polls/{id}", id, r#"{"title":"Who goes?"}"#).await;
     assert_eq!((status, &patched["title"]), (200, &json!("Who goes?")));
+    let (status, kept) = bench.call("DELETE /admin/polls/{id}", id, "").await;
+    assert_eq!((status, &kept["error"]["code"]), (409, &json!("pollOpened")), "votes may be on their way");
+    let id = bench.created(json!({})).await;
     assert_eq!(bench.call("DELETE /admin/polls/{id}", id, "").await, (204, Value::Null));
     for route in ["GET /admin/polls/{id}", "DELETE /admin/polls/{id}", "GET /admin/polls/{id}/audit"] {
         assert_eq!(bench.call(route, id, "").await.0, 404, "{route}");
     }
-    for route in
-        ["POST /admin/polls/{id}/open", "POST /admin/polls/{id}/close", "POST /admin/polls/{id}/rebuild"]
-    {
+    for route in [
+        "POST /admin/polls/{id}/open",
+        "POST /admin/polls/{id}/close",
+        "POST /admin/polls/{id}/archive",
+        "POST /admin/polls/{id}/rebuild",
+    ] {
         assert_eq!(bench.call(route, id, "").await.0, 404, "{route}");
     }
 }
@@ -169,9 +192,14 @@ async fn votes_hold_a_poll_in_place() {
     bench.voted(id, 1).await;
     let renumber =
         json!({"contestants": [{"name": "Ana", "number": 2}, {"name": "Bia", "number": 1}]}).to_string();
-    for (route, body) in [("DELETE /admin/polls/{id}", ""), ("PATCH /admin/polls/{id}", renumber.as_str())] {
+    let removal = json!({"contestants": [{"name": "Ana", "number": 1}]}).to_string();
+    for (route, body, code) in [
+        ("DELETE /admin/polls/{id}", "", "pollHasVotes"),
+        ("PATCH /admin/polls/{id}", removal.as_str(), "pollHasVotes"),
+        ("PATCH /admin/polls/{id}", renumber.as_str(), "contestantNameTaken"),
+    ] {
         let (status, answer) = bench.call(route, id, body).await;
-        assert_eq!((status, &answer["error"]["code"]), (409, &json!("pollHasVotes")), "{route}");
+        assert_eq!((status, &answer["error"]["code"]), (409, &json!(code)), "{route}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! Started every minute, and woken by a message after every change. With nothing to do it ends at once; else it goes on
 //! for most of a minute. One of all instances works at a time, by lease; two would do no harm.
 
+mod deleted;
 mod publish;
 mod start;
 
@@ -58,7 +59,7 @@ pub struct Handler {
 /// What a tick found to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
-    /// A poll is open, or closed and not certified, or about to open.
+    /// A poll is open, or closed and not certified, or about to open; or a deleted one had a file.
     Busy,
     /// There is nothing to do.
     Idle,
@@ -171,10 +172,11 @@ impl Handler {
     /// # Errors
     /// When the ledger does not answer. A file that could not be written is logged, and written with the next tick.
     pub async fn tick(&self) -> Result<Tick, ledger::Error> {
+        let deleted = self.delete_files().await?;
         let as_of = clock::now();
         let due = self.stores.ledger.publishable(SHIFT).await?;
         if due.is_empty() {
-            return Ok(Tick::Idle);
+            return Ok(if deleted { Tick::Busy } else { Tick::Idle });
         }
         self.repair(&due, as_of).await;
         self.publish(&due, as_of).await;

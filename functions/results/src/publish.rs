@@ -14,11 +14,14 @@ use shared::{
 use crate::Handler;
 
 impl Handler {
-    /// Writes each poll's file. What fails is logged, and tried again by the next tick.
+    /// Writes each poll's file, but none of a draft. What fails is logged, and tried again by the next tick.
     pub(crate) async fn publish(&self, polls: &[Publishable], as_of: Timestamp) {
         let voters = self.voters(polls).await;
         for (one, voters) in polls.iter().zip(voters) {
             let poll = &one.loaded.poll;
+            if poll.is_draft(clock::now()) {
+                continue;
+            }
             let certificate = one.certificate.as_ref();
             let file = Publication::new(poll, &one.loaded.tally, certificate, voters, as_of, clock::now());
             let cache_control =
@@ -42,7 +45,7 @@ impl Handler {
     }
 
     /// Has the edge forget the file before, which may be kept for a minute. Without that the file is not done.
-    async fn is_forgotten_by_the_edge(&self, key: &str) -> bool {
+    pub(crate) async fn is_forgotten_by_the_edge(&self, key: &str) -> bool {
         let asked = self.aws.ask_to_invalidate(&self.invalidations_url, &[&format!("/{key}")]).await;
         if let Err(error) = &asked {
             tracing::warn!(error = error as &dyn std::error::Error, key, "invalidation.not_asked_for");

@@ -1,6 +1,9 @@
 //! Results through the handler, against real stores and a bucket of the test's own.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
+#[path = "results/lifecycle.rs"]
+mod lifecycle;
+
 use std::{
     collections::HashMap,
     io::Read,
@@ -20,7 +23,10 @@ use results::{Handler, Start, Tick};
 use serde_json::{Value, json};
 use shared::{
     clock,
-    domain::{Action, Basis, Facts, Message, Order, Poll, PollId, Timestamp, VoteRequest, VoterHasher, judge},
+    domain::{
+        Action, Basis, Facts, Invalid, Message, Order, Poll, PollId, Timestamp, VoteRequest, VoterHasher,
+        judge,
+    },
     ledger::{Batch, Counted, Frozen, Ledger, Outcome},
     ranking::RankingStore,
 };
@@ -37,6 +43,7 @@ struct Cloud {
     /// What was sent to the invalidations queue.
     invalidations: Vec<String>,
     refuses_invalidations: bool,
+    refuses_deletions: bool,
 }
 
 type Shared = Arc<Mutex<Cloud>>;
@@ -59,6 +66,13 @@ async fn answer(
 ) -> (u16, String) {
     let mut cloud = cloud.lock().unwrap();
     assert!(headers["authorization"].to_str().unwrap().starts_with("AWS4-HMAC-SHA256 "), "signed");
+    if method == Method::DELETE {
+        if cloud.refuses_deletions {
+            return (503, String::new());
+        }
+        cloud.objects.remove(uri.path());
+        return (204, String::new());
+    }
     if method == Method::PUT {
         cloud.objects.insert(uri.path().to_owned(), (headers, body));
         return (200, String::new());
@@ -124,6 +138,16 @@ impl Bench {
             "contestants": [{"name": "Ana"}, {"name": "Bia"}, {"name": "Caio"}]});
         draft.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         self.ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll
+    }
+
+    /// Changes a poll as the crew does.
+    async fn change(
+        &self,
+        poll: &Poll,
+        action: Action,
+        rule: impl Fn(&Poll, &Facts, Timestamp) -> Result<Poll, Invalid>,
+    ) {
+        self.ledger.change_poll(poll.id, &Order::new("crew", action), rule).await.unwrap().unwrap();
     }
 
     async fn reload(&self, id: PollId) -> Poll {
@@ -336,24 +360,6 @@ async fn a_vote_that_comes_after_certification_is_late_and_changes_nothing() {
     let certificate = bench.ledger.certificate(before.id).await.unwrap().unwrap();
     assert_eq!(certificate.tally.values().sum::<u64>(), 1);
     assert_eq!(certified["certificate"]["rejected"], json!({}));
-}
-
-#[tokio::test]
-async fn a_certified_file_is_written_again_with_an_erratum() {
-    let bench = Bench::new((0, 0)).await;
-    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
-    counted(bench.count(&poll, &["alice"]).await);
-    let certified = bench.certified(&poll).await;
-    assert_eq!((&certified["totalVotes"], certified.get("errata")), (&json!(1), None));
-    let order = Order::new("crew", Action::Erratum);
-    let correct = |poll: &Poll, _: &Facts, now| poll.corrected("Ana was called Anna.", now);
-    bench.ledger.change_poll(poll.id, &order, correct).await.unwrap();
-    let mut file = bench.certified(&poll).await;
-    assert_eq!(file["errata"][0]["text"], "Ana was called Anna.");
-    file.as_object_mut().unwrap().remove("errata");
-    assert_eq!(file, certified, "and is otherwise as it was");
-    let told = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
-    assert_eq!(bench.cloud.lock().unwrap().invalidations, [told.clone(), told]);
 }
 
 #[tokio::test]

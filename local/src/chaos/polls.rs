@@ -21,7 +21,7 @@ pub enum Window {
     Past,
     /// From tomorrow on.
     Future,
-    /// The crew moves the end back and forth while votes come in.
+    /// The crew closes it and opens it again while votes come in.
     Moving,
 }
 
@@ -64,7 +64,7 @@ pub struct Poll {
     pub kind: Kind,
     /// First moment that counts, in ms since 1970.
     pub opens_ms: i64,
-    /// First moment that no longer counts. Of a moving poll: one of several.
+    /// First moment that no longer counts. A moving poll has several, which nobody knows before.
     pub closes_ms: Option<i64>,
 }
 
@@ -112,7 +112,7 @@ pub async fn make(crew: &mut Crew, start_ms: i64, duration: Duration) -> Result<
             .map(|number| json!({ "number": number, "name": format!("No. {number}") }))
             .collect();
         let draft = json!({
-            "title": format!("Chaos {number}"), "contestants": contestants, "votesPerVoter": kind.limit,
+            "title": format!("Chaos {number}"), "contestants": contestants, "votesPerVoter": kind.limit, "draft": false,
             "opensAt": moment(opens_ms)?, "closesAt": closes_ms.map(moment).transpose()?,
         });
         let made = crew.call("POST", "/admin/polls", &draft).await?;

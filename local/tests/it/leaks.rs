@@ -86,3 +86,42 @@ async fn no_route_and_no_file_shows_a_withheld_standing() {
         assert!(tells(poll, &crew), "the crew sees it, and it is recognised: {crew}");
     }
 }
+
+/// Nobody without the crew's scope learns that a draft is there, whichever way they ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_and_no_file_shows_a_draft() {
+    const SECRET: &str = "Who leaves tonight?";
+    let scratch = Scratch::new().await.unwrap();
+    let stack = Whole::start(&scratch, &[]);
+    let opens_at = serde_json::to_value(shared::domain::Timestamp::from_millis(
+        shared::clock::now().millis() + 3_600_000,
+    ));
+    let draft = json!({"title": SECRET, "opensAt": opens_at.unwrap(), "contestants": [{"name": SECRET}]});
+    let (status, created) = stack.as_crew("POST", "/admin/polls", &draft.to_string());
+    assert_eq!(status, 201, "{created}");
+    let created: Value = serde_json::from_str(&created).unwrap();
+    assert_eq!(created["draft"], true);
+    let poll = created["id"].as_i64().unwrap();
+    stack.vote_in(poll, 1);
+    stack.until_the_queue_is_empty();
+    let (_, audit) = stack.as_crew("GET", &format!("/admin/polls/{poll}/audit"), "");
+    assert_eq!(serde_json::from_str::<Value>(&audit).unwrap()["rejected"], json!({"unknownPoll": 1}));
+    let file = format!("/results/{poll}.json");
+    let mut paths: Vec<_> =
+        readable_paths().iter().map(|path| path.replace("{id}", &poll.to_string())).collect();
+    paths.push(file.clone());
+    for path in &paths {
+        for (status, text) in [stack.as_anyone(path), stack.as_voter(path)] {
+            assert!(!text.contains(SECRET), "{path} answered {status}: {text}");
+            let is_of_poll = path.contains(&poll.to_string());
+            assert!(!is_of_poll || status >= 400, "{path} answered {status}: {text}");
+        }
+    }
+    let mine = |poll| stack.as_voter(&format!("/polls/{poll}/votes/mine"));
+    assert_eq!(mine(poll), mine(poll + 1_000), "as a number that no poll has");
+    let (status, opened) = stack.as_crew("POST", &format!("/admin/polls/{poll}/open"), "");
+    assert_eq!(status, 200, "{opened}");
+    until("it is public", || stack.as_anyone(&file).1.contains(SECRET));
+    until("it is listed", || stack.as_anyone("/polls").1.contains(SECRET));
+    assert_eq!(mine(poll).0, 200);
+}

@@ -10,11 +10,9 @@
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    AfterOpening, BorneNames, Contestant, ContestantNumber, Draft, Erratum, Gap, Invalid, Poll, Results, Status,
-    Timestamp,
-    definition::{
-        DraftContestant, ERRATA_MAX, ERRATUM_CHARS_MAX, GAPS_MAX, check_window, is_visible_text,
-    },
+    AfterOpening, BorneNames, Contestant, ContestantNumber, Draft, Erratum, Gap, Invalid, Poll, Results,
+    Status, Timestamp,
+    definition::{DraftContestant, ERRATA_MAX, ERRATUM_CHARS_MAX, GAPS_MAX, check_window, is_visible_text},
 };
 
 /// A change of some fields: the body of `PATCH /admin/polls/{id}`. An explicit `null` clears a field
@@ -274,5 +272,7 @@ impl Poll {
     }
 }
 
+#[cfg(test)]
+mod life;
 #[cfg(test)]
 mod tests;

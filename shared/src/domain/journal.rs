@@ -96,12 +96,14 @@ pub fn changes(before: Option<&Poll>, after: Option<&Poll>) -> Value {
     let mut changed = Map::new();
     let names = before.keys().chain(after.keys()).filter(|name| !NOT_JOURNALLED.contains(&name.as_str()));
     for name in names {
-        let [mut from, mut to] = [&before, &after].map(|fields| fields.get(name).cloned().unwrap_or_default());
+        let [mut from, mut to] =
+            [&before, &after].map(|fields| fields.get(name).cloned().unwrap_or_default());
         if from == to || changed.contains_key(name) {
             continue;
         }
         if let (Value::Array(from), Value::Array(to)) = (&mut from, &mut to) {
-            let [before, after] = [&*from, &*to].map(|list| list.iter().map(Value::to_string).collect::<BTreeSet<_>>());
+            let [before, after] =
+                [&*from, &*to].map(|list| list.iter().map(Value::to_string).collect::<BTreeSet<_>>());
             from.retain(|one| !after.contains(&one.to_string()));
             to.retain(|one| !before.contains(&one.to_string()));
         }

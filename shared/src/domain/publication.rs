@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Basis, Contestant, Erratum, Gap, Poll, PollId, Ranking, Results, Standing, Status, Tally, Timestamp};
+use super::{
+    Basis, Contestant, Erratum, Gap, Poll, PollId, Ranking, Results, Standing, Status, Tally, Timestamp,
+};
 
 /// A poll's public file: all that a page needs to show it.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -72,7 +72,8 @@ mod tests {
 
     fn rank(votes: &[u64]) -> Ranking {
         let numbers = (1..).map(ContestantNumber);
-        let contestant = |number| Contestant { number, name: String::new(), image_url: None, withdrawn_at: None };
+        let contestant =
+            |number| Contestant { number, name: String::new(), image_url: None, withdrawn_at: None };
         let contestants = numbers.clone().take(votes.len()).map(contestant).collect();
         Ranking::new(
             &Poll { contestants, ..poll() },

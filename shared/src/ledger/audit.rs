@@ -90,8 +90,7 @@ impl Ledger {
         let repair_sql = "/* rebuild */ INSERT INTO tallies AS tally (poll, contestant, votes) \
             SELECT $1, contestant, drift FROM unnest($2::smallint[], $3::bigint[]) AS found (contestant, drift) \
             ORDER BY contestant ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes";
-        let epoch_sql =
-            "/* rebuild */ UPDATE polls SET epoch = epoch + 1, version = version + 1 WHERE id = $1 RETURNING version";
+        let epoch_sql = "/* rebuild */ UPDATE polls SET epoch = epoch + 1, version = version + 1 WHERE id = $1 RETURNING version";
         self.within(limit, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
@@ -101,7 +100,8 @@ impl Ledger {
             let drifts = drifts.map(|count| (count.contestant, count.ledger - count.tally));
             let (contestants, drifts): (Vec<_>, Vec<_>) = drifts.filter(|(_, drift)| *drift != 0).unzip();
             close_fence(&mut transaction).await?;
-            let Some(moved) = sqlx::query(epoch_sql).bind(poll.0).fetch_optional(&mut *transaction).await? else {
+            let Some(moved) = sqlx::query(epoch_sql).bind(poll.0).fetch_optional(&mut *transaction).await?
+            else {
                 return Ok(false);
             };
             let order = Order::new(who, Action::Rebuild);

@@ -34,6 +34,23 @@ pub struct Conflict {
 }
 
 impl Ledger {
+    /// Whether an order suits the poll as it was read, for an answer before any work. The change itself looks again.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where it does not; [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn check_version(&self, order: &Order, poll: &Poll) -> Result<(), Error> {
+        if order.suits(poll.version) {
+            return Ok(());
+        }
+        let found = self.within(self.timeout, async {
+            let mut connection = self.connection().await?;
+            let found = conflict(&mut connection, order, poll).await?;
+            self.keep(connection);
+            Ok(found)
+        });
+        found.await?.map_or(Ok(()), |conflict| Err(Error::Conflict(conflict)))
+    }
+
     /// What the crew did to a poll, the last change first, below an entry's number where there is one: at most 100,
     /// fewer where they are long. Also of a poll that has been deleted. Empty: there is nothing more.
     ///
@@ -70,14 +87,15 @@ pub(super) async fn enter(
     version: i32,
     changes: &Value,
 ) -> Result<(), sqlx::Error> {
-    let sql = "/* enter */ INSERT INTO journal (poll, who, action, version, changes) VALUES ($1, $2, $3, $4, $5)";
+    let sql =
+        "/* enter */ INSERT INTO journal (poll, who, action, version, changes) VALUES ($1, $2, $3, $4, $5)";
     let query = sqlx::query(sql).bind(poll.0).bind(&order.who).bind(order.action.name());
     query.bind(version).bind(changes).execute(transaction).await.map(drop)
 }
 
 /// Whether an order is for another version of the poll than there is.
 pub(super) async fn conflict(
-    transaction: &mut PgConnection,
+    connection: &mut PgConnection,
     order: &Order,
     poll: &Poll,
 ) -> Result<Option<Conflict>, sqlx::Error> {
@@ -85,7 +103,7 @@ pub(super) async fn conflict(
         return Ok(None);
     }
     let sql = "/* conflict */ SELECT who, at FROM journal WHERE poll = $1 AND version = $2 ORDER BY id DESC LIMIT 1";
-    let row = sqlx::query(sql).bind(poll.id.0).bind(poll.version).fetch_optional(transaction).await?;
+    let row = sqlx::query(sql).bind(poll.id.0).bind(poll.version).fetch_optional(connection).await?;
     let changed = row.map(|row| Ok::<_, sqlx::Error>((row.try_get("who")?, timestamp(row.try_get("at")?)?)));
     Ok(Some(Conflict { version: poll.version, changed: changed.transpose()? }))
 }

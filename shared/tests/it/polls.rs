@@ -104,9 +104,11 @@ async fn no_number_of_steps_exchanges_two_names() {
     bench.count(&bench.votes(&poll, 0..3)).await;
     bench.patch(poll.id, named(["Somebody", "Bia", "Caio"])).await.unwrap();
     bench.patch(poll.id, named(["Somebody", "Bia B.", "Caio"])).await.unwrap();
-    for (names, number) in
-        [(["Somebody", "Ana", "Caio"], 2), (["bia", "Bia B.", "Caio"], 1), (["Somebody", "Bia B.", " ANA"], 3)]
-    {
+    for (names, number) in [
+        (["Somebody", "Ana", "Caio"], 2),
+        (["bia", "Bia B.", "Caio"], 1),
+        (["Somebody", "Bia B.", " ANA"], 3),
+    ] {
         let refused = bench.patch(poll.id, named(names)).await.unwrap_err();
         let expected = Invalid::NameTaken(number);
         assert!(matches!(&refused, Error::Invalid(invalid) if *invalid == expected), "{names:?}: {refused}");
@@ -133,8 +135,10 @@ async fn a_change_that_is_meant_for_another_version_changes_nothing() {
     let after = bench.reload(poll.id).await;
     let order = |action, version| Order { expected: Some(vec![version]), ..Order::new("late", action) };
     let changed = bench.ledger.change_poll(poll.id, &order(Action::Open, 1), |poll, _, now| poll.opened(now));
-    let conflicts =
-        [changed.await.unwrap_err(), bench.ledger.delete_poll(poll.id, &order(Action::Delete, 1)).await.unwrap_err()];
+    let conflicts = [
+        changed.await.unwrap_err(),
+        bench.ledger.delete_poll(poll.id, &order(Action::Delete, 1)).await.unwrap_err(),
+    ];
     for conflict in conflicts {
         let Error::Conflict(Conflict { version: 2, changed: Some((who, _)) }) = conflict else {
             panic!("{conflict:?}")
@@ -154,7 +158,12 @@ async fn the_journal_tells_who_did_what_and_outlives_the_poll() {
     bench.patch(poll.id, json!({"draft": false, "results": "hidden"})).await.unwrap();
     assert!(bench.ledger.delete_poll(poll.id, &Order::new("boss", Action::Delete)).await.unwrap());
     let told = |action: &str, who: &str, version| (action.to_owned(), who.to_owned(), version);
-    let all = [told("delete", "boss", 3), told("publish", "crew", 3), told("patch", "crew", 2), told("create", "crew", 1)];
+    let all = [
+        told("delete", "boss", 3),
+        told("publish", "crew", 3),
+        told("patch", "crew", 2),
+        told("create", "crew", 1),
+    ];
     assert_eq!(bench.actions(poll.id).await, all);
     let entries = bench.ledger.journal(poll.id, None).await.unwrap();
     let expected = json!({"draft": {"from": true, "to": false}, "results": {"from": "live", "to": "hidden"}});
@@ -198,7 +207,8 @@ async fn only_a_poll_that_never_opened_is_deleted_and_its_file_goes_with_it() {
     sqlx::query(sql).execute(&mut connection).await.unwrap();
     assert_eq!(bench.ledger.deleted_files().await.unwrap(), [never.id]);
     bench.ledger.file_deleted(never.id).await.unwrap();
-    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM deleted_files").fetch_one(&mut connection).await.unwrap();
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM deleted_files").fetch_one(&mut connection).await.unwrap();
     assert_eq!(left, 0);
 }
 
@@ -228,7 +238,8 @@ async fn no_number_of_newer_polls_hides_what_is_open() {
         let sql = "UPDATE polls SET opens_at = now() - interval '2 days', closes_at = now() - interval '1 day' WHERE id = $1";
         sqlx::query(sql).bind(poll.id.0).execute(&mut bench.scratch.connect().await.unwrap()).await.unwrap();
     }
-    for list in [bench.ledger.current_polls().await.unwrap(), bench.ledger.unfinished_polls().await.unwrap()] {
+    for list in [bench.ledger.current_polls().await.unwrap(), bench.ledger.unfinished_polls().await.unwrap()]
+    {
         assert_eq!((list.len(), list[0].id), (100, open.id));
     }
     let first_page = bench.ledger.polls_before(PollId(i32::MAX)).await.unwrap();
@@ -253,7 +264,8 @@ async fn what_is_certified_is_finished_and_an_unfinished_certificate_is_not() {
 async fn a_vote_for_a_withdrawn_contestant_counts_if_it_was_cast_before() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({})).await;
-    let withdrawn = bench.change(poll.id, |poll, _, _| poll.withdrawn(2, at(CAST_AT))).await.unwrap().unwrap().poll;
+    let withdrawn =
+        bench.change(poll.id, |poll, _, _| poll.withdrawn(2, at(CAST_AT))).await.unwrap().unwrap().poll;
     let vote = |id| bench.message(id, &json!({"poll": poll.id.0, "contestant": 2}));
     let before = shared::domain::Message { sent_at: at(CAST_AT - 1), ..vote(1) };
     let outcome = bench.count(&bench.batch(&withdrawn, &[before, vote(2)])).await;
@@ -264,7 +276,8 @@ async fn a_vote_for_a_withdrawn_contestant_counts_if_it_was_cast_before() {
 async fn a_vote_cast_while_the_poll_was_closed_does_not_count_when_it_is_open_again() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({"closesAt": at(CAST_AT)})).await;
-    let reopened = bench.change(poll.id, |poll, _, _| poll.opened(at(CAST_AT + 10))).await.unwrap().unwrap().poll;
+    let reopened =
+        bench.change(poll.id, |poll, _, _| poll.opened(at(CAST_AT + 10))).await.unwrap().unwrap().poll;
     let vote = |id: u128, after: i64| shared::domain::Message {
         sent_at: at(CAST_AT + after),
         ..bench.message(id, &json!({"poll": poll.id.0, "contestant": 2}))

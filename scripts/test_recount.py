@@ -1,0 +1,91 @@
+"""What the recount finds wrong with a file."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import pathlib
+import tempfile
+import unittest
+from unittest import mock
+
+import recount
+
+OPENS, CLOSES = 1_768_000_000_000, 1_768_000_060_000
+
+
+def published(votes, **changes):
+    """A published file of these votes, open for a minute but for one second."""
+    document = {
+        "opensAt": "2026-01-09T23:06:40Z",
+        "closesAt": "2026-01-09T23:07:40Z",
+        "gaps": [{"from": "2026-01-09T23:06:50Z", "to": "2026-01-09T23:06:51.5Z"}],
+        "contestants": [{"number": 1, "name": "Ana"}, {"number": 2, "name": "Bia", "withdrawnAt": "2026-01-09T23:07:00Z"}],
+        "turnout": {"votes": len(votes), "voters": None, "votersError": None},
+        "certificate": {"digest": hashlib.sha256(text(votes)).hexdigest()},
+        "ranking": [
+            {"contestant": number, "votes": sum(contestant == number for _, contestant in votes)} for number in (1, 2)
+        ],
+    }
+    return document | changes
+
+
+def text(votes):
+    return b"".join(b"%08d,%d,7,%d,\n" % (key, cast, contestant) for key, (cast, contestant) in enumerate(votes, 1))
+
+
+class Recount(unittest.TestCase):
+    def recounted(self, votes, document):
+        """What the recount prints, or complains of."""
+        with tempfile.TemporaryDirectory() as folder:
+            file, result = pathlib.Path(folder, "poll.csv.gz"), pathlib.Path(folder, "result.json")
+            file.write_bytes(gzip.compress(text(votes)))
+            result.write_text(json.dumps(document), encoding="utf-8")
+            printed = io.StringIO()
+            arguments = ["recount.py", str(file), "--result", str(result)]
+            with mock.patch("sys.argv", arguments), contextlib.redirect_stdout(printed):
+                try:
+                    recount.main()
+                except SystemExit as complaint:
+                    return str(complaint)
+            return printed.getvalue()
+
+    def test_every_vote_is_within_the_window(self):
+        votes = [(OPENS, 1), (OPENS + 9_999, 2), (OPENS + 11_500, 2), (OPENS + 19_999, 2), (CLOSES - 1, 1)]
+        self.assertIn("all cast while the poll was open", self.recounted(votes, published(votes)))
+
+    def test_a_vote_outside_is_found(self):
+        for vote, complaint in [
+            ((OPENS - 1, 1), "before the poll opened"),
+            ((CLOSES, 1), "after the poll closed"),
+            ((OPENS + 10_000, 1), "while the poll was closed"),
+            ((OPENS + 11_499, 1), "while the poll was closed"),
+            ((OPENS + 20_000, 2), "had been withdrawn"),
+        ]:
+            with self.subTest(complaint=complaint):
+                votes = [(OPENS, 1), vote]
+                self.assertIn(complaint, self.recounted(votes, published(votes)))
+
+    def test_an_open_end_and_no_gaps(self):
+        votes = [(CLOSES + 1, 1)]
+        self.assertIn("all cast", self.recounted(votes, published(votes, closesAt=None, gaps=[])))
+        document = published(votes, closesAt=None)
+        del document["gaps"]
+        self.assertIn("all cast", self.recounted(votes, document))
+        self.assertIn("before the poll opened", self.recounted(votes, published(votes, opensAt=None)))
+
+    def test_the_answer_of_certify_tells_no_window(self):
+        votes = [(CLOSES, 1)]
+        answer = {
+            "certificate": {
+                "digest": hashlib.sha256(text(votes)).hexdigest(),
+                "voters": 1,
+                "contestants": [{"number": 1, "votes": 1}],
+            }
+        }
+        self.assertNotIn("all cast", self.recounted(votes, answer))
+
+
+if __name__ == "__main__":
+    unittest.main()
