@@ -159,17 +159,29 @@ sideBySide("the crew's form", () => {
     assert.equal(sent, 0);
   });
 
-  test("deleting or certifying what has changed since is refused, with who changed it", async (t) => {
+  test("deleting what has changed since is refused, with who changed it", async (t) => {
     const poll = await makePoll({ opensAt: null });
     const page = await somebody(t, { ...DESK, expected: /412/ });
     await enterRoom(page, poll);
+    await page.locator("#delete").waitFor();
     // Nothing tells the page meanwhile.
-    await page.route(`**/admin/polls/${poll.id}`, (route) => (route.request().method() === "GET" ? route.abort() : route.continue()));
+    let silent = true;
+    await page.route(`**/admin/polls/${poll.id}`, async (route) => {
+      if (!silent || route.request().method() !== "GET") return route.continue();
+      const headers = { etag: '"1"' };
+      return route.fulfill({ json: poll, headers });
+    });
     await crew("PATCH", `/admin/polls/${poll.id}`, { title: "Changed" });
     await page.locator("#delete").click();
     await page.locator("#confirm-yes").click();
     await shows(page.locator("#desk > .problem"), /test-crew changed this poll at .* Look at it again/);
     assert.equal((await definition(poll)).title, "Changed");
+    // Seen, it can be deleted.
+    silent = false;
+    await shows(page.locator("#desk h2"), "Changed");
+    await page.locator("#delete").click();
+    await page.locator("#confirm-yes").click();
+    await until("it is gone", async () => !(await crew("GET", "/admin/polls")).polls.some(({ id }) => id === poll.id));
   });
 
   test("a certified poll is read-only, and says so; an erratum is added beside it", { timeout: 3 * PATIENCE_MS }, async (t) => {
