@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use shared::{
-    domain::{Basis, Observation, ProbeId, Sign, Timestamp, Waiting, WaitsFor},
+    domain::{Action, Basis, Observation, Order, ProbeId, Sign, Timestamp, Waiting, WaitsFor},
     ledger::{Batch, Frozen, Observed, Outcome},
 };
 use sqlx::Connection;
@@ -62,7 +62,8 @@ async fn a_batch_that_is_judged_again_decides_nothing_and_is_no_sign() {
     let mut batch = bench.votes(&poll, 0..3);
     batch.probe(probe, at(CAST_AT));
     batch.signs(true, true);
-    bench.ledger.change_poll(poll.id, |poll, _, _| poll.closed(at(CAST_AT))).await.unwrap();
+    let order = Order::new("crew", Action::Close);
+    bench.ledger.change_poll(poll.id, &order, |poll, _, _| poll.closed(at(CAST_AT))).await.unwrap();
     assert!(matches!(bench.ledger.count(&batch).await.unwrap(), Outcome::Stale));
     let observation = bench.observe().await;
     assert_eq!((observation.probes[0].decided_at, observation.signs), (None, Vec::new()));
@@ -203,5 +204,5 @@ async fn a_batch_announces_itself_and_takes_that_back_as_it_ends() {
         .unwrap();
     let old = ranking.batches(KEPT).await.unwrap().outstanding[0];
     assert!(old >= Duration::from_secs(60) && old < Duration::from_secs(80), "{old:?}");
-    assert_eq!(ranking.batches(Duration::from_secs(30)).await.unwrap().outstanding, []);
+    assert!(ranking.batches(Duration::from_secs(30)).await.unwrap().outstanding.is_empty());
 }

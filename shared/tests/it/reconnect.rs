@@ -9,7 +9,7 @@ use std::{
 use crate::support::{Bench, LIMIT};
 use serde_json::json;
 use shared::{
-    domain::{Basis, ContestantNumber, Poll, PollId, Tally},
+    domain::{Action, Basis, ContestantNumber, Order, Poll, PollId, Tally},
     ledger::{self, Ledger, Outcome},
     ranking::{self, RankingStore},
 };
@@ -46,11 +46,12 @@ async fn every_call_of_the_ledger_outlives_a_cut_connection() {
     cut().await;
     bench.ledger.audit(poll.id, LIMIT).await.unwrap();
     cut().await;
-    assert!(bench.ledger.rebuild(poll.id, LIMIT).await.unwrap());
+    assert!(bench.ledger.rebuild(poll.id, "crew", LIMIT).await.unwrap());
     cut().await;
+    let order = Order::new("crew", Action::Patch);
     let renamed = bench
         .ledger
-        .change_poll(poll.id, |poll, _, _| Ok(Poll { title: "Who goes?".to_owned(), ..poll.clone() }));
+        .change_poll(poll.id, &order, |poll, _, _| Ok(Poll { title: "Who goes?".to_owned(), ..poll.clone() }));
     assert_eq!(renamed.await.unwrap().unwrap().poll.title, "Who goes?");
     cut().await;
     assert!(bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap().is_some());

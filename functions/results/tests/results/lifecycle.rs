@@ -54,7 +54,8 @@ async fn an_archived_poll_keeps_its_file() {
 
 #[tokio::test]
 async fn a_certified_file_is_written_again_with_an_erratum() {
-    let bench = Bench::new((0, 0)).await;
+    let bench = Bench::new((0, 60)).await;
+    bench.set_queued(Some(0));
     let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
     counted(bench.count(&poll, &["alice"]).await);
     let certified = bench.certified(&poll).await;
