@@ -28,7 +28,8 @@ use settings::Settings;
 #[derive(Debug)]
 pub struct Mappings {
     loops: JoinSet<()>,
-    queues: Vec<Arc<Queue>>,
+    /// With the function that each is for.
+    queues: Vec<(String, Arc<Queue>)>,
     stop: watch::Sender<bool>,
     /// By logical id of the function.
     enabled: BTreeMap<String, watch::Sender<bool>>,
@@ -87,7 +88,7 @@ pub(crate) fn start_with(
             let arn = event["Properties"]["Queue"].as_str().unwrap_or_default();
             let queue = queues.get(arn).with_context(|| format!("{}: there is no queue {arn:?}", path()))?;
             settings.warn_of_short_visibility(&queue);
-            mappings.queues.push(Arc::clone(&queue));
+            mappings.queues.push((function.id.clone(), Arc::clone(&queue)));
             let mapping = Mapping::new(settings, queue, Arc::clone(functions), disturbance.cloned());
             let enabled =
                 mappings.enabled.entry(function.id.clone()).or_insert_with(|| watch::Sender::new(true));
@@ -109,7 +110,7 @@ impl Mappings {
     ///
     /// A failing function empties a queue only by its DLQ or the messages' retention: put a deadline on this.
     pub async fn drained(&self) {
-        for queue in &self.queues {
+        for (_, queue) in &self.queues {
             queue.emptied().await;
         }
     }
@@ -118,6 +119,11 @@ impl Mappings {
     /// Batches that run go on. `None`: nothing is mapped to it.
     pub fn switch(&self, function: &str) -> Option<watch::Sender<bool>> {
         self.enabled.get(function).cloned()
+    }
+
+    /// Leaves a function's queues out of what [`Mappings::drained`] waits for.
+    pub fn leave_out(&mut self, function: &str) {
+        self.queues.retain(|(of, _)| of != function);
     }
 
     /// Starts no more batches and waits for those that run; other messages stay in their queues.

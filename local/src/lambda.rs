@@ -185,6 +185,13 @@ impl Functions {
         self.by_id.get(function).is_some_and(|function| function.kill_busy(pick))
     }
 
+    /// Ends a function's processes at once, also in mid-invocation, as Lambda may. Invocations after this are throttled.
+    pub fn end(&self, function: &str) {
+        for handle in self.by_id.get(function).map(|function| function.close()).unwrap_or_default() {
+            handle.kill();
+        }
+    }
+
     /// Starts an instance of its own, times it, and ends it.
     ///
     /// # Errors

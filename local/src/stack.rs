@@ -173,7 +173,7 @@ pub(crate) async fn start(
 
 async fn serve(ground: Ground<'_>, running: Running, functions: &Arc<Functions>) -> Result<()> {
     let Ground { arguments, stop, folder, .. } = ground;
-    let Running { queues, issuer, edge, figures, mappings, schedules, servers, restored } = running;
+    let Running { queues, issuer, edge, figures, mut mappings, schedules, servers, restored } = running;
     let base_url = format!("http://localhost:{}", arguments.port);
     let poll = tokio::select! {
         poll = demo::prepare(&edge, &issuer, arguments.no_demo) => poll,
@@ -190,12 +190,17 @@ async fn serve(ground: Ground<'_>, running: Running, functions: &Arc<Functions>)
             });
         }
     };
-    let schedules = schedule::start(&schedules, functions);
+    let started = schedule::start(&schedules, functions);
     announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
     let status = StatusLine::start(Arc::clone(&figures));
     stop.reached(1).await;
-    drop(schedules);
+    drop(started);
     servers.stop_edge().await;
+    // What a schedule starts goes on by itself, for a minute, and with the next start: it is not waited for.
+    for Schedule { function, .. } in &schedules {
+        functions.end(function);
+        mappings.leave_out(function);
+    }
     drain(stop, mappings, &status).await;
     status.finish();
     let left = folder.save_messages(&queues)?;

@@ -387,7 +387,7 @@ async fn every_sign_of_a_failed_batch_is_waited_for() {
     assert_eq!(bench.certified(&opened).await["certified"], true, "there was none");
 
     let poll = bench.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
-    let batch = uuid::Uuid::new_v4();
+    let batch = Uuid::new_v4();
     bench.ranking.announce(batch).await.unwrap();
     assert_eq!(bench.certified(&poll).await["certified"], false);
     assert_eq!(
@@ -485,7 +485,7 @@ async fn while_others_vote_the_queue_need_not_be_empty() {
     let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
     bench.set_queued(Some(1_000));
     assert_eq!(bench.certified(&poll).await["certified"], false);
-    bench.ranking.raise_batch(&[].into(), &[].into(), uuid::Uuid::new_v4(), 1_000).await.unwrap();
+    bench.ranking.raise_batch(&[].into(), &[].into(), Uuid::new_v4(), 1_000).await.unwrap();
     assert_eq!(
         bench.certified(&poll).await["certificate"]["basis"],
         "evidence",

@@ -3,7 +3,7 @@
 use local::scratch::Scratch;
 use sqlx::PgConnection;
 
-use crate::stack::{Whole, until};
+use crate::stack::{WITHOUT_PROBES, Whole, until};
 
 const VOTES: u64 = 12;
 
@@ -35,7 +35,7 @@ fn redriven(stack: &Whole) -> (u64, u64, u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn votes_given_up_count_once_after_the_bell_however_often_they_are_redriven() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &GIVEN_UP_AT_ONCE);
+    let stack = Whole::start(&scratch, &[WITHOUT_PROBES.as_slice(), &GIVEN_UP_AT_ONCE].concat());
     let mut ledger = scratch.connect().await.unwrap();
     let_none_count(&mut ledger).await;
     for vote in 0..u32::try_from(VOTES).unwrap() {
@@ -54,7 +54,7 @@ async fn votes_given_up_count_once_after_the_bell_however_often_they_are_redrive
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_up_twice_is_still_the_vote_that_was_cast() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &GIVEN_UP_AT_ONCE);
+    let stack = Whole::start(&scratch, &[WITHOUT_PROBES.as_slice(), &GIVEN_UP_AT_ONCE].concat());
     let mut ledger = scratch.connect().await.unwrap();
     let_none_count(&mut ledger).await;
     stack.vote(1);

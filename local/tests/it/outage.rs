@@ -4,7 +4,7 @@ use local::scratch::Scratch;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{
-    stack::{Whole, until},
+    stack::{WITHOUT_PROBES, Whole, until},
     whole::Gate,
 };
 
@@ -37,7 +37,7 @@ async fn allow(database_url: &str, allowed: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_hours_redeliveries_without_postgresql_give_no_vote_up() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &FAST);
+    let stack = Whole::start(&scratch, &[WITHOUT_PROBES.as_slice(), &FAST].concat());
     allow(&scratch.database_url, false).await;
     for vote in 0..u32::try_from(VOTES).unwrap() {
         stack.vote(vote % 8 + 1);
@@ -59,7 +59,7 @@ async fn votes_count_while_redis_hangs_and_the_ranking_heals_when_somebody_looks
     let scratch = Scratch::new().await.unwrap();
     let gate = Gate::before(&scratch.redis_url);
     let behind_gate = Scratch { redis_url: gate.url.clone(), ..scratch };
-    let stack = Whole::start(&behind_gate, &[]);
+    let stack = Whole::start(&behind_gate, &WITHOUT_PROBES);
     stack.vote(1);
     stack.until_the_queue_is_empty();
     gate.shut();

@@ -19,6 +19,14 @@ use serde_json::Value;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// A stack that publishes nothing, and so sends no probes: its votes' queue is empty when all votes are counted.
+pub const WITHOUT_PROBES: [&str; 4] = [
+    "--set",
+    "ResultsFunction.Events.EveryMinute.Enabled=false",
+    "--set",
+    "ResultsFunction.Events.Woken.Enabled=false",
+];
+
 /// A running stack; stopped when dropped.
 pub struct Whole {
     process: Child,
@@ -147,7 +155,7 @@ impl Whole {
         }
     }
 
-    /// Waits until no message is queued or under way.
+    /// Waits until no message is queued or under way, in a stack [`WITHOUT_PROBES`].
     pub fn until_the_queue_is_empty(&self) {
         self.until_is_empty("VotesQueue");
         assert_eq!(self.dead_letters(), 0);

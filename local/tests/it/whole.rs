@@ -12,7 +12,7 @@ use std::{
 use local::scratch::Scratch;
 use sqlx::PgConnection;
 
-use crate::stack::{PATIENCE, Whole};
+use crate::stack::{PATIENCE, WITHOUT_PROBES, Whole};
 
 const VOTES: u64 = 5;
 
@@ -46,7 +46,7 @@ async fn until_at_least(wanted: i64, connection: &mut PgConnection, count: &'sta
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_before_the_commit() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &["--set", VISIBILITY]);
+    let stack = Whole::start(&scratch, &[WITHOUT_PROBES.as_slice(), &["--set", VISIBILITY]].concat());
     let mut connection = scratch.connect().await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut connection).await.unwrap();
     cast_all(&stack);
@@ -66,7 +66,8 @@ async fn killed_between_the_commit_and_the_ranking() {
     let gate = Gate::before(&scratch.redis_url);
     let behind_gate = Scratch { redis_url: gate.url.clone(), ..scratch.clone() };
     let patience = "VotesFunction.Environment.Variables.REDIS_TIMEOUT_MS=15000";
-    let stack = Whole::start(&behind_gate, &["--set", VISIBILITY, "--set", patience]);
+    let set = [WITHOUT_PROBES.as_slice(), &["--set", VISIBILITY, "--set", patience]].concat();
+    let stack = Whole::start(&behind_gate, &set);
     stack.vote(1);
     stack.until_the_queue_is_empty();
     gate.shut();
