@@ -302,6 +302,7 @@ def check_pages(resources):
     policy = resources["PagesHeadersPolicy"]["Properties"]["ResponseHeadersPolicyConfig"]
     csp = json.dumps(policy["SecurityHeadersConfig"]["ContentSecurityPolicy"])
     expect("unsafe" not in csp and "default-src 'none'" in csp, "the pages' Content-Security-Policy has a hole")
+    expect("frame-ancestors ${FrameAncestors}" in csp, "who may frame the pages is the show's choice, and by default nobody's")
     bucket = resources["PagesBucket"]["Properties"]["PublicAccessBlockConfiguration"]
     expect(all(bucket.values()) and len(bucket) == 4, "the pages' bucket must be private")
 

@@ -1,5 +1,11 @@
 // Making and changing elements. Text is only ever set as text.
 
+// For a browser without it: newer.js lists what browsers lack.
+Element.prototype.replaceChildren ??= function (...children) {
+  this.textContent = "";
+  this.append(...children);
+};
+
 /** An element with attributes, listeners (`onclick`), `class`, and children. */
 export function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);

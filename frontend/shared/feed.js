@@ -2,13 +2,19 @@
 // asks less and less while there is no answer, and not at all while nobody looks.
 
 import { learnTime, now } from "/shared/clock.js";
-import { deadline } from "/shared/newer.js";
 
 const PACE_S = 3;
 const RETRY_S_MAX = 60;
 const TIMEOUT_MS = 10_000;
 /** A poll has its file a minute after its opening at the latest. Asked for earlier, the edge would have no copy. */
 const FILE_S = 60;
+
+/** A signal that gives a request up after some milliseconds. `AbortSignal.timeout` is newer than some phones. */
+export function deadline(ms) {
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(), ms);
+  return controller.signal;
+}
 
 let loading = null;
 

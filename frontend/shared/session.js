@@ -1,6 +1,27 @@
-// Who is signed in. The token lives in this variable and nowhere else: it ends with the page.
+// Who is signed in, and what the tab keeps. The token lives in a variable here and nowhere else: it ends with the page.
 
-import { keep, lasting, recall } from "/shared/newer.js";
+// What a page keeps in its tab, over reloads and the way to the issuer and back. A browser that keeps nothing for the
+// page (site data blocked, a sandboxed frame) throws at the first touch: then it is kept until the page ends.
+
+const memory = new Map();
+let storage = { getItem: (name) => memory.get(name) ?? null, setItem: (name, text) => memory.set(name, text) };
+/** Whether what is kept outlives the page. */
+let lasting = false;
+try {
+  sessionStorage.setItem("kept", "null");
+  storage = sessionStorage;
+  lasting = true;
+} catch {}
+
+/** What was kept under a name, or null. */
+export const recall = (name) => JSON.parse(storage.getItem(name));
+
+/** Keeps a value that JSON can hold. Where the tab's room is used up, the page goes on with what it has. */
+export function keep(name, value) {
+  try {
+    storage.setItem(name, JSON.stringify(value));
+  } catch {}
+}
 
 /** Where the way to the issuer and back is kept. */
 const KEPT = "sign-in";
@@ -66,7 +87,7 @@ export async function signIn(crew = false) {
   // Opened in the tap itself: later, browsers take it for an advertisement.
   const popup = inPlace || nameless ? null : window.open("", "_blank");
   const { leave, leaveIn } = await import("/shared/sign-in.js");
-  if (inPlace) await leave(crew, KEPT);
+  if (inPlace) await leave(crew, (kept) => keep(KEPT, kept));
   else enter(await leaveIn(popup, crew));
 }
 

@@ -4,7 +4,6 @@
 import * as oauth from "/vendor/oauth4webapi.js";
 
 import { config } from "/shared/feed.js";
-import { keep } from "/shared/newer.js";
 
 async function discover() {
   const { issuer, clientId, scope, crewScope } = await config();
@@ -39,10 +38,10 @@ async function prepare(crew) {
   return { url, kept };
 }
 
-/** Sends the person to the issuer, and keeps what their return needs under `name`. */
-export async function leave(crew, name) {
+/** Sends the person to the issuer, and gives what their return needs to `keep`. */
+export async function leave(crew, keep) {
   const { url, kept } = await prepare(crew);
-  keep(name, kept);
+  keep(kept);
   location.assign(url);
 }
 

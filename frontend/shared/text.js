@@ -2,7 +2,7 @@
 // place of which English stands until it has come.
 
 import { say } from "/shared/dom.js";
-import { deadline } from "/shared/newer.js";
+import { deadline } from "/shared/feed.js";
 import { english } from "/text/public.en.js";
 
 const FILES = new Map([["en", null], ["pt", "/text/public.pt.json"]]);

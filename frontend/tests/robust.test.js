@@ -62,7 +62,7 @@ sideBySide("a phone whose clock is wrong", () => {
       await signedIn;
       await route.continue();
     });
-    await giveName(page, "behind");
+    await giveName(page, "behind", 3600);
     await shows(page.locator("#who"), "Signed in as behind");
     release();
     await card(page, 2).click();

@@ -2,8 +2,8 @@
 // until an answer says that it arrived, and counts once. What waits outlives the way to the issuer and back.
 
 import { knowsTime, learnTime, now } from "/shared/clock.js";
-import { deadline, keep, recall } from "/shared/newer.js";
-import { bearer, endSession, onSession, voter } from "/shared/session.js";
+import { deadline } from "/shared/feed.js";
+import { bearer, endSession, keep, onSession, recall, voter } from "/shared/session.js";
 
 const KEPT = "votes";
 const KEPT_BALLOTS = "ballots";
