@@ -134,7 +134,8 @@ async fn a_change_that_is_meant_for_another_version_changes_nothing() {
     bench.patch(poll.id, json!({"title": "Who goes?"})).await.unwrap();
     let after = bench.reload(poll.id).await;
     let order = |action, version| Order { expected: Some(vec![version]), ..Order::new("late", action) };
-    let changed = bench.ledger.change_poll(poll.id, &order(Action::Open, 1), |poll, _, now| poll.opened(now));
+    let (stale, current) = (order(Action::Open, 1), order(Action::Open, 2));
+    let changed = bench.ledger.change_poll(poll.id, &stale, |poll, _, now| poll.opened(now));
     let conflicts = [
         changed.await.unwrap_err(),
         bench.ledger.delete_poll(poll.id, &order(Action::Delete, 1)).await.unwrap_err(),
@@ -146,7 +147,7 @@ async fn a_change_that_is_meant_for_another_version_changes_nothing() {
         assert_eq!(who, "crew");
     }
     assert_eq!(bench.reload(poll.id).await, after);
-    let open = bench.ledger.change_poll(poll.id, &order(Action::Open, 2), |poll, _, now| poll.opened(now));
+    let open = bench.ledger.change_poll(poll.id, &current, |poll, _, now| poll.opened(now));
     assert!(open.await.unwrap().is_some());
 }
 
