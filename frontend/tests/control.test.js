@@ -33,6 +33,20 @@ async function tabTo(page, selector) {
   assert.fail(`${selector} cannot be reached with the Tab key`);
 }
 
+/** Makes a poll by keyboard, beginning at the button for it; gives its title. */
+async function typePoll(page) {
+  await page.keyboard.press("Enter");
+  const title = `By keyboard ${Date.now()}`;
+  await page.keyboard.type(title);
+  await tabTo(page, "[name=name]");
+  await page.keyboard.type("Ada");
+  await tabTo(page, ".person:nth-child(2) [name=name]");
+  await page.keyboard.type("Grace");
+  await page.keyboard.press("Enter");
+  await shows(page.locator("#desk h2"), title);
+  return title;
+}
+
 sideBySide("the control room", () => {
   test("two viewers and the crew at once", async (t) => {
     const poll = await makePoll();
@@ -98,28 +112,8 @@ sideBySide("the control room", () => {
     await page.getByLabel("Name").press("Enter");
     await page.locator("#polls button").first().waitFor();
     await page.locator("#new-poll").focus();
-    await page.keyboard.press("Enter");
-    const title = `By keyboard ${Date.now()}`;
-    await page.keyboard.type(title);
-    await tabTo(page, "[name=name]");
-    await page.keyboard.type("Ada");
-    await tabTo(page, ".person:nth-child(2) [name=name]");
-    await page.keyboard.type("Grace");
-    await page.keyboard.press("Enter");
-    await shows(page.locator("#desk h2"), title);
-    await checkAccess(page, "control-scheduled");
-
-    await tabTo(page, "#open");
-    await page.keyboard.press("Enter");
-    await shows(page.locator("#undo"), "opens in");
-    assert.ok(await page.locator("#undo").evaluate((button) => button === document.activeElement), "Undo has the keyboard");
-    await shows(page.locator("#desk .bell"), /opens in\s*0:\d\d/);
-    await page.keyboard.press("Enter");
-    await page.locator("#undo").waitFor({ state: "hidden" });
-    await shows(page.locator("#desk .bell"), "not scheduled");
-    await page.keyboard.press("Enter");
-    await shows(page.locator("#desk .state"), "Open");
-    await page.locator("#close").waitFor();
+    const first = await typePoll(page);
+    await checkAccess(page, "control-draft");
 
     // Nothing destructive in one click: the dialog's first answer is no.
     await tabTo(page, "#delete");
@@ -131,7 +125,23 @@ sideBySide("the control room", () => {
     await page.keyboard.press("Enter");
     await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
-    await until("it is gone", async () => !(await crew("GET", "/admin/polls")).polls.some((poll) => poll.title === title));
+    await until("it is gone", async () => !(await crew("GET", "/admin/polls")).polls.some((poll) => poll.title === first));
+
+    // The keyboard is at the button for a new one then.
+    await shows(page.locator("#announcer"), "Deleted.");
+    await typePoll(page);
+    await tabTo(page, "#open");
+    await page.keyboard.press("Enter");
+    await shows(page.locator("#undo"), "opens in");
+    assert.ok(await page.locator("#undo").evaluate((button) => button === document.activeElement), "Undo has the keyboard");
+    await shows(page.locator("#desk .bell"), /opens in\s*0:\d\d/);
+    await page.keyboard.press("Enter");
+    await page.locator("#undo").waitFor({ state: "hidden" });
+    await shows(page.locator("#desk .bell"), "not scheduled");
+    await page.keyboard.press("Enter");
+    await shows(page.locator("#desk .state"), "Open");
+    await page.locator("#close").waitFor();
+    assert.ok(await page.locator("#delete").isHidden(), "what was open is not deleted");
   });
 
   test("a change saves what was changed, and says what is wrong", async (t) => {

@@ -84,7 +84,8 @@ sideBySide("the crew's room", () => {
     // A colleague has taken it in hand: Undo would set what was there before both.
     const theirs = "2031-01-01T20:15:00Z";
     await crew("PATCH", `/admin/polls/${poll.id}`, { closesAt: theirs });
-    await page.locator("#undo").waitFor({ state: "hidden" });
+    await shows(page.locator("#desk .bell"), "2031");
+    assert.ok(await page.locator("#undo").isHidden(), "Undo would move it");
     assert.equal((await definition(poll)).closesAt, theirs);
   });
 
