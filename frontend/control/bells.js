@@ -1,4 +1,5 @@
-// Publishing, opening and closing. None of these is held back by what a colleague has changed: they act on the poll's state.
+// Publishing, opening and closing. None of these is held back by what a colleague has changed: they act on the poll's
+// state.
 
 import { announce, el, say } from "/shared/dom.js";
 import { exchange } from "/control/api.js";

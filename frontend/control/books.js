@@ -22,7 +22,8 @@ export class Books {
 
   async #audit(method) {
     say(this.verdict, t("control.auditing"));
-    const audit = await this.desk.attempt(() => call(method, `${this.desk.path}/${method === "GET" ? "audit" : "rebuild"}`));
+    const path = `${this.desk.path}/${method === "GET" ? "audit" : "rebuild"}`;
+    const audit = await this.desk.attempt(() => call(method, path));
     this.verdict.classList.toggle("wrong", Boolean(audit) && !audit.inSync);
     if (!audit) return say(this.verdict, t("control.unaudited"));
     const { ledgerVotes, tallyVotes, rankingVotes } = audit;

@@ -17,10 +17,11 @@ export class Certification {
   /** `desk`: what holds the poll. `canCertify`: whether the backend offers it. `onCertified()`: the result is final. */
   constructor(desk, { canCertify, onCertified }) {
     Object.assign(this, { desk, onCertified, certified: false });
-    if (canCertify) this.button = el("button", { type: "button", id: "certify", onclick: () => this.#certify() }, t("control.certify"));
+    const button = (id, onclick, text) => el("button", { type: "button", id, onclick }, text);
+    if (canCertify) this.button = button("certify", () => this.#certify(), t("control.certify"));
     this.certificate = el("p", { class: "certificate", id: "certificate", role: "status", hidden: true });
     this.lateText = el("p", { role: "status" });
-    this.again = el("button", { type: "button", id: "certify-late", onclick: () => this.#certifyLate() }, t("control.certifyLate"));
+    this.again = button("certify-late", () => this.#certifyLate(), t("control.certifyLate"));
     this.later = el("ul", { id: "later-certificates" });
     this.late = el("div", { class: "late", id: "late", hidden: true }, this.lateText, this.again, this.later);
   }
@@ -76,7 +77,8 @@ export class Certification {
   #showLate() {
     const { votes: n, firstAt, lastAt } = this.#late;
     this.late.hidden = !n;
-    const between = firstAt ? t("control.lateBetween", { from: formatWhen(Date.parse(firstAt)), to: formatWhen(Date.parse(lastAt)) }) : "";
+    const [from, to] = [firstAt, lastAt].map((at) => (at ? formatWhen(Date.parse(at)) : ""));
+    const between = from ? t("control.lateBetween", { from, to }) : "";
     say(this.lateText, n ? `${t("control.late", { n })} ${between}`.trim() : "");
     this.again.hidden = !n || this.#included >= n;
     if (this.later.children.length === this.#paths.length) return;

@@ -63,7 +63,10 @@ export function merged(theirs, mine, chosen) {
 /** The body of a PATCH that makes `before` into `after`: only what differs, contestants as the whole list. */
 export function patchOf(before, after) {
   const keys = differing(before, after);
-  const sent = (key) => (MOMENTS.includes(key) && after.get(key) !== null ? new Date(after.get(key)).toISOString() : after.get(key));
+  const sent = (key) => {
+    const value = after.get(key);
+    return MOMENTS.includes(key) && value !== null ? new Date(value).toISOString() : value;
+  };
   const body = Object.fromEntries(keys.filter((key) => !isPerson(key)).map((key) => [key, sent(key)]));
   if (keys.some(isPerson)) body.contestants = peopleOf(after);
   return body;

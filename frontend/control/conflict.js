@@ -75,15 +75,17 @@ export class Conflict {
   /** Where both changed a value, neither is chosen: nobody's work goes by default. */
   #row({ key, before, theirs, mine, by }) {
     const side = (name, value) => {
-      const input = el("input", { type: "radio", name: `choice.${key}`, value: name, required: true, checked: by === name });
+      const chosen = { required: true, checked: by === name };
+      const input = el("input", { type: "radio", name: `choice.${key}`, value: name, ...chosen });
       const text = el("bdi", {}, valueText(key, value));
       return el("label", {}, input, el("span", {}, el("small", {}, t(`control.side.${name}`)), text));
     };
     const id = `choice-${key}`;
+    const was = el("small", {}, t("control.was", { value: valueText(key, before) }));
     return el(
       "div",
       { class: `choice ${by}`, role: "radiogroup", "aria-labelledby": id, "data-key": key },
-      el("div", { class: "about" }, el("strong", { id }, fieldLabel(key)), el("small", {}, t("control.was", { value: valueText(key, before) }))),
+      el("div", {}, el("strong", { id }, fieldLabel(key)), was),
       side("theirs", theirs),
       side("mine", mine),
     );

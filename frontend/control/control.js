@@ -124,6 +124,8 @@ function show(found) {
   trouble = null;
   showNotice();
   place.append(...desk.elements);
+  // Its bell and its buttons first, wherever the page was.
+  if (place.getBoundingClientRect().top < 0) place.scrollIntoView();
   history.replaceState(null, "", `#${id}`);
   showList();
 }

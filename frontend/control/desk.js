@@ -31,7 +31,10 @@ export function stateOf(poll) {
 const isOlder = (version, than) => Boolean(version && than) && Number(version.slice(1, -1)) < Number(than.slice(1, -1));
 
 export class Desk {
-  /** Of a poll as `exchange` gives it. `onChange(poll)`: it is defined otherwise now. `onGone()`: deleted. `crew`: what the backend offers beyond. */
+  /**
+   * Of a poll as `exchange` gives it. `onChange(poll)`: it is defined otherwise now. `onGone()`: deleted. `crew`: what the
+   * backend offers beyond.
+   */
   constructor({ answer: poll, version }, { onChange, onGone, crew }) {
     Object.assign(this, { poll, version, onChange, onGone, path: `/admin/polls/${poll.id}`, stopped: false });
     this.badge = el("p", { class: "state" });
@@ -54,7 +57,8 @@ export class Desk {
       withdraw: (number, name) => withdraw(this, number, name),
     });
     this.archive = el("button", { type: "button", id: "archive", onclick: () => archive(this) }, t("control.archive"));
-    this.remove = el("button", { type: "button", class: "danger", id: "delete", onclick: () => this.#remove() }, t("control.delete"));
+    const removal = { type: "button", class: "danger", id: "delete", onclick: () => this.#remove() };
+    this.remove = el("button", removal, t("control.delete"));
     this.elements = this.#arranged();
     // Its file alone, which has the turnout and the certificate whoever may see the standing.
     const slower = () => (this.certification.certified ? FINAL_SLOWER : 1);
@@ -119,7 +123,8 @@ export class Desk {
       say(this.problem, "");
       return (await work()) ?? true;
     } catch (error) {
-      say(this.problem, error instanceof Refusal && error.code === "versionConflict" ? this.#changedText(error) : error.message);
+      const conflict = error instanceof Refusal && error.code === "versionConflict";
+      say(this.problem, conflict ? this.#changedText(error) : error.message);
       return null;
     }
   }

@@ -15,12 +15,14 @@ export class Errata {
     this.list = el("ol", {});
     this.text = el("textarea", { maxlength: TEXT_MAX, required: true, rows: 3, name: "erratum" });
     this.button = el("button", { class: "strong", id: "add-erratum" }, t("control.addErratum"));
-    const label = el("label", {}, el("span", {}, t("control.erratum")), el("small", {}, t("control.erratumHint")), this.text);
+    const hint = el("small", {}, t("control.erratumHint"));
+    const label = el("label", {}, el("span", {}, t("control.erratum")), hint, this.text);
     this.form = el("form", { onsubmit: (event) => {
       event.preventDefault();
       this.#add();
     } }, label, el("div", { class: "actions" }, this.button));
-    this.element = el("section", { class: "errata", id: "errata", hidden: true }, el("h3", {}, t("control.errata")), this.list, this.form);
+    const heading = el("h3", {}, t("control.errata"));
+    this.element = el("section", { class: "errata", id: "errata", hidden: true }, heading, this.list, this.form);
   }
 
   /** Shows what the poll has, once it is certified. */

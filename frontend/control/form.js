@@ -114,7 +114,8 @@ export class PollForm {
   show(poll, version) {
     say(this.heading, t("control.edit"));
     this.#withdrawn = new Map(poll.contestants.map(({ number, withdrawnAt }) => [number, withdrawnAt]));
-    const gaps = (poll.gaps ?? []).map(({ from, to }) => `${formatExact(Date.parse(from))} – ${formatExact(Date.parse(to))}`);
+    const exact = (text) => formatExact(Date.parse(text));
+    const gaps = (poll.gaps ?? []).map(({ from, to }) => `${exact(from)} – ${exact(to)}`);
     this.gaps.hidden = !gaps.length;
     say(this.gaps, t("control.gaps", { gaps: gaps.join(", ") }));
     this.#newest = { poll, version };

@@ -39,7 +39,8 @@ function lines(field, { from, to }) {
   }
   const [before, after] = [from, to].map((people) => new Map((people ?? []).map((person) => [person.number, person])));
   return [...new Set([...before.keys(), ...after.keys()])].map((number) => {
-    return [t("control.contestantNumber", { number: String(number) }), personText(before.get(number)), personText(after.get(number))];
+    const name = t("control.contestantNumber", { number: String(number) });
+    return [name, personText(before.get(number)), personText(after.get(number))];
   });
 }
 
@@ -66,7 +67,9 @@ export class Journal {
     this.desk = desk;
     this.list = el("ol", { id: "journal-entries" });
     this.older = el("button", { type: "button", hidden: true, onclick: () => this.#load(this.#last) }, t("control.older"));
-    this.element = el("details", { class: "journal", id: "journal", ontoggle: () => this.tick() }, el("summary", {}, t("control.journal")), this.list, this.older);
+    const summary = el("summary", {}, t("control.journal"));
+    const attributes = { class: "journal", id: "journal", ontoggle: () => this.tick() };
+    this.element = el("details", attributes, summary, this.list, this.older);
   }
 
   /** While it is open, it follows the poll. */

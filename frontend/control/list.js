@@ -57,7 +57,8 @@ export class List {
   }
 
   forget(id) {
-    [this.#current, this.#all, this.#older] = [this.#current, this.#all, this.#older].map((polls) => polls.filter((poll) => poll.id !== id));
+    const without = (polls) => polls.filter((poll) => poll.id !== id);
+    [this.#current, this.#all, this.#older] = [this.#current, this.#all, this.#older].map(without);
   }
 
   /** `chosen`: the number of the poll on the desk. */
@@ -76,12 +77,14 @@ export class List {
       button.toggleAttribute("aria-current", poll.id === chosen);
       return button.parentElement ?? el("li", {}, button);
     });
-    if (rows.length !== list.children.length || rows.some((row, i) => list.children[i] !== row)) list.replaceChildren(...rows);
+    const same = rows.length === list.children.length && rows.every((row, i) => list.children[i] === row);
+    if (!same) list.replaceChildren(...rows);
   }
 
   #button(id) {
     if (!this.#buttons.has(id)) {
-      const parts = [el("span", { class: "numeral" }, String(id)), el("bdi", { class: "title" }), el("span", { class: "mark" })];
+      const number = el("span", { class: "numeral" }, String(id));
+      const parts = [number, el("bdi", { class: "title" }), el("span", { class: "mark" })];
       this.#buttons.set(id, el("button", { type: "button", onclick: () => this.onChosen(id) }, ...parts));
     }
     return this.#buttons.get(id);

@@ -47,7 +47,8 @@ export class Live {
     this.waitsFor = "";
     Object.assign(this, { path, onLive });
     const plot = (name) => new Plot(t(`control.plot.${name}`));
-    this.plots = { rate: plot("rate"), queue: plot("queue"), lag: plot("lag"), rejected: plot("rejected"), turnout: plot("turnout") };
+    const names = ["rate", "queue", "lag", "rejected", "turnout"];
+    this.plots = Object.fromEntries(names.map((name) => [name, plot(name)]));
     this.stopped = el("p", { class: "alarm", id: "counting", role: "alert", hidden: true });
     this.waits = el("p", { class: "waits", id: "waits", role: "status", hidden: true });
     this.element = el("div", { class: "plots" }, ...Object.values(this.plots).map((plot) => plot.element));

@@ -1,5 +1,5 @@
-// A moment in the form. Where a local time occurs twice that night, a second field asks which; where it does not occur, the
-// field says so.
+// A moment in the form. Where a local time occurs twice that night, a second field asks which; where it does not occur,
+// the field says so.
 
 import { el } from "/shared/dom.js";
 import { t } from "/shared/text.js";
@@ -52,7 +52,8 @@ export class MomentField {
     this.twice.hidden = !two;
     this.which.required = two;
     if (!two) return this.which.replaceChildren();
-    const name = new Intl.DateTimeFormat(document.documentElement.lang, { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+    const parts = { hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
+    const name = new Intl.DateTimeFormat(document.documentElement.lang, parts);
     const index = this.#instants.findIndex((ms) => sameSecond(ms, chosen ?? null));
     this.which.replaceChildren(
       el("option", { value: "" }, t("control.whichOne")),

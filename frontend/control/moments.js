@@ -12,7 +12,7 @@ export function toField(ms) {
   return ms === null ? "" : new Date(ms + offsetMs(ms)).toISOString().slice(0, 19);
 }
 
-/** The moments that a local time stands for, in their order: one; two in the hour that occurs twice; none in the hour left out. */
+/** The moments that a local time stands for, in order: one; two in the hour that occurs twice; none in the one left out. */
 export function instantsOf(text) {
   const asUtc = Date.parse(`${text}Z`);
   if (Number.isNaN(asUtc)) return [];

@@ -17,8 +17,9 @@ class Row {
   constructor(key, { number, name, imageUrl }, { onRemove, onWithdraw }) {
     this.key = key;
     this.number = number;
-    this.remove = el("button", { type: "button", class: "remove", onclick: () => onRemove(this) }, t("control.remove"));
-    this.withdraw = el("button", { type: "button", class: "withdraw", hidden: true, onclick: () => onWithdraw(this.number, this.name) }, t("control.withdraw"));
+    const button = (name, onclick) => el("button", { type: "button", class: name, onclick }, t(`control.${name}`));
+    this.remove = button("remove", () => onRemove(this));
+    this.withdraw = button("withdraw", () => onWithdraw(this.number, this.name));
     this.mark = el("span", { class: "withdrawn", hidden: true });
     this.element = el(
       "div",
@@ -42,7 +43,8 @@ class Row {
   }
 
   get value() {
-    return { number: Number(this.input("number").value) || null, name: this.name, imageUrl: this.input("imageUrl").value || null };
+    const text = (name) => this.input(name).value;
+    return { number: Number(text("number")) || null, name: this.name, imageUrl: text("imageUrl") || null };
   }
 
   show(withdrawnAt, { opened, locked }) {

@@ -148,6 +148,11 @@ sideBySide("the crew's room", () => {
     await page.locator("#more-polls").click();
     await shows(page.locator("#all"), "Older 2");
     assert.equal(await page.locator("#all li").count(), 103);
+    const inSight = (selector) => page.locator(selector).evaluate((element) => {
+      const { top, bottom } = element.getBoundingClientRect();
+      return top >= 0 && bottom <= innerHeight;
+    });
+    assert.ok(await inSight("#desk .state"), "a long list hides the desk");
     assert.ok(await page.locator("#more-polls").isHidden(), "that was the last page");
     await shows(page.locator("#desk h2"), `${open.id} · `);
   });
