@@ -414,7 +414,8 @@ async fn every_sign_of_a_failed_batch_is_waited_for() {
     let client = redis::Client::open(bench.scratch.redis_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut age = bench.scratch.connect().await.unwrap();
-    sqlx::query("UPDATE probes SET sent_at = sent_at - interval '5 s'").execute(&mut age).await.unwrap();
+    let sql = "UPDATE probes SET sent_at = sent_at - interval '5 s' WHERE id = (SELECT min(id) FROM probes)";
+    sqlx::query(sql).execute(&mut age).await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
     bench.handler.tick().await.unwrap();
     assert_eq!(
