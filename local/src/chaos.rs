@@ -3,6 +3,7 @@
 //! The stack is the one of `local run`, on stores of its own. The driver keeps a book of what it sent; the verdict
 //! holds the ledger against the book, row by row, and the three stores against each other.
 mod book;
+mod certificates;
 mod client;
 mod comparison;
 mod deliveries;
@@ -29,16 +30,16 @@ use serde_json::json;
 use shared::domain::VoterHasher;
 use tokio::{
     sync::watch,
-    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
 pub use self::fault::Fault;
 use self::{
     book::Book,
+    certificates::Certificates,
     client::{Client, Crew},
     comparison::Books,
-    deliveries::Deliveries,
+    deliveries::{Deliveries, VOTES},
     driver::{Driver, Sending, now_ms},
     fault::Record,
     finale::Finale,
@@ -56,7 +57,7 @@ use crate::{
     custom_resource,
     event_source::Disturbance,
     lambda::{Births, Functions},
-    schedule,
+    schedule::{self, Schedule},
     sqs::Queue,
     stack::{
         self, Blueprint, Ground, Machine, Running, data_folder::DataFolder, server::Listeners,
@@ -69,15 +70,28 @@ use crate::{
 };
 
 /// What is set otherwise than in the template, so that a run takes seconds and not hours: what failed comes again
-/// soon, even while its batch is still being worked on; calls are given up soon; batches do not wait for long; and
-/// the function may run more often than its queue calls it, for second deliveries.
-const SETTINGS: [&str; 5] = [
+/// soon, even while its batch is still being worked on; calls and batches are given up soon; batches do not wait for
+/// long; the function may run more often than its queue calls it, for second deliveries; and a sign of a failed batch
+/// counts, and a probe is in time, for as long as follows from the others.
+const SETTINGS: [&str; 11] = [
     "VotesQueue.VisibilityTimeout=3",
+    "VotesFunction.Timeout=5",
+    "VotesFunction.Environment.Variables.BATCH_TIMEOUT_MS=4000",
     "VotesFunction.Environment.Variables.DATABASE_TIMEOUT_MS=1000",
+    "ResultsFunction.Environment.Variables.CERTIFY_SIGN_SECONDS=9",
+    "ResultsFunction.Environment.Variables.PROBE_LATE_SECONDS=8",
+    "AdminFunction.Environment.Variables.CERTIFY_SIGN_SECONDS=9",
+    "AdminFunction.Environment.Variables.PROBE_LATE_SECONDS=8",
     "VotesFunction.Events.Votes.MaximumBatchingWindowInSeconds=1",
     "VotesFunction.Events.Votes.ScalingConfig.MaximumConcurrency=6",
     "VotesFunction.ReservedConcurrentExecutions=24",
 ];
+
+/// `CERTIFY_SIGN_SECONDS` of [`SETTINGS`]: `VisibilityTimeout`, `Timeout` and the batching window.
+const SIGN: Duration = Duration::from_secs(9);
+
+/// A schedule's minute is this long: a function that ended with an error is soon back.
+const MINUTE: Duration = Duration::from_secs(4);
 
 /// Votes a second of a run whose duration is not given.
 const VOTES_PER_SECOND: u64 = 5_000;
@@ -151,10 +165,9 @@ struct Run {
     faults: Vec<Fault>,
     votes: u64,
     duration: Duration,
+    closing: u16,
     port: u16,
     running: Running,
-    /// What the template starts at times; it ends with this.
-    _schedules: JoinSet<()>,
     injector: Injector,
     record: Arc<Record>,
     hasher: VoterHasher,
@@ -193,7 +206,8 @@ impl Run {
         let ground = Ground { arguments: stack, stop, folder, stores: &stores };
         let running =
             stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;
-        let schedules = schedule::start(&running.schedules, &functions);
+        let queue = running.queues.get("VotesQueue").context("the template has no VotesQueue")?;
+        let counting = running.mappings.switch(VOTES).context("nothing is mapped to the votes function")?;
         let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
         let (ledger, ranking) = stores.apart();
         let injector = Injector {
@@ -204,6 +218,10 @@ impl Run {
             deliveries,
             functions,
             record: Arc::clone(&record),
+            queue,
+            counting,
+            database_url: database_url.clone(),
+            calm: Duration::from_secs(arguments.calm),
             outage: Duration::from_secs(arguments.outage),
         };
         let spread = Duration::from_secs(arguments.votes / VOTES_PER_SECOND).max(DURATION_MIN);
@@ -212,9 +230,9 @@ impl Run {
             faults,
             votes: arguments.votes,
             duration: arguments.duration.map_or(spread, Duration::from_secs),
+            closing: arguments.closing,
             port: stack.port,
             running,
-            _schedules: schedules,
             injector,
             record,
             hasher: machine.voter_hash_key.parse()?,
@@ -224,11 +242,13 @@ impl Run {
     }
 
     async fn play(&self) -> Result<Verdict> {
-        let polls = polls::make(&mut self.crew()?, now_ms(), self.duration).await?;
-        let _schedules = schedule::start(&self.running.schedules, &self.injector.functions);
+        let started_ms = now_ms();
+        let polls = polls::make(&mut self.crew()?, started_ms, self.duration, self.closing).await?;
+        let schedules: Vec<_> = self.running.schedules.iter().cloned().map(hurried).collect();
+        let _schedules = schedule::start(&schedules, &self.injector.functions);
         let sending = Sending {
             book: Arc::new(Mutex::new(Book::new(self.hasher.clone(), polls.clone()))),
-            queue: self.running.queues.get("VotesQueue").context("the template has no VotesQueue")?,
+            queue: Arc::clone(&self.injector.queue),
             accepted: Arc::default(),
         };
         let progress = Progress::start(Sources {
@@ -245,19 +265,28 @@ impl Run {
         progress.stage("draining");
         drain(&sending.queue).await?;
         let elapsed = started.elapsed();
+        progress.stage("certifying");
+        let certificates = self.certificates(&polls, started_ms).await?;
         progress.stage("last batches");
         let books = Books::new(&self.database_url, &self.redis_url)?;
         let unhealed = Finale { injector: &self.injector, sending: &sending }.play(&books).await;
         progress.stage("reading");
         let lines = self.read_and_compare(&books, &polls).await?;
         progress.stage("reckoning");
-        self.judge(&sending, elapsed, lines, unhealed).await
+        self.judge(&sending, elapsed, lines, certificates, unhealed).await
+    }
+
+    /// Those of the polls that closed, once they are there.
+    async fn certificates(&self, polls: &[Poll], started_ms: i64) -> Result<Certificates> {
+        let closed: Vec<_> = polls.iter().filter(|poll| poll.closes()).map(|poll| poll.id).collect();
+        let found = certificates::wait_for(&self.database_url, &closed).await?;
+        Ok(Certificates::of(&found, started_ms, &self.injector.deliveries.failures_ms(), SIGN))
     }
 
     fn driver(&self, sending: &Sending, polls: &[Poll]) -> Result<Driver> {
         let tokens = (0..TOKEN_HOLDERS).map(|voter| self.running.issuer.token(&book::subject(voter), None));
         Ok(Driver {
-            votes: Votes::new(self.seed, polls.to_vec(), HTTP_PERCENT),
+            votes: Votes::new(self.seed, polls.to_vec(), self.votes, HTTP_PERCENT),
             count: self.votes,
             duration: self.duration,
             sending: sending.clone(),
@@ -272,18 +301,24 @@ impl Run {
         sending: &Sending,
         elapsed: Duration,
         polls: Vec<comparison::Line>,
+        certificates: Certificates,
         unhealed: Vec<String>,
     ) -> Result<Verdict> {
         let dead =
             self.running.queues.get("VotesDeadLetterQueue").context("there is no VotesDeadLetterQueue")?;
         let dead = dead.counts();
         let mut book = sending.take_book();
+        let received = sending.queue.counts();
+        let reckoning = Reckoning::make(&self.database_url, &mut book, &sending.queue.withheld()).await?;
+        let (early, withheld) = (reckoning.early.clone(), reckoning.withheld_late);
         Ok(Verdict {
             seed: self.seed,
             elapsed,
             accepted: book.accepted,
-            received: sending.queue.counts().sent_total,
-            reckoning: Reckoning::make(&self.database_url, &mut book).await?,
+            // The functions' own messages are no votes.
+            received: received.sent_total - received.sent_by_clients,
+            reckoning,
+            certificates: Certificates { early, withheld, ..certificates },
             by_kind: book.by_kind,
             polls,
             unhealed,
@@ -356,6 +391,11 @@ async fn move_windows(mut crew: Crew, polls: &[Poll], mut ending: watch::Receive
         }
         closes = !closes;
     }
+}
+
+/// A schedule at a run's pace.
+fn hurried(schedule: Schedule) -> Schedule {
+    Schedule { every: MINUTE.mul_f64(schedule.every.as_secs_f64() / 60.0), ..schedule }
 }
 
 /// Waits until the queue is empty, as long as it gets emptier.

@@ -116,6 +116,9 @@ pub struct RunArguments {
     /// Set a parameter of the template
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub parameter: Vec<(String, String)>,
+    /// Let a queue behave as badly as SQS may: old counts, messages minutes late, any order, pollers that pause
+    #[arg(long, value_name = "QUEUE")]
+    pub bad_queue: Vec<String>,
     /// Make no demo poll at the first start
     #[arg(long)]
     pub no_demo: bool,
@@ -136,9 +139,15 @@ pub struct ChaosArguments {
     /// Seconds over which the votes are spread [default: 5,000 votes a second, and 25 at least]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub duration: Option<u64>,
-    /// Seconds for which a store is away when it is stopped
+    /// Seconds for which a store is away, the votes are locked, or nothing is counted
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub outage: u64,
+    /// Polls that close one after the other while votes come in
+    #[arg(long, value_name = "POLLS", default_value_t = 12, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    pub closing: u16,
+    /// Seconds without a new fault after each 12 with some, so that polls are certified while the run goes on
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub calm: u64,
     /// The template that describes the stack
     #[arg(long, value_name = "FILE", default_value = "template.yaml")]
     pub template: PathBuf,

@@ -9,7 +9,7 @@ mod mapping;
 mod response;
 mod settings;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
 use axum::body::Bytes;
@@ -31,6 +31,8 @@ pub struct Mappings {
     /// With the function that each is for.
     queues: Vec<(String, Arc<Queue>)>,
     stop: watch::Sender<bool>,
+    /// By logical id of the function.
+    enabled: BTreeMap<String, watch::Sender<bool>>,
 }
 
 /// What goes wrong between a queue and a function, decided batch by batch. All of it is what SQS and Lambda may do.
@@ -69,8 +71,12 @@ pub(crate) fn start_with(
     disturbance: Option<&Arc<dyn Disturbance>>,
     concurrency: Option<u64>,
 ) -> anyhow::Result<Mappings> {
-    let mut mappings =
-        Mappings { loops: JoinSet::new(), queues: Vec::new(), stop: watch::Sender::new(false) };
+    let mut mappings = Mappings {
+        loops: JoinSet::new(),
+        queues: Vec::new(),
+        stop: watch::Sender::new(false),
+        enabled: BTreeMap::new(),
+    };
     for function in template.of_kind("AWS::Serverless::Function") {
         for (name, event) in function.properties["Events"].as_object().into_iter().flatten() {
             if event["Type"] != "SQS" || event["Properties"]["Enabled"] == Value::Bool(false) {
@@ -84,7 +90,9 @@ pub(crate) fn start_with(
             settings.warn_of_short_visibility(&queue);
             mappings.queues.push((function.id.clone(), Arc::clone(&queue)));
             let mapping = Mapping::new(settings, queue, Arc::clone(functions), disturbance.cloned());
-            mappings.loops.spawn(mapping.run(mappings.stop.subscribe()));
+            let enabled =
+                mappings.enabled.entry(function.id.clone()).or_insert_with(|| watch::Sender::new(true));
+            mappings.loops.spawn(mapping.run(mappings.stop.subscribe(), enabled.subscribe()));
         }
     }
     Ok(mappings)
@@ -105,6 +113,12 @@ impl Mappings {
         for (_, queue) in &self.queues {
             queue.emptied().await;
         }
+    }
+
+    /// Enables (`true`) or disables every mapping to the function of this logical id, as `UpdateEventSourceMapping` does.
+    /// Batches that run go on. `None`: nothing is mapped to it.
+    pub fn switch(&self, function: &str) -> Option<watch::Sender<bool>> {
+        self.enabled.get(function).cloned()
     }
 
     /// Leaves a function's queues out of what [`Mappings::drained`] waits for.

@@ -5,6 +5,7 @@
 //! carries what is left over to the next start.
 mod checksum;
 mod message;
+mod misbehavior;
 mod queue;
 mod redrive;
 mod settings;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use crate::template::{Resource, Template, physical};
 
 pub use message::{Attribute, Attributes, Content, NewMessage, Receipt, Received, Value as AttributeValue};
+pub use misbehavior::Misbehavior;
 pub use queue::Queue;
 pub(crate) use queue::visibility;
 pub use redrive::{MoveTask, MoveTaskStatus};
@@ -52,6 +54,8 @@ pub struct Counts {
     pub delayed: u64,
     /// Accepted since start.
     pub sent_total: u64,
+    /// Of these, sent by clients of the AWS endpoint, and not by an integration of the API.
+    pub sent_by_clients: u64,
 }
 
 /// A refusal, with SQS's error code.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use self::{
     blueprint::{AUDIENCE, issuer_url},
@@ -39,7 +39,7 @@ use crate::{
     pages,
     s3::{BucketOrigin, Storage},
     schedule::{self, Schedule},
-    sqs::Queues,
+    sqs::{Misbehavior, Queues},
     status::{Figures, StatusLine},
     stores::{Given, Stores},
 };
@@ -133,6 +133,11 @@ pub(crate) async fn start(
 ) -> Result<Running> {
     let Ground { arguments, folder, stores, .. } = ground;
     let queues = Queues::from_template(&blueprint.template)?;
+    for name in &arguments.bad_queue {
+        let queue =
+            queues.get(name).with_context(|| format!("--bad-queue {name}: there is no such queue"))?;
+        queue.misbehave(Misbehavior::WORST, fastrand::u64(..));
+    }
     let storage = Storage::open(&folder.path().join("s3"), &blueprint.template)?;
     if let Some(bucket) = &blueprint.pages_bucket {
         let config = blueprint.pages_config(issuer_url(arguments.port), AUDIENCE.to_owned());

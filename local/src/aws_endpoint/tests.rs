@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 use super::{REQUEST_BYTES_MAX, Services, router};
 use crate::{
     s3::Storage,
-    sqs::{IN_FLIGHT_MAX, NewMessage, Queues},
+    sqs::{IN_FLIGHT_MAX, Misbehavior, NewMessage, Queues},
     template::{Context, Template},
 };
 
@@ -125,4 +125,23 @@ async fn what_is_no_request_for_sqs_is_refused() {
     }
     let (status, ..) = call(Some("AmazonSQS.SendMessage"), "x".repeat(REQUEST_BYTES_MAX + 1)).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn attributes_are_what_the_queue_tells_and_not_what_it_holds() {
+    let queues = queues();
+    let queue = queues.get("Q").unwrap();
+    queue.send(NewMessage { body: "m".to_owned(), ..NewMessage::default() }).unwrap();
+    let asked = json!({ "QueueUrl": queue.url(), "AttributeNames": ["ApproximateNumberOfMessages"] });
+    for (how, least) in [(Misbehavior::default(), "1"), (Misbehavior::WORST, "0")] {
+        queue.misbehave(how, 7);
+        let mut told = Vec::new();
+        for _ in 0..10 {
+            let endpoint = endpoint(Arc::clone(&queues));
+            let action = Some("AmazonSQS.GetQueueAttributes");
+            let (.., answer) = call_at(endpoint, action, asked.to_string()).await;
+            told.push(answer["Attributes"]["ApproximateNumberOfMessages"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(told.iter().min().map(String::as_str), Some(least), "{told:?}");
+    }
 }

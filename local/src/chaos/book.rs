@@ -49,6 +49,9 @@ pub struct Either {
     pub reason: Reason,
 }
 
+/// Why a vote cast in time is rejected behind its poll's certificate.
+pub const LATE: &str = "late";
+
 /// Index into [`shared::domain::Rejection::ALL`].
 pub type Reason = u8;
 
@@ -93,11 +96,12 @@ impl Book {
         &self.polls
     }
 
-    /// Enters an accepted message, sent at some time from `first` to `last`.
+    /// Enters an accepted message, sent at some time from `first` to `last`. `is_withheld`: the queue withholds it by
+    /// itself, so that it may come after its poll's certificate.
     ///
     /// # Panics
     /// When the vote expects a reason that there is not.
-    pub fn enter(&mut self, vote: &Vote, message: Uuid, first_ms: i64, last_ms: i64) {
+    pub fn enter(&mut self, vote: &Vote, message: Uuid, first_ms: i64, last_ms: i64, is_withheld: bool) {
         self.accepted += 1;
         *self.by_kind.entry(vote.kind).or_default() += 1;
         let reason = |name: &str| reason(name).unwrap_or_else(|| panic!("there is no reason {name}"));
@@ -110,6 +114,9 @@ impl Book {
         let count = Count { key, poll: place as u16, contestant };
         let message = message_key(message);
         match (poll.holds(first_ms, last_ms), identity) {
+            (Some(true), _) if is_withheld => {
+                self.either.push(Either { message, count, reason: reason(LATE) });
+            }
             (Some(true), _) => self.counts.push(count),
             // Only this message can be that vote, and it is too early or too late.
             (Some(false), Identity::Message) => self.rejected.push((message, reason(poll.outside_reason()))),
@@ -160,7 +167,7 @@ mod tests {
 
     fn outcomes(identity: Identity, first_ms: i64, last_ms: i64) -> (usize, usize, usize) {
         let mut book = book();
-        book.enter(&vote(1, identity), Uuid::new_v4(), first_ms, last_ms);
+        book.enter(&vote(1, identity), Uuid::new_v4(), first_ms, last_ms, false);
         assert_eq!(book.accepted, 1);
         (book.counts.len(), book.rejected.len(), book.either.len())
     }
@@ -177,6 +184,14 @@ mod tests {
     }
 
     #[test]
+    fn a_withheld_message_may_come_behind_the_certificate() {
+        let mut book = book();
+        book.enter(&vote(1, Identity::Message), Uuid::new_v4(), 0, 0, true);
+        assert_eq!((book.counts.len(), book.rejected.len()), (0, 0));
+        assert_eq!(book.either.iter().map(|either| Some(either.reason)).collect::<Vec<_>>(), [reason(LATE)]);
+    }
+
+    #[test]
     fn messages_of_one_vote_share_its_key() {
         let mut book = book();
         for (voter, identity) in [
@@ -187,7 +202,7 @@ mod tests {
             (1, Identity::Message),
             (1, Identity::Message),
         ] {
-            book.enter(&vote(voter, identity), Uuid::new_v4(), 0, 0);
+            book.enter(&vote(voter, identity), Uuid::new_v4(), 0, 0, false);
         }
         let mut keys: Vec<Key> = book.counts.iter().map(|count| count.key).collect();
         assert_eq!(keys[0], keys[1]);

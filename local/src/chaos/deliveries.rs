@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
+    chaos::driver::now_ms,
     chaos::fault::{CRASH_POINTS, Fault, Record, crash_label},
     event_source::Disturbance,
     lambda::{Births, InvokeError},
@@ -17,6 +18,9 @@ pub const VOTES: &str = "VotesFunction";
 
 /// Of the batches that pass while a fault is on, about every second is hit.
 const HIT_PERCENT: u32 = 50;
+
+/// What a votes process cannot start with.
+const BROKEN: [&str; 2] = ["BATCH_TIMEOUT_MS", "soon"];
 
 /// The furthest that a process's clock is wrong.
 const SKEW_MS_MAX: i64 = 3_600_000;
@@ -34,13 +38,18 @@ struct State {
     on: Option<Fault>,
     /// What the next votes process is to die at.
     crash: Option<(&'static str, String)>,
+    /// When batches failed, in ms since 1970: their messages come again.
+    failures_ms: Vec<i64>,
 }
 
 impl Deliveries {
     /// Nothing goes wrong, except for the clocks.
     pub fn new(seed: u64, record: Arc<Record>) -> Arc<Self> {
         let rng = fastrand::Rng::with_seed(!seed);
-        Arc::new(Self { record, state: Mutex::new(State { rng, on: None, crash: None }) })
+        Arc::new(Self {
+            record,
+            state: Mutex::new(State { rng, on: None, crash: None, failures_ms: Vec::new() }),
+        })
     }
 
     /// Lets a kind of fault begin, or end (`None`).
@@ -51,6 +60,17 @@ impl Deliveries {
     /// Has the next votes process die at a point, or not (`None`).
     pub fn arm(&self, crash: Option<(&'static str, String)>) {
         self.lock().crash = crash;
+    }
+
+    /// When batches of votes failed, or were not acknowledged, in ms since 1970, ascending.
+    pub fn failures_ms(&self) -> Vec<i64> {
+        self.lock().failures_ms.clone()
+    }
+
+    fn note_failure(&self, function: &str) {
+        if function == VOTES {
+            self.lock().failures_ms.push(now_ms());
+        }
     }
 
     /// Whether this batch is hit: then it is on record.
@@ -65,6 +85,9 @@ impl Deliveries {
 
     fn note_crash(&self, answer: &Result<Bytes, InvokeError>) {
         let Err(InvokeError::Crashed(reason)) = answer else { return };
+        if self.lock().on == Some(Fault::VotesBroken) {
+            self.record.add(&Fault::VotesBroken.name());
+        }
         for point in CRASH_POINTS {
             // The last line of a process that met its point.
             if reason.ends_with(&format!("crash point {point}")) {
@@ -117,17 +140,21 @@ impl Disturbance for Deliveries {
     }
 
     fn answer(&self, function: &str, answer: Result<Bytes, InvokeError>) -> Result<Bytes, InvokeError> {
-        self.note_crash(&answer);
-        if answer.is_ok() && self.hits(function, Fault::BadResponse) {
-            return Ok(self.bad_answer());
+        if function == VOTES {
+            self.note_crash(&answer);
         }
-        answer
+        let is_spoilt = answer.is_ok() && self.hits(function, Fault::BadResponse);
+        if answer.is_err() || is_spoilt {
+            self.note_failure(function);
+        }
+        if is_spoilt { Ok(self.bad_answer()) } else { answer }
     }
 
     fn acknowledge(&self, function: &str, done: &mut Vec<Receipt>) {
         if done.is_empty() || !self.hits(function, Fault::LostAck) {
             return;
         }
+        self.note_failure(function);
         let mut state = self.lock();
         if state.rng.bool() {
             done.clear();
@@ -146,6 +173,9 @@ impl Births for Deliveries {
             let skew_ms = state.rng.i64(-SKEW_MS_MAX..=SKEW_MS_MAX);
             environment.push(("CLOCK_SKEW_MS".to_owned(), skew_ms.to_string()));
             self.record.add(&Fault::Clock.name());
+        }
+        if function == VOTES && state.on == Some(Fault::VotesBroken) {
+            environment.push(BROKEN.map(str::to_owned).into());
         }
         if function == VOTES
             && let Some((point, how)) = state.crash.take()

@@ -103,7 +103,8 @@ impl Sending {
 
     /// Enters a vote that has just been accepted.
     fn enter(&self, vote: &Vote, message: Uuid, first_ms: i64) {
-        self.book().enter(vote, message, first_ms, now_ms());
+        let is_withheld = self.queue.has_withheld(message);
+        self.book().enter(vote, message, first_ms, now_ms(), is_withheld);
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 }

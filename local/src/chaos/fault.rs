@@ -27,6 +27,14 @@ pub enum Fault {
     PostgresHang,
     /// PostgreSQL answers late
     PostgresSlow,
+    /// A lock on the votes that CREATE INDEX takes is held
+    TableLock,
+    /// The event source is disabled: nothing is counted
+    CountingStopped,
+    /// A release of the votes function that cannot start
+    VotesBroken,
+    /// The queue behaves as badly as SQS may: old counts, single messages late, any order, pollers that pause
+    BadQueue,
     /// SIGKILL of Redis, and a new start, empty
     RedisKill,
     /// Redis is stopped for a long time, and comes back empty

@@ -2,6 +2,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
+use sqlx::{Connection as _, PgConnection};
 use tokio::{
     sync::{Mutex, watch},
     time::{Instant, sleep, timeout},
@@ -15,8 +16,15 @@ use crate::{
         store_proxy::{Passage, StoreProxy},
     },
     lambda::Functions,
+    sqs::{Misbehavior, Queue},
     stores::{End, Store, Stores},
 };
+
+/// By how much the times of the template are shorter in a run: `CERTIFY_SIGN_SECONDS` is 146 there.
+pub const SCALE: u32 = 16;
+
+/// More often than SQS, so that a run of some thousand votes has some.
+const WITHHELD_ONE_IN: u64 = 500;
 
 /// How long a fault that needs a batch waits for one. An outage may be on meanwhile; it is added to this.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,9 +48,20 @@ pub struct Injector {
     pub functions: Arc<Functions>,
     /// What has happened.
     pub record: Arc<Record>,
+    /// Of votes.
+    pub queue: Arc<Queue>,
+    /// Of the event source of the votes function.
+    pub counting: watch::Sender<bool>,
+    /// PostgreSQL, past the proxy.
+    pub database_url: String,
     /// How long full stops last.
     pub outage: Duration,
+    /// After each [`STORM`] no fault begins for this long.
+    pub calm: Duration,
 }
+
+/// How long faults begin before each calm.
+const STORM: Duration = Duration::from_secs(12);
 
 /// The end of the time for faults.
 type Ending = watch::Receiver<bool>;
@@ -54,13 +73,16 @@ impl Injector {
     /// A store does not come back.
     pub async fn run(&self, seed: u64, faults: &[Fault], ending: &Ending) -> Result<()> {
         let track = |track| self.track(Plan::new(seed, track, faults, self.outage), ending.clone());
-        tokio::try_join!(track(Track::Function), track(Track::Postgres), track(Track::Redis))?;
+        let tracks =
+            (track(Track::Function), track(Track::Postgres), track(Track::Redis), track(Track::Queue));
+        tokio::try_join!(tracks.0, tracks.1, tracks.2, tracks.3)?;
         Ok(())
     }
 
     async fn track(&self, plan: Plan, mut ending: Ending) -> Result<()> {
+        let started = Instant::now();
         for event in plan {
-            if wait(&mut ending, event.pause).await {
+            if wait(&mut ending, event.pause).await || self.sit_out_calm(started, &mut ending).await {
                 break;
             }
             let label =
@@ -71,6 +93,17 @@ impl Injector {
             injected.with_context(|| format!("after {label}"))?;
         }
         Ok(())
+    }
+
+    /// Waits until the calm is over, if it is calm; `true`: the ending has come.
+    async fn sit_out_calm(&self, started: Instant, ending: &mut Ending) -> bool {
+        if self.calm.is_zero() {
+            return false;
+        }
+        let round = STORM + self.calm;
+        let into_round_ms = started.elapsed().as_millis() % round.as_millis();
+        let into_round = Duration::from_millis(into_round_ms as u64);
+        into_round >= STORM && wait(ending, round - into_round).await
     }
 
     async fn inject(&self, event: &Event, label: &str, ending: &mut Ending) -> Result<()> {
@@ -103,6 +136,21 @@ impl Injector {
                 self.until(ending, || self.record.count(label) > before).await;
                 self.deliveries.set(None);
             }
+            Fault::CountingStopped => {
+                self.counting.send_replace(false);
+                self.record.add(label);
+                wait(ending, event.length).await;
+                self.counting.send_replace(true);
+            }
+            Fault::VotesBroken => self.break_votes(event, label, ending).await,
+            Fault::TableLock => self.lock_votes(event, label, ending).await?,
+            Fault::BadQueue => {
+                let how = Misbehavior { withheld_one_in: WITHHELD_ONE_IN, ..Misbehavior::WORST };
+                self.queue.misbehave(how.scaled(SCALE), event.pick as u64);
+                self.record.add(label);
+                wait(ending, event.length).await;
+                self.queue.misbehave(Misbehavior::default(), 0);
+            }
             Fault::PostgresKill => self.away(Store::Postgres, End::Killed, event, ending).await?,
             Fault::PostgresStop => self.away(Store::Postgres, End::Stopped, event, ending).await?,
             Fault::RedisKill => self.away(Store::Redis, End::Killed, event, ending).await?,
@@ -119,6 +167,32 @@ impl Injector {
             Fault::RedisSlow => self.through(&self.redis, Passage::Late(event.delay), event, ending).await,
             Fault::Clock => {}
         }
+        Ok(())
+    }
+
+    /// Every process that is not in mid-batch ends, and no new one starts.
+    async fn break_votes(&self, event: &Event, label: &str, ending: &mut Ending) {
+        let before = self.record.count(label);
+        self.deliveries.set(Some(Fault::VotesBroken));
+        let over = Instant::now() + event.length;
+        let broken = || {
+            self.functions.end_idle(VOTES);
+            Instant::now() > over && self.record.count(label) > before
+        };
+        self.until(ending, broken).await;
+        self.deliveries.set(None);
+    }
+
+    /// No batch can count; what `CREATE INDEX` without `CONCURRENTLY` does.
+    async fn lock_votes(&self, event: &Event, label: &str, ending: &mut Ending) -> Result<()> {
+        // No other fault takes PostgreSQL away meanwhile.
+        let _there = self.ledger.lock().await;
+        let mut connection = PgConnection::connect(&self.database_url).await?;
+        let mut transaction = connection.begin().await?;
+        sqlx::query("LOCK TABLE votes IN SHARE MODE").execute(&mut *transaction).await?;
+        self.record.add(label);
+        wait(ending, event.length).await;
+        transaction.rollback().await?;
         Ok(())
     }
 

@@ -12,6 +12,8 @@ pub enum Track {
     Postgres,
     /// The ranking.
     Redis,
+    /// The queue and its pollers.
+    Queue,
 }
 
 /// One fault of the plan.
@@ -75,11 +77,16 @@ impl Iterator for Plan {
             // Beyond the functions' timeouts, so that calls are given up which go on all the same.
             Fault::PostgresHang | Fault::RedisHang => rng.u64(1_200..2_500),
             Fault::PostgresSlow | Fault::RedisSlow => rng.u64(800..2_000),
-            Fault::PostgresStop | Fault::RedisStop => {
+            Fault::PostgresStop
+            | Fault::RedisStop
+            | Fault::TableLock
+            | Fault::CountingStopped
+            | Fault::VotesBroken => {
                 let outage_ms = self.outage.as_millis() as u64;
                 rng.u64(outage_ms * 4 / 5..=outage_ms * 6 / 5)
             }
             Fault::Duplicate | Fault::LostAck | Fault::BadResponse => rng.u64(300..1_500),
+            Fault::BadQueue => rng.u64(3_000..9_000),
             Fault::PostgresKill | Fault::RedisKill => rng.u64(0..400),
             _ => 0,
         };
@@ -102,12 +109,19 @@ impl Iterator for Plan {
 fn track_of(fault: Fault) -> Option<Track> {
     match fault {
         Fault::Clock => None,
-        Fault::Kill | Fault::Crash | Fault::Duplicate | Fault::LostAck | Fault::BadResponse => {
-            Some(Track::Function)
-        }
-        Fault::PostgresKill | Fault::PostgresStop | Fault::PostgresHang | Fault::PostgresSlow => {
-            Some(Track::Postgres)
-        }
+        Fault::Kill
+        | Fault::Crash
+        | Fault::Duplicate
+        | Fault::LostAck
+        | Fault::BadResponse
+        | Fault::CountingStopped
+        | Fault::VotesBroken => Some(Track::Function),
+        Fault::PostgresKill
+        | Fault::PostgresStop
+        | Fault::PostgresHang
+        | Fault::PostgresSlow
+        | Fault::TableLock => Some(Track::Postgres),
+        Fault::BadQueue => Some(Track::Queue),
         Fault::RedisKill | Fault::RedisStop | Fault::RedisFlush | Fault::RedisHang | Fault::RedisSlow => {
             Some(Track::Redis)
         }
@@ -135,7 +149,9 @@ mod tests {
 
     #[test]
     fn each_round_has_every_kind() {
-        for (track, kinds) in [(Track::Function, 9), (Track::Postgres, 4), (Track::Redis, 5)] {
+        for (track, kinds) in
+            [(Track::Function, 11), (Track::Postgres, 5), (Track::Redis, 5), (Track::Queue, 1)]
+        {
             let mut events = plan(1, track);
             for _ in 0..3 {
                 let round: Vec<_> = events.by_ref().take(kinds).collect();

@@ -55,6 +55,9 @@ pub const KINDS: [Kind; 11] = [
     kind(Window::Moving, 4, None),
 ];
 
+/// A poll that closes in the run, besides those of [`KINDS`].
+const CLOSING: (i64, Option<i64>) = (3, None);
+
 /// A poll that is there.
 #[derive(Debug, Clone, Copy)]
 pub struct Poll {
@@ -83,6 +86,11 @@ impl Poll {
         (inside(first_ms) == inside(last_ms)).then(|| inside(first_ms))
     }
 
+    /// Whether it closes by itself and is to be certified.
+    pub fn closes(&self) -> bool {
+        matches!(self.kind.window, Window::Closes(_) | Window::Past)
+    }
+
     /// Why a vote outside the window is rejected.
     pub fn outside_reason(&self) -> &'static str {
         match self.kind.window {
@@ -92,15 +100,16 @@ impl Poll {
     }
 }
 
-/// Makes one poll of each kind, in the order of [`KINDS`], through the admin routes.
+/// Makes one poll of each kind, in the order of [`KINDS`], and `closing` more that close one after the other while votes
+/// come in, through the admin routes.
 ///
 /// # Errors
 /// The admin API does not answer as it should.
-pub async fn make(crew: &mut Crew, start_ms: i64, duration: Duration) -> Result<Vec<Poll>> {
+pub async fn make(crew: &mut Crew, start_ms: i64, duration: Duration, closing: u16) -> Result<Vec<Poll>> {
     let duration_ms = duration.as_millis() as i64;
-    let mut polls = Vec::with_capacity(KINDS.len());
-    for (number, kind) in KINDS.into_iter().enumerate() {
-        let at = |percent: i64| start_ms + duration_ms * percent / 100;
+    let at = |percent: i64| start_ms + duration_ms * percent / 100;
+    let mut polls = Vec::with_capacity(KINDS.len() + usize::from(closing));
+    for kind in KINDS {
         let (opens_ms, closes_ms) = match kind.window {
             Window::Open | Window::Moving => (start_ms - DAY_MS, None),
             Window::Closes(percent) => (start_ms - DAY_MS, Some(at(percent))),
@@ -108,18 +117,29 @@ pub async fn make(crew: &mut Crew, start_ms: i64, duration: Duration) -> Result<
             Window::Past => (start_ms - 2 * DAY_MS, Some(start_ms - DAY_MS)),
             Window::Future => (start_ms + DAY_MS, None),
         };
-        let contestants: Vec<Value> = (1..=kind.contestants)
-            .map(|number| json!({ "number": number, "name": format!("No. {number}") }))
-            .collect();
-        let draft = json!({
-            "title": format!("Chaos {number}"), "contestants": contestants, "votesPerVoter": kind.limit,
-            "opensAt": moment(opens_ms)?, "closesAt": closes_ms.map(moment).transpose()?,
-        });
-        let made = crew.call("POST", "/admin/polls", &draft).await?;
-        let id = made["id"].as_i64().and_then(|id| i32::try_from(id).ok()).context("a poll without an id")?;
-        polls.push(Poll { id, kind, opens_ms, closes_ms });
+        polls.push(make_one(crew, kind, opens_ms, closes_ms).await?);
+    }
+    let (contestants, limit) = CLOSING;
+    for number in 1..=i64::from(closing) {
+        let share = number * 100 / (i64::from(closing) + 1);
+        let closes_ms = start_ms + duration_ms * number / (i64::from(closing) + 1);
+        let closing = kind(Window::Closes(share), contestants, limit);
+        polls.push(make_one(crew, closing, start_ms - DAY_MS, Some(closes_ms)).await?);
     }
     Ok(polls)
+}
+
+async fn make_one(crew: &mut Crew, kind: Kind, opens_ms: i64, closes_ms: Option<i64>) -> Result<Poll> {
+    let contestants: Vec<Value> = (1..=kind.contestants)
+        .map(|number| json!({ "number": number, "name": format!("No. {number}") }))
+        .collect();
+    let draft = json!({
+        "title": "Chaos", "contestants": contestants, "votesPerVoter": kind.limit,
+        "opensAt": moment(opens_ms)?, "closesAt": closes_ms.map(moment).transpose()?,
+    });
+    let made = crew.call("POST", "/admin/polls", &draft).await?;
+    let id = made["id"].as_i64().and_then(|id| i32::try_from(id).ok()).context("a poll without an id")?;
+    Ok(Poll { id, kind, opens_ms, closes_ms })
 }
 
 /// As the HTTP contract writes it.

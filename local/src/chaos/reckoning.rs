@@ -24,25 +24,37 @@ pub struct Reckoning {
     pub rejected: BTreeMap<String, u64>,
     /// Messages that the book takes for duplicates of a vote that counts.
     pub duplicates: u64,
+    /// Votes that came behind their poll's certificate though they were cast in time, by poll.
+    pub early: BTreeMap<i64, u64>,
+    /// The same, where the queue had withheld them by themselves.
+    pub withheld_late: u64,
     /// Differences, by what they are: how many, and the first of them.
     pub differences: BTreeMap<&'static str, (u64, Vec<String>)>,
 }
 
 impl Reckoning {
-    /// Reads all votes and rejections of the run. The SQL is here and not in `shared`: it is to be another reading of
+    /// Reads all votes and rejections of the run. `withheld`: messages that the queue withheld by themselves. The SQL is here and not in `shared`: it is to be another reading of
     /// the ledger than the one under test.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn make(database_url: &str, book: &mut Book) -> Result<Self> {
+    pub async fn make(database_url: &str, book: &mut Book, withheld: &[Uuid]) -> Result<Self> {
         let mut connection = PgConnection::connect(database_url).await?;
         let mut reckoning = Self::default();
-        reckoning.rejections(&mut connection, book).await.context("the rejections cannot be read")?;
+        reckoning
+            .rejections(&mut connection, book, withheld)
+            .await
+            .context("the rejections cannot be read")?;
         reckoning.votes(&mut connection, book).await.context("the votes cannot be read")?;
         Ok(reckoning)
     }
 
-    async fn rejections(&mut self, connection: &mut PgConnection, book: &mut Book) -> Result<()> {
+    async fn rejections(
+        &mut self,
+        connection: &mut PgConnection,
+        book: &mut Book,
+        withheld: &[Uuid],
+    ) -> Result<()> {
         let polls = by_id(book.polls());
         book.rejected.sort_unstable();
         book.either.sort_unstable_by_key(|either| either.message);
@@ -54,7 +66,12 @@ impl Reckoning {
             let (id, name): (Uuid, String) = (row.try_get("message_id")?, row.try_get("reason")?);
             let reason = book::reason(&name);
             let message = book::message_key(id);
-            if let Ok(place) = book.rejected.binary_search_by_key(&message, |(message, _)| *message) {
+            if name == book::LATE {
+                if let Ok(place) = book.either.binary_search_by_key(&message, |either| either.message) {
+                    decided[place] = true;
+                }
+                self.note_late(row.try_get("poll")?, withheld.contains(&id));
+            } else if let Ok(place) = book.rejected.binary_search_by_key(&message, |(message, _)| *message) {
                 met[place] = true;
                 let expected = book.rejected[place].1;
                 if reason != Some(expected) {
@@ -97,6 +114,15 @@ impl Reckoning {
         let counts = book.either.iter().zip(decided).filter(|(_, rejected)| !rejected);
         book.counts.extend(counts.map(|(either, _)| either.count));
         Ok(())
+    }
+
+    /// A vote that was cast in time and is in no certificate, for which only the queue may be to blame.
+    fn note_late(&mut self, poll: Option<i64>, is_withheld: bool) {
+        if is_withheld {
+            self.withheld_late += 1;
+        } else {
+            *self.early.entry(poll.unwrap_or_default()).or_default() += 1;
+        }
     }
 
     async fn votes(&mut self, connection: &mut PgConnection, book: &mut Book) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The end of a run: one table, one verdict.
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::chaos::{comparison::Line, reckoning::Reckoning};
+use crate::chaos::{certificates::Certificates, comparison::Line, reckoning::Reckoning};
 
 /// Differences told for each kind.
 const SHOWN_MAX: usize = 20;
@@ -23,6 +23,8 @@ pub struct Verdict {
     pub reckoning: Reckoning,
     /// Each poll in the three stores, after it has been read.
     pub polls: Vec<Line>,
+    /// Of the polls that closed.
+    pub certificates: Certificates,
     /// How rankings differed although no batch was left to come, before anybody read them.
     pub unhealed: Vec<String>,
     /// Messages in the dead-letter queue.
@@ -52,6 +54,7 @@ impl Verdict {
         for (what, (count, examples)) in &self.reckoning.differences {
             differences.push(format!("{count} × {what}, such as {}", examples.join("; ")));
         }
+        differences.extend(self.certificates.differences().into_iter().take(SHOWN_MAX));
         let polls = self.polls.iter().flat_map(|line| &line.differences);
         let sample: Vec<_> = polls.chain(&self.unhealed).collect();
         differences.extend(sample.iter().take(SHOWN_MAX).map(ToString::to_string));
@@ -89,6 +92,7 @@ impl fmt::Display for Verdict {
         for Line { poll, ledger, tally, ranking, .. } in &self.polls {
             writeln!(f, "{poll:>12}{ledger:>12}{tally:>12}{ranking:>12}")?;
         }
+        write!(f, "\n{}", self.certificates)?;
         writeln!(f, "\n{:>12}  in the dead-letter queue\n", self.dead)?;
         for (label, count) in &self.injected {
             writeln!(f, "{count:>12}  {label}")?;
@@ -101,7 +105,8 @@ impl fmt::Display for Verdict {
         if self.missing.is_empty() {
             return writeln!(
                 f,
-                "\nOK: every vote counted once, or was rejected for its reason; all three stores agree."
+                "\nOK: every vote counted once, or was rejected for its reason; all three stores agree; no poll was \
+                 certified early."
             );
         }
         writeln!(
@@ -127,6 +132,7 @@ mod tests {
             received: 10,
             reckoning: Reckoning { counted: 7, duplicates: 1, rejected, ..Reckoning::default() },
             polls: vec![Line { poll: 1, ledger: 7, tally: 7, ranking: 7, differences: Vec::new() }],
+            certificates: Certificates { closed: 1, undisturbed: vec![7.5], ..Certificates::default() },
             unhealed: Vec::new(),
             dead: 0,
             injected: BTreeMap::from([("kill".to_owned(), 3)]),
@@ -140,6 +146,10 @@ mod tests {
         assert!(verdict.holds());
         let text = verdict.to_string();
         assert!(text.starts_with("seed 7, 2 s, 5 votes/s") && text.contains("\nOK: "), "{text}");
+        assert!(
+            text.contains("1  of them without a failed batch: from the close to the certificate p50 7.5 s"),
+            "{text}"
+        );
     }
 
     fn assert_fails(spoil: impl FnOnce(&mut Verdict), told: &str) {
@@ -154,6 +164,10 @@ mod tests {
         let sum = "accepted 10 is not counted 6 + duplicate 1 + rejected 2 = 9";
         assert_fails(|verdict| verdict.reckoning.counted = 6, sum);
         assert_fails(|verdict| verdict.received = 11, "the queue took 11");
+        assert_fails(
+            |verdict| verdict.certificates.early.extend([(7, 2)]),
+            "poll 7 was certified early: 2 votes",
+        );
         assert_fails(|verdict| verdict.dead = 1, "1 messages in the dead-letter queue");
         assert_fails(|verdict| verdict.polls[0].differences.push("poll 1".to_owned()), "- poll 1");
         assert_fails(|verdict| verdict.unhealed.push("after a death".to_owned()), "after a death");

@@ -58,7 +58,7 @@ pub struct Vote {
 }
 
 /// Kinds of votes with their weights.
-const WEIGHTS: [(&str, u32); 19] = [
+const WEIGHTS: [(&str, u32); 20] = [
     ("plain", 340),
     ("with an id", 200),
     ("retry at once", 70),
@@ -66,6 +66,7 @@ const WEIGHTS: [(&str, u32); 19] = [
     ("ballot", 110),
     ("around a bell", 40),
     ("ballot around a bell", 30),
+    ("around one of many bells", 150),
     ("around an opening", 25),
     ("after closing", 10),
     ("before opening", 10),
@@ -85,15 +86,16 @@ const WEIGHTS: [(&str, u32); 19] = [
 pub struct Votes {
     seed: u64,
     polls: Vec<Poll>,
+    count: u64,
     http_percent: u32,
     total_weight: u32,
 }
 
 impl Votes {
-    /// `http_percent`: share of those that go through the edge.
-    pub fn new(seed: u64, polls: Vec<Poll>, http_percent: u32) -> Self {
+    /// `count`: of the votes, which are spread evenly over the run; `http_percent`: share of those that go through the edge.
+    pub fn new(seed: u64, polls: Vec<Poll>, count: u64, http_percent: u32) -> Self {
         let total_weight = WEIGHTS.iter().map(|(_, weight)| weight).sum();
-        Self { seed, polls, http_percent, total_weight }
+        Self { seed, polls, count, http_percent, total_weight }
     }
 
     /// The n-th vote.
@@ -136,28 +138,29 @@ impl Votes {
         rng.u64(..);
         let by_http = kind != "no voter" && rng.u32(0..100) < self.http_percent;
         let voter = rng.u32(0..if by_http { TOKEN_HOLDERS } else { VOTERS });
-        let (fate, body) = self.body(kind, &mut rng);
+        let (fate, body) = self.body(kind, number, &mut rng);
         let voter = (kind != "no voter").then_some(voter);
         // Ballots of few voters, so that some are used twice.
         let voter = voter.map(|voter| if kind.contains("ballot") && !by_http { voter / 100 } else { voter });
         Vote { voter, body, kind, fate, by_http }
     }
 
-    fn body(&self, kind: &str, rng: &mut fastrand::Rng) -> (Fate, String) {
+    fn body(&self, kind: &str, number: u64, rng: &mut fastrand::Rng) -> (Fate, String) {
         let unlimited = [0, 0, 0, 1, 2][rng.usize(0..5)];
         let limited = [3, 4][rng.usize(0..2)];
         match kind {
             "with an id" => {
-                let bytes = rng.u128(..).to_be_bytes();
+                let random = rng.u128(..);
                 let id = if rng.bool() {
-                    uuid::Builder::from_random_bytes(bytes)
+                    random_id(random)
                 } else {
-                    let [minted @ .., _, _, _, _, _, _] = bytes;
+                    let [minted @ .., _, _, _, _, _, _] = random.to_be_bytes();
                     let millis = self.polls[0].opens_ms.unsigned_abs() + u64::from(minted[0]) * 1_000;
-                    uuid::Builder::from_unix_timestamp_millis(millis, &minted)
+                    uuid::Builder::from_unix_timestamp_millis(millis, &minted).into_uuid()
                 };
-                self.counts(unlimited, Identity::Client(id.into_uuid()), rng)
+                self.counts(unlimited, Identity::Client(id), rng)
             }
+            "around one of many bells" => self.around_a_bell(number, rng),
             "ballot" => self.ballot(limited, rng),
             "around a bell" => self.counts(5, Identity::Message, rng),
             "ballot around a bell" => self.ballot(6, rng),
@@ -188,13 +191,26 @@ impl Votes {
         }
     }
 
+    /// Mostly for the poll that closes next, some for the one after it and for the one that has just closed.
+    fn around_a_bell(&self, number: u64, rng: &mut fastrand::Rng) -> (Fate, String) {
+        let closing = self.polls.len() - KINDS.len();
+        if closing == 0 {
+            return self.counts(5, Identity::Message, rng);
+        }
+        let next = (number * (closing as u64 + 1) / self.count.max(1)) as usize;
+        let place =
+            [next, next, next, next, next + 1, next.saturating_sub(1)][rng.usize(0..6)].min(closing - 1);
+        let identity = if rng.bool() { Identity::Message } else { Identity::Client(random_id(rng.u128(..))) };
+        self.counts(KINDS.len() + place, identity, rng)
+    }
+
     fn ballot(&self, poll: usize, rng: &mut fastrand::Rng) -> (Fate, String) {
         let ballot = rng.i64(1..=KINDS[poll].limit.unwrap_or(1)) as i16;
         self.counts(poll, Identity::Ballot(ballot), rng)
     }
 
     fn counts(&self, poll: usize, identity: Identity, rng: &mut fastrand::Rng) -> (Fate, String) {
-        let contestant = rng.i64(1..=KINDS[poll].contestants) as i16;
+        let contestant = rng.i64(1..=self.polls[poll].kind.contestants) as i16;
         let more = match identity {
             Identity::Message => String::new(),
             Identity::Client(id) => format!(r#","id":"{id}""#),
@@ -231,16 +247,24 @@ impl Votes {
     }
 }
 
+fn random_id(random: u128) -> Uuid {
+    uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
+    const CLOSING: usize = 9;
+    const COUNT: u64 = 20_000;
+
     fn votes(seed: u64) -> Votes {
-        let polls = KINDS.iter().zip(1..);
+        let closing = [KINDS[5]; CLOSING];
+        let polls = KINDS.iter().chain(&closing).zip(1..);
         let polls = polls.map(|(&kind, id)| Poll { id, kind, opens_ms: 1_700_000_000_000, closes_ms: None });
-        Votes::new(seed, polls.collect(), 30)
+        Votes::new(seed, polls.collect(), COUNT, 30)
     }
 
     #[test]
@@ -255,7 +279,7 @@ mod tests {
         let votes = votes(1);
         let mut kinds = BTreeSet::new();
         let mut reasons = BTreeSet::new();
-        for number in 0..20_000 {
+        for number in 0..COUNT {
             let vote = votes.vote(number);
             kinds.insert(vote.kind);
             if let Fate::Rejected(reason) = vote.fate {
@@ -272,7 +296,7 @@ mod tests {
         let votes = votes(1);
         let mut by_id = BTreeMap::<Uuid, BTreeSet<(Option<u32>, String)>>::new();
         let mut sent = 0;
-        for number in 0..20_000 {
+        for number in 0..COUNT {
             let vote = votes.vote(number);
             if let Fate::Counts { identity: Identity::Client(id), .. } = vote.fate {
                 sent += 1;
@@ -281,5 +305,23 @@ mod tests {
         }
         assert!(by_id.values().all(|votes| votes.len() == 1));
         assert!(sent - by_id.len() > 2_000, "{sent} sent, {} different", by_id.len());
+    }
+
+    #[test]
+    fn each_of_the_closing_polls_gets_votes_on_both_sides_of_its_bell() {
+        let votes = votes(1);
+        let mut sides = BTreeMap::<usize, (u32, u32)>::new();
+        for number in 0..COUNT {
+            if let Vote { kind: "around one of many bells", fate: Fate::Counts { poll, .. }, .. } =
+                votes.vote(number)
+            {
+                let place = poll - KINDS.len();
+                let (before, after) = sides.entry(place).or_default();
+                let bell = COUNT * (place as u64 + 1) / (CLOSING as u64 + 1);
+                *(if number < bell { before } else { after }) += 1;
+            }
+        }
+        assert_eq!(sides.len(), CLOSING);
+        assert!(sides.values().all(|(before, after)| *before > 100 && *after > 20), "{sides:?}");
     }
 }

@@ -1,8 +1,18 @@
 //! The loop of one mapping: gather a batch, invoke, delete what succeeded.
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::body::Bytes;
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use uuid::Uuid;
 
 use super::{
@@ -24,6 +34,9 @@ const TAKE_MAX: usize = 1_000;
 /// Guess at the bytes of one record in the event, for the buffer's first size: a vote is around 800.
 const RECORD_BYTES_GUESS: usize = 1_024;
 
+/// A queue is quiet when its window brings less than one part in so many of a full batch.
+const QUIET_PART: usize = 10;
+
 #[derive(Debug)]
 pub(super) struct Mapping {
     settings: Settings,
@@ -32,6 +45,8 @@ pub(super) struct Mapping {
     functions: Arc<Functions>,
     disturbance: Option<Arc<dyn Disturbance>>,
     backoff: Backoff,
+    /// Whether a batch has failed since the last one was gathered.
+    has_failed: AtomicBool,
 }
 
 impl Mapping {
@@ -42,23 +57,30 @@ impl Mapping {
         disturbance: Option<Arc<dyn Disturbance>>,
     ) -> Arc<Self> {
         let queue_arn = queue.arn();
-        Arc::new(Self { settings, queue, queue_arn, functions, disturbance, backoff: Backoff::default() })
+        let (backoff, has_failed) = (Backoff::default(), AtomicBool::new(false));
+        Arc::new(Self { settings, queue, queue_arn, functions, disturbance, backoff, has_failed })
     }
 
-    /// Runs until `stop` becomes true, and then until the last invocation has ended.
-    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    /// Runs until `stop` becomes true, and then until the last invocation has ended. While `enabled` is false, no batch
+    /// is gathered; what has been taken for one comes again when its visibility timeout ends.
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>, mut enabled: watch::Receiver<bool>) {
         let concurrency = Concurrency::new(self.settings.concurrency_max);
         let mut invocations = JoinSet::new();
         let mut left_over = Vec::new();
         loop {
+            let disabled = is_disabled(enabled.clone());
             let next = async {
+                // The error means that nobody is left who could disable it.
+                drop(enabled.wait_for(|enabled| *enabled).await);
                 self.backoff.wait().await;
+                sleep(self.queue.poller_pause(self.has_failed.swap(false, Ordering::Relaxed))).await;
                 // The slot first: what is received and then waits for one loses time of its visibility timeout.
                 let slot = concurrency.enter().await;
                 (slot, self.gather(&mut left_over).await)
             };
             let (slot, batch) = tokio::select! {
                 next = next => next,
+                () = disabled => continue,
                 // The error means that the mappings were dropped, which ends this task anyway.
                 _ = stop.wait_for(|stop| *stop) => break,
             };
@@ -76,7 +98,8 @@ impl Mapping {
         while received.is_empty() {
             received = self.queue.receive(self.settings.batch_size.min(TAKE_MAX), None, WAIT_MAX).await;
         }
-        let window_ends = Instant::now() + self.settings.window;
+        let began = Instant::now();
+        let mut window = self.settings.window;
         loop {
             let fitting = received.iter().take_while(|message| batch.push(message)).count();
             if fitting < received.len() {
@@ -87,10 +110,15 @@ impl Mapping {
             if room == 0 {
                 return batch;
             }
-            let left = window_ends.saturating_duration_since(Instant::now());
+            let left = window.saturating_sub(began.elapsed());
             received = self.queue.receive(room.min(TAKE_MAX), None, left).await;
             if received.is_empty() {
-                return batch;
+                let is_quiet = batch.len() * QUIET_PART < self.settings.batch_size;
+                let quiet_window = self.queue.quiet_window();
+                if !is_quiet || quiet_window <= window {
+                    return batch;
+                }
+                window = quiet_window;
             }
         }
     }
@@ -101,6 +129,7 @@ impl Mapping {
         self.backoff.note(matches!(answer, Err(InvokeError::Throttled)));
         match answer.map_err(|error| error.to_string()).and_then(|answer| self.failed(&answer, &deliveries)) {
             Ok(failed) => {
+                self.has_failed.fetch_or(!failed.is_empty(), Ordering::Relaxed);
                 let mut done: Vec<Receipt> =
                     deliveries.into_iter().filter(|(id, _)| !failed.contains(id)).map(|(_, r)| r).collect();
                 if let Some(disturbance) = &self.disturbance {
@@ -109,6 +138,7 @@ impl Mapping {
                 self.queue.delete(&done);
             }
             Err(error) => {
+                self.has_failed.store(true, Ordering::Relaxed);
                 let (function, messages) = (&self.settings.function, deliveries.len());
                 tracing::warn!(function, messages, error, "a batch failed and will be delivered again");
             }
@@ -137,5 +167,17 @@ impl Mapping {
             return Ok(HashSet::new());
         }
         response::failures(answer, &deliveries.iter().map(|(id, _)| *id).collect())
+    }
+}
+
+/// Waits until a mapping is disabled that is enabled, now or later.
+async fn is_disabled(mut enabled: watch::Receiver<bool>) {
+    let changes = async {
+        enabled.wait_for(|enabled| *enabled).await?;
+        enabled.wait_for(|enabled| !*enabled).await.map(drop)
+    };
+    if changes.await.is_err() {
+        // Nobody is left who could disable it.
+        std::future::pending().await
     }
 }

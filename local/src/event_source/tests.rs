@@ -1,13 +1,13 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{batch::Batch, mapping::Mapping, settings::Settings};
 use crate::{
     cloudwatch::CloudWatch,
     lambda::{Functions, PAYLOAD_BYTES_MAX},
-    sqs::{Attribute, NewMessage, Queue, Queues},
+    sqs::{Attribute, Misbehavior, NewMessage, Queue, Queues},
     template::{Context, Template},
 };
 
@@ -141,4 +141,35 @@ async fn records_are_those_of_lambda() {
     );
     let bare = &event["Records"][1];
     assert_eq!((&bare["messageAttributes"], bare.get("md5OfMessageAttributes")), (&json!({}), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_is_stretched_while_a_bad_queue_is_quiet() {
+    let (_folder, queue, mapping) = mapping(100, Duration::from_secs(3));
+    queue.misbehave(Misbehavior { quiet_window: Duration::from_secs(20), ..Misbehavior::default() }, 7);
+    for (messages, seconds) in [(9, 20), (10, 3), (100, 0)] {
+        (0..messages).for_each(|_| send(&queue, "m"));
+        let start = Instant::now();
+        assert_eq!(mapping.gather(&mut Vec::new()).await.len(), messages);
+        assert_eq!(start.elapsed().as_secs(), seconds, "{messages} messages");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pollers_of_a_bad_queue_pause_after_a_batch_that_failed() {
+    let (_folder, queue, mapping) = mapping(10, Duration::ZERO);
+    queue.misbehave(Misbehavior { poller_pause: Duration::from_secs(1_000), ..Misbehavior::default() }, 7);
+    let (stop, enabled) = (watch::Sender::new(false), watch::Sender::new(true));
+    tokio::spawn(mapping.run(stop.subscribe(), enabled.subscribe()));
+    // There is no function, so the batch fails.
+    send(&queue, "m");
+    while queue.counts().in_flight == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // The poller that waits while the batch fails does not pause; the next one does.
+    send(&queue, "m");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    send(&queue, "m");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(queue.counts().visible, 1);
 }

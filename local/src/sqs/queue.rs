@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Counts, NewMessage, Receipt, Received, SendError, Sent, checksum,
     message::{Attributes, Content},
+    misbehavior::{Misbehavior, Mischief},
     redrive::Redrive,
     settings::{DELAY_SECONDS, Settings, VISIBILITY_SECONDS},
     state::{Entry, Messages, Take},
@@ -33,6 +34,10 @@ struct Inner {
     settings: Settings,
     redrive: Option<Redrive>,
     sent_total: u64,
+    sent_by_clients: u64,
+    mischief: Option<Mischief>,
+    /// Ids of messages that were withheld by themselves.
+    withheld: Vec<Uuid>,
 }
 
 impl Queue {
@@ -78,13 +83,23 @@ impl Queue {
         };
         let entry = Entry::new(Arc::new(content));
         let sooner = {
-            let mut inner = self.lock();
+            let mut inner = self.lock_to_change();
             let delay = inner.delay(message.delay_seconds)?;
             inner.check_size(size)?;
             inner.sent_total += 1;
-            inner.messages.push(entry, delay)
+            inner.add(entry, delay)
         };
         self.wake(sooner);
+        Ok(sent)
+    }
+
+    /// As [`Queue::send`], for a client of the AWS endpoint.
+    ///
+    /// # Errors
+    /// Those of [`Queue::send`].
+    pub(crate) fn send_for_client(&self, message: NewMessage) -> Result<Sent, SendError> {
+        let sent = self.send(message)?;
+        self.lock().sent_by_clients += 1;
         Ok(sent)
     }
 
@@ -111,7 +126,7 @@ impl Queue {
 
     fn take(&self, max: usize, visibility: Option<Duration>) -> (Vec<Received>, Option<Instant>) {
         let (taken, sooner, target) = {
-            let mut inner = self.lock();
+            let mut inner = self.lock_to_change();
             // Nothing is given up to a DLQ that was deleted: it would be lost.
             let redrive = inner.redrive.as_ref();
             let redrive =
@@ -123,7 +138,9 @@ impl Queue {
                 oldest_ms: inner.oldest_ms(),
                 deliveries_max: redrive.as_ref().map(|(_, max_receive_count)| *max_receive_count),
             };
-            let (taken, sooner) = inner.messages.take(take);
+            let Inner { messages, mischief, .. } = &mut *inner;
+            let lots = mischief.as_mut().filter(|mischief| mischief.settings.any_order);
+            let (taken, sooner) = messages.take(take, lots.map(|mischief| &mut mischief.rng));
             (taken, sooner, redrive.map(|(target, _)| target))
         };
         if !taken.dead.is_empty() {
@@ -149,7 +166,7 @@ impl Queue {
     }
 
     pub(super) fn push(&self, entry: Entry) {
-        let sooner = self.lock().messages.push(entry, Duration::ZERO);
+        let sooner = self.lock_to_change().messages.push(entry, Duration::ZERO);
         self.wake(sooner);
     }
 
@@ -158,7 +175,7 @@ impl Queue {
     /// A receipt older than the latest delivery deletes nothing and is no error, as SQS documents it.
     pub fn delete(&self, receipts: &[Receipt]) {
         let was_full = {
-            let mut inner = self.lock();
+            let mut inner = self.lock_to_change();
             let was_full = inner.messages.is_full();
             receipts.iter().for_each(|receipt| inner.messages.delete(receipt));
             was_full
@@ -175,7 +192,8 @@ impl Queue {
     /// `MessageNotInflight`, or `InvalidParameterValue` outside the range.
     pub fn change_visibility(&self, receipt: &Receipt, seconds: u64) -> Result<(), SendError> {
         let visibility = visibility(seconds)?;
-        let sooner = self.lock().messages.change_visibility(receipt, visibility).ok_or_else(|| {
+        let changed = self.lock_to_change().messages.change_visibility(receipt, visibility);
+        let sooner = changed.ok_or_else(|| {
             SendError::new("MessageNotInflight", "the message of this receipt handle is not in flight")
         })?;
         self.wake(sooner);
@@ -184,7 +202,7 @@ impl Queue {
 
     /// Deletes everything, in flight or not.
     pub fn purge(&self) {
-        self.lock().messages.clear();
+        self.lock_to_change().messages.clear();
         self.emptied.notify_waiters();
     }
 
@@ -200,11 +218,43 @@ impl Queue {
         }
     }
 
-    /// Figures for the status line and `/_local/metrics`.
+    /// Exact figures, for the status line, `/_local/metrics` and tests.
     pub fn counts(&self) -> Counts {
+        self.lock().counts()
+    }
+
+    /// What `GetQueueAttributes` tells: the exact figures, unless the queue misbehaves.
+    pub fn reported_counts(&self) -> Counts {
         let mut inner = self.lock();
-        let oldest_ms = inner.oldest_ms();
-        Counts { sent_total: inner.sent_total, ..inner.messages.counts(oldest_ms) }
+        let present = inner.counts();
+        inner.mischief.as_mut().map_or(present, |mischief| mischief.report(present))
+    }
+
+    /// From now on the queue misbehaves like this, or no more. What it withholds already stays withheld for its time.
+    /// `seed`: of all that is left to chance.
+    pub fn misbehave(&self, how: Misbehavior, seed: u64) {
+        let is_bad = how != Misbehavior::default();
+        self.lock().mischief = is_bad.then(|| Mischief::new(how, seed));
+    }
+
+    /// Ids of the messages that the queue has ever withheld by themselves.
+    pub fn withheld(&self) -> Vec<Uuid> {
+        self.lock().withheld.clone()
+    }
+
+    /// Whether this message is one of those.
+    pub fn has_withheld(&self, message: Uuid) -> bool {
+        self.lock().withheld.contains(&message)
+    }
+
+    /// How long a poller pauses before it asks this queue for another batch. `has_failed`: its last batch did.
+    pub fn poller_pause(&self, has_failed: bool) -> Duration {
+        self.lock().mischief.as_mut().map_or(Duration::ZERO, |mischief| mischief.pause(has_failed))
+    }
+
+    /// How long a batch of this queue is waited for while the queue is quiet; zero: for the batching window.
+    pub fn quiet_window(&self) -> Duration {
+        self.lock().mischief.as_ref().map_or(Duration::ZERO, |mischief| mischief.settings.quiet_window)
     }
 
     /// How long a receive without its own timeout hides a message.
@@ -247,7 +297,7 @@ impl Queue {
     }
 
     pub(super) fn remove_visible(&self, passes: impl Fn(&Entry) -> bool) -> Vec<Entry> {
-        self.lock().messages.remove_visible(passes)
+        self.lock_to_change().messages.remove_visible(passes)
     }
 
     pub(super) fn map_entries<T>(&self, map: impl Fn(&Entry) -> T) -> Vec<T> {
@@ -261,12 +311,38 @@ impl Queue {
         }
     }
 
+    /// For what changes any of the counts.
+    fn lock_to_change(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.lock();
+        if inner.mischief.as_ref().is_some_and(Mischief::is_sample_due) {
+            let counts = inner.counts();
+            if let Some(mischief) = &mut inner.mischief {
+                mischief.remember(counts);
+            }
+        }
+        inner
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
+    fn counts(&mut self) -> Counts {
+        let oldest_ms = self.oldest_ms();
+        let counts = self.messages.counts(oldest_ms);
+        Counts { sent_total: self.sent_total, sent_by_clients: self.sent_by_clients, ..counts }
+    }
+
+    /// Adds a message that was just sent; the value as for [`Messages::push`].
+    fn add(&mut self, entry: Entry, delay: Duration) -> bool {
+        let withholds = self.mischief.as_mut().filter(|_| delay.is_zero()).and_then(Mischief::withholds);
+        let Some(time) = withholds else { return self.messages.push(entry, delay) };
+        self.withheld.push(entry.content.id);
+        self.messages.push_withheld(entry, time)
+    }
+
     fn delay(&self, given: Option<u32>) -> Result<Duration, SendError> {
         let seconds = given.map_or(self.settings.delay_seconds, u64::from);
         if !DELAY_SECONDS.contains(&seconds) {

@@ -34,6 +34,8 @@ enum Place {
     Visible,
     InFlight(Instant),
     Delayed(Instant),
+    /// As if it were visible, for all that the queue tells; no receive finds it.
+    Withheld(Instant),
 }
 
 impl Entry {
@@ -78,9 +80,10 @@ pub(super) struct Messages {
     next_sequence: u64,
     /// Visible messages in the order they became so; what has left since is skipped when its turn comes.
     visible: VecDeque<u64>,
-    /// Deadlines of messages in flight or delayed.
+    /// Deadlines of messages in flight, delayed or withheld.
     deadlines: BTreeSet<(Instant, u64)>,
     in_flight: usize,
+    withheld: usize,
 }
 
 impl Messages {
@@ -101,8 +104,20 @@ impl Messages {
         sooner
     }
 
-    /// Hands out visible messages; the second value as for [`Messages::push`].
-    pub fn take(&mut self, take: Take) -> (Taken, bool) {
+    /// Adds a message that no receive finds for a time; the value as for [`Messages::push`].
+    pub fn push_withheld(&mut self, mut entry: Entry, time: Duration) -> bool {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let until = Instant::now() + time;
+        entry.place = Place::Withheld(until);
+        self.withheld += 1;
+        self.entries.insert(sequence, entry);
+        self.add_deadline(until, sequence)
+    }
+
+    /// Hands out visible messages, in the order in which they became so, or in the order of `lots`; the second value as
+    /// for [`Messages::push`].
+    pub fn take(&mut self, take: Take, mut lots: Option<&mut fastrand::Rng>) -> (Taken, bool) {
         self.advance();
         self.expire(take.oldest_ms);
         let mut taken = Taken::default();
@@ -110,6 +125,10 @@ impl Messages {
         let mut still_visible = Vec::new();
         let until = Instant::now() + take.visibility;
         while taken.received.len() < take.max && self.in_flight < IN_FLIGHT_MAX {
+            if let Some(lots) = lots.as_deref_mut().filter(|_| !self.visible.is_empty()) {
+                let drawn = lots.usize(..self.visible.len());
+                self.visible.swap(0, drawn);
+            }
             let Some(sequence) = self.visible.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&sequence).filter(|e| e.place == Place::Visible) else {
                 continue;
@@ -168,12 +187,12 @@ impl Messages {
     pub fn counts(&mut self, oldest_ms: u64) -> Counts {
         self.advance();
         self.expire(oldest_ms);
-        let delayed = self.deadlines.len() - self.in_flight;
+        let delayed = self.deadlines.len() - self.in_flight - self.withheld;
         Counts {
-            visible: (self.entries.len() - self.deadlines.len()) as u64,
+            visible: (self.entries.len() - self.in_flight - delayed) as u64,
             in_flight: self.in_flight as u64,
             delayed: delayed as u64,
-            sent_total: 0,
+            ..Counts::default()
         }
     }
 
@@ -206,8 +225,10 @@ impl Messages {
         {
             self.deadlines.remove(&(until, sequence));
             if let Some(entry) = self.entries.get_mut(&sequence) {
-                if matches!(entry.place, Place::InFlight(_)) {
-                    self.in_flight -= 1;
+                match entry.place {
+                    Place::InFlight(_) => self.in_flight -= 1,
+                    Place::Withheld(_) => self.withheld -= 1,
+                    Place::Visible | Place::Delayed(_) => {}
                 }
                 entry.place = Place::Visible;
                 self.visible.push_back(sequence);
@@ -231,6 +252,10 @@ impl Messages {
                 self.deadlines.remove(&(until, sequence));
             }
             Place::Delayed(until) => {
+                self.deadlines.remove(&(until, sequence));
+            }
+            Place::Withheld(until) => {
+                self.withheld -= 1;
                 self.deadlines.remove(&(until, sequence));
             }
         }

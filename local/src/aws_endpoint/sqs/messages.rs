@@ -63,7 +63,7 @@ impl Send {
             attributes: attributes.collect(),
             delay_seconds: self.delay_seconds,
         };
-        Ok(queue.send(message)?)
+        Ok(queue.send_for_client(message)?)
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) fn get_attributes(queues: &Queues, request: &GetAttributes) -> Answer
     let queue = find(queues, &request.queue_url)?;
     let mut attributes: Map<String, Value> =
         queue.attributes().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
-    let counts = queue.counts();
+    let counts = queue.reported_counts();
     for (name, value) in [
         ("QueueArn", queue.arn()),
         ("ApproximateNumberOfMessages", counts.visible.to_string()),
