@@ -89,6 +89,16 @@ fn rebuild() {
 }
 
 #[test]
+fn certification() {
+    keeps_every_promise(scenarios::certification());
+}
+
+#[test]
+fn certification_and_redis() {
+    keeps_every_promise(scenarios::certification_and_redis());
+}
+
+#[test]
 fn every_event_is_some_scenarios_to_show() {
     let scenarios = scenarios::all();
     for event in Event::ALL {

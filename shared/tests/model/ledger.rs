@@ -85,6 +85,7 @@ impl Protocol {
     /// Commits a transaction, all of it or, in one mutation, without its tallies.
     pub fn commit(&self, state: &mut State, call: Call, transaction: Transaction) {
         self.witness_commit(state, call, transaction);
+        state.certification.quiet &= transaction.inserted.is_empty();
         state.ledger.outdated |= state.is_outdated(call);
         for message in transaction.inserted.iter() {
             state.ledger.rows[message] += 1;
@@ -151,6 +152,7 @@ impl Protocol {
         let witness = &self.witness;
         witness.note_if(!inserted.is_empty(), Event::Counted);
         witness.note_if(!recorded.is_empty(), Event::Rejected);
+        witness.note_if(!recorded.is_empty() && state.is_certified(), Event::RecordedLate);
         witness.note_if(!inserted.is_empty() && state.rebuild.is_some(), Event::CountedWithinRebuild);
         let retry_rejected = |message| self.verdicts.same_key(message).overlaps(state.ledger.rejected);
         witness.note_if(inserted.iter().any(retry_rejected), Event::CountedAfterRejectedRetry);

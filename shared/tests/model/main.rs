@@ -11,6 +11,7 @@
 //! | [`scenario::Verdicts`] | `shared::domain::judge` itself: it decides what counts, and makes the keys |
 //! | [`ledger`] | `count_votes` in `shared/migrations/0001_ledger.sql`; `shared/src/ledger/{polls,audit}.rs` |
 //! | [`redis`] | `shared/src/ranking.rs`, `shared/src/catalog.rs` |
+//! | [`certification`] | `shared/src/domain/evidence.rs`, `functions/results/src/lib.rs` |
 //! | [`worker`] | `functions/votes/src/lib.rs`, `functions/votes/src/definitions.rs` |
 //!
 //! What the model leaves out:
@@ -26,6 +27,7 @@
 //! `cargo test -p shared --test model -- --nocapture` prints the number of states and the way to each broken
 //! promise; `MODEL=wide` goes further.
 
+mod certification;
 mod check;
 mod ledger;
 mod mutation;

@@ -33,6 +33,18 @@ pub enum Mutation {
     LoadsDoNotRaise,
     /// A rebuild puts the tally right and stays in its epoch.
     RebuildInSameEpoch,
+    /// A poll is certified when its votes have not grown for a time.
+    CertifiesOnQuiet,
+    /// A poll is certified without a probe from after its close.
+    CertifiesWithoutProbes,
+    /// A poll is certified whatever signs of failed batches there are.
+    IgnoresSigns,
+    /// Batches do not announce themselves.
+    FailsUnannounced,
+    /// No probes are sent after those that follow the close.
+    ProbesEndAfterTheClose,
+    /// Nobody asks since when Redis has its data.
+    FlushIsNoSign,
 }
 
 #[cfg(test)]
@@ -41,8 +53,8 @@ mod tests {
     use crate::{
         check::breaks,
         properties::{
-            BY_CURRENT_DEFINITION, COUNTED_ONCE, NEVER_AHEAD, NOTHING_DROPPED, ONE_OUTCOME, SETTLES,
-            TALLY_IS_LEDGER, WHOLE_BY_ITSELF,
+            BY_CURRENT_DEFINITION, CERTIFIED_WHOLE, COUNTED_ONCE, NEVER_AHEAD, NOTHING_DROPPED, ONE_OUTCOME,
+            SETTLES, TALLY_IS_LEDGER, WHOLE_BY_ITSELF,
         },
         scenarios,
     };
@@ -117,6 +129,36 @@ mod tests {
     #[test]
     fn a_lost_ranking_needs_loads_that_raise_it() {
         breaks(Mutation::LoadsDoNotRaise, scenarios::redis_faults(), &[SETTLES]);
+    }
+
+    #[test]
+    fn votes_that_do_not_grow_are_no_evidence() {
+        breaks(Mutation::CertifiesOnQuiet, scenarios::certification(), &[CERTIFIED_WHOLE]);
+    }
+
+    #[test]
+    fn without_probes_nobody_knows_what_still_waits() {
+        breaks(Mutation::CertifiesWithoutProbes, scenarios::certification(), &[CERTIFIED_WHOLE]);
+    }
+
+    #[test]
+    fn without_signs_a_failed_batch_is_missed() {
+        breaks(Mutation::IgnoresSigns, scenarios::certification(), &[CERTIFIED_WHOLE]);
+    }
+
+    #[test]
+    fn a_batch_that_fails_unannounced_is_seen_too_late() {
+        breaks(Mutation::FailsUnannounced, scenarios::certification(), &[CERTIFIED_WHOLE]);
+    }
+
+    #[test]
+    fn signs_grow_old_while_nothing_is_counted_unless_probes_are_missing() {
+        breaks(Mutation::ProbesEndAfterTheClose, scenarios::certification(), &[CERTIFIED_WHOLE]);
+    }
+
+    #[test]
+    fn a_redis_that_lost_its_data_has_lost_announcements() {
+        breaks(Mutation::FlushIsNoSign, scenarios::certification_and_redis(), &[CERTIFIED_WHOLE]);
     }
 
     #[test]

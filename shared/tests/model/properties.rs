@@ -35,6 +35,9 @@ pub const BY_CURRENT_DEFINITION: &str = "no batch is committed by an old definit
 pub const NEVER_AHEAD: &str = "the ranking is never ahead of the tally";
 /// With a Redis that never fails, the ranking needs nobody's load.
 pub const WHOLE_BY_ITSELF: &str = "the last acknowledgement leaves the ranking whole";
+/// What is certified is whole, but for what ARCHITECTURE says may be missing.
+pub const CERTIFIED_WHOLE: &str = "no vote cast in time is missing from a certificate, unless the queue withheld it by \
+                                   itself or its batch could not be announced";
 /// Ledger = tally = ranking, and the queue is empty.
 pub const SETTLES: &str = "in the end all is counted and shown";
 
@@ -48,6 +51,7 @@ pub fn all() -> Vec<Property<Protocol>> {
         Property::always(BY_CURRENT_DEFINITION, |_, state: &State| !state.ledger.outdated),
         Property::always(NEVER_AHEAD, never_ahead),
         Property::always(WHOLE_BY_ITSELF, whole_by_itself),
+        Property::always(CERTIFIED_WHOLE, certified_whole),
         Property::always(SETTLES, settles),
     ]
 }
@@ -85,6 +89,11 @@ fn whole_by_itself(protocol: &Protocol, state: &State) -> bool {
     !(spared && state.is_quiet()) || state.is_ranking_whole()
 }
 
+fn certified_whole(protocol: &Protocol, state: &State) -> bool {
+    let may_lack = |vote| state.certification.excused.has(vote) || protocol.is_counted(state, vote);
+    !state.is_certified() || protocol.verdicts.all().iter().all(may_lack)
+}
+
 fn settles(protocol: &Protocol, state: &State) -> bool {
     if !protocol.is_over(state) {
         return true;
@@ -93,7 +102,8 @@ fn settles(protocol: &Protocol, state: &State) -> bool {
         && state.queue.deleted == protocol.verdicts.all()
         && nothing_dropped(protocol, state)
         && tally_is_ledger(protocol, state)
-        && state.is_ranking_whole();
+        && state.is_ranking_whole()
+        && state.is_certified() == protocol.scenario.certifies;
     protocol.witness.note_if(settled, Event::Settled);
     settled
 }

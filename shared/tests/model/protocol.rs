@@ -8,8 +8,8 @@ use crate::{
     scenario::{Scenario, Verdicts},
     set::Set,
     state::{
-        Budget, Call, Definition, EPOCHS, Ledger, Load, MESSAGES_MAX, POLLS, Phase, Queue, Redis, State,
-        WORKERS_MAX, Worker,
+        Announcement, Budget, Call, Certification, Definition, EPOCHS, Ledger, Load, MESSAGES_MAX, POLLS,
+        Phase, Queue, Redis, State, WORKERS_MAX, Worker,
     },
     step::Step,
     witness::{Event, Witness},
@@ -77,6 +77,7 @@ impl Protocol {
         if state.redis.away {
             steps.push(Step::RedisReturns);
         }
+        self.certification_steps(state, steps);
         if steps.is_empty() && state.budget.heals > 0 {
             // The last resort, so that no other way of healing is credited to it.
             let lacks = |&poll: &usize| state.ranked(poll) != state.ledger.tally[poll];
@@ -88,7 +89,10 @@ impl Protocol {
     fn worker_steps(&self, state: &State, worker: usize, steps: &mut Vec<Step>) {
         match state.workers[worker].phase {
             Phase::Idle => {
-                let batches = state.queue.waiting.subsets().filter(|batch| !batch.is_empty());
+                let certification = &state.certification;
+                let there = state.queue.waiting.without(certification.withheld);
+                let there = if certification.stopped { Set::EMPTY } else { there };
+                let batches = there.subsets().filter(|batch| !batch.is_empty());
                 steps.extend(batches.map(|batch| Step::Deliver { worker, batch }));
             }
             Phase::Holding(batch) => {
@@ -117,7 +121,7 @@ impl Protocol {
         }
         if budget.failures > 0 {
             for worker in 0..self.scenario.workers {
-                let Worker { phase, memory } = state.workers[worker];
+                let Worker { phase, memory, .. } = state.workers[worker];
                 let has_memory = memory.iter().any(|definition| definition.version > 0);
                 if phase != Phase::Idle || has_memory {
                     steps.push(Step::Die { worker });
@@ -153,6 +157,13 @@ impl Protocol {
         }
         if budget.rebuilds > 0 && state.rebuild.is_none() {
             steps.push(Step::FindDrift);
+        }
+        if budget.stops > 0 && state.certification.is_due && !state.certification.stopped {
+            steps.push(Step::Stop);
+        }
+        if budget.withheld > 0 && state.certification.is_due {
+            let never_delivered = state.queue.waiting.without(state.certification.delivered);
+            steps.extend(never_delivered.iter().map(|message| Step::Withhold { message }));
         }
     }
 
@@ -216,7 +227,18 @@ impl Protocol {
                 state.queue.waiting = state.queue.waiting.union(message);
                 state.queue.deleted = state.queue.deleted.without(message);
             }
-            Step::Flush => Self::flush(state),
+            Step::Flush => {
+                Self::flush(state);
+                self.lose_announcements(state);
+            }
+            Step::Stop
+            | Step::Resume
+            | Step::ObserveStop
+            | Step::Withhold { .. }
+            | Step::Release
+            | Step::DecideProbes
+            | Step::SignsAge
+            | Step::Certify => self.take_certification(state, step),
             Step::RedisLeaves => state.redis.away = true,
             Step::RedisReturns => state.redis.away = false,
         }
@@ -240,10 +262,12 @@ impl Protocol {
             }
             (Step::GoOnUnraised { .. }, Phase::Raising(batch, _)) => {
                 self.witness.note(Event::RaiseRefused);
+                self.forget_announcement(state, worker);
                 state.workers[worker].phase = Phase::Raised(batch);
             }
             (Step::RaiseTimesOut { .. }, Phase::Raising(batch, pipeline)) => {
                 self.witness.note(Event::RaiseTimedOut);
+                self.forget_announcement(state, worker);
                 cut_adrift(state, pipeline);
                 state.workers[worker].phase = Phase::Raised(batch);
             }
@@ -259,6 +283,7 @@ impl Protocol {
             (Step::AbandonedCommits, Some(transaction)) => {
                 self.witness.note(Event::AbandonedCommit);
                 state.abandoned = None;
+                self.sign(state, call.batch, Announcement::None);
                 self.commit(state, call, transaction);
             }
             _ => state.abandoned = None,
@@ -274,6 +299,8 @@ impl Protocol {
             Step::Heal { .. } => &mut budget.heals,
             Step::Change => &mut budget.changes,
             Step::FindDrift => &mut budget.rebuilds,
+            Step::Stop => &mut budget.stops,
+            Step::Withhold { .. } => &mut budget.withheld,
             Step::Die { .. }
             | Step::TimeOut { .. }
             | Step::LedgerDies
@@ -299,6 +326,7 @@ impl Model for Protocol {
             rows: [0; MESSAGES_MAX],
             tally: [self.scenario.drift, 0],
             rejected: Set::EMPTY,
+            signed: false,
             drift: self.scenario.drift,
             outdated: false,
         };
@@ -312,6 +340,7 @@ impl Model for Protocol {
             adrift: None,
             load: None,
             rebuild: None,
+            certification: Certification { is_due: self.scenario.certifies, ..Certification::default() },
             budget: self.scenario.budget(),
         }]
     }

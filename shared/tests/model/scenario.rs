@@ -12,12 +12,15 @@ use crate::{
     witness::Event,
 };
 
-/// The windows between which the show moves the first poll: open for long, or closed early.
-pub const WINDOWS: [(i64, i64); 2] = [(0, 100), (0, 50)];
+/// The windows between which the show moves the first poll, and whether it is frozen: open for long, closed early, and
+/// what certification makes of the long one.
+pub const WINDOWS: [(i64, i64, bool); 3] = [(0, 100, false), (0, 50, false), (0, 100, true)];
 /// The window with a late bell.
 pub const LONG: u8 = 0;
 /// The window with an early bell.
 pub const SHORT: u8 = 1;
+/// The window of a certified poll.
+pub const FROZEN: u8 = 2;
 
 /// Counts whatever the window.
 pub const EARLY: i64 = 10;
@@ -46,6 +49,8 @@ pub struct Scenario {
     pub messages: Vec<Cast>,
     /// The first poll's window.
     pub window: u8,
+    /// Whether the first poll has closed and is to be certified.
+    pub certifies: bool,
     /// What the first poll's tally, and with it the ranking, has too much.
     pub drift: u8,
     /// How often what need not happen may happen. Heals need no number here, there are enough.
@@ -101,7 +106,7 @@ impl Scenario {
 
     /// Whether any definition may change.
     pub fn has_changes(&self) -> bool {
-        self.budget.changes + self.budget.rebuilds > 0
+        self.budget.changes + self.budget.rebuilds > 0 || self.certifies
     }
 }
 
@@ -151,7 +156,7 @@ fn message(index: usize, cast: Cast, hasher: &VoterHasher) -> Message {
     }
 }
 
-fn poll(index: usize, (opens_at, closes_at): (i64, i64)) -> Poll {
+fn poll(index: usize, (opens_at, closes_at, is_frozen): (i64, i64, bool)) -> Poll {
     Poll {
         id: PollId(index as i32 + 1),
         title: "Who stays?".to_owned(),
@@ -167,7 +172,7 @@ fn poll(index: usize, (opens_at, closes_at): (i64, i64)) -> Poll {
         version: 1,
         epoch: 1,
         created_at: at(0),
-        frozen_at: None,
+        frozen_at: is_frozen.then(|| at(closes_at)),
     }
 }
 

@@ -4,13 +4,14 @@ use crate::{
     scenario::{Cast, EARLY, LATE, LONG, SHORT, Scenario},
     state::Budget,
     witness::Event::{
-        AbandonedCommit, AbandonedStale, AbandonedTooLate, AdriftTotal, Changed, Counted,
-        CountedAfterRejectedRetry, CountedStaysCounted, CountedWithinRebuild, DiedAfterAcknowledging,
-        DiedBeforeAcknowledging, DiedBeforeAnswer, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging,
-        DiedBeforeRaise, DiedBeforeReload, DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry,
-        HealedByLoad, HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied,
-        LedgerForgot, LedgerTimedOut, RaiseRefused, RaiseTimedOut, Rebuilt, Rejected, RejectedStaysRejected,
-        RejectedWhileCounted, Settled,
+        AbandonedCommit, AbandonedStale, AbandonedTooLate, AdriftTotal, AnnouncementGrewOld, Certified,
+        CertifiedWhileWorking, CertifiedWithoutExcused, Changed, Counted, CountedAfterRejectedRetry,
+        CountedStaysCounted, CountedWithinRebuild, DiedAfterAcknowledging, DiedBeforeAcknowledging,
+        DiedBeforeAnswer, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging, DiedBeforeRaise,
+        DiedBeforeReload, DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry, HealedByLoad,
+        HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied, LedgerForgot,
+        LedgerTimedOut, RaiseRefused, RaiseTimedOut, Rebuilt, RecordedLate, Rejected, RejectedStaysRejected,
+        RejectedWhileCounted, Settled, Stopped,
     },
 };
 
@@ -31,6 +32,7 @@ pub fn deaths() -> Scenario {
         workers: 2,
         messages: vec![with_id(0, EARLY), with_id(0, EARLY), plain(1, EARLY)],
         window: LONG,
+        certifies: false,
         drift: 0,
         budget: Budget { failures: 2, redeliveries: 1, ..Budget::default() },
         shows: &[
@@ -63,6 +65,7 @@ pub fn crowd() -> Scenario {
         workers: 3,
         messages: vec![with_id(0, EARLY), with_id(0, EARLY), plain(0, EARLY)],
         window: LONG,
+        certifies: false,
         drift: 0,
         budget: Budget { failures: 1, redeliveries: 1, ..Budget::default() },
         shows: &[DuplicateRetry, HeldTwice, LateTotal, HealedByRedelivery, AbandonedTooLate, Settled],
@@ -76,6 +79,7 @@ pub fn redis_faults() -> Scenario {
         workers: 2,
         messages: vec![plain(0, EARLY), plain(1, EARLY)],
         window: LONG,
+        certifies: false,
         drift: 0,
         budget: Budget { failures: 1, redeliveries: 1, redis_faults: 1, loads: 1, ..Budget::default() },
         shows: &[
@@ -97,6 +101,7 @@ pub fn redis_fails_twice() -> Scenario {
         workers: 2,
         messages: vec![plain(0, EARLY), plain(1, EARLY)],
         window: LONG,
+        certifies: false,
         drift: 0,
         budget: Budget { failures: 1, redis_faults: 2, loads: 1, ..Budget::default() },
         shows: &[HealedByLoad, RaiseRefused, RaiseTimedOut, AdriftTotal, Settled],
@@ -110,6 +115,7 @@ pub fn window_moves() -> Scenario {
         workers: 2,
         messages: vec![with_id(0, EARLY), with_id(0, LATE)],
         window: LONG,
+        certifies: false,
         drift: 0,
         budget: Budget { failures: 2, redeliveries: 1, changes: 2, ..Budget::default() },
         shows: &[
@@ -136,6 +142,7 @@ pub fn window_moves_back() -> Scenario {
         workers: 3,
         messages: vec![with_id(0, LATE), with_id(0, LATE)],
         window: SHORT,
+        certifies: false,
         drift: 0,
         budget: Budget { failures: 1, redeliveries: 1, changes: 2, ..Budget::default() },
         shows: &[
@@ -157,6 +164,7 @@ pub fn window_and_redis() -> Scenario {
         workers: 2,
         messages: vec![with_id(0, LATE), with_id(0, LATE)],
         window: LONG,
+        certifies: false,
         drift: 0,
         budget: Budget { failures: 1, redis_faults: 1, changes: 1, loads: 1, ..Budget::default() },
         shows: &[Rejected, JudgedAgain, CountedStaysCounted, HealedByLoad, RaiseRefused, Changed, Settled],
@@ -170,14 +178,59 @@ pub fn rebuild() -> Scenario {
         workers: 2,
         messages: vec![plain(0, EARLY), plain(0, EARLY)],
         window: LONG,
+        certifies: false,
         drift: 1,
         budget: Budget { failures: 1, redeliveries: 1, rebuilds: 1, loads: 1, ..Budget::default() },
         shows: &[JudgedAgain, HealedByLoad, Rebuilt, CountedWithinRebuild, LateEpoch, Settled],
     }
 }
 
+/// The first poll has closed and is certified, while a batch fails, nothing is counted for a time, and a message is
+/// withheld.
+pub fn certification() -> Scenario {
+    Scenario {
+        name: "certification",
+        workers: 2,
+        messages: vec![plain(0, EARLY), plain(0, EARLY)],
+        window: LONG,
+        certifies: true,
+        drift: 0,
+        budget: Budget { failures: 1, stops: 1, withheld: 1, ..Budget::default() },
+        shows: &[
+            Stopped,
+            AnnouncementGrewOld,
+            Certified,
+            CertifiedWhileWorking,
+            CertifiedWithoutExcused,
+            RecordedLate,
+            Settled,
+        ],
+    }
+}
+
+/// The same while Redis, which has the announcements, loses them or is away.
+pub fn certification_and_redis() -> Scenario {
+    Scenario {
+        name: "certification and Redis",
+        workers: 2,
+        messages: vec![plain(0, EARLY), plain(0, EARLY)],
+        window: LONG,
+        certifies: true,
+        drift: 0,
+        budget: Budget { failures: 1, redis_faults: 1, ..Budget::default() },
+        shows: &[
+            AnnouncementGrewOld,
+            RaiseRefused,
+            RaiseTimedOut,
+            Certified,
+            CertifiedWithoutExcused,
+            Settled,
+        ],
+    }
+}
+
 /// Every scenario.
-pub fn all() -> [Scenario; 8] {
+pub fn all() -> [Scenario; 10] {
     [
         deaths(),
         crowd(),
@@ -187,11 +240,13 @@ pub fn all() -> [Scenario; 8] {
         window_moves_back(),
         window_and_redis(),
         rebuild(),
+        certification(),
+        certification_and_redis(),
     ]
 }
 
 /// The same with more messages, and more that goes wrong.
-pub fn wider() -> [Scenario; 5] {
+pub fn wider() -> [Scenario; 6] {
     let mut crowd = crowd();
     crowd.messages.push(plain(1, EARLY));
     let mut redis_faults = redis_faults();
@@ -203,5 +258,8 @@ pub fn wider() -> [Scenario; 5] {
     window_and_redis.budget.redeliveries += 1;
     let mut rebuild = rebuild();
     rebuild.budget.changes += 1;
-    [redis_faults, window_moves, window_and_redis, rebuild, crowd]
+    let mut certification = certification();
+    certification.budget.failures += 1;
+    certification.budget.redis_faults += 1;
+    [redis_faults, window_moves, window_and_redis, rebuild, crowd, certification]
 }

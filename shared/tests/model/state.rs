@@ -1,6 +1,6 @@
 //! Everything the promise depends on, at one instant.
 
-use crate::set::Set;
+use crate::{scenario::FROZEN, set::Set};
 
 /// Polls of every scenario. The second is there so that a pipeline has a middle.
 pub const POLLS: usize = 2;
@@ -45,6 +45,8 @@ pub struct Ledger {
     pub tally: [u8; POLLS],
     /// `rejections`.
     pub rejected: Set,
+    /// A young sign in `signs`.
+    pub signed: bool,
     /// Not in PostgreSQL: by how much the first poll's tally was wrong from the start, until a rebuild.
     pub drift: u8,
     /// Not in PostgreSQL: whether a batch was ever committed by an old definition.
@@ -117,6 +119,22 @@ pub enum Phase {
     Raised(Set),
 }
 
+/// What `functions/results` can know of a batch under way: only in a scenario that certifies, until it has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Announcement {
+    /// There is no batch, or its announcement is taken back.
+    #[default]
+    None,
+    /// Redis was away when the batch was delivered.
+    Failed,
+    /// Redis has lost it.
+    Wiped,
+    /// Redis has it.
+    There,
+    /// Redis has it from before the probes were decided.
+    Needed,
+}
+
 /// An instance of `functions/votes`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Worker {
@@ -124,6 +142,8 @@ pub struct Worker {
     pub memory: Definitions,
     /// What it is doing.
     pub phase: Phase,
+    /// Of the batch it holds.
+    pub announcement: Announcement,
 }
 
 impl Worker {
@@ -154,6 +174,34 @@ pub struct Load {
     pub kept: bool,
 }
 
+/// The first poll on its way to a certificate. It has closed, and all of its votes were sent before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Certification {
+    /// Whether the scenario certifies and has not yet.
+    pub is_due: bool,
+    /// Whether the probes sent after the close are decided.
+    pub probes_decided: bool,
+    /// Whether the event source is disabled, throttled or broken: nothing is delivered.
+    pub stopped: bool,
+    /// Whether that has lasted for longer than any sign counts.
+    pub observed_stop: bool,
+    /// Whether the votes have not grown for as long. No evidence: one mutation takes it for some.
+    pub quiet: bool,
+    /// Whether there is a young sign that is not in the ledger: a missing probe, or a Redis that lost its data.
+    pub signed: bool,
+    /// Whether an announcement is there whose batch has ended without taking it back.
+    pub orphaned: bool,
+    /// Messages that were ever delivered.
+    pub delivered: Set,
+    /// Messages that were ever delivered again: their receive count is above 1.
+    pub again: Set,
+    /// Messages that the queue withholds by themselves.
+    pub withheld: Set,
+    /// Votes that a certificate may lack, as `docs/ARCHITECTURE.md` says: the queue withheld them by themselves, or their
+    /// batch came while Redis was away for so short a time that `functions/results` did not notice.
+    pub excused: Set,
+}
+
 /// How many more times something may happen that need not happen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Budget {
@@ -171,13 +219,18 @@ pub struct Budget {
     pub loads: u8,
     /// Somebody loads a poll when nothing else is left to happen.
     pub heals: u8,
+    /// Nothing is delivered for a time.
+    pub stops: u8,
+    /// The queue withholds one message.
+    pub withheld: u8,
 }
 
 impl Budget {
     /// All of it.
     pub fn total(&self) -> u8 {
-        let Self { failures, redeliveries, redis_faults, changes, rebuilds, loads, heals } = self;
-        failures + redeliveries + redis_faults + changes + rebuilds + loads + heals
+        let Self { failures, redeliveries, redis_faults, changes, rebuilds, loads, heals, stops, withheld } =
+            self;
+        failures + redeliveries + redis_faults + changes + rebuilds + loads + heals + stops + withheld
     }
 }
 
@@ -202,6 +255,8 @@ pub struct State {
     pub load: Option<Load>,
     /// The drift that a rebuild has found and not yet put right.
     pub rebuild: Option<u8>,
+    /// What `functions/results` waits for, and knows.
+    pub certification: Certification,
     /// What may still go wrong.
     pub budget: Budget,
 }
@@ -247,12 +302,31 @@ impl State {
         };
         let work = 20 * u16::from(self.queue.waiting.len())
             + self.workers.iter().map(worker).sum::<u16>()
-            + self.abandoned.map_or(0, |call| 2 - u16::from(call.transaction.is_some()))
+            + self.abandoned.map_or(0, |call| 4 - 2 * u16::from(call.transaction.is_some()))
             + self.adrift.map_or(0, |pipeline| u16::from(pipeline.remaining.len()))
             + self.load.map_or(0, |load| 2 - u16::from(load.kept))
             + self.rebuild.map_or(0, |_| 10)
-            + u16::from(self.redis.away);
+            + u16::from(self.redis.away)
+            + self.certification_left();
         (self.budget.total(), work)
+    }
+
+    fn certification_left(&self) -> u16 {
+        let Certification { is_due, probes_decided, stopped, observed_stop, withheld, .. } =
+            self.certification;
+        let stop = if stopped { 3 - 2 * u16::from(observed_stop) } else { 0 };
+        let due = if is_due { 20 + u16::from(!probes_decided) } else { 0 };
+        due + stop + u16::from(withheld.len()) + u16::from(self.has_sign())
+    }
+
+    /// Whether there is a sign of a failed batch that counts still.
+    pub fn has_sign(&self) -> bool {
+        self.certification.signed || self.certification.orphaned || self.ledger.signed
+    }
+
+    /// Whether the first poll's result is frozen.
+    pub fn is_certified(&self) -> bool {
+        self.ledger.polls[0].window == FROZEN
     }
 
     /// Whether a call was judged by a definition that is no longer the current one.

@@ -59,6 +59,20 @@ pub enum Step {
     /// `shared/src/ledger/audit.rs`, `Ledger::rebuild`, from the fence to the commit. `functions/admin` then loads
     /// the poll: [`Load`](Self::Load).
     MoveEpoch,
+    /// Deliveries go on after [`Stop`](Self::Stop).
+    Resume,
+    /// `functions/results` keeps observing while nothing is delivered, for longer than any sign counts: probes are sent
+    /// and none is decided, and the votes do not grow.
+    ObserveStop,
+    /// The queue hands out again what it withheld.
+    Release,
+    /// The probes sent after the close are decided: `count_votes` in `shared/migrations/0001_ledger.sql`.
+    DecideProbes,
+    /// `CERTIFY_SIGN_SECONDS` pass since the latest sign.
+    SignsAge,
+    /// `functions/results/src/lib.rs`, `Handler::certify`: `Observation::judge`, then `Ledger::freeze`.
+    Certify,
+
     /// Redis answers again, with the data it had; [`Flush`](Self::Flush) is without.
     RedisReturns,
 
@@ -72,6 +86,10 @@ pub enum Step {
     /// `shared/src/ledger/audit.rs`, `Ledger::rebuild`, `drift_sql`: the drift in one snapshot, outside the fence.
     FindDrift,
 
+    /// Nothing is delivered any more: the event source is disabled, the function throttled or its release broken.
+    Stop,
+    /// The queue withholds a message by itself, before anybody has received it.
+    Withhold { message: usize },
     /// SQS delivers once more what is in flight (the visibility timeout passes while the worker still works, or at
     /// least once is twice) or was deleted (the acknowledgement was lost).
     Redeliver { message: usize },

@@ -92,6 +92,18 @@ events! {
     CountedWithinRebuild,
     /// A total of an earlier epoch is sent after the rebuild.
     LateEpoch,
+    /// Deliveries stop.
+    Stopped,
+    /// The announcement of a batch that failed is so old that the batch has come again.
+    AnnouncementGrewOld,
+    /// A poll is certified.
+    Certified,
+    /// A poll is certified while a worker has a batch, of votes that have been counted already.
+    CertifiedWhileWorking,
+    /// A poll is certified without a vote that a certificate may lack.
+    CertifiedWithoutExcused,
+    /// A vote cast in time is recorded as late.
+    RecordedLate,
     /// Nothing is left to do, and all is well.
     Settled,
 }

@@ -5,7 +5,7 @@ use crate::{
     mutation::Mutation,
     protocol::Protocol,
     set::Set,
-    state::{Call, Definition, POLLS, Phase, Pipeline, State, Transaction},
+    state::{Announcement, Call, Definition, POLLS, Phase, Pipeline, State, Transaction},
     witness::Event,
 };
 
@@ -28,6 +28,7 @@ impl Protocol {
         let held = state.workers.iter().any(|other| other.batch().overlaps(batch));
         self.witness.note_if(held, Event::HeldTwice);
         state.workers[worker].phase = Phase::Holding(batch);
+        self.announce(state, worker);
     }
 
     /// Finds definitions: memory, else Redis where it is believed, else the ledger; then judges by them.
@@ -82,6 +83,7 @@ impl Protocol {
 
     /// PostgreSQL commits.
     pub fn commit_call(&self, state: &mut State, worker: usize, call: Call, transaction: Transaction) {
+        self.sign(state, call.batch, state.workers[worker].announcement);
         self.commit(state, call, transaction);
         let wrote = !transaction.inserted.union(transaction.recorded).is_empty();
         state.workers[worker].phase = if self.has(Mutation::TallyApart) {
@@ -112,6 +114,10 @@ impl Protocol {
     /// Redis carries out one more command of the pipeline.
     pub fn raise_step(&self, state: &mut State, worker: usize, batch: Set, mut pipeline: Pipeline) {
         self.raise_next(state, &mut pipeline);
+        if pipeline.remaining.is_empty() {
+            // Taken back by the last command of the pipeline.
+            state.workers[worker].announcement = Announcement::None;
+        }
         state.workers[worker].phase = raising(batch, pipeline);
     }
 
@@ -121,11 +127,13 @@ impl Protocol {
         state.queue.deleted = state.queue.deleted.union(batch);
         state.queue.waiting = state.queue.waiting.without(batch);
         state.workers[worker].phase = Phase::Idle;
+        state.workers[worker].announcement = Announcement::None;
     }
 
     /// The batch comes again; what has been sent may still arrive.
     pub fn fail(&self, state: &mut State, worker: usize) {
         let batch = state.workers[worker].batch();
+        self.leave_announcement(state, worker);
         match state.workers[worker].phase {
             Phase::Counting(call) if state.abandoned.is_none() => state.abandoned = Some(call),
             Phase::Raising(_, pipeline) => cut_adrift(state, pipeline),
@@ -163,6 +171,7 @@ impl Protocol {
             if let Phase::Counting(Call { batch, transaction: Some(_), .. }) | Phase::Committed(batch, _) =
                 state.workers[worker].phase
             {
+                self.leave_announcement(state, worker);
                 state.queue.waiting = state.queue.waiting.union(batch.without(state.queue.deleted));
                 state.workers[worker].phase = Phase::Idle;
             }
