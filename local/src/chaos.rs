@@ -90,8 +90,9 @@ const SETTINGS: [&str; 11] = [
 /// `CERTIFY_SIGN_SECONDS` of [`SETTINGS`]: `VisibilityTimeout`, `Timeout` and the batching window.
 const SIGN: Duration = Duration::from_secs(9);
 
-/// A schedule's minute is this long: a function that ended with an error is soon back.
-const MINUTE: Duration = Duration::from_secs(4);
+/// A schedule's minute is this long, so that a function that ended with an error is soon back; shorter, too many starts
+/// would wait for the one before.
+const MINUTE: Duration = Duration::from_secs(20);
 
 /// Votes a second of a run whose duration is not given.
 const VOTES_PER_SECOND: u64 = 5_000;
