@@ -87,11 +87,15 @@ const SETTINGS: [&str; 11] = [
     "VotesFunction.ReservedConcurrentExecutions=24",
 ];
 
+/// For making one of the polls that close, so that the first of them does not close before the first vote.
+const MAKING: Duration = Duration::from_millis(50);
+
 /// `CERTIFY_SIGN_SECONDS` of [`SETTINGS`]: `VisibilityTimeout`, `Timeout` and the batching window.
 const SIGN: Duration = Duration::from_secs(9);
 
-/// A schedule's minute is this long: a function that ended with an error is soon back.
-const MINUTE: Duration = Duration::from_secs(4);
+/// A schedule's minute is this long, so that a function that ended with an error is soon back; shorter, too many starts
+/// would wait for the one before.
+const MINUTE: Duration = Duration::from_secs(20);
 
 /// Votes a second of a run whose duration is not given.
 const VOTES_PER_SECOND: u64 = 5_000;
@@ -238,7 +242,8 @@ impl Run {
     }
 
     async fn play(&self) -> Result<Verdict> {
-        let started_ms = now_ms();
+        let making = MAKING * u32::from(self.closing);
+        let started_ms = now_ms() + making.as_millis() as i64;
         let polls = polls::make(&mut self.crew()?, started_ms, self.duration, self.closing).await?;
         let schedules: Vec<_> = self.running.schedules.iter().cloned().map(hurried).collect();
         let _schedules = schedule::start(&schedules, &self.injector.functions);
@@ -256,6 +261,7 @@ impl Run {
             stage: Arc::new(Mutex::new("voting")),
         });
         println!("chaos: seed {}, {} votes in {} s", self.seed, self.votes, self.duration.as_secs());
+        sleep(Duration::from_millis((started_ms - now_ms()).max(0).unsigned_abs())).await;
         let started = Instant::now();
         self.break_things_while(self.driver(&sending, &polls)?.run(), &polls).await?;
         progress.stage("draining");

@@ -38,6 +38,8 @@ struct State {
     on: Option<Fault>,
     /// What the next votes process is to die at.
     crash: Option<(&'static str, String)>,
+    /// Whether a votes process that starts now is of a release that cannot.
+    is_broken: bool,
     /// When batches failed, in ms since 1970: their messages come again.
     failures_ms: Vec<i64>,
 }
@@ -48,13 +50,24 @@ impl Deliveries {
         let rng = fastrand::Rng::with_seed(!seed);
         Arc::new(Self {
             record,
-            state: Mutex::new(State { rng, on: None, crash: None, failures_ms: Vec::new() }),
+            state: Mutex::new(State {
+                rng,
+                on: None,
+                crash: None,
+                is_broken: false,
+                failures_ms: Vec::new(),
+            }),
         })
     }
 
     /// Lets a kind of fault begin, or end (`None`).
     pub fn set(&self, fault: Option<Fault>) {
         self.lock().on = fault;
+    }
+
+    /// Lets every votes process that starts from now on fail to, or not.
+    pub fn set_broken(&self, is_broken: bool) {
+        self.lock().is_broken = is_broken;
     }
 
     /// Has the next votes process die at a point, or not (`None`).
@@ -85,7 +98,7 @@ impl Deliveries {
 
     fn note_crash(&self, answer: &Result<Bytes, InvokeError>) {
         let Err(InvokeError::Crashed(reason)) = answer else { return };
-        if self.lock().on == Some(Fault::VotesBroken) {
+        if self.lock().is_broken {
             self.record.add(&Fault::VotesBroken.name());
         }
         for point in CRASH_POINTS {
@@ -174,7 +187,7 @@ impl Births for Deliveries {
             environment.push(("CLOCK_SKEW_MS".to_owned(), skew_ms.to_string()));
             self.record.add(&Fault::Clock.name());
         }
-        if function == VOTES && state.on == Some(Fault::VotesBroken) {
+        if function == VOTES && state.is_broken {
             environment.push(BROKEN.map(str::to_owned).into());
         }
         if function == VOTES

@@ -173,14 +173,14 @@ impl Injector {
     /// Every process that is not in mid-batch ends, and no new one starts.
     async fn break_votes(&self, event: &Event, label: &str, ending: &mut Ending) {
         let before = self.record.count(label);
-        self.deliveries.set(Some(Fault::VotesBroken));
+        self.deliveries.set_broken(true);
         let over = Instant::now() + event.length;
         let broken = || {
             self.functions.end_idle(VOTES);
             Instant::now() > over && self.record.count(label) > before
         };
         self.until(ending, broken).await;
-        self.deliveries.set(None);
+        self.deliveries.set_broken(false);
     }
 
     /// No batch can count; what `CREATE INDEX` without `CONCURRENTLY` does.

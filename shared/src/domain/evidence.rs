@@ -4,8 +4,9 @@
 //! perhaps nothing counts them. So there is one series of probes for all polls, messages of our own that go through the
 //! votes' queue and are decided in the transaction of the batch they are in. A result is certified when
 //! 1. [`PROBES_NEEDED`] probes cast after the close are decided, and with them every probe since the opening up to them;
+//!    (twice as long again is waited as the slowest took, if the queue is so full that it may keep no order);
 //! 2. no sign of a failed or vanished batch is so young that the batch may not have come again
-//!    ([`CertificationPolicy::sign`]), and no batch that began before the last of these probes was decided is under way;
+//!    ([`CertificationPolicy::sign`], and the backlog), and no batch that began before the last of these probes was decided is under way;
 //! 3. the queue's own count does not say otherwise: it holds no more than has been handled since the close.
 //!
 //! What stays undetected, and how likely that is: `docs/ARCHITECTURE.md`, "Certification".
@@ -30,6 +31,16 @@ const RECENT: Duration = Duration::from_secs(600);
 
 /// A longer pause in the series is a sign: nothing is known of that time. It is ten ticks.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Messages that one batch can take all at once. A queue that holds no more hands them out together, in whatever order.
+/// From one that holds more, the last of twenty probes may be handed out before some votes that were sent earlier: so it
+/// is watched for twice as long again as the slowest of them took. From a queue that stays as full as it is, and hands out
+/// by lot alone, 5 in 10,000 of what it held at the close are then left, on average: 20! · 3! / 23!.
+const ONE_BATCH: u64 = 300;
+
+/// Of the time in which a probe is not late, as much as Lambda may stretch a quiet queue's window by. A sign allows for the
+/// rest: the window as it is set, and the function's `Timeout`.
+const STRETCHED: Duration = Duration::from_secs(20);
 
 /// How long after its commit a batch's messages may still be in the queue's count: they are deleted after the answer.
 const DELETED_WITHIN: Duration = Duration::from_secs(3);
@@ -103,7 +114,7 @@ impl Observation {
         let waits_for_sign = Waiting { waits_for: WaitsFor::Sign, ..waiting };
         let mut begun_until = later(decided, ANNOUNCED_WITHIN);
         if let Some((sign, at)) = self.latest_sign(opens_at, closes_at, policy) {
-            let until = later(at, policy.sign);
+            let until = later(at, policy.sign + self.backlog_since(at, policy));
             if self.now < until {
                 return Err(Waiting { sign: Some(sign), until: Some(until), ..waits_for_sign });
             }
@@ -165,7 +176,25 @@ impl Observation {
         if needed().any(Probe::is_on_its_way) {
             return None;
         }
-        needed().filter_map(|probe| probe.decided_at).max()
+        let decided = needed().filter_map(|probe| probe.decided_at).max()?;
+        let longest =
+            needed().filter(is_after).map(|probe| probe.time_taken(self.now)).max().unwrap_or_default();
+        let may_overtake = self.in_queue(closes_at, longest) > ONE_BATCH;
+        (!may_overtake || self.now >= later(decided, longest * 2)).then_some(decided)
+    }
+
+    /// About how many messages were in the queue at a time since the close, when each took so long.
+    fn in_queue(&self, closes_at: Timestamp, longest: Duration) -> u64 {
+        let since_ms = self.now.millis().saturating_sub(closes_at.millis()).max(1).unsigned_abs();
+        let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        self.handled_since(closes_at).saturating_mul(longest_ms) / since_ms
+    }
+
+    /// By how much messages wait longer than a sign allows for: those of a failed batch do too, when they come again.
+    fn backlog_since(&self, sign: Timestamp, policy: CertificationPolicy) -> Duration {
+        let probes = self.probes.iter().filter(|probe| !probe.failed && probe.sent_at >= sign);
+        let longest = probes.map(|probe| probe.time_taken(self.now)).max().unwrap_or_default();
+        longest.saturating_sub(policy.probe_late.saturating_sub(STRETCHED))
     }
 
     /// The latest sign that a batch with votes of this poll may have failed.
@@ -231,6 +260,13 @@ impl Observation {
 }
 
 impl Probe {
+    /// From its sending until it was decided, or until now.
+    fn time_taken(&self, now: Timestamp) -> Duration {
+        let until = self.decided_at.unwrap_or(now);
+        let taken_ms = until.millis().saturating_sub(self.sent_at.millis());
+        Duration::from_millis(u64::try_from(taken_ms).unwrap_or(0))
+    }
+
     fn is_on_its_way(&self) -> bool {
         self.decided_at.is_none() && !self.failed
     }

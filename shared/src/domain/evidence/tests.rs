@@ -111,6 +111,35 @@ fn a_sign_counts_until_the_failed_batch_must_have_come_again() {
 }
 
 #[test]
+fn a_sign_counts_longer_while_there_is_a_backlog() {
+    // The failed batch comes again after 123 s. Then it waits as long as any message, and may take 20 s.
+    let waited = |seconds: i64, now: i64| {
+        changed(now, |observation| {
+            observation.signs.push((Sign::Redelivered, at(CLOSES - 40)));
+            for probe in observation.probes.iter_mut().filter(|probe| probe.sent_at == at(CLOSES + 79)) {
+                probe.decided_at = Some(at(CLOSES + 79 + seconds));
+            }
+        })
+    };
+    let until = CLOSES - 40 + 146;
+    assert!(healthy(until).probes.iter().any(|probe| probe.sent_at == at(CLOSES + 79)));
+    assert_eq!(waited(23, until), Ok(()));
+    assert_eq!(waited(25, until), Err((WaitsFor::Sign, Some(Sign::Redelivered), Some(until + 2))));
+    assert_eq!(waited(25, until + 2), Ok(()));
+}
+
+#[test]
+fn a_full_queue_may_keep_no_order_and_is_watched_for_longer() {
+    let handled =
+        |votes: u64, now: i64| changed(now, |observation| observation.handled = Some(10_000 + votes));
+    // The last probe is decided 9 s after the close; each took 4 s.
+    assert_eq!(handled(700, CLOSES + 10), Ok(()), "280 at a time are one batch");
+    assert_eq!(handled(20_000, CLOSES + 10), Err((WaitsFor::Probes, None, None)));
+    assert_eq!(handled(20_000, CLOSES + 16), Err((WaitsFor::Probes, None, None)));
+    assert_eq!(handled(20_000, CLOSES + 17), Ok(()));
+}
+
+#[test]
 fn a_late_probe_is_a_sign_of_when_it_was_decided() {
     let late = |decided: i64| {
         changed(CLOSES + 100, |observation| {
