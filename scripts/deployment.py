@@ -6,12 +6,15 @@ Which stack: the environment ENV of samconfig.toml. Credentials: the AWS SDK's u
 import argparse
 import getpass
 import os
+import re
 import sys
 import tomllib
 
 import boto3
 
 CREW_GROUP = "crew"
+# As `is_supported_subject` in shared/src/domain/subject.rs: nothing that means something in JSON, XML, a URL or a log.
+SUPPORTED_NAME = re.compile(r"[A-Za-z0-9._:|@+=/-]{1,128}")
 QUEUE_COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
 
@@ -127,8 +130,15 @@ def destroy(deployment, confirmed, discards_queued):
     print("Manager), and the bucket of access logs.")
 
 
+def check_name(email):
+    """Raises `Refused` for a name that must not become an account's."""
+    if not SUPPORTED_NAME.fullmatch(email):
+        raise Refused("EMAIL may hold A-Z a-z 0-9 . _ : | @ + = / - and nothing else, 128 characters at most")
+
+
 def add_to_crew(deployment, email):
     """Makes a member of the crew, or makes a voter one. Safe to repeat."""
+    check_name(email)
     pool = user_pool(deployment)
     cognito = deployment.client("cognito-idp")
     try:
@@ -149,6 +159,7 @@ def add_to_crew(deployment, email):
 
 def print_token(deployment, email):
     """A token of someone in the user pool, good for 12 hours."""
+    check_name(email)
     pool = user_pool(deployment)
     answer = deployment.client("cognito-idp").admin_initiate_auth(
         UserPoolId=pool,

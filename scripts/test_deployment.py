@@ -3,7 +3,7 @@
 import unittest
 from types import SimpleNamespace
 
-from deployment import Deployment, Refused, check_nothing_is_lost, destroy, sign_in_url
+from deployment import Deployment, Refused, add_to_crew, check_name, check_nothing_is_lost, destroy, print_token, sign_in_url
 
 OUTPUTS = {
     "VotesQueueUrl": "votes",
@@ -124,6 +124,18 @@ class Destroy(unittest.TestCase):
         aws = FakeAws(protected=True)
         del aws.outputs["DatabaseId"]
         check_nothing_is_lost(deployment(aws), False)
+
+
+class Accounts(unittest.TestCase):
+    def test_no_account_has_a_name_that_is_syntax_somewhere(self):
+        longest = f"{'v' * 118}@x.example"
+        for email in ('a"b@x.example', "a b@x.example", "{a}@x.example", "joão@x.example", "a@x.example\n", f"v{longest}"):
+            for task in (add_to_crew, print_token):
+                # Refused before anything is asked of AWS: this one would fail on any call.
+                with self.assertRaisesRegex(Refused, "EMAIL may hold"):
+                    task(None, email)
+        for email in ("anna.b+crew@x.example", longest):
+            check_name(email)
 
 
 class SignIn(unittest.TestCase):

@@ -18,7 +18,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent};
 use shared::{
     clock,
     config::{self, Stores},
-    domain::{Message, PollId, Tally, VoterHasher, judge},
+    domain::{Message, PollId, Rejection, Tally, VoterHasher, judge},
     ledger::{self, Batch, Counted, Outcome},
     ranking::Voters,
     telemetry::{BatchMetrics, causes},
@@ -48,9 +48,6 @@ pub enum Error {
     /// Definitions kept changing.
     #[error("poll definitions changed {JUDGEMENTS_MAX} times while the batch was judged")]
     Restless,
-    /// A record that the answer could not name.
-    #[error("a record without a message id")]
-    Anonymous,
     /// Only a defect can bring it about.
     #[error("the event is not one of SQS")]
     Event(#[from] serde_json::Error),
@@ -92,7 +89,7 @@ impl Handler {
 
     /// Counts one batch. Two round trips where the definitions are known: one to PostgreSQL, one to Redis.
     ///
-    /// Idempotent. The answer names only records that are no messages of SQS, which only a defect can bring about.
+    /// Idempotent. The answer names no record: each has an outcome, or none has. What no retry can help is rejected.
     ///
     /// # Errors
     /// The whole batch is to come again.
@@ -102,25 +99,22 @@ impl Handler {
             tracing::error!(error = causes(error), "event.unreadable");
         })?;
         let received = records.len();
-        let mut response = SqsBatchResponse::default();
-        let mut messages = Vec::with_capacity(received);
-        for record in &records {
-            match record.message(&self.hasher) {
-                Ok(message) => messages.push(message),
-                Err(unreadable) => {
-                    tracing::error!(error = %unreadable, "record.unreadable");
-                    let id = record.message_id().filter(|id| !id.is_empty());
-                    response.add_failure(id.ok_or(Error::Anonymous)?);
-                }
-            }
+        let arrived = clock::now();
+        let messages: Vec<_> =
+            records.iter().filter_map(|record| record.message(&self.hasher, arrived)).collect();
+        let nameless = received - messages.len();
+        if nameless > 0 {
+            // Nothing can be recorded of them, and only a defect can have put them there.
+            tracing::error!(records = nameless, "record.nameless");
         }
+        let mut outcome = Done::default();
         if !messages.is_empty() {
-            let outcome = self.count_and_raise(&messages).await.inspect_err(|error| {
+            outcome = self.count_and_raise(&messages).await.inspect_err(|error| {
                 tracing::error!(error = causes(error), received, "batch.failed");
             })?;
-            outcome.report(&self.metrics_namespace, &messages, started);
         }
-        Ok(response)
+        outcome.report(&self.metrics_namespace, &messages, nameless as u64, started);
+        Ok(SqsBatchResponse::default())
     }
 
     async fn count_and_raise(&self, messages: &[Message]) -> Result<Done, Error> {
@@ -177,18 +171,23 @@ impl Handler {
 type Totals = BTreeMap<(PollId, i32), Tally>;
 
 /// A batch that is in the ledger.
+#[derive(Default)]
 struct Done {
     counted: Counted,
     raised: bool,
 }
 
 impl Done {
-    /// Prints the batch's metrics, which are also its one log line.
-    fn report(&self, namespace: &str, messages: &[Message], started: Instant) {
+    /// Prints the batch's metrics, which are also its one log line. `nameless`: records besides the messages, of which
+    /// nothing but this could be recorded.
+    fn report(mut self, namespace: &str, messages: &[Message], nameless: u64, started: Instant) {
         let at = clock::now();
         let oldest = messages.iter().map(|message| message.sent_at).min().unwrap_or(at);
         let lag_ms = u64::try_from(at.millis() - oldest.millis()).unwrap_or(0);
-        let received = messages.len() as u64;
+        let received = messages.len() as u64 + nameless;
+        if nameless > 0 {
+            *self.counted.rejected.entry(Rejection::Unreadable.name().to_owned()).or_default() += nameless;
+        }
         let rejected: u64 = self.counted.rejected.values().sum();
         let metrics = BatchMetrics {
             namespace,

@@ -5,6 +5,7 @@
 mod cache_user;
 mod dead_letters;
 mod event_source;
+mod identity;
 mod invalidations;
 mod lambda;
 mod leaks;

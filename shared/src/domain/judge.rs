@@ -33,11 +33,13 @@ pub struct Rejected {
     pub key: Option<VoteKey>,
     /// What its client's id is asked for by.
     pub id_tag: Option<ReceiptTag>,
+    /// Of a vote that is [`Late`](Rejection::Late): all that would have counted.
+    pub late: Option<Vote>,
 }
 
 impl From<Rejection> for Rejected {
     fn from(reason: Rejection) -> Self {
-        Self { reason, key: None, id_tag: None }
+        Self { reason, key: None, id_tag: None, late: None }
     }
 }
 
@@ -69,6 +71,16 @@ fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Resul
         (None, Some(id)) => hasher.client_key(poll.id, poll.created_at, voter, id),
         (None, None) => hasher.message_key(poll.id, message.sent_at, message.id),
     };
+    let vote = || Vote {
+        key,
+        poll: poll.id,
+        contestant,
+        voter,
+        ballot,
+        cast_at: message.sent_at,
+        message_tag: ballot.map(|_| hasher.receipt_tag(voter, message.id)),
+        id_tag: ballot.and_then(|_| id_tag(message, hasher)),
+    };
     let reason = if ballot > poll.votes_per_voter {
         Rejection::BallotAboveLimit
     } else if poll.opens_at.is_none_or(|opening| message.sent_at < opening) {
@@ -78,18 +90,10 @@ fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Resul
     } else if poll.frozen_at.is_some() {
         Rejection::Late
     } else {
-        return Ok(Vote {
-            key,
-            poll: poll.id,
-            contestant,
-            voter,
-            ballot,
-            cast_at: message.sent_at,
-            message_tag: ballot.map(|_| hasher.receipt_tag(voter, message.id)),
-            id_tag: ballot.and_then(|_| id_tag(message, hasher)),
-        });
+        return Ok(vote());
     };
-    Err(Rejected { key: Some(key), ..reason.into() })
+    let late = (reason == Rejection::Late).then(vote);
+    Err(Rejected { key: Some(key), late, ..reason.into() })
 }
 
 /// The vote's ballot as far as the vote alone tells; the limit itself is for the caller to judge.
@@ -145,8 +149,10 @@ mod tests {
         assert_eq!(judged(VOTE, 2_000, &frozen), Err(Rejection::AfterClosing));
         assert_eq!(judged(VOTE, 999, &frozen), Err(Rejection::BeforeOpening));
         let late = judge(&message(VOTE, 1_999), Some(&frozen), &hasher()).unwrap_err();
-        let key = judge(&message(VOTE, 1_999), Some(&poll()), &hasher()).unwrap().key;
-        assert_eq!(late.key, Some(key), "what was counted before is a duplicate");
+        let vote = judge(&message(VOTE, 1_999), Some(&poll()), &hasher()).unwrap();
+        assert_eq!(late.key, Some(vote.key), "what was counted before is a duplicate");
+        assert_eq!(late.late, Some(vote), "it is kept whole");
+        assert_eq!(judge(&message(VOTE, 2_000), Some(&frozen), &hasher()).unwrap_err().late, None);
     }
 
     #[test]
