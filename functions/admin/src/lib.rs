@@ -7,6 +7,7 @@ mod audit;
 mod body;
 mod certify;
 mod export;
+mod later;
 mod live;
 
 use std::{convert::Infallible, time::Duration};

@@ -173,7 +173,7 @@ impl Handler {
     async fn certify(&self, one: &Publishable, queued: Option<u64>) -> Result<(), ledger::Error> {
         let poll = &one.loaded.poll;
         if one.certificate.is_some() {
-            return Ok(());
+            return self.seal_later(poll.id).await;
         }
         if poll.frozen_at.is_some() {
             return self.seal(poll.id).await;
@@ -197,6 +197,17 @@ impl Handler {
     async fn seal(&self, poll: PollId) -> Result<(), ledger::Error> {
         let until = Instant::now() + TICK;
         while !self.stores.ledger.seal(poll, PIECE_ROWS, PIECE_LIMIT).await? {
+            if Instant::now() > until {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a certificate beside the first.
+    async fn seal_later(&self, poll: PollId) -> Result<(), ledger::Error> {
+        let until = Instant::now() + TICK;
+        while !self.stores.ledger.seal_later(poll, PIECE_ROWS, PIECE_LIMIT).await? {
             if Instant::now() > until {
                 break;
             }

@@ -4,9 +4,10 @@ use std::io::Write;
 
 use aws::Serving;
 use flate2::{Compression, write::GzEncoder};
+use serde::Serialize;
 use shared::{
     clock,
-    domain::{Poll, Publication, Timestamp},
+    domain::{LaterCertificate, LaterDocument, Poll, Publication, Timestamp},
     ledger::Publishable,
     ranking::VOTERS_ERROR,
 };
@@ -17,28 +18,57 @@ impl Handler {
     /// Writes each poll's file. What fails is logged, and tried again by the next tick.
     pub(crate) async fn publish(&self, polls: &[Publishable], as_of: Timestamp) {
         let voters = self.voters(polls).await;
-        for (one, voters) in polls.iter().zip(voters) {
+        for (one, voters) in polls.iter().zip(voters).filter(|(one, _)| one.is_file_due) {
             let poll = &one.loaded.poll;
             let certificate = one.certificate.as_ref();
+            let Some(later) = self.later_certificates(one).await else { continue };
             let file = Publication::new(poll, &one.loaded.tally, certificate, voters, as_of, clock::now());
+            let file = file.with_late(certificate.and(one.late), &later);
             let cache_control =
                 if certificate.is_some() { &self.certified_cache_control } else { &self.live_cache_control };
-            let serving =
-                Serving { content_type: "application/json", content_encoding: "gzip", cache_control };
-            let body = gzip(&serde_json::to_vec(&file).expect("a file is plain data"));
             let key = format!("results/{}.json", poll.id.0);
-            if let Err(error) = self.aws.put_object(&self.bucket, &key, serving, body.into()).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    poll = poll.id.0,
-                    "file.not_written"
-                );
+            if !self.write(poll, &key, cache_control, &file).await {
                 continue;
             }
             if certificate.is_some() && self.is_forgotten_by_the_edge(&key).await {
-                self.remember(poll).await;
+                self.remember(one, &later).await;
             }
         }
+    }
+
+    /// The certificates beside the first, once all of their files are there: the poll's file names none before.
+    async fn later_certificates(&self, one: &Publishable) -> Option<Vec<LaterCertificate>> {
+        let Some(first) = &one.certificate else { return Some(Vec::new()) };
+        let poll = &one.loaded.poll;
+        let later = self.stores.ledger.later_certificates(poll.id).await;
+        let later = later
+            .inspect_err(|error| {
+                tracing::error!(
+                    error = error as &dyn std::error::Error,
+                    poll = poll.id.0,
+                    "file.not_written"
+                );
+            })
+            .ok()?;
+        for one in later.iter().filter(|one| !one.is_published) {
+            let document = LaterDocument::public(poll, first, one, clock::now());
+            let key = one.object_key(poll.id);
+            if !self.write(poll, &key, &self.certified_cache_control, &document).await {
+                return None;
+            }
+        }
+        Some(later)
+    }
+
+    /// Whether the file has been written.
+    async fn write(&self, poll: &Poll, key: &str, cache_control: &str, file: &impl Serialize) -> bool {
+        let serving = Serving { content_type: "application/json", content_encoding: "gzip", cache_control };
+        let body = gzip(&serde_json::to_vec(file).expect("a file is plain data"));
+        let written = self.aws.put_object(&self.bucket, key, serving, body.into()).await;
+        if let Err(error) = &written {
+            tracing::error!(error = error as &dyn std::error::Error, poll = poll.id.0, "file.not_written");
+        }
+        written.is_ok()
     }
 
     /// Has the edge forget the file before, which may be kept for a minute. Without that the file is not done.
@@ -50,8 +80,14 @@ impl Handler {
         asked.is_ok()
     }
 
-    async fn remember(&self, poll: &Poll) {
-        if let Err(error) = self.stores.ledger.published(poll.id, poll.version).await {
+    async fn remember(&self, one: &Publishable, later: &[LaterCertificate]) {
+        let (poll, ledger) = (&one.loaded.poll, &self.stores.ledger);
+        let late_votes = one.late.map_or(0, |late| late.votes);
+        let remembered = async {
+            ledger.published(poll.id, poll.version).await?;
+            ledger.late_published(poll.id, late_votes, later).await
+        };
+        if let Err(error) = remembered.await {
             tracing::warn!(error = &error as &dyn std::error::Error, "publication.not_remembered");
         }
     }

@@ -5,9 +5,10 @@ use time::OffsetDateTime;
 
 use super::{
     Error, Ledger, PollWithTally,
+    later::late_votes,
     polls::{WITH_TALLY, poll, tally, timestamp},
 };
-use crate::domain::{Basis, Certificate, Closing, ContestantNumber, PollId, Tally, Timestamp};
+use crate::domain::{Basis, Certificate, Closing, ContestantNumber, LateVotes, PollId, Tally, Timestamp};
 
 /// Polls that are published at a time, the newest: more than any evening has.
 const PUBLISHED_MAX: i64 = 100;
@@ -22,21 +23,31 @@ pub struct Publishable {
     pub loaded: PollWithTally,
     /// Its certified result.
     pub certificate: Option<Certificate>,
+    /// Of a certified poll: votes that came after its certificate.
+    pub late: Option<LateVotes>,
+    /// Whether the file is to be written; else only a later certificate is to be made.
+    pub is_file_due: bool,
 }
 
 impl Ledger {
     /// The polls whose public file is to be written: those open, closed but not certified, or changed since their
-    /// certified file was written; and those that open within `soon`. Newest first, at most 100; their tallies are
-    /// on disk.
+    /// certified file was written, also by a late vote or a later certificate; and those that open within `soon`.
+    /// Newest first, at most 100; their tallies are on disk.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn publishable(&self, soon: Duration) -> Result<Vec<Publishable>, Error> {
         let sql = format!(
-            "/* publishable */ SELECT polls.*, tally.*, certified_at, basis, digest, certificates.tally AS certified_tally, rejected, voters \
-             FROM polls LEFT JOIN certificates ON poll = id {WITH_TALLY} \
+            "/* publishable */ SELECT polls.*, tally.*, certified_at, basis, digest, certificates.tally AS certified_tally, rejected, voters, \
+                 late.votes AS late_count, late.first_at AS late_first_at, late.last_at AS late_last_at, is_file_due \
+             FROM polls LEFT JOIN certificates ON certificates.poll = id LEFT JOIN late_arrivals AS late ON late.poll = id \
+             CROSS JOIN LATERAL (SELECT certified_at IS NULL OR certificates.published < version \
+                 OR coalesce(late.published < late.votes, false) \
+                 OR EXISTS (SELECT FROM later_certificates AS later WHERE later.poll = id AND NOT is_published \
+                     AND later.certified_at IS NOT NULL) AS is_file_due) AS due {WITH_TALLY} \
              WHERE opens_at <= clock_timestamp() + $1 * interval '1 millisecond' \
-                 AND (certified_at IS NULL OR published < version) \
+                 AND (is_file_due OR EXISTS ( \
+                     SELECT FROM later_certificates AS later WHERE later.poll = id AND NOT is_published)) \
              ORDER BY id DESC LIMIT $2"
         );
         let soon_ms = i64::try_from(soon.as_millis()).unwrap_or(i64::MAX);
@@ -45,6 +56,8 @@ impl Ledger {
             Ok(Publishable {
                 loaded: PollWithTally { poll: poll(row)?, tally: tally(row)? },
                 certificate: certificate(row)?,
+                late: late_votes(row)?,
+                is_file_due: row.try_get("is_file_due")?,
             })
         };
         Ok(rows.iter().map(publishable).collect::<Result<_, sqlx::Error>>()?)

@@ -19,7 +19,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 
 /// All that the functions may do, besides calling what the schema has of functions. Whoever has these rights can
 /// neither change a vote nor take one away.
-const RIGHTS: [(&str, &str); 11] = [
+const RIGHTS: [(&str, &str); 14] = [
     ("_sqlx_migrations", "SELECT"),
     ("certificates", "SELECT, INSERT, UPDATE, DELETE"),
     ("closings", "SELECT, INSERT, UPDATE, DELETE"),
@@ -27,6 +27,9 @@ const RIGHTS: [(&str, &str); 11] = [
     ("counting_place_1", "UPDATE"),
     ("counting_place_2", "UPDATE"),
     ("exports", "SELECT, INSERT, UPDATE, DELETE"),
+    ("late_arrivals", "SELECT, INSERT, UPDATE"),
+    ("late_votes", "SELECT, INSERT"),
+    ("later_certificates", "SELECT, INSERT, UPDATE"),
     ("polls", "SELECT, INSERT, UPDATE, DELETE"),
     ("tallies", "SELECT, INSERT, UPDATE, DELETE"),
     ("votes", "SELECT, INSERT"),

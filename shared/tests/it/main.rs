@@ -4,6 +4,7 @@
 mod catalog;
 mod counting;
 mod durability;
+mod late;
 mod outage;
 mod polls;
 mod rebuild;
