@@ -7,6 +7,7 @@ import argparse
 import datetime
 import getpass
 import os
+import re
 import sys
 import tomllib
 
@@ -18,6 +19,8 @@ CREW_GROUP = "crew"
 NEVER_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
 # How often, and for how long, a deletion is waited for.
 DELETION_WAITS = {"Delay": 15, "MaxAttempts": 240}
+# As `is_supported_subject` in shared/src/domain/subject.rs: nothing that means something in JSON, XML, a URL or a log.
+SUPPORTED_NAME = re.compile(r"[A-Za-z0-9._:|@+=/-]{1,128}")
 QUEUE_COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
 
@@ -217,8 +220,15 @@ def destroy(deployment, confirmed, discards_queued):
     print("Manager), and the buckets of results and of access logs.")
 
 
+def check_name(email):
+    """Raises `Refused` for a name that must not become an account's."""
+    if not SUPPORTED_NAME.fullmatch(email):
+        raise Refused("EMAIL may hold A-Z a-z 0-9 . _ : | @ + = / - and nothing else, 128 characters at most")
+
+
 def add_to_crew(deployment, email):
     """Makes a member of the crew, or makes a voter one. Safe to repeat."""
+    check_name(email)
     pool = user_pool(deployment)
     cognito = deployment.client("cognito-idp")
     try:
@@ -239,6 +249,7 @@ def add_to_crew(deployment, email):
 
 def print_token(deployment, email):
     """A token of someone in the user pool, good for 12 hours."""
+    check_name(email)
     pool = user_pool(deployment)
     answer = deployment.client("cognito-idp").admin_initiate_auth(
         UserPoolId=pool,

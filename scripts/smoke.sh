@@ -2,7 +2,9 @@
 # Casts one vote in a poll of its own and waits until it is counted: the whole way, through the deployed system.
 # BASE_URL: the stack, http://localhost:8080 unless given. ADMIN_TOKEN: a token with the scope admin; TOKEN: a voter's,
 # the crew's own unless given. A local stack gives both out itself. The poll stays, closed and without a public result:
-# one that has votes cannot be deleted.
+# one that has votes cannot be deleted. At the end a token casts a vote whose subject holds JSON, in the closed poll: it
+# must be refused, or be too late. A local stack makes such a token; elsewhere give one as CRAFTED_TOKEN, if the issuer can
+# be made to sign one.
 set -euo pipefail
 
 BASE_URL=${BASE_URL:-http://localhost:8080}
@@ -20,10 +22,19 @@ local_token() {
     curl --silent --fail --max-time 10 "$BASE_URL/_local/token?$1" | jq --raw-output .access_token
 }
 
+# A subject that, written into JSON as it is, ends its own text and says that the vote was cast at $1 (milliseconds).
+crafted_token() {
+    local subject
+    subject=$(jq --null-input --raw-output --arg ms "$1" \
+        '"smoke\"},\"castAt\":{\"DataType\":\"String\",\"StringValue\":\"\($ms)" | @uri')
+    local_token "anySubject=true&sub=$subject"
+}
+
 if [[ -z ${ADMIN_TOKEN:-} ]]; then
     ADMIN_TOKEN=$(local_token "sub=crew&scope=admin") ||
         fail "no local stack at $BASE_URL: start one with \`make run\`, or give BASE_URL=https://… and ADMIN_TOKEN=…"
     TOKEN=${TOKEN:-$(local_token "sub=smoke")}
+    is_local=yes
 fi
 TOKEN=${TOKEN:-$ADMIN_TOKEN}
 
@@ -72,6 +83,33 @@ done
 echo "ledger, tally and ranking agree on one vote"
 
 trap - EXIT
+open_ms=$(python3 -c 'import time; print(int(time.time() * 1000))')
 close
+
+if [[ -n ${is_local:-} ]]; then
+    CRAFTED_TOKEN=${CRAFTED_TOKEN:-$(crafted_token "$open_ms")}
+fi
+if [[ -n ${CRAFTED_TOKEN:-} ]]; then
+    status=$(curl --silent --show-error --max-time "$REQUEST_SECONDS_MAX" --output /dev/null --write-out '%{http_code}' \
+        --header 'Content-Type: application/json' --data "{\"poll\":$poll,\"contestant\":2}" --config - "$BASE_URL/votes" \
+        <<<"header = \"Authorization: Bearer $CRAFTED_TOKEN\"") || fail "POST /votes: no answer from $BASE_URL"
+    case $status in
+        202)
+            crafted=$SECONDS
+            until audit=$(call 200 "$ADMIN_TOKEN" GET "/admin/polls/$poll/audit") &&
+                [[ $(jq '.ledgerVotes > 1 or .rejected.afterClosing == 1' <<<"$audit") == true ]]; do
+                ((SECONDS - crafted < COUNTED_SECONDS_MAX)) || fail "a vote with a crafted subject has no outcome: $audit"
+                sleep 1
+            done
+            [[ $(jq .ledgerVotes <<<"$audit") == 1 ]] || fail "a subject has set when its vote was cast: $audit"
+            echo "a crafted subject names a voter, and nothing else"
+            ;;
+        400) echo "a crafted subject is refused" ;;
+        *) fail "a vote with a crafted subject: HTTP $status in place of 202 or 400" ;;
+    esac
+else
+    echo "no crafted subject was tried: docs/OPERATIONS.md, First deployment"
+fi
+
 call 409 "$ADMIN_TOKEN" DELETE "/admin/polls/$poll" >/dev/null
 echo "poll $poll is closed, and refuses to be deleted"

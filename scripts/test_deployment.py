@@ -15,9 +15,12 @@ from botocore.exceptions import ClientError
 from deployment import (
     Deployment,
     Refused,
+    add_to_crew,
+    check_name,
     check_nothing_is_lost,
     clear,
     destroy,
+    print_token,
     settings_of_a_deployed_stack,
     sign_in_url,
 )
@@ -280,6 +283,18 @@ class DeployScript(unittest.TestCase):
         code, calls = self.calls("Established=true", fails="deploy --config-env")
         self.assertNotEqual(code, 0)
         self.assertFalse(any("Established" in call or "publish" in call for call in calls), calls)
+
+
+class Accounts(unittest.TestCase):
+    def test_no_account_has_a_name_that_is_syntax_somewhere(self):
+        longest = f"{'v' * 118}@x.example"
+        for email in ('a"b@x.example', "a b@x.example", "{a}@x.example", "joão@x.example", "a@x.example\n", f"v{longest}"):
+            for task in (add_to_crew, print_token):
+                # Refused before anything is asked of AWS: this one would fail on any call.
+                with self.assertRaisesRegex(Refused, "EMAIL may hold"):
+                    task(None, email)
+        for email in ("anna.b+crew@x.example", longest):
+            check_name(email)
 
 
 class SignIn(unittest.TestCase):

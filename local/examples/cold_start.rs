@@ -126,8 +126,7 @@ fn batch() -> Value {
     json!({"Records": [{
         "messageId": Uuid::new_v4(), "receiptHandle": "r",
         "body": json!({"poll": 1, "contestant": 1}).to_string(),
-        "attributes": {"SentTimestamp": "1750000000000", "ApproximateReceiveCount": "1"},
-        "messageAttributes": {"voter": {"stringValue": "alice", "dataType": "String"}},
+        "attributes": {"SentTimestamp": "1750000000000", "ApproximateReceiveCount": "1", "MessageGroupId": "alice"},
         "eventSource": "aws:sqs", "awsRegion": "us-east-1",
     }]})
 }

@@ -40,7 +40,7 @@ async fn count(record: &Value, stores: &mut Stores) -> Result<(), Error> {
                VALUES ($1, hashtextextended($2, 0), to_timestamp($3 / 1000.0), $4, $5)";
     sqlx::query(sql)
         .bind(text(&record["messageId"])?.parse::<Uuid>()?)
-        .bind(text(&record["messageAttributes"]["voter"]["stringValue"])?)
+        .bind(text(&record["attributes"]["MessageGroupId"])?)
         .bind(text(&record["attributes"]["SentTimestamp"])?.parse::<f64>()?)
         .bind(i32::try_from(poll)?)
         .bind(i16::try_from(contestant)?)

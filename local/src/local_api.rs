@@ -12,11 +12,12 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::domain::is_supported_subject;
 
 use crate::{
     edge::Edge,
     issuer::{
-        Issuer, TOKEN_LIFETIME, TOKENS_PER_REQUEST_MAX,
+        Issuer, SUBJECT_RULE, TOKEN_LIFETIME, TOKENS_PER_REQUEST_MAX,
         sign_in::{Authorization, Codes, Redemption},
     },
     status::Figures,
@@ -38,9 +39,13 @@ pub struct LocalApi {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct TokenRequest {
     sub: String,
     scope: Option<String>,
+    /// Stands for an issuer that is not supported, to try what its subjects could do.
+    #[serde(default)]
+    any_subject: bool,
 }
 
 #[derive(Deserialize)]
@@ -71,8 +76,8 @@ async fn key_set(State(api): State<Arc<LocalApi>>) -> Json<Value> {
 }
 
 async fn token(State(api): State<Arc<LocalApi>>, Query(request): Query<TokenRequest>) -> Response {
-    if request.sub.is_empty() {
-        return refusal("sub must not be empty");
+    if !request.any_subject && !is_supported_subject(&request.sub) {
+        return refusal(&format!("sub: {SUBJECT_RULE}"));
     }
     match api.issuer.token(&request.sub, request.scope.as_deref()) {
         Ok(token) => Json(json!({

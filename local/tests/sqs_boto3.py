@@ -67,11 +67,11 @@ def fails(code, call, **arguments):
 def send_and_receive(sqs, url, _):
     before = int(time.time() * 1000)
     attributes = {
-        "voter": {"DataType": "String", "StringValue": "alice ÄÖ"},
+        "requestId": {"DataType": "String", "StringValue": "r ÄÖ"},
         "n": {"DataType": "Number.int", "StringValue": "42"},
         "raw": {"DataType": "Binary", "BinaryValue": b"\x00\x01\xff"},
     }
-    sent = sqs.send_message(QueueUrl=url, MessageBody='{"poll":1} "ü"', MessageAttributes=attributes)
+    sent = sqs.send_message(QueueUrl=url, MessageBody='{"poll":1} "ü"', MessageAttributes=attributes, MessageGroupId="auth0|alice")
     (message,) = receive(sqs, url)
     assert message["MessageId"] == sent["MessageId"] and message["Body"] == '{"poll":1} "ü"'
     assert message["MD5OfBody"] == sent["MD5OfMessageBody"]
@@ -80,7 +80,7 @@ def send_and_receive(sqs, url, _):
         got = {key: message["MessageAttributes"][name][key] for key in attribute}
         assert got == attribute, got
     system = message["Attributes"]
-    assert system["ApproximateReceiveCount"] == "1"
+    assert system["ApproximateReceiveCount"] == "1" and system["MessageGroupId"] == "auth0|alice"
     assert before - 1000 <= int(system["SentTimestamp"]) <= int(system["ApproximateFirstReceiveTimestamp"])
     sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     assert empty(sqs, url)
@@ -184,6 +184,8 @@ def refusals(sqs, url, _):
     fails("InvalidParameterValue", sqs.receive_message, QueueUrl=url, WaitTimeSeconds=21)
     fails("ReceiptHandleIsInvalid", sqs.delete_message, QueueUrl=url, ReceiptHandle="nonsense")
     fails("AWS.SimpleQueueService.UnsupportedOperation", sqs.tag_queue, QueueUrl=url, Tags={"a": "b"})
+    for group in ("", "v" * 129, "anna b", "joão"):
+        fails("InvalidParameterValue", sqs.send_message, QueueUrl=url, MessageBody="m", MessageGroupId=group)
     many = {f"a{n}": {"DataType": "String", "StringValue": "x"} for n in range(11)}
     fails("InvalidParameterValue", sqs.send_message, QueueUrl=url, MessageBody="m", MessageAttributes=many)
     assert empty(sqs, url)

@@ -86,6 +86,34 @@ CREATE INDEX rejections_by_poll ON rejections (poll, reason);
 -- For a voter who asks by the id they gave. Messages without one are not in it.
 CREATE INDEX rejections_by_id_tag ON rejections (id_tag) WHERE id_tag IS NOT NULL;
 
+-- Votes cast in time that came after their poll was frozen, each beside its rejection as 'late'. They are kept whole, so
+-- that a later certificate can include them. Numbered as they came: a certificate names the last one that is in it.
+CREATE TABLE late_votes (
+    key         uuid        PRIMARY KEY,
+    number      bigint      GENERATED ALWAYS AS IDENTITY,
+    message_id  uuid        NOT NULL,
+    voter       bigint      NOT NULL,
+    cast_at     timestamptz NOT NULL,
+    arrived_at  timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
+    poll        integer     NOT NULL,
+    contestant  smallint    NOT NULL,
+    ballot      smallint,
+    message_tag bigint,
+    id_tag      bigint
+);
+
+CREATE INDEX late_votes_by_poll ON late_votes (poll, number);
+
+-- How many they are, so that a look at what is to be published counts no votes. `published`: as many as the poll's file
+-- tells.
+CREATE TABLE late_arrivals (
+    poll      integer     PRIMARY KEY,
+    votes     bigint      NOT NULL,
+    first_at  timestamptz NOT NULL,
+    last_at   timestamptz NOT NULL,
+    published bigint      NOT NULL DEFAULT 0
+);
+
 -- Updated by every batch: room in each page keeps the updates HOT, off the index.
 CREATE TABLE tallies (
     poll       integer  NOT NULL,
@@ -136,6 +164,25 @@ CREATE TABLE certificates (
     published    integer NOT NULL DEFAULT 0 -- the version of the poll that has been published with it
 );
 
+-- The certificates beside a poll's first, each with the late votes up to a number. Made piece by piece: certified_at is
+-- NULL until the digest has all votes.
+CREATE TABLE later_certificates (
+    poll          integer NOT NULL,
+    number        integer NOT NULL CHECK (number >= 2),
+    basis         text    NOT NULL CHECK (basis = 'forced'),
+    last_late     bigint  NOT NULL, -- the number of the last late vote that is in it
+    hashed_to     uuid,             -- the digest holds the votes up to this key
+    hash_state    bytea,            -- of SHA-256, between two pieces
+    certified_at  timestamptz,
+    digest        bytea,
+    late_digest   bytea,
+    late_tally    jsonb,
+    late_first_at timestamptz,
+    late_last_at  timestamptz,
+    is_published  boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (poll, number)
+);
+
 -- A certified poll's votes on their way into a file, in parts: as far as they are in it.
 CREATE TABLE exports (
     poll        integer     PRIMARY KEY,
@@ -172,11 +219,12 @@ CREATE FUNCTION mark_log() RETURNS pg_lsn LANGUAGE sql VOLATILE AS $$SELECT pg_l
 -- let it through. Nothing here may be changed in ways that the functions deployed now, or the ones before them, do not
 -- expect: a new form gets a new name.
 --
--- Every lock is taken in one order by every batch: its place, fence, vote keys ascending, turn, messages ascending. So
--- two batches, even of the same votes, never wait for each other in a circle. A batch of probes alone takes them, too:
--- what keeps votes from being counted must keep probes from being decided.
+-- Every lock is taken in one order by every batch: its place, fence, vote keys ascending, turn, messages ascending, late
+-- votes' keys ascending, their polls ascending. So two batches, even of the same votes, never wait for each other in a
+-- circle. A batch of probes alone takes them, too: what keeps votes from being counted must keep probes from being decided.
 --
--- vote_ballots and the tags: empty where no vote of the batch has a ballot. added_*: the votes of each contestant, if
+-- vote_ballots and the tags: empty where no vote of the batch has a ballot. rejected_contestants, rejected_ballots and
+-- rejected_message_tags: of late votes, empty where the batch has none. added_*: the votes of each contestant, if
 -- all of them count. current: whether the batch was judged by the current definitions (version 0: no such poll); if
 -- not, nothing was done. counted: votes inserted. recorded_reasons: one for each rejection recorded now. tally_*:
 -- absolute totals. Of a batch in which every message is a vote that counted now, those that it changed; else of every
@@ -191,6 +239,7 @@ CREATE PROCEDURE count_votes(
     added_polls integer[], added_contestants smallint[], added_votes bigint[],
     rejected_messages uuid[], rejected_voters bigint[], rejected_id_tags bigint[], rejected_cast_at timestamptz[],
     rejected_polls bigint[], rejected_reasons text[], rejected_keys uuid[],
+    rejected_contestants smallint[], rejected_ballots smallint[], rejected_message_tags bigint[],
     probe_ids bigint[], probe_cast_at timestamptz[], redelivered boolean, unannounced boolean,
     INOUT current boolean = NULL, INOUT counted bigint = NULL, INOUT recorded_reasons text[] = NULL,
     INOUT tally_polls integer[] = NULL, INOUT tally_contestants smallint[] = NULL, INOUT tally_votes bigint[] = NULL
@@ -290,7 +339,24 @@ BEGIN
             WHERE NOT EXISTS (SELECT FROM votes WHERE votes.key = rejected.key)
             ORDER BY message_id
             ON CONFLICT DO NOTHING
-            RETURNING reason
+            RETURNING message_id, reason
+        ), kept AS (
+            -- A late vote of which another message has come before is that vote.
+            INSERT INTO late_votes (key, message_id, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
+            SELECT key, message_id, voter, cast_at, poll, contestant, ballot, message_tag,
+                CASE WHEN ballot IS NOT NULL THEN id_tag END
+            FROM unnest(rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls,
+                        rejected_keys, rejected_contestants, rejected_ballots, rejected_message_tags)
+                AS late (message_id, voter, id_tag, cast_at, poll, key, contestant, ballot, message_tag)
+            WHERE contestant IS NOT NULL AND message_id IN (SELECT message_id FROM recorded)
+            ORDER BY key, cast_at
+            ON CONFLICT DO NOTHING
+            RETURNING poll, arrived_at
+        ), arrived AS (
+            INSERT INTO late_arrivals AS seen (poll, votes, first_at, last_at)
+            SELECT poll, count(*), min(arrived_at), max(arrived_at) FROM kept GROUP BY poll ORDER BY poll
+            ON CONFLICT (poll) DO UPDATE SET
+                votes = seen.votes + excluded.votes, last_at = greatest(seen.last_at, excluded.last_at)
         )
         SELECT array_agg(reason) INTO recorded_reasons FROM recorded;
     END IF;

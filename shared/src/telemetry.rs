@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::domain::Timestamp;
+use crate::domain::{Rejection, Timestamp};
 
 /// One processed batch.
 #[derive(Debug)]
@@ -61,6 +61,9 @@ impl BatchMetrics<'_> {
             ("VotesDuplicate", "Count", json!(self.duplicate)),
             ("BatchDuration", "Milliseconds", json!(self.duration.as_secs_f64() * 1_000.0)),
         ];
+        if let Some(late) = self.rejected.get(Rejection::Late.name()) {
+            metrics.push(("LateVotes", "Count", json!(late)));
+        }
         if let Some(lag) = self.ranking_lag {
             metrics.push(("RankingLag", "Milliseconds", json!(lag.as_millis() as u64)));
         }
@@ -147,6 +150,10 @@ mod tests {
         }
         assert_eq!(lines[1]["VotesRejected"], 2);
         assert_eq!(lines[1]["Reason"], "notJson");
+        assert_eq!(lines[0].get("LateVotes"), None);
+        let rejected = BTreeMap::from([("late".to_owned(), 4)]);
+        let lines = BatchMetrics { rejected: &rejected, ..metrics }.lines();
+        assert_eq!((&lines[0]["LateVotes"], &lines[1]["Reason"]), (&json!(4), &json!("late")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use lambda_http::{Body, Request, Response, http::StatusCode};
 use serde::Serialize;
 use shared::{
     api::{NO_STORE, Problem, json_response, poll_id},
-    domain::{Action, ContestantNumber, PollId, Tally},
+    domain::{Action, ContestantNumber, LateVotes, PollId, Tally},
     ledger,
     telemetry::causes,
 };
@@ -28,6 +28,8 @@ struct Audit {
     rejected: BTreeMap<String, u64>,
     /// Rejected messages in which no existing poll could be read, by reason.
     unattributed: BTreeMap<String, u64>,
+    /// Votes that came after the poll's certificate; kept, and not counted.
+    late: Option<LateVotes>,
     /// Whether all three agree on every contestant.
     in_sync: bool,
     contestants: Vec<Line>,
@@ -64,6 +66,7 @@ impl Audit {
             contestants,
             rejected: ledger.rejected,
             unattributed: ledger.unattributed,
+            late: ledger.late,
         }
     }
 }

@@ -15,15 +15,18 @@ use tokio::time::Instant;
 use crate::{Handler, body, order::order_if_match, read::tagged};
 
 /// A second's work; the answer says how far it came.
-const PIECE_ROWS: u32 = 200_000;
+pub(crate) const PIECE_ROWS: u32 = 200_000;
 
 /// The body, which may be absent.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Wish {
     /// Whether to certify although votes may be outstanding.
     #[serde(default)]
     force: bool,
+    /// Whether to issue another certificate, with the late votes, beside the one that there is.
+    #[serde(default)]
+    include_late: bool,
 }
 
 /// The answer.
@@ -76,6 +79,9 @@ impl Handler {
     pub(crate) async fn certify(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
         let wish: Wish = if request.body().is_empty() { Wish::default() } else { body::parse(request)? };
+        if wish.include_late {
+            return self.issue_later_certificate(id).await;
+        }
         let poll = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
         let order = order_if_match(request, Action::Certify);
         self.stores.ledger.check_version(&order, &poll).await?;

@@ -9,6 +9,7 @@ mod certify;
 mod change;
 mod export;
 mod journal;
+mod later;
 mod live;
 mod order;
 mod read;

@@ -405,3 +405,32 @@ async fn the_crew_is_told_that_nothing_is_counted() {
     assert_eq!((&stopped["state"], &stopped["waiting"]), (&json!("stopped"), &json!(50)));
     assert!(stopped["since"].is_string());
 }
+
+#[tokio::test]
+async fn late_votes_are_in_another_certificate_and_the_first_stays() {
+    let bench = Bench::new().await;
+    let (certify, include_late) = ("POST /admin/polls/{id}/certify", r#"{"includeLate":true}"#);
+    assert_eq!(bench.call(certify, 1_000_000, include_late).await.0, 404);
+    let id = bench.created(json!({"opensAt": "2020-01-01T00:00:00Z", "results": "hidden"})).await;
+    bench.voted(id, 2).await;
+    bench.call("POST /admin/polls/{id}/close", id, "").await;
+    let refused = bench.call(certify, id, include_late).await;
+    assert_eq!((refused.0, &refused.1["error"]["code"]), (409, &json!("pollNotCertified")));
+    let first = bench.call(certify, id, r#"{"force":true}"#).await.1;
+    let refused = bench.call(certify, id, include_late).await;
+    assert_eq!((refused.0, &refused.1["error"]["code"]), (409, &json!("noLateVotes")));
+    assert_eq!(bench.call("GET /admin/polls/{id}/audit", id, "").await.1["late"], Value::Null);
+
+    let mut connection = bench.scratch.connect().await.unwrap();
+    let sql = "INSERT INTO late_votes (key, message_id, voter, cast_at, poll, contestant) \
+               SELECT gen_random_uuid(), gen_random_uuid(), 1, now(), $1, 2 FROM generate_series(1, 3)";
+    sqlx::query(sql).bind(id as i32).execute(&mut connection).await.unwrap();
+    assert_eq!(bench.call("GET /admin/polls/{id}/audit", id, "").await.1["late"]["votes"], 3);
+    let (status, second) = bench.call(certify, id, include_late).await;
+    assert_eq!((status, &second["number"], &second["votes"]), (201, &json!(2), &json!(5)), "{second}");
+    let lines = json!([{"number": 1, "votes": 2}, {"number": 2, "votes": 3}]);
+    assert_eq!(second["contestants"], lines, "the crew sees what is withheld");
+    assert_eq!(second["first"]["digest"], first["certificate"]["digest"]);
+    assert_eq!(bench.call(certify, id, include_late).await, (200, second), "an answer that was lost");
+    assert_eq!(bench.call(certify, id, "").await.1, first);
+}

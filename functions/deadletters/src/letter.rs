@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aws_sdk_sqs::types::{
     Message, MessageAttributeValue, MessageSystemAttributeName, SendMessageBatchRequestEntry,
 };
-use shared::domain::{BODY_BYTES_MAX, Rejection, Timestamp, VoteRequest, attribute};
+use shared::domain::{BODY_BYTES_MAX, Redrive, Rejection, Timestamp, VoteRequest, VoterHasher, attribute};
 use uuid::Uuid;
 
 use crate::queues::Error;
@@ -13,7 +13,7 @@ use crate::queues::Error;
 /// What a dead letter is taken for, by looking at it alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Verdict {
-    /// A [`Rejection`]'s name, `unreadable` or `notCounted`.
+    /// A [`Rejection`]'s name, or `notCounted`.
     pub reason: &'static str,
     /// The poll it names, if that much can be read.
     pub poll: Option<i64>,
@@ -22,8 +22,8 @@ pub struct Verdict {
 /// Nothing is wrong with the message itself: it is here because its batches failed.
 const NOT_COUNTED: &str = "notCounted";
 
-/// No message of the gateway's, nor of a redrive.
-const UNREADABLE: &str = "unreadable";
+/// The gateway's id of the request: told in its log, so it goes along.
+const REQUEST_ID: &str = "requestId";
 
 /// A message that was given up.
 #[derive(Debug)]
@@ -34,25 +34,30 @@ pub struct Letter {
     pub id: String,
     /// When it was cast, in milliseconds.
     cast_at_ms: String,
+    /// The token's `sub`: its `MessageGroupId`; empty without one.
+    voter: String,
     body: String,
-    attributes: HashMap<String, MessageAttributeValue>,
+    request_id: Option<MessageAttributeValue>,
 }
 
 impl Letter {
     /// `None` for what SQS does not deliver: a message without receipt, id or time.
     ///
-    /// One that has been redriven before brings its first id and time along.
-    pub fn new(message: Message) -> Option<Self> {
-        let attributes = message.message_attributes.unwrap_or_default();
-        let given = |name| Some(text(&attributes, name)?.to_owned());
-        let sent = message.attributes?.remove(&MessageSystemAttributeName::SentTimestamp)?;
-        Some(Self {
-            receipt: message.receipt_handle?,
-            id: given(attribute::MESSAGE_ID).or(message.message_id)?,
-            cast_at_ms: given(attribute::CAST_AT).unwrap_or(sent),
-            body: message.body.unwrap_or_default(),
-            attributes,
-        })
+    /// One that has been redriven before brings its first id and time along; they are believed with our signature.
+    pub fn new(message: Message, hasher: &VoterHasher) -> Option<Self> {
+        let mut attributes = message.message_attributes.unwrap_or_default();
+        let mut system = message.attributes?;
+        let sent = system.remove(&MessageSystemAttributeName::SentTimestamp)?;
+        let voter = system.remove(&MessageSystemAttributeName::MessageGroupId).unwrap_or_default();
+        let body = message.body.unwrap_or_default();
+        let first =
+            redriven(&attributes, &body, &voter, hasher).map(|(id, at)| (id.to_owned(), at.to_owned()));
+        let (id, cast_at_ms) = match first {
+            Some(first) => first,
+            None => (message.message_id?, sent),
+        };
+        let request_id = attributes.remove(REQUEST_ID);
+        Some(Self { receipt: message.receipt_handle?, id, cast_at_ms, voter, body, request_id })
     }
 
     /// When it was cast.
@@ -71,8 +76,8 @@ impl Letter {
 
     fn reason(&self) -> &'static str {
         if self.cast_at().is_none() || Uuid::try_parse(&self.id).is_err() {
-            UNREADABLE
-        } else if text(&self.attributes, attribute::VOTER).is_none_or(str::is_empty) {
+            Rejection::Unreadable.name()
+        } else if self.voter.is_empty() {
             Rejection::NoVoter.name()
         } else {
             NOT_COUNTED
@@ -82,25 +87,49 @@ impl Letter {
     /// The message it goes back as, named `entry` within its batch.
     ///
     /// A body too large to be a vote is cut short, which does not change what becomes of it: so a batch of them stays
-    /// within what SQS takes.
+    /// within what SQS takes. What is signed is what is sent. Of other attributes only the gateway's goes along: more
+    /// could be more than SQS takes, and then it would never go back.
     ///
     /// # Errors
     /// None but those of the builder.
-    pub fn sent_back(&self, entry: usize) -> Result<SendMessageBatchRequestEntry, Error> {
-        let cut = self.body.ceil_char_boundary(BODY_BYTES_MAX + 1);
-        let mut attributes = self.attributes.clone();
-        for (name, kind, value) in
-            [(attribute::MESSAGE_ID, "String", &self.id), (attribute::CAST_AT, "Number", &self.cast_at_ms)]
-        {
+    pub fn sent_back(
+        &self,
+        entry: usize,
+        hasher: &VoterHasher,
+    ) -> Result<SendMessageBatchRequestEntry, Error> {
+        let body = &self.body[..self.body.ceil_char_boundary(BODY_BYTES_MAX + 1)];
+        let Self { id: message_id, cast_at_ms, voter, .. } = self;
+        let signature = Redrive { body, voter, cast_at_ms, message_id }.sign(hasher).to_string();
+        let mut attributes = HashMap::new();
+        attributes.extend(self.request_id.clone().map(|request_id| (REQUEST_ID.to_owned(), request_id)));
+        for (name, kind, value) in [
+            (attribute::MESSAGE_ID, "String", message_id),
+            (attribute::CAST_AT, "Number", cast_at_ms),
+            (attribute::SIGNATURE, "String", &signature),
+        ] {
             let value = MessageAttributeValue::builder().data_type(kind).string_value(value).build()?;
             attributes.insert(name.to_owned(), value);
         }
         Ok(SendMessageBatchRequestEntry::builder()
             .id(entry.to_string())
-            .message_body(&self.body[..cut])
+            .message_body(body)
+            .set_message_group_id((!voter.is_empty()).then(|| voter.clone()))
             .set_message_attributes(Some(attributes))
             .build()?)
     }
+}
+
+/// The first id and moment of a message that we redrove; `None` for any other.
+fn redriven<'a>(
+    attributes: &'a HashMap<String, MessageAttributeValue>,
+    body: &str,
+    voter: &str,
+    hasher: &VoterHasher,
+) -> Option<(&'a str, &'a str)> {
+    let given = |name| text(attributes, name);
+    let (message_id, cast_at_ms) = (given(attribute::MESSAGE_ID)?, given(attribute::CAST_AT)?);
+    let redrive = Redrive { body, voter, cast_at_ms, message_id };
+    redrive.is_signed(given(attribute::SIGNATURE)?, hasher).then_some((message_id, cast_at_ms))
 }
 
 fn text<'a>(attributes: &'a HashMap<String, MessageAttributeValue>, name: &str) -> Option<&'a str> {
@@ -113,43 +142,53 @@ pub mod tests {
 
     pub const VOTE: &str = r#"{"poll":1,"contestant":7}"#;
     const ID: &str = "4e2c1f0a-0000-4000-8000-000000000001";
+    const OTHER_ID: &str = "4e2c1f0a-0000-4000-8000-000000000002";
 
-    fn attributes(all: &[(&str, &str)]) -> HashMap<String, MessageAttributeValue> {
+    fn hasher() -> VoterHasher {
+        "0".repeat(64).parse().unwrap()
+    }
+
+    /// A letter of a voter (empty: of nobody), sent at this moment with this id and these attributes.
+    pub fn letter(voter: &str, id: &str, sent_ms: &str, body: &str, given: &[(String, String)]) -> Letter {
         let value = |text: &str| {
             MessageAttributeValue::builder().data_type("String").string_value(text).build().unwrap()
         };
-        all.iter().map(|&(name, text)| (name.to_owned(), value(text))).collect()
-    }
-
-    pub fn letter(body: &str, sent_ms: i64, given: &[(&str, &str)]) -> Letter {
-        let message = Message::builder()
-            .message_id(ID)
+        let mut message = Message::builder()
+            .message_id(id)
             .receipt_handle("receipt")
             .body(body)
-            .attributes(MessageSystemAttributeName::SentTimestamp, sent_ms.to_string())
-            .set_message_attributes(Some(attributes(given)))
-            .build();
-        Letter::new(message).unwrap()
+            .attributes(MessageSystemAttributeName::SentTimestamp, sent_ms);
+        if !voter.is_empty() {
+            message = message.attributes(MessageSystemAttributeName::MessageGroupId, voter);
+        }
+        for (name, text) in given {
+            message = message.message_attributes(name, value(text));
+        }
+        Letter::new(message.build(), &hasher()).unwrap()
     }
 
-    fn verdict(body: &str, given: &[(&str, &str)]) -> (&'static str, Option<i64>) {
-        let verdict = letter(body, 1_000, given).verdict();
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    fn verdict(voter: &str, id: &str, sent_ms: &str, body: &str) -> (&'static str, Option<i64>) {
+        let verdict = letter(voter, id, sent_ms, body, &[]).verdict();
         (verdict.reason, verdict.poll)
     }
 
     #[test]
     fn what_can_be_read_tells_the_reason() {
-        let voter = [("voter", "alice")];
-        assert_eq!(verdict(VOTE, &voter), ("notCounted", Some(1)));
-        assert_eq!(verdict("vote", &voter), ("notJson", None));
-        assert_eq!(verdict(r#"{"poll":4}"#, &voter), ("missingField", Some(4)));
-        assert_eq!(verdict(VOTE, &[]), ("noVoter", Some(1)));
-        assert_eq!(verdict(VOTE, &[("voter", "alice"), ("castAt", "noon")]), ("unreadable", Some(1)));
-        assert_eq!(verdict(VOTE, &[("voter", "alice"), ("messageId", "7")]), ("unreadable", Some(1)));
+        assert_eq!(verdict("alice", ID, "1000", VOTE), ("notCounted", Some(1)));
+        assert_eq!(verdict("alice", ID, "1000", "vote"), ("notJson", None));
+        assert_eq!(verdict("alice", ID, "1000", r#"{"poll":4}"#), ("missingField", Some(4)));
+        assert_eq!(verdict("", ID, "1000", VOTE), ("noVoter", Some(1)));
+        assert_eq!(verdict("alice", ID, "noon", VOTE), ("unreadable", Some(1)));
+        assert_eq!(verdict("alice", "7", "1000", VOTE), ("unreadable", Some(1)));
     }
 
-    fn sent(letter: &Letter) -> (String, Vec<(String, String)>) {
-        let entry = letter.sent_back(3).unwrap();
+    /// Body, voter and attributes of the message that a letter goes back as.
+    fn sent(letter: &Letter) -> (String, Option<String>, Vec<(String, String)>) {
+        let entry = letter.sent_back(3, &hasher()).unwrap();
         let mut attributes: Vec<_> = entry
             .message_attributes
             .unwrap()
@@ -157,31 +196,64 @@ pub mod tests {
             .map(|(name, value)| (name, value.string_value.unwrap()))
             .collect();
         attributes.sort();
-        (entry.message_body, attributes)
+        (entry.message_body, entry.message_group_id, attributes)
+    }
+
+    fn signature(body: &str) -> String {
+        Redrive { body, voter: "alice", cast_at_ms: "1000", message_id: ID }.sign(&hasher()).to_string()
     }
 
     #[test]
-    fn a_vote_goes_back_with_its_first_id_and_moment_however_often() {
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let expected =
-            [pair("castAt", "1000"), pair("messageId", ID), pair("requestId", "r"), pair("voter", "alice")];
-        let first = letter(VOTE, 1_000, &[("voter", "alice"), ("requestId", "r")]);
-        assert_eq!(sent(&first), (VOTE.to_owned(), expected.to_vec()));
-        let again = [("voter", "alice"), ("requestId", "r"), ("castAt", "1000"), ("messageId", ID)];
-        let mut again = letter(VOTE, 2_000, &again);
-        again.receipt.push_str(" of another delivery");
-        assert_eq!(sent(&again), (VOTE.to_owned(), expected.to_vec()));
-        assert_eq!(again.cast_at(), Timestamp::from_millis(1_000));
+    fn a_vote_goes_back_as_the_vote_that_was_cast_however_often() {
+        let expected = vec![
+            pair("castAt", "1000"),
+            pair("messageId", ID),
+            pair("redriveSignature", &signature(VOTE)),
+            pair("requestId", "r"),
+        ];
+        let first = letter("alice", ID, "1000", VOTE, &[pair("requestId", "r"), pair("more", "x")]);
+        let went = sent(&first);
+        assert_eq!(went, (VOTE.to_owned(), Some("alice".to_owned()), expected));
+        let again = letter("alice", OTHER_ID, "2000", VOTE, &went.2);
+        assert_eq!(sent(&again), went);
+        assert_eq!((again.id.as_str(), again.cast_at()), (ID, Timestamp::from_millis(1_000)));
     }
 
     #[test]
-    fn a_body_cut_short_is_still_too_large() {
+    fn what_we_have_not_signed_is_not_signed_now() {
+        let ours = sent(&letter("alice", ID, "1000", VOTE, &[])).2;
+        let mut unsigned = ours.clone();
+        unsigned.retain(|(name, _)| name != "redriveSignature");
+        let other_vote = r#"{"poll":1,"contestant":1}"#;
+        for (voter, body, given) in
+            [("bob", VOTE, &ours), ("alice", other_vote, &ours), ("alice", VOTE, &unsigned)]
+        {
+            let letter = letter(voter, OTHER_ID, "2000", body, given);
+            assert_eq!((letter.id.as_str(), letter.cast_at()), (OTHER_ID, Timestamp::from_millis(2_000)));
+        }
+    }
+
+    #[test]
+    fn one_without_a_voter_goes_back_without_one() {
+        let (_, voter, attributes) = sent(&letter("", ID, "1000", VOTE, &[]));
+        assert_eq!((voter, attributes.len()), (None, 3));
+    }
+
+    #[test]
+    fn a_body_cut_short_is_still_too_large_and_signed_as_it_is_sent() {
         for body in ["x".repeat(1024 * 1024), "ü".repeat(2_000), format!("{VOTE:1025}")] {
-            let (cut, _) = sent(&letter(&body, 1_000, &[]));
+            let (cut, _, attributes) = sent(&letter("alice", ID, "1000", &body, &[]));
             assert!(cut.len() <= BODY_BYTES_MAX + 4, "{}", cut.len());
             assert_eq!(VoteRequest::parse(&cut).unwrap_err().reason, Rejection::TooLarge);
+            assert!(attributes.contains(&pair("redriveSignature", &signature(&cut))));
+            let again = letter("alice", OTHER_ID, "2000", &cut, &attributes);
+            assert_eq!(
+                again.cast_at(),
+                Timestamp::from_millis(1_000),
+                "what was cut short is the same again"
+            );
         }
         let longest = format!("{VOTE:1024}");
-        assert_eq!(sent(&letter(&longest, 1_000, &[])).0, longest);
+        assert_eq!(sent(&letter("alice", ID, "1000", &longest, &[])).0, longest);
     }
 }

@@ -4,6 +4,9 @@
 //! So a vote moved back after the bell would come too late, and one without an id of its client could count twice.
 //! This one sends the original id and the moment of casting along, which is what the vote is judged and counted by.
 //!
+//! The votes function believes that only with a signature, under the voters' key, over the body, the voter, the moment
+//! and the id: a message says nothing about itself that a client could have put there.
+//!
 //! The function knows the two queues and no store.
 
 mod letter;

@@ -105,7 +105,7 @@ async fn look(queues: &Queues, limit: usize) -> (Vec<Letter>, Option<Error>) {
     while letters.len() + CALL_MESSAGES_MAX <= limit {
         match queues.receive(HIDDEN).await {
             Ok(received) if received.is_empty() => break,
-            Ok(received) => letters.extend(received.into_iter().filter_map(Letter::new)),
+            Ok(received) => letters.extend(queues.letters(received)),
             Err(error) => return (letters, Some(error)),
         }
     }
@@ -128,7 +128,7 @@ mod tests {
 
     fn cast(id: &str, cast_at_ms: i64, body: &str) -> Letter {
         let id = format!("4e2c1f0a-0000-4000-8000-00000000000{id}");
-        letter(body, cast_at_ms, &[("voter", "alice"), ("messageId", &id)])
+        letter("alice", &id, &cast_at_ms.to_string(), body, &[])
     }
 
     #[test]

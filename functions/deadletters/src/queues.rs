@@ -10,7 +10,9 @@ use aws_sdk_sqs::{
         MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
     },
 };
-use shared::config;
+use shared::{config, domain::VoterHasher};
+
+use crate::letter::Letter;
 
 /// SQS's limit on the messages of one call.
 pub const CALL_MESSAGES_MAX: usize = 10;
@@ -41,13 +43,15 @@ pub struct Queues {
     client: Client,
     votes_url: String,
     dead_letters_url: String,
+    hasher: VoterHasher,
 }
 
 impl Queues {
-    /// Reads `VOTES_QUEUE_URL`, `DEAD_LETTER_QUEUE_URL`, and what Lambda itself sets for the SDK.
+    /// Reads `VOTES_QUEUE_URL`, `DEAD_LETTER_QUEUE_URL`, `VOTER_HASH_KEY` to sign with, and what Lambda itself sets for the SDK.
     pub fn read(reader: &mut config::Reader<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let votes_url = reader.text("VOTES_QUEUE_URL");
         let dead_letters_url = reader.text("DEAD_LETTER_QUEUE_URL");
+        let hasher = reader.voter_hasher();
         let region = reader.text("AWS_REGION");
         let access_key_id = reader.text("AWS_ACCESS_KEY_ID");
         let secret_access_key = reader.text("AWS_SECRET_ACCESS_KEY");
@@ -67,7 +71,7 @@ impl Queues {
         // Elsewhere than on AWS, where the Region says it.
         config.set_endpoint_url(lookup("AWS_ENDPOINT_URL"));
         let client = Client::from_conf(config.build());
-        Some(Self { client, votes_url: votes_url?, dead_letters_url: dead_letters_url? })
+        Some(Self { client, votes_url: votes_url?, dead_letters_url: dead_letters_url?, hasher: hasher? })
     }
 
     /// Dead letters, those being looked at included: as SQS estimates them, up to a minute late.
@@ -92,8 +96,22 @@ impl Queues {
             .wait_time_seconds(WAIT_SECONDS)
             .visibility_timeout(hidden.as_secs() as i32)
             .message_attribute_names("All")
-            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp);
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId);
         Ok(request.send().await?.messages.unwrap_or_default())
+    }
+
+    /// What was received, as dead letters.
+    pub fn letters(&self, received: Vec<Message>) -> impl Iterator<Item = Letter> {
+        received.into_iter().filter_map(|message| Letter::new(message, &self.hasher))
+    }
+
+    /// The signed message that a dead letter goes back as, named `entry` within its batch.
+    ///
+    /// # Errors
+    /// None but those of the builder.
+    pub fn sent_back(&self, letter: &Letter, entry: usize) -> Result<SendMessageBatchRequestEntry, Error> {
+        letter.sent_back(entry, &self.hasher)
     }
 
     /// Shows dead letters again, by their receipts. Those of which it fails appear by themselves later.

@@ -73,7 +73,7 @@ impl Work<'_> {
             if received.is_empty() {
                 break;
             }
-            let letters: Vec<_> = received.into_iter().filter_map(Letter::new).collect();
+            let letters: Vec<_> = self.queues.letters(received).collect();
             self.send_back(&letters).await?;
         }
         Ok(())
@@ -81,7 +81,7 @@ impl Work<'_> {
 
     async fn send_back(&self, letters: &[Letter]) -> Result<(), Error> {
         debug_assert!(letters.len() <= CALL_MESSAGES_MAX);
-        let entries = letters.iter().enumerate().map(|(index, letter)| letter.sent_back(index));
+        let entries = letters.iter().enumerate().map(|(index, letter)| self.queues.sent_back(letter, index));
         let sent = self.queues.send(entries.collect::<Result<_, _>>()?).await?;
         let sent: Vec<_> = sent.iter().filter_map(|id| letters.get(id.parse::<usize>().ok()?)).collect();
         self.failed.fetch_add((letters.len() - sent.len()) as u64, Ordering::Relaxed);

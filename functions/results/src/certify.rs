@@ -39,6 +39,12 @@ impl Handler {
                 tracing::error!(error = causes(&error), poll = poll.0, "poll.not_sealed");
             }
         }
+        for one in polls.iter().filter(|one| one.certificate.is_some()) {
+            let poll = one.loaded.poll.id;
+            if let Err(error) = self.seal_later(poll).await {
+                tracing::error!(error = causes(&error), poll = poll.0, "poll.not_sealed");
+            }
+        }
     }
 
     /// `None`: it is not closed, or frozen already.
@@ -59,14 +65,24 @@ impl Handler {
 
     /// As far as a tick goes; the certified file is written by the tick after the last piece.
     async fn seal(&self, poll: PollId) -> Result<(), ledger::Error> {
-        let until = Instant::now() + TICK;
-        while !self.stores.ledger.seal(poll, PIECE_ROWS, PIECE_LIMIT).await? {
-            if Instant::now() > until {
-                break;
-            }
-        }
-        Ok(())
+        in_pieces(async || self.stores.ledger.seal(poll, PIECE_ROWS, PIECE_LIMIT).await).await
     }
+
+    /// The same for a certificate beside the first, where one has been issued.
+    async fn seal_later(&self, poll: PollId) -> Result<(), ledger::Error> {
+        in_pieces(async || self.stores.ledger.seal_later(poll, PIECE_ROWS, PIECE_LIMIT).await).await
+    }
+}
+
+/// Makes pieces until `piece` says that it was the last, or a tick is over.
+async fn in_pieces(piece: impl AsyncFn() -> Result<bool, ledger::Error>) -> Result<(), ledger::Error> {
+    let until = Instant::now() + TICK;
+    while !piece().await? {
+        if Instant::now() > until {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// When a poll closed that waits for its certificate; `None`: it is open, or has one or gets one.

@@ -187,10 +187,11 @@ impl Handler {
             return Ok(if deleted { Tick::Busy } else { Tick::Idle });
         }
         self.repair(&due, as_of).await;
-        let publishing = self.publish(&due, as_of, started + WRITTEN_WITHIN);
+        let later = self.later_certificates(&due).await;
+        let publishing = self.publish(&due, later, as_of, started + WRITTEN_WITHIN);
         let (certified, observation) = tokio::join!(publishing, self.observe_and_probe(&due));
-        for poll in certified {
-            self.remember(poll).await;
+        for (poll, later) in certified {
+            self.remember(poll, &later).await;
         }
         match observation {
             Ok(observation) => self.certify(&due, &observation).await,

@@ -5,9 +5,10 @@ use std::{future::ready, io::Write};
 use aws::Serving;
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, stream};
+use serde::Serialize;
 use shared::{
     clock,
-    domain::{Poll, Publication, Timestamp},
+    domain::{LaterCertificate, LaterDocument, Poll, Publication, Timestamp},
     ledger::Publishable,
     ranking::VOTERS_ERROR,
     telemetry::causes,
@@ -20,27 +21,31 @@ use crate::Handler;
 const WRITTEN_AT_A_TIME: usize = 32;
 
 impl Handler {
-    /// Writes each poll's file, but none of a draft, and answers the polls whose certified file is out. What fails is logged, and tried again
-    /// by the next tick; what is not begun before `until` is left to it.
+    /// Writes each poll's file, but none of a draft, and answers the polls whose certified file is out. What fails is
+    /// logged, and tried again by the next tick; what is not begun before `until` is left to it. `later` is of each poll
+    /// what [`Handler::later_certificates`] answers.
     pub(crate) async fn publish<'a>(
         &self,
         polls: &'a [Publishable],
+        later: Vec<Option<Vec<LaterCertificate>>>,
         as_of: Timestamp,
         until: Instant,
-    ) -> Vec<&'a Poll> {
+    ) -> Vec<(&'a Publishable, Vec<LaterCertificate>)> {
         let voters = self.voters(polls).await;
-        let writing = polls.iter().zip(voters).map(|(one, voters)| self.write(one, voters, as_of, until));
+        let due = polls.iter().zip(voters).zip(later).filter(|((one, _), _)| one.is_file_due);
+        let writing = due.map(|((one, voters), later)| self.publish_one(one, voters, later, as_of, until));
         stream::iter(writing).buffer_unordered(WRITTEN_AT_A_TIME).filter_map(ready).collect().await
     }
 
-    /// Answers the poll where it is certified, and its file out.
-    async fn write<'a>(
+    /// Answers the poll, and its later certificates, where it is certified and its file is out.
+    async fn publish_one<'a>(
         &self,
         one: &'a Publishable,
         voters: Option<(u64, f64)>,
+        later: Option<Vec<LaterCertificate>>,
         as_of: Timestamp,
         until: Instant,
-    ) -> Option<&'a Poll> {
+    ) -> Option<(&'a Publishable, Vec<LaterCertificate>)> {
         let poll = &one.loaded.poll;
         if poll.is_draft(clock::now()) {
             return None;
@@ -49,18 +54,60 @@ impl Handler {
             tracing::error!(poll = poll.id.0, "file.not_begun");
             return None;
         }
+        let later = later?;
         let certificate = one.certificate.as_ref();
         let file = Publication::new(poll, &one.loaded.tally, certificate, voters, as_of, clock::now());
+        let file = file.with_late(certificate.and(one.late), &later);
         let cache_control =
             if certificate.is_some() { &self.certified_cache_control } else { &self.live_cache_control };
-        let serving = Serving { content_type: "application/json", content_encoding: "gzip", cache_control };
-        let body = gzip(&serde_json::to_vec(&file).expect("a file is plain data"));
         let key = format!("results/{}.json", poll.id.0);
-        if let Err(error) = self.aws.put_object(&self.bucket, &key, serving, body.into()).await {
-            tracing::error!(error = causes(&error), poll = poll.id.0, "file.not_written");
-            return None;
+        let is_done = self.write(poll, &key, cache_control, &file).await
+            && certificate.is_some()
+            && self.is_forgotten_by_the_edge(&key).await;
+        is_done.then_some((one, later))
+    }
+
+    /// The certificates of each poll beside the first, once all of their files are there: the poll's file names none
+    /// before. `None` where a file is not there yet, which is logged.
+    pub(crate) async fn later_certificates(
+        &self,
+        polls: &[Publishable],
+    ) -> Vec<Option<Vec<LaterCertificate>>> {
+        let mut all = Vec::with_capacity(polls.len());
+        for one in polls {
+            all.push(self.later_certificates_of(one).await);
         }
-        (certificate.is_some() && self.is_forgotten_by_the_edge(&key).await).then_some(poll)
+        all
+    }
+
+    async fn later_certificates_of(&self, one: &Publishable) -> Option<Vec<LaterCertificate>> {
+        let Some(first) = &one.certificate else { return Some(Vec::new()) };
+        let poll = &one.loaded.poll;
+        let later = self.stores.ledger.later_certificates(poll.id).await;
+        let later = later
+            .inspect_err(|error| {
+                tracing::error!(error = causes(error), poll = poll.id.0, "file.not_written");
+            })
+            .ok()?;
+        for one in later.iter().filter(|one| !one.is_published) {
+            let document = LaterDocument::public(poll, first, one, clock::now());
+            let key = one.object_key(poll.id);
+            if !self.write(poll, &key, &self.certified_cache_control, &document).await {
+                return None;
+            }
+        }
+        Some(later)
+    }
+
+    /// Whether the file has been written.
+    async fn write(&self, poll: &Poll, key: &str, cache_control: &str, file: &impl Serialize) -> bool {
+        let serving = Serving { content_type: "application/json", content_encoding: "gzip", cache_control };
+        let body = gzip(&serde_json::to_vec(file).expect("a file is plain data"));
+        let written = self.aws.put_object(&self.bucket, key, serving, body.into()).await;
+        if let Err(error) = &written {
+            tracing::error!(error = causes(error), poll = poll.id.0, "file.not_written");
+        }
+        written.is_ok()
     }
 
     /// Has the edge forget the file before, which may be kept for a minute. Without that the file is not done.
@@ -72,9 +119,15 @@ impl Handler {
         asked.is_ok()
     }
 
-    /// Remembers that a certified file is out.
-    pub(crate) async fn remember(&self, poll: &Poll) {
-        if let Err(error) = self.stores.ledger.published(poll.id, poll.version).await {
+    /// Remembers that a certified file is out, and what it tells.
+    pub(crate) async fn remember(&self, one: &Publishable, later: &[LaterCertificate]) {
+        let (poll, ledger) = (&one.loaded.poll, &self.stores.ledger);
+        let late_votes = one.late.map_or(0, |late| late.votes);
+        let remembered = async {
+            ledger.published(poll.id, poll.version).await?;
+            ledger.late_published(poll.id, late_votes, later).await
+        };
+        if let Err(error) = remembered.await {
             tracing::warn!(error = &error as &dyn std::error::Error, "publication.not_remembered");
         }
     }

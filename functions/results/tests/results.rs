@@ -194,8 +194,12 @@ impl Bench {
     }
 
     fn object(&self, poll: &Poll) -> Option<(HeaderMap, Value)> {
+        self.object_at(&format!("/results/{}.json", poll.id.0))
+    }
+
+    fn object_at(&self, path: &str) -> Option<(HeaderMap, Value)> {
         let cloud = self.cloud.lock().unwrap();
-        let (headers, body) = cloud.objects.get(&format!("/bucket/results/{}.json", poll.id.0))?;
+        let (headers, body) = cloud.objects.get(&format!("/bucket{path}"))?;
         let mut text = String::new();
         GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
         Some((headers.clone(), serde_json::from_str(&text).unwrap()))
@@ -564,4 +568,43 @@ async fn what_is_open_cannot_be_frozen() {
     assert_eq!(bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap(), Some(Frozen::NotClosed));
     assert_eq!(bench.ledger.freeze(PollId(poll.id.0 + 1), Basis::Forced).await.unwrap(), None);
     assert_eq!(counted(bench.count(&poll, &["alice"]).await).counted, 1);
+}
+
+#[tokio::test]
+async fn what_comes_late_is_in_the_file_and_a_later_certificate_is_a_file_of_its_own() {
+    let bench = Bench::new((60, 60)).await;
+    for results in ["live", "hidden"] {
+        let poll = bench.poll(json!({"closesAt": ago(10_000), "results": results})).await;
+        counted(bench.count(&poll, &["alice"]).await);
+        bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
+        let first = bench.certified(&poll).await;
+        assert_eq!((&first["certified"], first.get("late")), (&json!(true), None), "{first}");
+        let frozen = bench.reload(poll.id).await;
+        counted(bench.count(&frozen, &["bob", "carol"]).await);
+        bench.handler.tick().await.unwrap();
+        let file = bench.file(&poll);
+        assert_eq!((&file["late"]["votes"], file.get("laterCertificates")), (&json!(2), None), "{file}");
+        assert_eq!(file["late"]["firstAt"], file["late"]["lastAt"]);
+        assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle, "it is told");
+
+        bench.ledger.issue_later_certificate(poll.id).await.unwrap();
+        bench.handler.tick().await.unwrap();
+        assert_eq!(bench.file(&poll), file, "the file names no certificate before it is there");
+        bench.handler.tick().await.unwrap();
+        let path = format!("/results/{}.certificate-2.json", poll.id.0);
+        let after = bench.file(&poll);
+        assert_eq!(after["laterCertificates"], json!([path]));
+        for field in ["certificate", "turnout", "ranking", "totalVotes", "asOf"] {
+            assert_eq!(after[field], first[field], "{field} stays");
+        }
+        let (headers, document) = bench.object_at(&path).unwrap();
+        assert_eq!(headers["cache-control"], "public, s-maxage=60");
+        assert_eq!(document["first"]["digest"], first["certificate"]["digest"]);
+        assert_eq!(
+            (&document["number"], &document["late"]["votes"], &document["votes"]),
+            (&json!(2), &json!(2), &json!(3))
+        );
+        assert_eq!(document.to_string().contains("contestants"), results == "live", "{document}");
+        assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle, "it is final");
+    }
 }

@@ -19,7 +19,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent};
 use shared::{
     clock,
     config::{self, Stores},
-    domain::{Message, PollId, Tally, VoterHasher, judge},
+    domain::{Message, PollId, Rejection, Tally, VoterHasher, judge},
     ledger::{self, Batch, Counted, Outcome},
     ranking::Voters,
     telemetry::{BatchMetrics, causes},
@@ -51,9 +51,6 @@ pub enum Error {
     /// Definitions kept changing.
     #[error("poll definitions changed {JUDGEMENTS_MAX} times while the batch was judged")]
     Restless,
-    /// A record that the answer could not name.
-    #[error("a record without a message id")]
-    Anonymous,
     /// Only a defect can bring it about.
     #[error("the event is not one of SQS")]
     Event(#[from] serde_json::Error),
@@ -98,7 +95,7 @@ impl Handler {
     /// Counts one batch. Two round trips where the definitions are known, one to PostgreSQL and one to Redis, and the
     /// batch's announcement, which nothing waits for.
     ///
-    /// Idempotent. The answer names only records that are no messages of SQS, which only a defect can bring about.
+    /// Idempotent. The answer names no record: each has an outcome, or none has. What no retry can help is rejected.
     ///
     /// # Errors
     /// The whole batch is to come again.
@@ -110,30 +107,30 @@ impl Handler {
         })?;
         let redelivered = records.iter().any(Record::is_redelivered);
         let mut arrival = Arrival { batch, probes: Vec::new(), redelivered };
-        let mut response = SqsBatchResponse::default();
+        let arrived = clock::now();
         let mut messages = Vec::with_capacity(records.len());
+        let mut nameless = 0;
         for record in &records {
             if let Some(probe) = record.probe(&self.hasher) {
                 arrival.probes.push(probe);
-                continue;
+            } else if let Some(message) = record.message(&self.hasher, arrived) {
+                messages.push(message);
+            } else {
+                nameless += 1;
             }
-            match record.message(&self.hasher) {
-                Ok(message) => messages.push(message),
-                Err(unreadable) => {
-                    tracing::error!(error = %unreadable, "record.unreadable");
-                    let id = record.message_id().filter(|id| !id.is_empty());
-                    response.add_failure(id.ok_or(Error::Anonymous)?);
-                }
-            }
+        }
+        if nameless > 0 {
+            // Nothing can be recorded of them, and only a defect can have put them there.
+            tracing::error!(records = nameless, "record.nameless");
         }
         let outcome = self.count_and_raise(&messages, &arrival).await.inspect_err(|error| {
             tracing::error!(error = causes(error), received = records.len(), "batch.failed");
         })?;
         // A batch of probes alone is nobody's vote.
-        if !messages.is_empty() {
-            outcome.report(&self.metrics_namespace, &messages, started);
+        if arrival.probes.len() < records.len() {
+            outcome.report(&self.metrics_namespace, &messages, nameless, started);
         }
-        Ok(response)
+        Ok(SqsBatchResponse::default())
     }
 
     async fn count_and_raise(&self, messages: &[Message], arrival: &Arrival) -> Result<Done, Error> {
@@ -199,18 +196,23 @@ impl Handler {
 type Totals = BTreeMap<(PollId, i32), Tally>;
 
 /// A batch that is in the ledger.
+#[derive(Default)]
 struct Done {
     counted: Counted,
     raised: bool,
 }
 
 impl Done {
-    /// Prints the batch's metrics, which are also its one log line.
-    fn report(&self, namespace: &str, messages: &[Message], started: Instant) {
+    /// Prints the batch's metrics, which are also its one log line. `nameless`: records besides the messages, of which
+    /// nothing but this could be recorded.
+    fn report(mut self, namespace: &str, messages: &[Message], nameless: u64, started: Instant) {
         let at = clock::now();
         let oldest = messages.iter().map(|message| message.sent_at).min().unwrap_or(at);
         let lag_ms = u64::try_from(at.millis() - oldest.millis()).unwrap_or(0);
-        let received = messages.len() as u64;
+        let received = messages.len() as u64 + nameless;
+        if nameless > 0 {
+            *self.counted.rejected.entry(Rejection::Unreadable.name().to_owned()).or_default() += nameless;
+        }
         let rejected: u64 = self.counted.rejected.values().sum();
         let metrics = BatchMetrics {
             namespace,

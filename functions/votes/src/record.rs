@@ -1,4 +1,5 @@
-//! An event of SQS, and one record of it as a vote. What the gateway sets is trusted, the body is not.
+//! An event of SQS, and one record of it as a vote. What SQS and the gateway set is believed; of what is in the message
+//! itself the body is a request, and the attributes are believed only with our own signature.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,7 +8,7 @@ use serde::{
     de::{Error, Visitor},
 };
 use serde_json::value::RawValue;
-use shared::domain::{Malformed, Message, ProbeId, Timestamp, VoteRequest, VoterHasher};
+use shared::domain::{Malformed, Message, ProbeId, Redrive, Rejection, Timestamp, VoteRequest, VoterHasher};
 use uuid::Uuid;
 
 /// An event as Lambda delivers it, not yet read: the runtime would read it into strings of its own, some forty for each
@@ -16,28 +17,36 @@ use uuid::Uuid;
 #[serde(transparent)]
 pub struct Event(Box<RawValue>);
 
+#[derive(Deserialize)]
+struct Records<T> {
+    #[serde(rename = "Records")]
+    records: Vec<T>,
+}
+
 impl Event {
-    /// Reads what is needed of it.
+    /// Reads what is needed of it. A record of another shape than SQS gives it spoils no other: what can be read of it
+    /// is its id.
     ///
     /// # Errors
     /// It is not an event of SQS.
     pub fn records(&self) -> Result<Vec<Record<'_>>, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Records<'a> {
-            #[serde(rename = "Records", borrow)]
-            records: Vec<Record<'a>>,
+        let text = self.0.get();
+        if let Ok(event) = serde_json::from_str::<Records<Record<'_>>>(text) {
+            return Ok(event.records);
         }
-        Ok(serde_json::from_str::<Records<'_>>(self.0.get())?.records)
+        let each = serde_json::from_str::<Records<&RawValue>>(text)?.records.into_iter();
+        Ok(each.map(|record| Record::read(record.get())).collect())
     }
 }
 
 /// A record, as far as it matters.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record<'a> {
     #[serde(borrow)]
     message_id: Option<Text<'a>>,
-    body: Option<Body>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
     #[serde(borrow, default)]
     attributes: Attributes<'a>,
     #[serde(borrow, default)]
@@ -51,6 +60,9 @@ struct Attributes<'a> {
     sent_timestamp: Option<Text<'a>>,
     #[serde(borrow)]
     approximate_receive_count: Option<Text<'a>>,
+    /// The token's `sub`: a parameter of the gateway's call by itself, so nothing in it can set anything else.
+    #[serde(borrow)]
+    message_group_id: Option<Text<'a>>,
 }
 
 /// Those of [`shared::domain::attribute`].
@@ -58,13 +70,13 @@ struct Attributes<'a> {
 #[serde(rename_all = "camelCase")]
 struct MessageAttributes<'a> {
     #[serde(borrow)]
-    voter: Option<Attribute<'a>>,
-    #[serde(borrow)]
     message_id: Option<Attribute<'a>>,
     #[serde(borrow)]
     cast_at: Option<Attribute<'a>>,
     #[serde(borrow)]
     probe: Option<Attribute<'a>>,
+    #[serde(borrow)]
+    redrive_signature: Option<Attribute<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,9 +90,9 @@ struct Attribute<'a> {
 #[derive(Debug, Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A body, read where it stands: a vote is full of escapes. What is no vote may be a probe.
+/// A body, read where it stands: a vote is full of escapes.
 #[derive(Debug)]
-struct Body(Result<VoteRequest, Malformed>, Option<ProbeId>);
+struct Body(Result<VoteRequest, Malformed>);
 
 impl<'de> Deserialize<'de> for Body {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -93,79 +105,122 @@ impl<'de> Deserialize<'de> for Body {
             }
 
             fn visit_str<E: Error>(self, body: &str) -> Result<Body, E> {
-                let request = VoteRequest::parse(body);
-                let probe = request.is_err().then(|| ProbeId::read(body)).flatten();
-                Ok(Body(request, probe))
+                Ok(Body(VoteRequest::parse(body)))
             }
         }
         deserializer.deserialize_str(Reader)
     }
 }
 
-/// A record that SQS does not make: retrying cannot help, and only a defect or a hand can have put it there.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Unreadable {
-    /// Not a UUID.
-    #[error("the record's messageId is not a UUID")]
-    MessageId,
-    /// Absent or not a time.
-    #[error("the record has no SentTimestamp, or its castAt is not a time")]
-    CastAt,
+/// Which message a record is, and when it was cast, both as text.
+#[derive(Debug, Clone, Copy)]
+struct Origin<'a> {
+    message_id: &'a str,
+    cast_at_ms: Option<&'a str>,
 }
 
-impl Record<'_> {
-    /// What the answer names it by.
-    pub fn message_id(&self) -> Option<&str> {
-        self.message_id.as_ref().map(Text::get)
+impl<'a> Record<'a> {
+    /// A record by itself; of one that has another shape than SQS gives it, what can be read.
+    fn read(text: &'a str) -> Self {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Named<'a> {
+            #[serde(borrow)]
+            message_id: Option<Text<'a>>,
+        }
+        serde_json::from_str(text).unwrap_or_else(|_| {
+            let named = serde_json::from_str::<Named<'_>>(text).ok();
+            Self { message_id: named.and_then(|named| named.message_id), ..Self::default() }
+        })
     }
 
     /// Whether SQS has delivered it before: then a batch that it was in has failed.
     pub fn is_redelivered(&self) -> bool {
-        let count = self.attributes.approximate_receive_count.as_ref().map(Text::get);
+        let count = text(&self.attributes.approximate_receive_count);
         count.and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count > 1)
     }
 
     /// The probe that it is, and when it was sent; `None`: it is none of ours, whatever it says of itself.
     pub fn probe(&self, hasher: &VoterHasher) -> Option<(ProbeId, Timestamp)> {
         let signature = value(&self.message_attributes.probe)?;
-        let probe = self.body.as_ref()?.1.filter(|probe| probe.is_signed(signature, hasher))?;
-        Some((probe, self.sent_at()?))
+        let probe = ProbeId::read(&self.body()?.0).filter(|probe| probe.is_signed(signature, hasher))?;
+        Some((probe, time(text(&self.attributes.sent_timestamp))?))
     }
 
-    fn sent_at(&self) -> Option<Timestamp> {
-        let millis = self.attributes.sent_timestamp.as_ref()?.get();
-        Timestamp::from_millis(millis.parse().ok()?)
+    /// Reads it as a message. An absent body is an empty one. A record without a time, or with an id that is no UUID,
+    /// is one all the same: it is rejected as [`Rejection::Unreadable`], since no retry would change it, and counts as
+    /// cast when it `arrived`. `None`: it has no id at all, so that nothing can be recorded of it.
+    ///
+    /// What came back out of the dead-letter queue was sent anew. It brings its first id and the moment it was cast
+    /// along, and by these it is judged and counted, if the signature says that the redrive wrote them.
+    pub fn message(&self, hasher: &VoterHasher, arrived: Timestamp) -> Option<Message> {
+        let own_id = text(&self.message_id).filter(|id| !id.is_empty())?;
+        let sent = Origin { message_id: own_id, cast_at_ms: text(&self.attributes.sent_timestamp) };
+        let origin = self.redriven(hasher).unwrap_or(sent);
+        let sub = self.voter();
+        let voter = (!sub.is_empty()).then(|| hasher.voter(sub));
+        let request = self.request();
+        let id = Uuid::try_parse(origin.message_id).ok();
+        let sent_at = time(origin.cast_at_ms);
+        let is_readable = id.is_some() && sent_at.is_some();
+        Some(Message {
+            id: id.unwrap_or_else(|| hasher.unreadable_id(origin.message_id)),
+            sent_at: sent_at.unwrap_or(arrived),
+            voter,
+            request: if is_readable { request } else { Err(unreadable(&request)) },
+        })
     }
 
-    /// Reads it as a message. An absent body is an empty one.
-    ///
-    /// What came back out of the dead-letter queue was sent anew, so it brings its first id and the moment it was cast
-    /// along: by these it is judged and counted.
-    ///
-    /// # Errors
-    /// [`Unreadable`].
-    pub fn message(&self, hasher: &VoterHasher) -> Result<Message, Unreadable> {
-        let Self { attributes, message_attributes: set, .. } = self;
-        let id = value(&set.message_id).or(self.message_id());
-        let id = id.and_then(|id| Uuid::try_parse(id).ok()).ok_or(Unreadable::MessageId)?;
-        let sent_at = value(&set.cast_at)
-            .or_else(|| attributes.sent_timestamp.as_ref().map(Text::get))
-            .and_then(|millis| Timestamp::from_millis(millis.parse().ok()?))
-            .ok_or(Unreadable::CastAt)?;
-        let voter = value(&set.voter).filter(|sub| !sub.is_empty()).map(|sub| hasher.voter(sub));
-        let request = self.body.as_ref().map_or_else(|| VoteRequest::parse(""), |body| body.0.clone());
-        Ok(Message { id, sent_at, voter, request })
+    /// What the redrive says of it; `None` without a signature of ours.
+    fn redriven(&self, hasher: &VoterHasher) -> Option<Origin<'_>> {
+        let set = &self.message_attributes;
+        let signature = value(&set.redrive_signature)?;
+        let (message_id, cast_at_ms) = (value(&set.message_id)?, value(&set.cast_at)?);
+        let body = self.body();
+        let body = body.as_ref().map_or("", |body| &body.0);
+        let redrive = Redrive { body, voter: self.voter(), cast_at_ms, message_id };
+        if !redrive.is_signed(signature, hasher) {
+            tracing::warn!("redrive.not_believed");
+            return None;
+        }
+        Some(Origin { message_id, cast_at_ms: Some(cast_at_ms) })
+    }
+
+    /// The token's `sub`; empty: the gateway's authorizer has not been passed.
+    fn voter(&self) -> &str {
+        text(&self.attributes.message_group_id).unwrap_or_default()
+    }
+
+    /// As text; a vote is read where it stands instead.
+    fn body(&self) -> Option<Text<'_>> {
+        serde_json::from_str(self.body?.get()).ok()
+    }
+
+    fn request(&self) -> Result<VoteRequest, Malformed> {
+        let read = self.body.and_then(|body| serde_json::from_str::<Body>(body.get()).ok());
+        read.map_or_else(|| VoteRequest::parse(""), |body| body.0)
     }
 }
 
-impl Text<'_> {
-    fn get(&self) -> &str {
-        &self.0
-    }
+/// Keeps the poll and the client's id that a record names, so that its poll's audit and its voter find it.
+fn unreadable(request: &Result<VoteRequest, Malformed>) -> Malformed {
+    let (poll, id) = match request {
+        Ok(request) => (Some(request.poll), request.id),
+        Err(malformed) => (malformed.poll, malformed.id),
+    };
+    Malformed { reason: Rejection::Unreadable, poll, id }
+}
+
+fn time(millis: Option<&str>) -> Option<Timestamp> {
+    Timestamp::from_millis(millis?.parse().ok()?)
+}
+
+fn text<'a>(text: &'a Option<Text<'_>>) -> Option<&'a str> {
+    text.as_ref().map(|text| &*text.0)
 }
 
 fn value<'a>(attribute: &'a Option<Attribute<'_>>) -> Option<&'a str> {
-    Some(attribute.as_ref()?.string_value.as_ref()?.get())
+    text(&attribute.as_ref()?.string_value)
 }
 
 #[cfg(test)]
@@ -174,9 +229,16 @@ mod tests {
 
     use super::*;
 
+    const BODY: &str = r#"{"poll":1,"contestant":7}"#;
+    const ID: &str = "4e2c1f0a-0000-4000-8000-000000000001";
+    const FIRST: &str = "4e2c1f0a-0000-4000-8000-000000000002";
+    const SENT: Option<&str> = Some("1700000000000");
+    const CAST: &str = "1600000000000";
+    const ARRIVED_MS: i64 = 1_800_000_000_000;
+
     fn record(id: &str, sent: Option<&str>, sub: Option<&str>) -> Value {
         let mut record = json!({
-            "messageId": id, "body": r#"{"poll":1,"contestant":7}"#, "receiptHandle": "r", "eventSource": "aws:sqs",
+            "messageId": id, "body": BODY, "receiptHandle": "r", "eventSource": "aws:sqs",
             "attributes": { "ApproximateReceiveCount": "1" },
             "messageAttributes": { "requestId": { "stringValue": "r", "dataType": "String" } },
         });
@@ -184,7 +246,7 @@ mod tests {
             record["attributes"]["SentTimestamp"] = sent.into();
         }
         if let Some(sub) = sub {
-            record["messageAttributes"]["voter"] = attribute(sub);
+            record["attributes"]["MessageGroupId"] = sub.into();
         }
         record
     }
@@ -193,21 +255,28 @@ mod tests {
         json!({ "stringValue": value, "stringListValues": [], "binaryListValues": [], "dataType": "String" })
     }
 
-    fn read(record: &Value) -> Result<Message, Unreadable> {
-        let text = json!({ "Records": [record] }).to_string();
+    fn read_all(records: &[Value]) -> Vec<Option<Message>> {
+        let text = json!({ "Records": records }).to_string();
         let event: Event = serde_json::from_str(&text).unwrap();
-        event.records().unwrap()[0].message(&hasher())
+        let arrived = Timestamp::from_millis(ARRIVED_MS).unwrap();
+        event.records().unwrap().iter().map(|record| record.message(&hasher(), arrived)).collect()
+    }
+
+    fn read(record: &Value) -> Message {
+        read_all(std::slice::from_ref(record)).remove(0).unwrap()
+    }
+
+    fn reason(message: Message) -> Rejection {
+        message.request.unwrap_err().reason
     }
 
     fn hasher() -> VoterHasher {
         "0".repeat(64).parse().unwrap()
     }
 
-    const ID: &str = "4e2c1f0a-0000-4000-8000-000000000001";
-
     #[test]
     fn a_record_of_the_gateway_is_a_vote() {
-        let message = read(&record(ID, Some("1700000000000"), Some("alice"))).unwrap();
+        let message = read(&record(ID, SENT, Some("alice")));
         assert_eq!(message.id.to_string(), ID);
         assert_eq!(message.sent_at.millis(), 1_700_000_000_000);
         assert_eq!(message.voter, Some(hasher().voter("alice")));
@@ -217,40 +286,78 @@ mod tests {
     #[test]
     fn without_the_authorizers_word_there_is_no_voter() {
         for sub in [None, Some("")] {
-            assert_eq!(read(&record(ID, Some("1700000000000"), sub)).unwrap().voter, None);
+            assert_eq!(read(&record(ID, SENT, sub)).voter, None);
         }
+    }
+
+    #[test]
+    fn an_attribute_names_no_voter_no_moment_and_no_message() {
+        let mut crafted = record(ID, SENT, Some("mallory"));
+        for (name, value) in [("voter", "victim"), ("castAt", CAST), ("messageId", FIRST)] {
+            crafted["messageAttributes"][name] = attribute(value);
+        }
+        for signature in [None, Some(""), Some("00112233445566778899aabbccddeeff")] {
+            if let Some(signature) = signature {
+                crafted["messageAttributes"]["redriveSignature"] = attribute(signature);
+            }
+            let message = read(&crafted);
+            assert_eq!(
+                (message.id.to_string(), message.sent_at.millis()),
+                (ID.to_owned(), 1_700_000_000_000)
+            );
+            assert_eq!(message.voter, Some(hasher().voter("mallory")));
+        }
+        crafted["messageAttributes"]["castAt"] = attribute("-5");
+        assert!(read(&crafted).request.is_ok(), "nor does one make a record unreadable");
     }
 
     #[test]
     fn text_with_escapes_is_the_text_it_stands_for() {
         let sub = "\"alice\"\n\u{1f600}\\";
-        let voter = read(&record(ID, Some("1700000000000"), Some(sub))).unwrap().voter;
-        assert_eq!(voter, Some(hasher().voter(sub)));
+        assert_eq!(read(&record(ID, SENT, Some(sub))).voter, Some(hasher().voter(sub)));
     }
 
     #[test]
     fn an_absent_body_is_an_empty_one() {
-        let mut record = record(ID, Some("1700000000000"), Some("alice"));
-        for body in [None, Some(Value::Null), Some("".into())] {
+        let mut record = record(ID, SENT, Some("alice"));
+        for body in [None, Some(Value::Null), Some("".into()), Some(7.into())] {
             record.as_object_mut().unwrap().remove("body");
             record.as_object_mut().unwrap().extend(body.map(|body| ("body".to_owned(), body)));
-            assert_eq!(read(&record).unwrap().request, VoteRequest::parse(""));
+            assert_eq!(read(&record).request, VoteRequest::parse(""));
         }
+    }
+
+    /// What the redrive sends of a vote of alice.
+    fn redriven(body: &str, signed: Redrive<'_>) -> Value {
+        let mut record = record(ID, SENT, Some("alice"));
+        record["body"] = body.into();
+        for (name, value) in [
+            ("castAt", signed.cast_at_ms),
+            ("messageId", signed.message_id),
+            ("redriveSignature", &signed.sign(&hasher()).to_string()),
+        ] {
+            record["messageAttributes"][name] = attribute(value);
+        }
+        record
     }
 
     #[test]
     fn a_redriven_record_is_the_vote_it_was() {
-        const FIRST: &str = "4e2c1f0a-0000-4000-8000-000000000002";
-        let redriven = |cast_at: &str, id: &str| {
-            let mut record = record(ID, Some("1700000000000"), Some("alice"));
-            record["messageAttributes"]["castAt"] = attribute(cast_at);
-            record["messageAttributes"]["messageId"] = attribute(id);
-            read(&record)
-        };
-        let vote = redriven("1600000000000", FIRST).unwrap();
+        let all = Redrive { body: BODY, voter: "alice", cast_at_ms: CAST, message_id: FIRST };
+        let vote = read(&redriven(BODY, all));
         assert_eq!((vote.sent_at.millis(), vote.id.to_string()), (1_600_000_000_000, FIRST.to_owned()));
-        assert_eq!(redriven("noon", FIRST).unwrap_err(), Unreadable::CastAt);
-        assert_eq!(redriven("1600000000000", "7").unwrap_err(), Unreadable::MessageId);
+        assert!(vote.request.is_ok());
+        let (unsigned_body, unsigned_voter) =
+            (Redrive { body: "{}", ..all }, Redrive { voter: "bob", ..all });
+        for signed in [unsigned_body, unsigned_voter] {
+            let vote = read(&redriven(BODY, signed));
+            assert_eq!((vote.sent_at.millis(), vote.id.to_string()), (1_700_000_000_000, ID.to_owned()));
+        }
+        for (name, value) in [("castAt", "1600000000001"), ("messageId", ID)] {
+            let mut moved = redriven(BODY, all);
+            moved["messageAttributes"][name] = attribute(value);
+            assert_eq!(read(&moved).sent_at.millis(), 1_700_000_000_000, "{name} is signed as well");
+        }
     }
 
     #[test]
@@ -283,16 +390,36 @@ mod tests {
     }
 
     #[test]
-    fn what_sqs_would_not_make_is_told_apart() {
-        let read = |id, sent| read(&record(id, sent, None)).unwrap_err();
-        assert_eq!(read("7", Some("1700000000000")), Unreadable::MessageId);
-        assert_eq!(read(ID, None), Unreadable::CastAt);
-        assert_eq!(read(ID, Some("yesterday")), Unreadable::CastAt);
+    fn what_sqs_would_not_make_is_rejected_and_stays_the_same_message() {
+        let timeless = [None, Some("yesterday"), Some("-5"), Some("99999999999999999999")];
+        for sent in timeless {
+            let message = read(&record(ID, sent, Some("alice")));
+            assert_eq!((message.id.to_string(), message.sent_at.millis()), (ID.to_owned(), ARRIVED_MS));
+            let expected = Malformed { reason: Rejection::Unreadable, poll: Some(1), id: None };
+            assert_eq!(message.request, Err(expected), "{sent:?}");
+        }
+        let nameless = || read(&record("7", SENT, Some("alice")));
+        assert_eq!(nameless().id, nameless().id);
+        assert_ne!(nameless().id, read(&record("8", SENT, None)).id);
+        assert_eq!(reason(nameless()), Rejection::Unreadable);
+    }
+
+    #[test]
+    fn a_record_of_another_shape_spoils_no_other() {
+        let good = record(ID, SENT, Some("alice"));
+        let mut shapeless = record(FIRST, SENT, Some("alice"));
+        shapeless["attributes"] = json!("none");
+        let mut messages = read_all(&[json!(7), shapeless, json!({}), json!({"messageId": 7}), good]);
+        assert!(messages.pop().unwrap().unwrap().request.is_ok());
+        assert!(messages.pop().unwrap().is_none() && messages.pop().unwrap().is_none());
+        let shapeless = messages.pop().unwrap().unwrap();
+        assert_eq!((shapeless.id.to_string(), reason(shapeless)), (FIRST.to_owned(), Rejection::Unreadable));
+        assert!(messages.pop().unwrap().is_none());
     }
 
     #[test]
     fn another_event_is_refused() {
-        for text in [r#"{}"#, r#"{"Records":7}"#, r#"[]"#, r#"{"Records":[{"body":7}]}"#] {
+        for text in [r#"{}"#, r#"{"Records":7}"#, r#"[]"#] {
             let event: Event = serde_json::from_str(text).unwrap();
             assert!(event.records().is_err(), "{text}");
         }

@@ -53,12 +53,11 @@ impl Ballots {
         for number in first..first + count {
             let ballot = self.ballot(number);
             let text = |value: String| Attribute { data_type: "String".to_owned(), value };
-            let attributes = BTreeMap::from([
-                ("voter".to_owned(), text(ballot.sub)),
-                ("requestId".to_owned(), text(format!("{:015x}=", mix(number) >> 4))),
-            ]);
+            let request_id = text(format!("{:015x}=", mix(number) >> 4));
+            let attributes = BTreeMap::from([("requestId".to_owned(), request_id)]);
             let body = format!(r#"{{"poll":{},"contestant":{}}}"#, ballot.poll.0, ballot.contestant);
-            queue.send(NewMessage { body, attributes, delay_seconds: None })?;
+            let group_id = Some(ballot.sub);
+            queue.send(NewMessage { body, attributes, group_id, delay_seconds: None })?;
         }
         Ok(())
     }

@@ -111,9 +111,9 @@ impl Sending {
 
 fn message(vote: &Vote) -> NewMessage {
     let text = |value: String| Attribute { data_type: "String".to_owned(), value };
-    let mut attributes = BTreeMap::from([("requestId".to_owned(), text("chaos".to_owned()))]);
-    attributes.extend(vote.voter.map(|voter| ("voter".to_owned(), text(subject(voter)))));
-    NewMessage { body: vote.body.clone(), attributes, delay_seconds: None }
+    let attributes = BTreeMap::from([("requestId".to_owned(), text("chaos".to_owned()))]);
+    let group_id = vote.voter.map(subject);
+    NewMessage { body: vote.body.clone(), attributes, group_id, delay_seconds: None }
 }
 
 impl Driver {

@@ -84,6 +84,8 @@ struct SystemAttributes<'a> {
     sender_id: &'static str,
     approximate_first_receive_timestamp: AsText<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    message_group_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dead_letter_queue_source_arn: Option<&'a str>,
 }
 
@@ -99,6 +101,7 @@ impl<'a> Record<'a> {
                 sent_timestamp: AsText(content.sent_ms),
                 sender_id: ACCOUNT,
                 approximate_first_receive_timestamp: AsText(message.first_received_ms),
+                message_group_id: content.group_id.as_deref(),
                 dead_letter_queue_source_arn: message.dead_letter_source.as_deref(),
             },
             message_attributes: MessageAttributes(&content.attributes),

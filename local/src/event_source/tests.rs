@@ -103,11 +103,18 @@ async fn records_are_those_of_lambda() {
     let attribute =
         |data_type: &str, value: &str| Attribute { data_type: data_type.into(), value: value.into() };
     let attributes = BTreeMap::from([
-        ("voter".to_owned(), attribute("String", "alice \"ü\"")),
+        ("requestId".to_owned(), attribute("String", "r \"ü\"")),
         ("raw".to_owned(), attribute("Binary", "AP8=")),
     ]);
     let body = "{\"poll\":1}\n\t\u{1f5f3}".to_owned();
-    let sent = queue.send(NewMessage { body: body.clone(), attributes, delay_seconds: None }).unwrap();
+    let sent = queue
+        .send(NewMessage {
+            body: body.clone(),
+            attributes,
+            group_id: Some("alice|\"1\"".to_owned()),
+            delay_seconds: None,
+        })
+        .unwrap();
     send(&queue, "bare");
     let event = event(mapping.gather(&mut Vec::new()).await);
 
@@ -125,11 +132,12 @@ async fn records_are_those_of_lambda() {
                 "SentTimestamp": sent_ms,
                 "SenderId": "000000000000",
                 "ApproximateFirstReceiveTimestamp": record["attributes"]["ApproximateFirstReceiveTimestamp"],
+                "MessageGroupId": "alice|\"1\"",
             },
             "messageAttributes": {
                 "raw": {"binaryValue": "AP8=", "stringListValues": [], "binaryListValues": [], "dataType": "Binary"},
-                "voter": {
-                    "stringValue": "alice \"ü\"", "stringListValues": [], "binaryListValues": [], "dataType": "String",
+                "requestId": {
+                    "stringValue": "r \"ü\"", "stringListValues": [], "binaryListValues": [], "dataType": "String",
                 },
             },
             "md5OfMessageAttributes": sent.md5_of_attributes,
@@ -141,6 +149,7 @@ async fn records_are_those_of_lambda() {
     );
     let bare = &event["Records"][1];
     assert_eq!((&bare["messageAttributes"], bare.get("md5OfMessageAttributes")), (&json!({}), None));
+    assert_eq!(bare["attributes"].get("MessageGroupId"), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,6 +26,7 @@ pub struct SendMessage {
     queue_url: Mapping,
     body: Mapping,
     attributes: Option<Mapping>,
+    group_id: Option<Mapping>,
     delay_seconds: Option<Mapping>,
     responses: BTreeMap<u16, Vec<ResponseChange>>,
 }
@@ -57,7 +58,12 @@ impl SendMessage {
             ensure!(
                 matches!(
                     name.as_str(),
-                    "QueueUrl" | "MessageBody" | "MessageAttributes" | "DelaySeconds" | "Region"
+                    "QueueUrl"
+                        | "MessageBody"
+                        | "MessageAttributes"
+                        | "MessageGroupId"
+                        | "DelaySeconds"
+                        | "Region"
                 ),
                 "requestParameters.{name} is not available for a standard queue here"
             );
@@ -72,6 +78,7 @@ impl SendMessage {
             queue_url: take("QueueUrl").context("requestParameters.QueueUrl is missing")?,
             body: take("MessageBody").context("requestParameters.MessageBody is missing")?,
             attributes: take("MessageAttributes"),
+            group_id: take("MessageGroupId"),
             delay_seconds: take("DelaySeconds"),
             responses: response.iter().map(compile_response).collect::<Result<_>>()?,
         })
@@ -114,13 +121,15 @@ impl SendMessage {
             Some(mapping) => parse_attributes(&mapping.evaluate(inputs)?)?,
             None => BTreeMap::new(),
         };
+        let group_id = self.group_id.as_ref().map(|mapping| mapping.evaluate(inputs)).transpose()?;
+        let group_id = group_id.map(std::borrow::Cow::into_owned);
         let delay_seconds = match &self.delay_seconds {
             Some(mapping) => Some(mapping.evaluate(inputs)?.parse().map_err(|_| {
                 refusal("InvalidParameterValue", "DelaySeconds must be a number of seconds from 0 to 900.")
             })?),
             None => None,
         };
-        Ok((queue_url, NewMessage { body, attributes, delay_seconds }))
+        Ok((queue_url, NewMessage { body, attributes, delay_seconds, group_id }))
     }
 
     fn finish(&self, mut response: Response<Bytes>, call: &Call<'_>, body: &str) -> Response<Bytes> {

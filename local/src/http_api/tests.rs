@@ -68,8 +68,8 @@ fn api_resource() -> Resource {
                     "requestParameters": {
                         "QueueUrl": "http://localhost:4566/000000000000/votes",
                         "MessageBody": "$request.body",
-                        "MessageAttributes": "{\"voter\":{\"DataType\":\"String\",\"StringValue\":\
-                            \"${context.authorizer.claims.sub}\"},\"requestId\":{\"DataType\":\"String\",\
+                        "MessageGroupId": "$context.authorizer.claims.sub",
+                        "MessageAttributes": "{\"requestId\":{\"DataType\":\"String\",\
                             \"StringValue\":\"${context.requestId}\"}}",
                     },
                     "responseParameters": {"200": {
@@ -85,6 +85,16 @@ fn api_resource() -> Resource {
                         "QueueUrl": "http://localhost:4566/000000000000/votes",
                         "MessageBody": "$request.body.text",
                         "DelaySeconds": "$request.querystring.delay",
+                    },
+                }}},
+                "/interpolated": {"post": {"x-amazon-apigateway-integration": {
+                    "type": "aws_proxy",
+                    "integrationSubtype": "SQS-SendMessage",
+                    "requestParameters": {
+                        "QueueUrl": "http://localhost:4566/000000000000/votes",
+                        "MessageBody": "$request.body",
+                        "MessageAttributes": "{\"voter\":{\"DataType\":\"String\",\"StringValue\":\
+                            \"${context.authorizer.claims.sub}\"}}",
                     },
                 }}},
                 "/lost": {"post": {"security": [{"NONE": []}], "x-amazon-apigateway-integration": {

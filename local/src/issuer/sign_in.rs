@@ -10,12 +10,16 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::domain::is_supported_subject;
 use uuid::Uuid;
 
 use super::{Issuer, TOKEN_LIFETIME, unix_now_s};
 
 /// A page redeems its code at once.
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
+/// The name becomes the subject: see [`super::SUBJECT_RULE`].
+const NAME_RULE: &str =
+    "name: use 1 to 128 letters, digits and . _ : | @ + = / -, without blanks and accents";
 /// Codes nobody redeems must not fill the memory.
 const CODES_MAX: usize = 10_000;
 
@@ -99,8 +103,8 @@ impl Codes {
         if let Some(problem) = request.refusal(audience) {
             return Err(problem);
         }
-        if request.name.trim().is_empty() {
-            return Err("name: must not be empty");
+        if !is_supported_subject(request.name.trim()) {
+            return Err(NAME_RULE);
         }
         let code = Uuid::new_v4().simple().to_string();
         let answer = form_urlencoded::Serializer::new(String::new())
@@ -252,6 +256,9 @@ mod tests {
             ("response_type", "token"),
             ("code_challenge_method", "plain"),
             ("name", " "),
+            ("name", "anna b"),
+            ("name", "jo\u{e3}o"),
+            ("name", "a\"b"),
         ] {
             let problem = codes.grant(asked(&[(name, value)]), "votes").unwrap_err();
             assert!(problem.starts_with(name.trim_end_matches("_method")), "{name}: {problem}");

@@ -25,10 +25,14 @@ pub struct NewMessage {
     pub attributes: BTreeMap<String, Attribute>,
     /// 0 to 900; `None`: the queue's own.
     pub delay_seconds: Option<u32>,
+    /// `MessageGroupId`: 1 to 128 letters, digits and punctuation of ASCII. In a standard queue it orders nothing.
+    pub group_id: Option<String>,
 }
 
 /// SQS's limit on attributes of one message.
 const ATTRIBUTES_MAX: usize = 10;
+/// SQS's limit on a `MessageGroupId`.
+const GROUP_ID_LENGTH_MAX: usize = 128;
 /// SQS's limit on an attribute's name.
 const ATTRIBUTE_NAME_LENGTH_MAX: usize = 256;
 
@@ -164,6 +168,21 @@ fn encode_one(bytes: &mut Vec<u8>, name: &str, attribute: &Attribute) -> Result<
     Ok(())
 }
 
+/// Refuses a `MessageGroupId` that SQS does not take.
+///
+/// # Errors
+/// `InvalidParameterValue`.
+pub(super) fn check_group_id(group_id: &str) -> Result<(), SendError> {
+    let is_taken = (1..=GROUP_ID_LENGTH_MAX).contains(&group_id.len())
+        && group_id.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_taken {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "MessageGroupId can only include alphanumeric and punctuation characters, 1 to {GROUP_ID_LENGTH_MAX} in length"
+    )))
+}
+
 fn invalid(message: String) -> SendError {
     SendError::new("InvalidParameterValue", message)
 }
@@ -199,6 +218,9 @@ pub struct Content {
     pub body: Box<str>,
     /// As sent.
     pub attributes: Attributes,
+    /// As sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<Box<str>>,
     /// When it was sent, in milliseconds since 1970; constant across redeliveries.
     pub sent_ms: u64,
     pub(super) md5_of_body: [u8; 16],

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Counts, NewMessage, Receipt, Received, SendError, Sent, checksum,
-    message::{Attributes, Content},
+    message::{Attributes, Content, check_group_id},
     misbehavior::{Misbehavior, Mischief},
     redrive::Redrive,
     settings::{DELAY_SECONDS, Settings, VISIBILITY_SECONDS},
@@ -63,9 +63,10 @@ impl Queue {
     /// Accepts a message; it is receivable at once or after its delay.
     ///
     /// # Errors
-    /// SQS's own refusals: an empty or oversized body, characters XML cannot carry, bad attributes or delay.
+    /// SQS's own refusals: an empty or oversized body, characters XML cannot carry, bad attributes, delay or group.
     pub fn send(&self, message: NewMessage) -> Result<Sent, SendError> {
         let attributes = Attributes::encode(&message.attributes)?;
+        message.group_id.as_deref().map_or(Ok(()), check_group_id)?;
         check_body(&message.body)?;
         let md5_of_body = checksum::md5(message.body.as_bytes());
         let sent = Sent {
@@ -78,6 +79,7 @@ impl Queue {
             id: sent.message_id,
             body: message.body.into_boxed_str(),
             attributes,
+            group_id: message.group_id.map(String::into_boxed_str),
             sent_ms: now_ms(),
             md5_of_body,
         };

@@ -139,6 +139,7 @@ fn renewed(content: &Content) -> Entry {
         id: Uuid::new_v4(),
         body: content.body.clone(),
         attributes: content.attributes.clone(),
+        group_id: content.group_id.clone(),
         sent_ms: now_ms(),
         md5_of_body: content.md5_of_body,
     }))

@@ -38,6 +38,10 @@ fn message(body: &str) -> NewMessage {
     NewMessage { body: body.to_owned(), ..NewMessage::default() }
 }
 
+fn of_group(group_id: &str) -> NewMessage {
+    NewMessage { group_id: Some(group_id.to_owned()), ..message("m") }
+}
+
 fn delayed(seconds: u32) -> NewMessage {
     NewMessage { delay_seconds: Some(seconds), ..message("m") }
 }
@@ -132,12 +136,19 @@ fn bad_messages_are_refused() {
         (attribute("Binary", "?"), "InvalidParameterValue"),
         (attribute("Other", "x"), "InvalidParameterValue"),
         (delayed(901), "InvalidParameterValue"),
+        (of_group(""), "InvalidParameterValue"),
+        (of_group(&"v".repeat(129)), "InvalidParameterValue"),
+        (of_group("anna b"), "InvalidParameterValue"),
+        (of_group("joão"), "InvalidParameterValue"),
+        (of_group("line\n"), "InvalidParameterValue"),
     ] {
         assert_eq!(queue.send(message.clone()).unwrap_err().code, code, "{message:?}");
     }
     assert!(queue.send(message("\t\r\n äöü 🗳")).is_ok());
     assert!(queue.send(message(&"x".repeat(1024))).is_ok());
-    assert_eq!(queue.counts().sent_total, 2);
+    assert!(queue.send(of_group(&"v".repeat(128))).is_ok());
+    assert!(queue.send(of_group(r##"aZ09!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"##)).is_ok());
+    assert_eq!(queue.counts().sent_total, 4);
 }
 
 #[test]
@@ -364,9 +375,9 @@ async fn no_more_than_sqs_limit_is_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_brings_everything_back() {
     let (queues, queue, dead) = with_dead_letters(3);
-    let attribute = Attribute { data_type: "String".to_owned(), value: "alice".to_owned() };
-    let attributes = BTreeMap::from([("voter".to_owned(), attribute)]);
-    queue.send(NewMessage { attributes, ..message("1") }).unwrap();
+    let attribute = Attribute { data_type: "String".to_owned(), value: "r".to_owned() };
+    let attributes = BTreeMap::from([("requestId".to_owned(), attribute)]);
+    queue.send(NewMessage { attributes, group_id: Some("alice".to_owned()), ..message("1") }).unwrap();
     queue.send(delayed(60)).unwrap();
     dead.send(message("3")).unwrap();
     let received = one(&queue).await;
@@ -381,6 +392,7 @@ async fn a_snapshot_brings_everything_back() {
     assert_eq!(again.content.id, received.content.id);
     assert_eq!(again.content.sent_ms, received.content.sent_ms);
     assert_eq!(again.content.attributes, received.content.attributes);
+    assert_eq!(again.content.group_id.as_deref(), Some("alice"));
     assert_eq!(again.receive_count, 2);
     assert_eq!(queue.counts().sent_total, 0);
 }

@@ -6,6 +6,7 @@ mod cache_user;
 mod dead_letters;
 mod event_source;
 mod evidence;
+mod identity;
 mod invalidations;
 mod lambda;
 mod leaks;

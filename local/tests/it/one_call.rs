@@ -109,8 +109,7 @@ impl Call<'_> {
             Self::Vote => json!({"Records": [{
                 "messageId": uuid::Uuid::new_v4(), "receiptHandle": "r",
                 "body": json!({"poll": 1, "contestant": 1}).to_string(),
-                "attributes": {"SentTimestamp": "1750000000000", "ApproximateReceiveCount": "1"},
-                "messageAttributes": {"voter": {"stringValue": "alice", "dataType": "String"}},
+                "attributes": {"SentTimestamp": "1750000000000", "ApproximateReceiveCount": "1", "MessageGroupId": "alice"},
                 "eventSource": "aws:sqs", "awsRegion": "us-east-1",
             }]}),
             Self::Http(route, body) => {

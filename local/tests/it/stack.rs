@@ -68,6 +68,20 @@ impl Whole {
         serde_json::from_str::<Value>(&body).unwrap()["access_token"].as_str().unwrap().to_owned()
     }
 
+    /// A token for any subject, as an issuer with other rules than the stack's own would make it.
+    pub fn token_of_any_issuer(&self, sub: &str) -> String {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("sub", sub)
+            .append_pair("anySubject", "true")
+            .finish();
+        self.token(&query)
+    }
+
+    /// Casts a vote with a token.
+    pub fn cast(&self, token: &str, body: &str) -> Answer {
+        self.request("POST", "/votes", token, body).unwrap()
+    }
+
     fn request(&self, method: &str, path: &str, token: &str, body: &str) -> std::io::Result<Answer> {
         ask(self.port, method, path, &format!("authorization: Bearer {token}"), body)
     }

@@ -112,8 +112,7 @@ impl Addresses {
         let event = json!({"Records": [{
             "messageId": uuid::Uuid::from_u128(contestant.into()), "receiptHandle": "r",
             "body": json!({"poll": 1, "contestant": contestant}).to_string(),
-            "attributes": {"SentTimestamp": "1750000000000", "ApproximateReceiveCount": "1"},
-            "messageAttributes": {"voter": {"stringValue": "alice", "dataType": "String"}},
+            "attributes": {"SentTimestamp": "1750000000000", "ApproximateReceiveCount": "1", "MessageGroupId": "alice"},
             "eventSource": "aws:sqs", "awsRegion": "us-east-1",
         }]});
         let answer = stack.functions.invoke("VotesFunction", event.to_string().into()).await;

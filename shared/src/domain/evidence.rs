@@ -247,7 +247,7 @@ impl Observation {
     /// that went down has begun anew with Redis.
     fn handled_since(&self, closes_at: Timestamp) -> u64 {
         let known = || self.probes.iter().filter_map(|probe| Some((probe.sent_at, probe.handled?)));
-        let before = known().filter(|&(sent_at, _)| sent_at < closes_at).last();
+        let before = known().rfind(|&(sent_at, _)| sent_at < closes_at);
         let Some((start, first)) = before.or_else(|| known().next()) else { return 0 };
         let later = known().filter(|&(sent_at, _)| sent_at > start).map(|(_, handled)| handled);
         let (mut last, mut sum) = (first, 0);

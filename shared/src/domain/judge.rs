@@ -33,11 +33,24 @@ pub struct Rejected {
     pub key: Option<VoteKey>,
     /// What its client's id is asked for by.
     pub id_tag: Option<ReceiptTag>,
+    /// Of a vote that is [`Late`](Rejection::Late): the rest of what would have counted.
+    pub late: Option<LateVote>,
+}
+
+/// What a late vote is kept whole by, beside its key, voter and moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateVote {
+    /// As [`Vote::contestant`].
+    pub contestant: ContestantNumber,
+    /// As [`Vote::ballot`].
+    pub ballot: Option<i16>,
+    /// As [`Vote::message_tag`].
+    pub message_tag: Option<ReceiptTag>,
 }
 
 impl From<Rejection> for Rejected {
     fn from(reason: Rejection) -> Self {
-        Self { reason, key: None, id_tag: None }
+        Self { reason, key: None, id_tag: None, late: None }
     }
 }
 
@@ -68,6 +81,7 @@ fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Resul
         (None, Some(id)) => hasher.client_key(poll.id, poll.created_at, voter, id),
         (None, None) => hasher.message_key(poll.id, message.sent_at, message.id),
     };
+    let message_tag = || ballot.map(|_| hasher.receipt_tag(voter, message.id));
     let reason = if ballot > poll.votes_per_voter {
         Rejection::BallotAboveLimit
     } else if poll.opens_at.is_none_or(|opening| message.sent_at < opening) {
@@ -86,11 +100,16 @@ fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Resul
             voter,
             ballot,
             cast_at: message.sent_at,
-            message_tag: ballot.map(|_| hasher.receipt_tag(voter, message.id)),
+            message_tag: message_tag(),
             id_tag: ballot.and_then(|_| id_tag(message, hasher)),
         });
     };
-    Err(Rejected { key: Some(key), ..reason.into() })
+    let late = (reason == Rejection::Late).then(|| LateVote {
+        contestant: contestant.number,
+        ballot,
+        message_tag: message_tag(),
+    });
+    Err(Rejected { key: Some(key), late, ..reason.into() })
 }
 
 /// The vote's ballot as far as the vote alone tells; the limit itself is for the caller to judge.
@@ -147,8 +166,12 @@ mod tests {
         assert_eq!(judged(VOTE, 2_000, &frozen), Err(Rejection::AfterClosing));
         assert_eq!(judged(VOTE, 999, &frozen), Err(Rejection::BeforeOpening));
         let late = judge(&message(VOTE, 1_999), Some(&frozen), &hasher()).unwrap_err();
-        let key = judge(&message(VOTE, 1_999), Some(&poll()), &hasher()).unwrap().key;
-        assert_eq!(late.key, Some(key), "what was counted before is a duplicate");
+        let vote = judge(&message(VOTE, 1_999), Some(&poll()), &hasher()).unwrap();
+        assert_eq!(late.key, Some(vote.key), "what was counted before is a duplicate");
+        let kept =
+            LateVote { contestant: vote.contestant, ballot: vote.ballot, message_tag: vote.message_tag };
+        assert_eq!(late.late, Some(kept), "it is kept whole");
+        assert_eq!(judge(&message(VOTE, 2_000), Some(&frozen), &hasher()).unwrap_err().late, None);
     }
 
     #[test]

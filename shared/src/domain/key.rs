@@ -131,6 +131,11 @@ impl VoterHasher {
         ReceiptTag((hash >> 64) as i64)
     }
 
+    /// An id for a message whose own is no UUID, made of that: so it is rejected once however often it comes.
+    pub fn unreadable_id(&self, message: &str) -> Uuid {
+        Uuid::from_u128(self.hash(b'u', &[message.as_bytes()]))
+    }
+
     fn message_hash(&self, poll: PollId, message: Uuid) -> u128 {
         self.hash(b'm', &[&poll.0.to_be_bytes(), message.as_bytes()])
     }

@@ -7,15 +7,15 @@ use super::{Rejection, Timestamp, Voter};
 /// The largest body that is looked at. A vote with every field is about 120 bytes; SQS lets 1 MiB pass.
 pub const BODY_BYTES_MAX: usize = 1_024;
 
-/// Names of a message's attributes. The gateway sets the first, a redrive out of the dead-letter queue the next two; a
-/// client sets none.
+/// Names of a message's attributes, which a client does not set. A redrive out of the dead-letter queue sets the first
+/// three, which are believed only together: see [`Redrive`](super::Redrive).
 pub mod attribute {
-    /// The token's `sub`.
-    pub const VOTER: &str = "voter";
     /// The id that SQS gave the message when it was cast, a UUID. Sending it again gave it another one.
     pub const MESSAGE_ID: &str = "messageId";
     /// When the vote was cast, in milliseconds since the Unix epoch.
     pub const CAST_AT: &str = "castAt";
+    /// Our signature over body, voter, moment and message.
+    pub const SIGNATURE: &str = "redriveSignature";
     /// The signature of a probe: `functions/results` sets it.
     pub const PROBE: &str = "probe";
 }

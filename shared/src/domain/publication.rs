@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Basis, Contestant, Erratum, Gap, Poll, PollId, Ranking, Results, Standing, Status, Tally, Timestamp,
+    Basis, Contestant, Erratum, Gap, LateVotes, LaterCertificate, Poll, PollId, Ranking, Results, Standing,
+    Status, Tally, Timestamp, late::hex,
 };
 
 /// A poll's public file: all that a page needs to show it.
@@ -26,6 +27,12 @@ pub struct Publication<'a> {
     certified: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<PublicCertificate<'a>>,
+    /// Present where a vote arrived after the certification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late: Option<LateVotes>,
+    /// Paths of the certificates beside the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    later_certificates: Vec<String>,
     as_of: Timestamp,
     /// Absent, as is what follows from it, where the standing is not public.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,7 +73,7 @@ pub struct Certificate {
 impl Certificate {
     /// The digest as 64 hexadecimal digits.
     pub fn digest_hex(&self) -> String {
-        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.digest)
     }
 }
 
@@ -114,10 +121,20 @@ impl<'a> Publication<'a> {
             turnout,
             certified: certificate.is_some(),
             certificate: certificate.map(PublicCertificate::from),
+            late: None,
+            later_certificates: Vec::new(),
             as_of: certificate.map_or(as_of, |certificate| certificate.certified_at),
             total_votes,
             ranking,
         }
+    }
+
+    /// The file of a certified poll, with what has come after its certificate.
+    #[must_use]
+    pub fn with_late(self, late: Option<LateVotes>, later: &[LaterCertificate]) -> Self {
+        let later_certificates =
+            later.iter().map(|later| format!("/{}", later.object_key(self.poll))).collect();
+        Self { late, later_certificates, ..self }
     }
 }
 
@@ -200,6 +217,29 @@ mod tests {
         assert_eq!(told["gaps"], json!([{"from": at(1_200), "to": at(1_300)}]));
         assert_eq!(told["errata"], json!([{"at": at(1_400), "text": "Ana had 4."}]));
         assert_eq!(told["contestants"][0]["withdrawnAt"], json!(at(1_100)));
+    }
+
+    #[test]
+    fn what_came_after_the_certificate_is_beside_it() {
+        let (poll, certificate) = (poll(), certificate());
+        let file = Publication::new(&poll, &tally([3, 0, 1]), Some(&certificate), None, at(9_500), at(9_500));
+        let before = serde_json::to_value(file.clone()).unwrap();
+        assert!(before.get("late").is_none() && before.get("laterCertificates").is_none(), "{before}");
+        let late = LateVotes { votes: 3, first_at: at(9_100), last_at: at(9_400) };
+        let later = LaterCertificate {
+            number: 2,
+            certified_at: at(9_450),
+            basis: Basis::Forced,
+            late,
+            late_tally: tally([3, 0, 0]),
+            late_digest: vec![1],
+            digest: vec![2],
+            is_published: false,
+        };
+        let after = serde_json::to_value(file.with_late(Some(late), &[later])).unwrap();
+        assert_eq!(after["late"], json!({"votes": 3, "firstAt": at(9_100), "lastAt": at(9_400)}));
+        assert_eq!(after["laterCertificates"], json!(["/results/1.certificate-2.json"]));
+        assert_eq!((&after["certificate"], &after["ranking"]), (&before["certificate"], &before["ranking"]));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rejection {
+    /// The message has no time, or an id that is no UUID: SQS makes none such.
+    Unreadable,
     /// The body is not JSON.
     NotJson,
     /// A field has another type than the contract says.
@@ -39,7 +41,8 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every reason, in the order in which a vote is examined.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
+        Self::Unreadable,
         Self::TooLarge,
         Self::NotJson,
         Self::MissingField,
@@ -60,6 +63,7 @@ impl Rejection {
     /// The name in metrics, the ledger and the audit.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Unreadable => "unreadable",
             Self::NotJson => "notJson",
             Self::WrongType => "wrongType",
             Self::MissingField => "missingField",

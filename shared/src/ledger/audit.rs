@@ -3,8 +3,8 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
-use super::{Error, Ledger, close_fence, journal::enter};
-use crate::domain::{Action, ContestantNumber, Order, PollId, Tally};
+use super::{Error, Ledger, close_fence, journal::enter, later::late_votes};
+use crate::domain::{Action, ContestantNumber, LateVotes, Order, PollId, Tally};
 
 /// What the ledger itself says of a poll, at one instant.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Audit {
     pub rejected: BTreeMap<String, u64>,
     /// Rejected messages, since ever, in which no existing poll could be read, by reason.
     pub unattributed: BTreeMap<String, u64>,
+    /// Votes that came after the poll's certificate and are kept, counted one by one.
+    pub late: Option<LateVotes>,
 }
 
 impl Ledger {
@@ -29,6 +31,8 @@ impl Ledger {
         let rejected_sql = "/* audit */ SELECT poll IS NOT DISTINCT FROM $1 AS attributed, reason, count(*) AS count \
             FROM rejections WHERE poll = $1 OR poll IS NULL OR NOT EXISTS (SELECT FROM polls WHERE id = poll) \
             GROUP BY 1, 2";
+        let late_sql = "/* audit */ SELECT count(*) AS late_count, min(arrived_at) AS late_first_at, \
+            max(arrived_at) AS late_last_at FROM late_votes WHERE poll = $1";
         self.within(limit, async {
             let mut connection = self.connection().await?;
             let mut audit = Audit::default();
@@ -44,6 +48,8 @@ impl Ledger {
                     if row.try_get("attributed")? { &mut audit.rejected } else { &mut audit.unattributed };
                 counts.insert(row.try_get("reason")?, row.try_get::<i64, _>("count")?.unsigned_abs());
             }
+            let late = sqlx::query(late_sql).bind(poll.0).fetch_one(&mut *snapshot).await?;
+            audit.late = late_votes(&late)?;
             snapshot.commit().await?;
             self.keep(connection);
             Ok(audit)

@@ -175,7 +175,7 @@ async fn finish(transaction: &mut PgConnection, poll: PollId, hash: Sha256) -> R
     Ok(())
 }
 
-fn resumed(state: Option<Vec<u8>>) -> Result<Sha256, sqlx::Error> {
+pub(super) fn resumed(state: Option<Vec<u8>>) -> Result<Sha256, sqlx::Error> {
     let Some(state) = state else { return Ok(Sha256::new()) };
     let state = SerializedState::<Sha256>::try_from(state.as_slice());
     let hash = state.ok().and_then(|state| Sha256::deserialize(&state).ok());

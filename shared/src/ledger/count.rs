@@ -31,6 +31,10 @@ pub struct Batch {
     rejected_polls: Vec<Option<i64>>,
     rejected_reasons: Vec<&'static str>,
     rejected_keys: Vec<Option<Uuid>>,
+    /// Of late votes, up to the last of them; empty where there is none.
+    rejected_contestants: Vec<Option<i16>>,
+    rejected_ballots: Vec<Option<i16>>,
+    rejected_message_tags: Vec<Option<i64>>,
     probe_ids: Vec<i64>,
     probe_cast_at: Vec<OffsetDateTime>,
     redelivered: bool,
@@ -66,7 +70,7 @@ impl Batch {
     }
 
     /// A message that does not count; unless its key has counted under an earlier definition of the poll: then it
-    /// is a duplicate.
+    /// is a duplicate. A late vote is kept whole.
     pub fn rejection(&mut self, message: &Message, rejected: Rejected) {
         let poll = match &message.request {
             Ok(request) => Some(request.poll),
@@ -79,6 +83,15 @@ impl Batch {
         self.rejected_polls.push(poll);
         self.rejected_reasons.push(rejected.reason.name());
         self.rejected_keys.push(rejected.key.map(|key| key.0));
+        if let Some(late) = rejected.late {
+            let before = self.rejected_keys.len() - 1;
+            self.rejected_contestants.resize(before, None);
+            self.rejected_ballots.resize(before, None);
+            self.rejected_message_tags.resize(before, None);
+            self.rejected_contestants.push(Some(late.contestant.0));
+            self.rejected_ballots.push(late.ballot);
+            self.rejected_message_tags.push(late.message_tag.map(|tag| tag.0));
+        }
     }
 
     /// A probe, and when the queue says that it was sent. It is none of the batch's messages.
@@ -131,8 +144,8 @@ pub enum Outcome {
     Stale,
 }
 
-/// A committed batch.
-#[derive(Debug, PartialEq, Eq)]
+/// A committed batch; the default: an empty one.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Votes counted now.
     pub counted: u64,
@@ -151,7 +164,7 @@ impl Ledger {
     /// [`Error::Unavailable`] or [`Error::Timeout`]; then the batch may or may not have been committed.
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ CALL count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-                   $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)";
+                   $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)";
         let added = batch.added();
         let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = added.keys().copied().unzip();
         let added_votes: Vec<i64> = added.into_values().collect();
@@ -177,6 +190,9 @@ impl Ledger {
             .bind(&batch.rejected_polls)
             .bind(&batch.rejected_reasons)
             .bind(&batch.rejected_keys)
+            .bind(&batch.rejected_contestants)
+            .bind(&batch.rejected_ballots)
+            .bind(&batch.rejected_message_tags)
             .bind(&batch.probe_ids)
             .bind(&batch.probe_cast_at)
             .bind(batch.redelivered)

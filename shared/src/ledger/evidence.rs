@@ -55,7 +55,7 @@ impl Ledger {
             if let Some(sent_at) = moment(row, "sent_at")? {
                 observation.probes.push(probe(row, sent_at)?);
             } else if let Some(seen_at) = moment(row, "seen_at")? {
-                observation.signs.push((sign(row.try_get("kind")?)?, seen_at));
+                observation.signs.push((sign(&row.try_get::<String, _>("kind")?)?, seen_at));
             }
         }
         observation.probes.sort_by_key(|probe| probe.sent_at);
@@ -154,7 +154,7 @@ fn closing(row: &PgRow) -> Result<Closing, sqlx::Error> {
     let waits_for = row.try_get::<Option<String>, _>("waits_for")?;
     let waiting = waits_for.map(|name| {
         let waits_for = WaitsFor::of(&name).ok_or_else(|| unknown(&name))?;
-        let sign = row.try_get::<Option<String>, _>("sign")?.map(sign).transpose()?;
+        let sign = row.try_get::<Option<String>, _>("sign")?.as_deref().map(sign).transpose()?;
         let waiting = row.try_get::<Option<i64>, _>("waiting")?.map(i64::unsigned_abs);
         Ok::<_, sqlx::Error>(Waiting { waits_for, sign, until: moment(row, "until")?, waiting })
     });
@@ -174,8 +174,8 @@ fn probe(row: &PgRow, sent_at: Timestamp) -> Result<Probe, sqlx::Error> {
     })
 }
 
-fn sign(name: String) -> Result<Sign, sqlx::Error> {
-    Sign::of(&name).ok_or_else(|| unknown(&name))
+fn sign(name: &str) -> Result<Sign, sqlx::Error> {
+    Sign::of(name).ok_or_else(|| unknown(name))
 }
 
 fn unknown(name: &str) -> sqlx::Error {

@@ -4,9 +4,10 @@ use sqlx::{AssertSqlSafe, Row, postgres::PgRow, types::Json};
 
 use super::{
     Error, Ledger, PollWithTally,
+    later::late_votes,
     polls::{WITH_TALLY, poll, tally, timestamp},
 };
-use crate::domain::{Basis, Certificate, ContestantNumber, PollId, Tally};
+use crate::domain::{Basis, Certificate, ContestantNumber, LateVotes, PollId, Tally};
 
 /// Polls that are published at a time: ten times what the fullest evening has, and what a tick can write.
 const PUBLISHED_MAX: usize = 1_000;
@@ -18,21 +19,32 @@ pub struct Publishable {
     pub loaded: PollWithTally,
     /// Its certified result.
     pub certificate: Option<Certificate>,
+    /// Of a certified poll: votes that came after its certificate.
+    pub late: Option<LateVotes>,
+    /// Whether the file is to be written; else only a later certificate is to be made.
+    pub is_file_due: bool,
 }
 
 impl Ledger {
     /// The polls whose public file is to be written: those open, closed but not certified, or changed since their
-    /// certified file was written; and those that open within `soon`. Open ones first, then by how near their close is;
-    /// at most 1,000, and it is logged where that is not all. Their tallies are on disk.
+    /// certified file was written, also by a late vote or a later certificate; and those that open within `soon`. Open
+    /// ones first, then by how near their close is; at most 1,000, and it is logged where that is not all. Their tallies
+    /// are on disk.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Timeout`].
     pub async fn publishable(&self, soon: Duration) -> Result<Vec<Publishable>, Error> {
         let sql = format!(
-            "/* publishable */ SELECT polls.*, tally.*, certified_at, basis, digest, certificates.tally AS certified_tally, rejected, voters \
-             FROM polls LEFT JOIN certificates ON poll = id {WITH_TALLY} \
+            "/* publishable */ SELECT polls.*, tally.*, certified_at, basis, digest, certificates.tally AS certified_tally, rejected, voters, \
+                 late.votes AS late_count, late.first_at AS late_first_at, late.last_at AS late_last_at, is_file_due \
+             FROM polls LEFT JOIN certificates ON certificates.poll = id LEFT JOIN late_arrivals AS late ON late.poll = id \
+             CROSS JOIN LATERAL (SELECT certified_at IS NULL OR certificates.published < version \
+                 OR coalesce(late.published < late.votes, false) \
+                 OR EXISTS (SELECT FROM later_certificates AS later WHERE later.poll = id AND NOT is_published \
+                     AND later.certified_at IS NOT NULL) AS is_file_due) AS due {WITH_TALLY} \
              WHERE opens_at <= clock_timestamp() + $1 * interval '1 millisecond' \
-                 AND (certified_at IS NULL OR published < version) \
+                 AND (is_file_due OR EXISTS ( \
+                     SELECT FROM later_certificates AS later WHERE later.poll = id AND NOT is_published)) \
              ORDER BY (opens_at <= clock_timestamp() AND coalesce(closes_at > clock_timestamp(), true)) DESC, \
                  abs(extract(epoch FROM closes_at - clock_timestamp())) NULLS LAST, id DESC LIMIT $2"
         );
@@ -47,6 +59,8 @@ impl Ledger {
             Ok(Publishable {
                 loaded: PollWithTally { poll: poll(row)?, tally: tally(row)? },
                 certificate: certificate(row)?,
+                late: late_votes(row)?,
+                is_file_due: row.try_get("is_file_due")?,
             })
         };
         Ok(rows.iter().map(publishable).collect::<Result<_, sqlx::Error>>()?)

@@ -19,7 +19,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 
 /// All that the functions may do, besides calling what the schema has of functions. Whoever has these rights can
 /// neither change a vote nor take one away, nor what the journal says of the crew.
-const RIGHTS: [(&str, &str); 15] = [
+const RIGHTS: [(&str, &str); 18] = [
     ("_sqlx_migrations", "SELECT"),
     ("certificates", "SELECT, INSERT, UPDATE, DELETE"),
     ("closings", "SELECT, INSERT, UPDATE, DELETE"),
@@ -29,6 +29,9 @@ const RIGHTS: [(&str, &str); 15] = [
     ("deleted_files", "SELECT, INSERT, UPDATE, DELETE"),
     ("exports", "SELECT, INSERT, UPDATE, DELETE"),
     ("journal", "SELECT, INSERT"),
+    ("late_arrivals", "SELECT, INSERT, UPDATE"),
+    ("late_votes", "SELECT, INSERT"),
+    ("later_certificates", "SELECT, INSERT, UPDATE"),
     ("polls", "SELECT, INSERT, UPDATE, DELETE"),
     ("probes", "SELECT, INSERT, UPDATE, DELETE"),
     ("signs", "SELECT, INSERT, UPDATE"),

@@ -170,8 +170,9 @@ async fn what_was_observed_is_of_one_close() {
 async fn what_was_judged_by_one_close_freezes_no_other() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({})).await;
-    let freeze =
-        async |closes_at| bench.ledger.freeze_by(poll.id, Some(closes_at), Basis::Evidence, None).await.unwrap();
+    let freeze = async |closes_at| {
+        bench.ledger.freeze_by(poll.id, Some(closes_at), Basis::Evidence, None).await.unwrap()
+    };
     assert_eq!(freeze(at(CAST_AT)).await, Some(Frozen::NotClosed), "it was opened again and closed since");
     assert_eq!(freeze(poll.closes_at.unwrap()).await, Some(Frozen::Now));
     assert_eq!(freeze(poll.closes_at.unwrap()).await, Some(Frozen::Before));

@@ -5,6 +5,7 @@ mod catalog;
 mod counting;
 mod durability;
 mod evidence;
+mod late;
 mod outage;
 mod polls;
 mod rebuild;

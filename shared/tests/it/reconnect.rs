@@ -49,9 +49,9 @@ async fn every_call_of_the_ledger_outlives_a_cut_connection() {
     assert!(bench.ledger.rebuild(poll.id, "crew", LIMIT).await.unwrap());
     cut().await;
     let order = Order::new("crew", Action::Patch);
-    let renamed = bench
-        .ledger
-        .change_poll(poll.id, &order, |poll, _, _| Ok(Poll { title: "Who goes?".to_owned(), ..poll.clone() }));
+    let renamed = bench.ledger.change_poll(poll.id, &order, |poll, _, _| {
+        Ok(Poll { title: "Who goes?".to_owned(), ..poll.clone() })
+    });
     assert_eq!(renamed.await.unwrap().unwrap().poll.title, "Who goes?");
     cut().await;
     assert!(bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap().is_some());

@@ -1,11 +1,11 @@
 //! Batches through the handler.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use local::scratch::Scratch;
 use serde_json::json;
 use shared::{
-    domain::{Action, Order, PollId},
+    domain::{Action, Order, PollId, Redrive, VoterHasher},
     ledger::Ledger,
     ranking::RankingStore,
 };
@@ -42,7 +42,7 @@ async fn each_bad_vote_is_rejected_for_its_reason_and_its_neighbours_count() {
         records.push(record(index as u128, "alice", CAST_AT, &good));
     }
     let mut anonymous = record(2_000, "", CAST_AT, &good);
-    anonymous["messageAttributes"] = json!({});
+    anonymous["attributes"].as_object_mut().unwrap().remove("MessageGroupId");
     records.push(anonymous);
     assert!(bench.deliver(&records).await.unwrap().is_empty(), "every one is acknowledged");
     assert_eq!(bench.votes(&poll).await, cases.len() as u64);
@@ -76,21 +76,33 @@ async fn a_redriven_vote_is_the_vote_that_was_cast() {
     let poll = bench.poll(json!({})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1}).to_string();
     let first = record(1, "alice", CAST_AT, &body);
-    let redriven = |id| {
+    let hasher: VoterHasher = bench.scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap();
+    let redriven = |id, signed_for| {
         let mut record = record(id, "alice", CAST_AT + 3_600_000, &body);
-        let attributes = [("messageId", first["messageId"].clone()), ("castAt", CAST_AT.to_string().into())];
-        for (name, value) in attributes {
+        let (message_id, cast_at_ms) = (first["messageId"].as_str().unwrap(), CAST_AT.to_string());
+        let redrive = Redrive { body: &body, voter: signed_for, cast_at_ms: &cast_at_ms, message_id };
+        let signature = redrive.sign(&hasher).to_string();
+        for (name, value) in
+            [("messageId", message_id), ("castAt", &cast_at_ms), ("redriveSignature", &signature)]
+        {
             record["messageAttributes"][name] = json!({"stringValue": value, "dataType": "String"});
         }
         record
     };
-    bench.deliver(&[redriven(2), redriven(3)]).await.unwrap();
+    bench.deliver(&[redriven(2, "alice"), redriven(3, "alice")]).await.unwrap();
     bench.deliver(std::slice::from_ref(&first)).await.unwrap();
     let audit = bench.audit(poll.id).await;
     assert_eq!(
         (audit.ledger.values().sum::<u64>(), audit.rejected.len()),
         (1, 0),
         "though long after the bell"
+    );
+    bench.deliver(&[redriven(4, "bob")]).await.unwrap();
+    let audit = bench.audit(poll.id).await;
+    assert_eq!(
+        audit.rejected,
+        BTreeMap::from([("afterClosing".to_owned(), 1)]),
+        "not with another's signature"
     );
 }
 
@@ -124,16 +136,28 @@ async fn definitions_in_memory_follow_the_ledger() {
     assert_eq!(bench.votes(&created).await, 1, "absence is not remembered either");
 }
 
+/// Coming again would change nothing, and a message that comes again keeps the queue from ever being empty.
 #[tokio::test]
-async fn what_sqs_would_not_make_comes_again_alone() {
+async fn what_sqs_would_not_make_is_rejected_once_and_never_comes_again() {
     let bench = Bench::new().await;
     let poll = bench.poll(json!({})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1});
     let mut timeless = vote(1, "alice", &body);
     timeless["attributes"] = json!({});
-    let id = timeless["messageId"].as_str().unwrap().to_owned();
-    assert_eq!(bench.deliver(&[timeless, vote(2, "alice", &body)]).await.unwrap(), [id]);
-    assert_eq!(bench.votes(&poll).await, 1);
+    let mut negative = vote(2, "alice", &body);
+    negative["attributes"]["SentTimestamp"] = json!("-5");
+    let mut misnamed = vote(3, "alice", &body);
+    misnamed["messageId"] = json!("7");
+    let mut nameless = vote(4, "alice", &body);
+    nameless.as_object_mut().unwrap().remove("messageId");
+    let records = [timeless, negative, misnamed, nameless, json!(7), vote(5, "alice", &body)];
+    for _ in 0..2 {
+        assert!(bench.deliver(&records).await.unwrap().is_empty(), "every one is acknowledged");
+    }
+    assert!(bench.deliver(&records[3..4]).await.unwrap().is_empty(), "also where there is nothing to count");
+    let audit = bench.audit(poll.id).await;
+    assert_eq!(audit.rejected, BTreeMap::from([("unreadable".to_owned(), 3)]));
+    assert_eq!(bench.votes(&poll).await, 1, "their neighbour counts");
 }
 
 #[tokio::test]

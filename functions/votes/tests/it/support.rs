@@ -77,8 +77,10 @@ pub async fn deliver(handler: &Handler, records: &[Value]) -> Result<Vec<String>
 pub fn record(id: u128, sub: &str, sent_at: i64, body: &str) -> Value {
     json!({
         "messageId": uuid::Uuid::from_u128(id), "receiptHandle": "r", "body": body,
-        "attributes": {"SentTimestamp": sent_at.to_string(), "ApproximateReceiveCount": "1"},
-        "messageAttributes": {"voter": {"stringValue": sub, "dataType": "String"}},
+        "attributes": {
+            "SentTimestamp": sent_at.to_string(), "ApproximateReceiveCount": "1", "MessageGroupId": sub,
+        },
+        "messageAttributes": {},
         "eventSource": "aws:sqs", "awsRegion": "us-east-1",
     })
 }

@@ -36,6 +36,7 @@ pub(super) struct Send {
     #[serde(default)]
     message_system_attributes: BTreeMap<String, Value>,
     delay_seconds: Option<u32>,
+    message_group_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,6 +63,7 @@ impl Send {
             body: self.message_body,
             attributes: attributes.collect(),
             delay_seconds: self.delay_seconds,
+            group_id: self.message_group_id,
         };
         Ok(queue.send_for_client(message)?)
     }
@@ -190,6 +192,7 @@ impl Receive {
             ("ApproximateFirstReceiveTimestamp", Some(message.first_received_ms.to_string())),
             ("SentTimestamp", Some(message.content.sent_ms.to_string())),
             ("SenderId", Some(ACCOUNT.to_owned())),
+            ("MessageGroupId", message.content.group_id.as_deref().map(str::to_owned)),
             ("DeadLetterQueueSourceArn", message.dead_letter_source.as_deref().map(str::to_owned)),
         ];
         all.into_iter()

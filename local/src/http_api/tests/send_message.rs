@@ -26,7 +26,7 @@ async fn a_vote_becomes_a_message_without_code() {
     let sent = gateway.fake.sent.lock().unwrap();
     let (queue, message) = &sent[0];
     assert_eq!((queue.as_str(), message.body.as_str()), ("http://localhost:4566/000000000000/votes", body));
-    assert_eq!(message.attributes["voter"].value, "alice");
+    assert_eq!(message.group_id.as_deref(), Some("alice"));
     assert_eq!(message.attributes["requestId"].value, request_id);
     assert_eq!(message.delay_seconds, None);
 }
@@ -51,9 +51,26 @@ async fn what_cannot_be_mapped_or_sent_is_a_bad_request() {
     assert_eq!((sent[0].1.body.as_str(), sent[0].1.delay_seconds), ("t", Some(5)));
 }
 
+/// AWS does not say that it escapes what it puts into the JSON, so the stand-in does not.
 #[tokio::test]
-async fn a_token_attribute_that_breaks_the_json_fails_the_request() {
+async fn a_claim_inside_the_json_of_attributes_can_break_it_and_can_set_others() {
     let gateway = Gateway::new();
     let token = gateway.issuer.token("al\"ice", None).unwrap();
-    assert_eq!(gateway.call_as(&token, "POST", "/votes", "{}").await.status, 400);
+    assert_eq!(gateway.call_as(&token, "POST", "/interpolated", "{}").await.status, 400);
+    let crafted = r#"mallory"},"castAt":{"DataType":"String","StringValue":"5"#;
+    let token = gateway.issuer.token(crafted, None).unwrap();
+    assert_eq!(gateway.call_as(&token, "POST", "/interpolated", "{}").await.status, 200);
+    let sent = gateway.fake.sent.lock().unwrap();
+    assert_eq!(sent[0].1.attributes["castAt"].value, "5");
+}
+
+#[tokio::test]
+async fn a_claim_that_is_a_parameter_by_itself_is_only_that_parameter() {
+    let gateway = Gateway::new();
+    let crafted = r#"mallory"},"castAt":{"DataType":"String","StringValue":"5"#;
+    let token = gateway.issuer.token(crafted, None).unwrap();
+    assert_eq!(gateway.call_as(&token, "POST", "/votes", "{}").await.status, 202);
+    let sent = gateway.fake.sent.lock().unwrap();
+    assert_eq!(sent[0].1.group_id.as_deref(), Some(crafted));
+    assert_eq!(sent[0].1.attributes.keys().collect::<Vec<_>>(), ["requestId"]);
 }
