@@ -116,7 +116,7 @@ async fn a_lock_on_the_votes_around_the_close_does_not_change_the_winner() {
     until("it is certified", || is_certified(&stack, poll));
     let file = file(&stack, poll).unwrap();
     assert_eq!(
-        (&file["totalVotes"], &file["ranking"][0]["number"]),
+        (&file["totalVotes"], &file["ranking"][0]["contestant"]),
         (&json!(2 + VOTES), &json!(2)),
         "{file}"
     );
