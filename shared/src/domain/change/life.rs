@@ -152,11 +152,12 @@ proptest! {
     /// Votes wait for up to the whole of it, and each valid one counts in the end, for whom its voter saw.
     #[test]
     fn whatever_the_crew_tries_no_valid_vote_is_lost_or_changes_hands(
+        limit in prop::option::of(2_i16..4),
         steps in prop::collection::vec((tries(), 0_i64..20, 1_i64..4, prop::bool::weighted(0.3)), 1..30)
     ) {
         let scheduled = Poll {
             id: PollId(1), opens_at: None, closes_at: None, created_at: at(0), draft: true,
-            contestants: poll().contestants[..2].to_vec(), ..poll()
+            votes_per_voter: limit, contestants: poll().contestants[..2].to_vec(), ..poll()
         };
         let mut life = Life {
             poll: scheduled, facts: Facts::default(), waiting: Vec::new(), counted: Vec::new(), deleted: false,
