@@ -178,6 +178,6 @@ async fn is_disabled(mut enabled: watch::Receiver<bool>) {
     };
     if changes.await.is_err() {
         // Nobody is left who could disable it.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
