@@ -15,6 +15,7 @@ mod plan;
 mod polls;
 mod progress;
 mod reckoning;
+mod settings;
 mod store_proxy;
 mod verdict;
 mod vote;
@@ -25,7 +26,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Parser as _;
 use serde_json::json;
 use shared::domain::VoterHasher;
 use tokio::{
@@ -47,17 +47,18 @@ use self::{
     polls::{Poll, Window},
     progress::{Progress, Sources},
     reckoning::Reckoning,
+    settings::{SIGN, hurried, stack_arguments},
     store_proxy::StoreProxy,
     verdict::Verdict,
     vote::{TOKEN_HOLDERS, Votes},
 };
 use crate::{
-    cli::{ChaosArguments, Cli, RunArguments},
+    cli::{ChaosArguments, RunArguments},
     cloudwatch::CloudWatch,
     custom_resource,
     event_source::Disturbance,
     lambda::{Births, Functions},
-    schedule::{self, Schedule},
+    schedule,
     sqs::Queue,
     stack::{
         self, Blueprint, Ground, Machine, Running, data_folder::DataFolder, server::Listeners,
@@ -69,33 +70,8 @@ use crate::{
     },
 };
 
-/// What is set otherwise than in the template, so that a run takes seconds and not hours: what failed comes again
-/// soon, even while its batch is still being worked on; calls and batches are given up soon; batches do not wait for
-/// long; the function may run more often than its queue calls it, for second deliveries; and a sign of a failed batch
-/// counts, and a probe is in time, for as long as follows from the others.
-const SETTINGS: [&str; 11] = [
-    "VotesQueue.VisibilityTimeout=3",
-    "VotesFunction.Timeout=5",
-    "VotesFunction.Environment.Variables.BATCH_TIMEOUT_MS=4000",
-    "VotesFunction.Environment.Variables.DATABASE_TIMEOUT_MS=1000",
-    "ResultsFunction.Environment.Variables.CERTIFY_SIGN_SECONDS=9",
-    "ResultsFunction.Environment.Variables.PROBE_LATE_SECONDS=8",
-    "AdminFunction.Environment.Variables.CERTIFY_SIGN_SECONDS=9",
-    "AdminFunction.Environment.Variables.PROBE_LATE_SECONDS=8",
-    "VotesFunction.Events.Votes.MaximumBatchingWindowInSeconds=1",
-    "VotesFunction.Events.Votes.ScalingConfig.MaximumConcurrency=6",
-    "VotesFunction.ReservedConcurrentExecutions=24",
-];
-
 /// For making one of the polls that close, so that the first of them does not close before the first vote.
 const MAKING: Duration = Duration::from_millis(50);
-
-/// `CERTIFY_SIGN_SECONDS` of [`SETTINGS`]: `VisibilityTimeout`, `Timeout` and the batching window.
-const SIGN: Duration = Duration::from_secs(9);
-
-/// A schedule's minute is this long, so that a function that ended with an error is soon back; shorter, too many starts
-/// would wait for the one before.
-const MINUTE: Duration = Duration::from_secs(20);
 
 /// Votes a second of a run whose duration is not given.
 const VOTES_PER_SECOND: u64 = 5_000;
@@ -147,16 +123,6 @@ pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
         );
     }
     result.map(|_| holds)
-}
-
-fn stack_arguments(arguments: &ChaosArguments) -> Result<RunArguments> {
-    let free_port = || -> Result<u16> {
-        Ok(std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
-    };
-    let (port, aws_port) = (free_port()?.to_string(), free_port()?.to_string());
-    let mut words = vec!["local", "--ephemeral", "--no-demo", "--port", &port, "--aws-port", &aws_port];
-    words.extend(SETTINGS.iter().flat_map(|setting| ["--set", setting]));
-    Ok(RunArguments { template: arguments.template.clone(), ..Cli::try_parse_from(words)?.run })
 }
 
 /// A run.
@@ -391,11 +357,6 @@ async fn move_windows(mut crew: Crew, polls: &[Poll], mut ending: watch::Receive
         }
         closes = !closes;
     }
-}
-
-/// A schedule at a run's pace.
-fn hurried(schedule: Schedule) -> Schedule {
-    Schedule { every: MINUTE.mul_f64(schedule.every.as_secs_f64() / 60.0), ..schedule }
 }
 
 /// Waits until the queue is empty, as long as it gets emptier.

@@ -46,7 +46,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const HELD_BACK: u64 = 10;
 
 /// Pause between votes that are held back.
-const TRICKLE: Duration = Duration::from_millis(4);
+const TRICKLE: Duration = Duration::from_millis(8);
 
 /// Sends votes.
 #[derive(Debug)]

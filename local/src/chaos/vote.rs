@@ -305,7 +305,7 @@ mod tests {
             }
         }
         assert!(by_id.values().all(|votes| votes.len() == 1));
-        assert!(sent - by_id.len() > 2_000, "{sent} sent, {} different", by_id.len());
+        assert!(sent - by_id.len() > 1_500, "{sent} sent, {} different", by_id.len());
     }
 
     #[test]

@@ -79,10 +79,12 @@ impl Mapping {
                 (slot, self.gather(&mut left_over).await)
             };
             let (slot, batch) = tokio::select! {
-                next = next => next,
-                () = disabled => continue,
+                // What arrives at the same moment is not taken.
+                biased;
                 // The error means that the mappings were dropped, which ends this task anyway.
                 _ = stop.wait_for(|stop| *stop) => break,
+                () = disabled => continue,
+                next = next => next,
             };
             let (event, deliveries) = batch.into_parts();
             invocations.spawn(Arc::clone(&self).process(slot, event, deliveries));

@@ -182,3 +182,21 @@ async fn pollers_of_a_bad_queue_pause_after_a_batch_that_failed() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(queue.counts().visible, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disabled_mapping_gathers_nothing_until_it_is_enabled() {
+    let (_folder, queue, mapping) = mapping(10, Duration::ZERO);
+    let (stop, enabled) = (watch::Sender::new(false), watch::Sender::new(false));
+    tokio::spawn(mapping.run(stop.subscribe(), enabled.subscribe()));
+    let in_flight_after = async |is_enabled: bool| {
+        enabled.send_replace(is_enabled);
+        send(&queue, "m");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        queue.counts().in_flight
+    };
+    assert_eq!(in_flight_after(false).await, 0);
+    // There is no function, so these fail and come again much later.
+    assert_eq!(in_flight_after(true).await, 2);
+    assert_eq!(in_flight_after(false).await, 2, "what is waited for when it is disabled is not taken");
+    assert_eq!(in_flight_after(true).await, 4);
+}

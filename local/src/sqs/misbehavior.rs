@@ -6,8 +6,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::Counts;
+use super::{Counts, Queue};
 
 /// What a queue does badly. The default is nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,6 +58,42 @@ impl Misbehavior {
             quiet_window: self.quiet_window / divisor,
             ..self
         }
+    }
+}
+
+impl Queue {
+    /// What `GetQueueAttributes` tells: the exact figures, unless the queue misbehaves.
+    pub fn reported_counts(&self) -> Counts {
+        let mut inner = self.lock();
+        let present = inner.counts();
+        inner.mischief.as_mut().map_or(present, |mischief| mischief.report(present))
+    }
+
+    /// From now on the queue misbehaves like this, or no more. What it withholds already stays withheld for its time.
+    /// `seed`: of all that is left to chance.
+    pub fn misbehave(&self, how: Misbehavior, seed: u64) {
+        let is_bad = how != Misbehavior::default();
+        self.lock().mischief = is_bad.then(|| Mischief::new(how, seed));
+    }
+
+    /// Ids of the messages that the queue has ever withheld by themselves.
+    pub fn withheld(&self) -> Vec<Uuid> {
+        self.lock().withheld.clone()
+    }
+
+    /// Whether this message is one of those.
+    pub fn has_withheld(&self, message: Uuid) -> bool {
+        self.lock().withheld.contains(&message)
+    }
+
+    /// How long a poller pauses before it asks this queue for another batch. `has_failed`: its last batch did.
+    pub fn poller_pause(&self, has_failed: bool) -> Duration {
+        self.lock().mischief.as_mut().map_or(Duration::ZERO, |mischief| mischief.pause(has_failed))
+    }
+
+    /// How long a batch of this queue is waited for while the queue is quiet; zero: for the batching window.
+    pub fn quiet_window(&self) -> Duration {
+        self.lock().mischief.as_ref().map_or(Duration::ZERO, |mischief| mischief.settings.quiet_window)
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Counts, NewMessage, Receipt, Received, SendError, Sent, checksum,
     message::{Attributes, Content, check_group_id},
-    misbehavior::{Misbehavior, Mischief},
+    misbehavior::Mischief,
     redrive::Redrive,
     settings::{DELAY_SECONDS, Settings, VISIBILITY_SECONDS},
     state::{Entry, Messages, Take},
@@ -29,15 +29,15 @@ pub struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+pub(super) struct Inner {
     messages: Messages,
     settings: Settings,
     redrive: Option<Redrive>,
     sent_total: u64,
     sent_by_clients: u64,
-    mischief: Option<Mischief>,
+    pub(super) mischief: Option<Mischief>,
     /// Ids of messages that were withheld by themselves.
-    withheld: Vec<Uuid>,
+    pub(super) withheld: Vec<Uuid>,
 }
 
 impl Queue {
@@ -225,40 +225,6 @@ impl Queue {
         self.lock().counts()
     }
 
-    /// What `GetQueueAttributes` tells: the exact figures, unless the queue misbehaves.
-    pub fn reported_counts(&self) -> Counts {
-        let mut inner = self.lock();
-        let present = inner.counts();
-        inner.mischief.as_mut().map_or(present, |mischief| mischief.report(present))
-    }
-
-    /// From now on the queue misbehaves like this, or no more. What it withholds already stays withheld for its time.
-    /// `seed`: of all that is left to chance.
-    pub fn misbehave(&self, how: Misbehavior, seed: u64) {
-        let is_bad = how != Misbehavior::default();
-        self.lock().mischief = is_bad.then(|| Mischief::new(how, seed));
-    }
-
-    /// Ids of the messages that the queue has ever withheld by themselves.
-    pub fn withheld(&self) -> Vec<Uuid> {
-        self.lock().withheld.clone()
-    }
-
-    /// Whether this message is one of those.
-    pub fn has_withheld(&self, message: Uuid) -> bool {
-        self.lock().withheld.contains(&message)
-    }
-
-    /// How long a poller pauses before it asks this queue for another batch. `has_failed`: its last batch did.
-    pub fn poller_pause(&self, has_failed: bool) -> Duration {
-        self.lock().mischief.as_mut().map_or(Duration::ZERO, |mischief| mischief.pause(has_failed))
-    }
-
-    /// How long a batch of this queue is waited for while the queue is quiet; zero: for the batching window.
-    pub fn quiet_window(&self) -> Duration {
-        self.lock().mischief.as_ref().map_or(Duration::ZERO, |mischief| mischief.settings.quiet_window)
-    }
-
     /// How long a receive without its own timeout hides a message.
     pub fn visibility_timeout(&self) -> Duration {
         Duration::from_secs(self.lock().settings.visibility_seconds)
@@ -325,13 +291,13 @@ impl Queue {
         inner
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
-    fn counts(&mut self) -> Counts {
+    pub(super) fn counts(&mut self) -> Counts {
         let oldest_ms = self.oldest_ms();
         let counts = self.messages.counts(oldest_ms);
         Counts { sent_total: self.sent_total, sent_by_clients: self.sent_by_clients, ..counts }

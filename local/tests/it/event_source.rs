@@ -212,19 +212,3 @@ fn an_unknown_queue_is_refused() {
         event_source::start(&stack.template, &stack.queues, &stack.functions, None).unwrap_err().to_string();
     assert!(error.contains("F.Events.Messages: there is no queue") && error.contains("Nope"), "{error}");
 }
-
-#[tokio::test]
-async fn a_disabled_mapping_gathers_nothing_until_it_is_enabled() {
-    let pipeline = Pipeline::start(REPORTS, "");
-    let switch = pipeline.mappings.switch("F").unwrap();
-    switch.send_replace(false);
-    // What the mapping waited for when it was disabled is not taken any more.
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    pipeline.send(&["ok", "ok"]);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let counts = pipeline.queue.counts();
-    assert_eq!((counts.visible, counts.in_flight), (2, 0));
-    switch.send_replace(true);
-    let (_, records, dead) = pipeline.drained().await;
-    assert_eq!((records, dead), (2.0, 0));
-}

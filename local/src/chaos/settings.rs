@@ -1,0 +1,54 @@
+//! The stack of a run: the template's, hurried.
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+
+use crate::{
+    cli::{ChaosArguments, Cli, RunArguments},
+    schedule::Schedule,
+};
+
+/// What is set otherwise than in the template, so that a run takes seconds and not hours: what failed comes again
+/// soon, even while its batch is still being worked on; calls and batches are given up soon; batches do not wait for
+/// long; the function may run more often than its queue calls it, for second deliveries; and a sign of a failed batch
+/// counts, and a probe is in time, for as long as follows from the others.
+const SETTINGS: [&str; 11] = [
+    "VotesQueue.VisibilityTimeout=3",
+    "VotesFunction.Timeout=5",
+    "VotesFunction.Environment.Variables.BATCH_TIMEOUT_MS=4000",
+    "VotesFunction.Environment.Variables.DATABASE_TIMEOUT_MS=1000",
+    "ResultsFunction.Environment.Variables.CERTIFY_SIGN_SECONDS=9",
+    "ResultsFunction.Environment.Variables.PROBE_LATE_SECONDS=8",
+    "AdminFunction.Environment.Variables.CERTIFY_SIGN_SECONDS=9",
+    "AdminFunction.Environment.Variables.PROBE_LATE_SECONDS=8",
+    "VotesFunction.Events.Votes.MaximumBatchingWindowInSeconds=1",
+    "VotesFunction.Events.Votes.ScalingConfig.MaximumConcurrency=6",
+    "VotesFunction.ReservedConcurrentExecutions=24",
+];
+
+/// `CERTIFY_SIGN_SECONDS` of [`SETTINGS`]: `VisibilityTimeout`, `Timeout` and the batching window.
+pub const SIGN: Duration = Duration::from_secs(9);
+
+/// A schedule's minute is this long, so that a function that ended with an error is soon back; shorter, too many starts
+/// would wait for the one before.
+const MINUTE: Duration = Duration::from_secs(20);
+
+/// The arguments of `local run` for the stack of a run, on ports of its own.
+///
+/// # Errors
+/// No port is free.
+pub fn stack_arguments(arguments: &ChaosArguments) -> Result<RunArguments> {
+    let free_port = || -> Result<u16> {
+        Ok(std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
+    };
+    let (port, aws_port) = (free_port()?.to_string(), free_port()?.to_string());
+    let mut words = vec!["local", "--ephemeral", "--no-demo", "--port", &port, "--aws-port", &aws_port];
+    words.extend(SETTINGS.iter().flat_map(|setting| ["--set", setting]));
+    Ok(RunArguments { template: arguments.template.clone(), ..Cli::try_parse_from(words)?.run })
+}
+
+/// A schedule at a run's pace.
+pub fn hurried(schedule: Schedule) -> Schedule {
+    Schedule { every: MINUTE.mul_f64(schedule.every.as_secs_f64() / 60.0), ..schedule }
+}
