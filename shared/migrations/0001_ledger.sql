@@ -94,7 +94,7 @@ CREATE TABLE late_votes (
     message_id  uuid        NOT NULL,
     voter       bigint      NOT NULL,
     cast_at     timestamptz NOT NULL,
-    arrived_at  timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
+    arrived_at  timestamptz NOT NULL,
     poll        integer     NOT NULL,
     contestant  smallint    NOT NULL,
     ballot      smallint,
@@ -340,12 +340,16 @@ BEGIN
             ORDER BY message_id
             ON CONFLICT DO NOTHING
             RETURNING message_id, reason
+        ), arrival AS MATERIALIZED (
+            -- One moment for the whole batch.
+            SELECT date_trunc('milliseconds', clock_timestamp()) AS arrived_at
         ), kept AS (
             -- A late vote of which another message has come before is that vote.
-            INSERT INTO late_votes (key, message_id, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
-            SELECT key, message_id, voter, cast_at, poll, contestant, ballot, message_tag,
+            INSERT INTO late_votes
+                (key, message_id, voter, cast_at, arrived_at, poll, contestant, ballot, message_tag, id_tag)
+            SELECT key, message_id, voter, cast_at, arrived_at, poll, contestant, ballot, message_tag,
                 CASE WHEN ballot IS NOT NULL THEN id_tag END
-            FROM unnest(rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls,
+            FROM arrival CROSS JOIN unnest(rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls,
                         rejected_keys, rejected_contestants, rejected_ballots, rejected_message_tags)
                 AS late (message_id, voter, id_tag, cast_at, poll, key, contestant, ballot, message_tag)
             WHERE contestant IS NOT NULL AND message_id IN (SELECT message_id FROM recorded)

@@ -287,9 +287,9 @@ mod tests {
             }
         }
         assert_eq!(kinds.len(), WEIGHTS.len(), "{kinds:?}");
-        // The other four are for votes out of their window, or behind their poll's certificate, and for messages that a
-        // queue does not make.
-        assert_eq!(reasons.len(), shared::domain::Rejection::ALL.len() - 4, "{reasons:?}");
+        // The other five are for votes out of their window, for a withdrawn contestant, or behind their poll's
+        // certificate, and for messages that a queue does not make.
+        assert_eq!(reasons.len(), shared::domain::Rejection::ALL.len() - 5, "{reasons:?}");
     }
 
     #[test]

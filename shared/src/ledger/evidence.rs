@@ -37,7 +37,7 @@ impl Ledger {
                        NULL AS kind, NULL::timestamptz AS seen_at \
                    FROM (SELECT * FROM probes \
                        WHERE decided_at IS NULL OR sent_at > clock_timestamp() - $1 * interval '1 millisecond' \
-                       ORDER BY sent_at DESC LIMIT $2) AS probe \
+                       ORDER BY sent_at DESC, id DESC LIMIT $2) AS probe \
                    UNION ALL SELECT clock_timestamp(), NULL, NULL, NULL, NULL, NULL, kind, seen_at FROM signs \
                    UNION ALL SELECT clock_timestamp(), NULL, NULL, NULL, NULL, NULL, NULL, NULL";
         let query = sqlx::query(sql).bind(millis(kept)).bind(OBSERVED_PROBES_MAX);
@@ -58,6 +58,8 @@ impl Ledger {
                 observation.signs.push((sign(&row.try_get::<String, _>("kind")?)?, seen_at));
             }
         }
+        // The latest come first. Those of one millisecond stay in the order in which they were sent.
+        observation.probes.reverse();
         observation.probes.sort_by_key(|probe| probe.sent_at);
         Ok(observation)
     }
