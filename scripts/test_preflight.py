@@ -78,6 +78,11 @@ IN_ORDER = {
     "GetServiceQuota": lambda given: {"Quota": {"Value": 5.0 if given["ServiceCode"] == "vpc" else 10_000.0}},
 }
 
+# What the template's functions reserve with its defaults.
+RESERVED = parameters.reserved_concurrency(
+    TEMPLATE, {name: one.get("Default") for name, one in TEMPLATE["Parameters"].items()}
+)
+
 
 class Preflight(unittest.TestCase):
     def setUp(self):
@@ -117,16 +122,16 @@ class Preflight(unittest.TestCase):
         self.assertTrue({"DescribeVpcs", "DescribeCertificate", "GetServiceQuota"} <= set(self.calls), self.calls)
 
     def test_a_new_accounts_concurrency_is_too_small(self):
-        too_small = "reserve 45 .* Lambda has 0 of the account's 10 .* ask Service Quotas for 1000"
+        too_small = f"reserve {RESERVED} .* Lambda has 0 of the account's 10 .* ask Service Quotas for 1000"
         self.only_problem(too_small, account_of(10))
-        self.only_problem("reserve 45 .* has 44 of", account_of(144))
-        self.assertEqual(self.findings(account_of(145))[0], [])
+        self.only_problem(f"reserve {RESERVED} .* has {RESERVED - 1} of", account_of(RESERVED + 99))
+        self.assertEqual(self.findings(account_of(RESERVED + 100))[0], [])
 
     def test_what_the_stack_itself_has_reserved_is_free_for_it(self):
         deployed = {"DescribeStacks": stack("UPDATE_COMPLETE", VotesMaximumConcurrency=11, PollsMaximumConcurrency=20)}
-        self.assertEqual(self.findings({**account_of(145, 100), **deployed})[0], [])
+        self.assertEqual(self.findings({**account_of(RESERVED + 100, 100), **deployed})[0], [])
         more = {"VotesMaximumConcurrency": "12"}
-        self.only_problem("reserve 46", {**account_of(145, 100), **deployed}, more)
+        self.only_problem(f"reserve {RESERVED + 1}", {**account_of(RESERVED + 100, 100), **deployed}, more)
 
     def test_parameters_that_need_each_other(self):
         for overrides, text in (
