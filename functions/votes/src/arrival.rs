@@ -11,6 +11,7 @@ use shared::{
     ranking::RankingStore,
     telemetry::causes,
 };
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// Announces batches in Redis, so that one that fails, or whose function dies, is missed.
@@ -21,11 +22,28 @@ pub struct Announcer {
     failed: Arc<AtomicBool>,
 }
 
+/// A batch's announcement, which may still be on its way.
+#[derive(Debug)]
+pub struct Announcement {
+    /// The name that the batch was announced by.
+    pub batch: Uuid,
+    sending: JoinHandle<()>,
+}
+
+impl Announcement {
+    /// Waits until it has been sent, or has failed: taken back before, it would stay for good. By the time that a batch is
+    /// counted it nearly always has.
+    pub async fn sent(&mut self) {
+        // It cannot panic, and nobody cancels it.
+        let _ended = (&mut self.sending).await;
+    }
+}
+
 /// A batch's arrival, apart from its messages.
 #[derive(Debug)]
 pub struct Arrival {
-    /// The name that it was announced by.
-    pub batch: Uuid,
+    /// How it was announced.
+    pub announcement: Announcement,
     /// The probes in it, and when each was sent.
     pub probes: Vec<(ProbeId, Timestamp)>,
     /// Whether a record was delivered before.
@@ -37,17 +55,17 @@ impl Announcer {
         Self { ranking, failed: Arc::default() }
     }
 
-    /// Announces a batch, and does not wait for it: the connection carries it before what the batch sends later.
-    pub fn announce(&self) -> Uuid {
+    /// Announces a batch, and does not wait for it: [`Announcement::sent`] does, before it is taken back.
+    pub fn announce(&self) -> Announcement {
         let batch = Uuid::new_v4();
         let (ranking, failed) = (self.ranking.clone(), Arc::clone(&self.failed));
-        tokio::spawn(async move {
+        let sending = tokio::spawn(async move {
             if let Err(error) = ranking.announce(batch).await {
                 tracing::warn!(error = causes(&error), "batch.not_announced");
                 failed.store(true, Ordering::SeqCst);
             }
         });
-        batch
+        Announcement { batch, sending }
     }
 
     /// Whether an announcement has failed since this was asked last. Whoever cannot pass it on gives it back.

@@ -101,12 +101,12 @@ impl Handler {
     /// The whole batch is to come again.
     pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<SqsBatchResponse, Error> {
         let started = Instant::now();
-        let batch = self.announcer.announce();
+        let announcement = self.announcer.announce();
         let records = event.payload.records().inspect_err(|error| {
             tracing::error!(error = causes(error), "event.unreadable");
         })?;
         let redelivered = records.iter().any(Record::is_redelivered);
-        let mut arrival = Arrival { batch, probes: Vec::new(), redelivered };
+        let mut arrival = Arrival { announcement, probes: Vec::new(), redelivered };
         let arrived = clock::now();
         let mut messages = Vec::with_capacity(records.len());
         let mut nameless = 0;
@@ -123,7 +123,7 @@ impl Handler {
             // Nothing can be recorded of them, and only a defect can have put them there.
             tracing::error!(records = nameless, "record.nameless");
         }
-        let outcome = self.count_and_raise(&messages, &arrival).await.inspect_err(|error| {
+        let outcome = self.count_and_raise(&messages, &mut arrival).await.inspect_err(|error| {
             tracing::error!(error = causes(error), received = records.len(), "batch.failed");
         })?;
         // A batch of probes alone is nobody's vote.
@@ -133,7 +133,7 @@ impl Handler {
         Ok(SqsBatchResponse::default())
     }
 
-    async fn count_and_raise(&self, messages: &[Message], arrival: &Arrival) -> Result<Done, Error> {
+    async fn count_and_raise(&self, messages: &[Message], arrival: &mut Arrival) -> Result<Done, Error> {
         let unannounced = self.announcer.take_failure();
         // Each call is bounded, but not how many a batch makes whose definitions change meanwhile.
         let counting = timeout(self.batch_timeout, self.count(messages, arrival, unannounced));
@@ -141,7 +141,9 @@ impl Handler {
         let (counted, totals, voters) = counted.inspect_err(|_| self.announcer.give_back(unannounced))?;
         self.crash_points.pass(Point::Committed);
         let handled = messages.len() as u64;
-        let raising = self.stores.ranking.raise_batch(&totals, &voters, arrival.batch, handled);
+        arrival.announcement.sent().await;
+        let batch = arrival.announcement.batch;
+        let raising = self.stores.ranking.raise_batch(&totals, &voters, batch, handled);
         let raised = self.crash_points.within(Point::Raising, raising).await;
         self.crash_points.pass(Point::Raised);
         if let Err(error) = &raised {
