@@ -170,7 +170,7 @@ sideBySide("the control room", () => {
     });
     await page.reload();
     await page.locator("#sign-in").click();
-    await giveName(page, "a viewer");
+    await giveName(page, "viewer");
     await shows(page.locator("#notice"), "lacks the scope admin");
   });
 
