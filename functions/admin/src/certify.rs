@@ -80,7 +80,7 @@ impl Handler {
         let id = poll_id(request)?;
         let wish: Wish = if request.body().is_empty() { Wish::default() } else { body::parse(request)? };
         if wish.include_late {
-            return self.issue_later_certificate(id).await;
+            return self.issue_later_certificate(request, id).await;
         }
         let poll = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
         let order = order_if_match(request, Action::Certify);

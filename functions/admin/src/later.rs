@@ -1,23 +1,29 @@
 //! Another certificate, for votes that were cast in time and came after the first one. That stays as it is.
 
-use lambda_http::{Body, Response, http::StatusCode};
+use lambda_http::{Body, Request, Response, http::StatusCode};
 use serde_json::json;
 use shared::{
     api::{NO_STORE, Problem, json_response},
-    domain::{LaterDocument, PollId},
+    domain::{Action, LaterDocument, PollId},
     ledger::Issued,
 };
 use tokio::time::Instant;
 
-use crate::{Handler, certify::PIECE_ROWS};
+use crate::{Handler, certify::PIECE_ROWS, order::order_if_match, read::tagged};
 
 impl Handler {
     /// Issues a certificate with all late votes so far: 201 with its document; 200 where the last one has them all
     /// already, so that asking again after a lost answer issues no other; 202 where it is too long for one request:
-    /// then `functions/results` goes on with it, and asking again answers it.
-    pub(crate) async fn issue_later_certificate(&self, id: PollId) -> Result<Response<Body>, Problem> {
+    /// then `functions/results` goes on with it, and asking again answers it. That function is woken in any case, and
+    /// writes the files.
+    pub(crate) async fn issue_later_certificate(
+        &self,
+        request: &Request,
+        id: PollId,
+    ) -> Result<Response<Body>, Problem> {
         let ledger = &self.stores.ledger;
-        let issued = ledger.issue_later_certificate(id).await?.ok_or_else(Problem::poll_not_found)?;
+        let order = order_if_match(request, Action::SecondCertificate);
+        let issued = ledger.issue_later_certificate(id, &order).await?.ok_or_else(Problem::poll_not_found)?;
         let (number, is_new) = match issued {
             Issued::Certificate { number, is_new } => (number, is_new),
             Issued::NotCertified => return Err(not_certified()),
@@ -28,15 +34,17 @@ impl Handler {
         }
         let until = Instant::now() + self.audit_timeout / 2;
         while !ledger.seal_later(id, PIECE_ROWS, self.audit_timeout).await? && Instant::now() < until {}
+        self.wake(id).await;
         let poll = ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
         let first = ledger.certificate(id).await?.ok_or_else(not_certified)?;
         let later = ledger.later_certificates(id).await?.into_iter().find(|later| later.number == number);
         let Some(later) = later else {
             let answer = json!({ "poll": id, "number": number });
-            return Ok(json_response(StatusCode::ACCEPTED, NO_STORE, &answer));
+            return Ok(tagged(json_response(StatusCode::ACCEPTED, NO_STORE, &answer), poll.version));
         };
         let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(json_response(status, NO_STORE, &LaterDocument::whole(&poll, &first, &later)))
+        let document = LaterDocument::whole(&poll, &first, &later);
+        Ok(tagged(json_response(status, NO_STORE, &document), poll.version))
     }
 }
 

@@ -4,7 +4,13 @@
 #[path = "polls/lifecycle.rs"]
 mod lifecycle;
 
-use std::time::Duration;
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use admin::Handler;
 use lambda_http::{Body, Response, request};
@@ -27,6 +33,18 @@ impl Bench {
         let scratch = Scratch::new().await.unwrap();
         let handler = Handler::new(&|name| scratch.environment(name)).unwrap();
         Self { scratch, handler }
+    }
+
+    /// With a stand-in for SQS, and what is sent to it.
+    async fn with_queue() -> (Self, mpsc::Receiver<Value>) {
+        let scratch = Scratch::new().await.unwrap();
+        let (endpoint, messages) = queue();
+        let lookup = |name: &str| match name {
+            "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
+            _ => scratch.environment(name),
+        };
+        let handler = Handler::new(&lookup).unwrap();
+        (Self { scratch, handler }, messages)
     }
 
     async fn call(&self, route: &str, id: i64, body: &str) -> (u16, Value) {
@@ -96,6 +114,38 @@ impl Bench {
         let poll = ledger.polls(&[PollId(id as i32)]).await.unwrap().pop().unwrap().poll;
         self.ranking().tally(&poll).await.unwrap()
     }
+}
+
+/// Takes every message, each over a connection of its own, and tells what is in it before it answers.
+fn queue() -> (String, mpsc::Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, messages) = mpsc::channel();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut length, mut line) = (0, String::new());
+            // The empty line before the body is two bytes.
+            while reader.read_line(&mut line).unwrap() > 2 {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut call = vec![0; length];
+            reader.read_exact(&mut call).unwrap();
+            let call: Value = serde_json::from_slice(&call).unwrap();
+            let message = serde_json::from_str(call["MessageBody"].as_str().unwrap()).unwrap();
+            if sender.send(message).is_err() {
+                return;
+            }
+            let answer = r#"{"MessageId":"1"}"#;
+            let head =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", answer.len());
+            stream.write_all((head + answer).as_bytes()).unwrap();
+        }
+    });
+    (endpoint, messages)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
@@ -408,7 +458,7 @@ async fn the_crew_is_told_that_nothing_is_counted() {
 
 #[tokio::test]
 async fn late_votes_are_in_another_certificate_and_the_first_stays() {
-    let bench = Bench::new().await;
+    let (bench, woken) = Bench::with_queue().await;
     let (certify, include_late) = ("POST /admin/polls/{id}/certify", r#"{"includeLate":true}"#);
     assert_eq!(bench.call(certify, 1_000_000, include_late).await.0, 404);
     let id = bench.created(json!({"opensAt": "2020-01-01T00:00:00Z", "results": "hidden"})).await;
@@ -422,15 +472,27 @@ async fn late_votes_are_in_another_certificate_and_the_first_stays() {
     assert_eq!(bench.call("GET /admin/polls/{id}/audit", id, "").await.1["late"], Value::Null);
 
     let mut connection = bench.scratch.connect().await.unwrap();
-    let sql = "INSERT INTO late_votes (key, message_id, voter, cast_at, poll, contestant) \
-               SELECT gen_random_uuid(), gen_random_uuid(), 1, now(), $1, 2 FROM generate_series(1, 3)";
+    let sql = "INSERT INTO late_votes (key, message_id, voter, cast_at, arrived_at, poll, contestant) \
+               SELECT gen_random_uuid(), gen_random_uuid(), 1, now(), now(), $1, 2 FROM generate_series(1, 3)";
     sqlx::query(sql).bind(id as i32).execute(&mut connection).await.unwrap();
     assert_eq!(bench.call("GET /admin/polls/{id}/audit", id, "").await.1["late"]["votes"], 3);
+    let before = bench.call("GET /admin/polls/{id}", id, "").await.1;
+    let headers = json!({"if-match": "\"1\""});
+    let stale = bench.respond_to(certify, id, include_late, "", &headers, &json!({"sub": "crew"})).await;
+    assert_eq!(stale.status(), 412, "somebody who has not seen that it is certified");
+    let _: Vec<_> = woken.try_iter().collect();
     let (status, second) = bench.call(certify, id, include_late).await;
     assert_eq!((status, &second["number"], &second["votes"]), (201, &json!(2), &json!(5)), "{second}");
+    assert_eq!(woken.try_iter().collect::<Vec<_>>(), [json!({"poll": id})], "its file is written at once");
+    assert_eq!(bench.call("GET /admin/polls/{id}", id, "").await.1, before, "the poll stays what it was");
     let lines = json!([{"number": 1, "votes": 2}, {"number": 2, "votes": 3}]);
     assert_eq!(second["contestants"], lines, "the crew sees what is withheld");
     assert_eq!(second["first"]["digest"], first["certificate"]["digest"]);
     assert_eq!(bench.call(certify, id, include_late).await, (200, second), "an answer that was lost");
+    let journal = bench.call("GET /admin/polls/{id}/journal", id, "").await.1;
+    let [entry, earlier, ..] = journal["entries"].as_array().unwrap().as_slice() else { panic!("{journal}") };
+    assert_eq!((&entry["action"], &entry["who"]), (&json!("secondCertificate"), &json!("crew")), "{journal}");
+    assert_eq!(entry["changes"], json!({"certificate": {"from": 1, "to": 2}}));
+    assert_eq!(earlier["action"], "forceCertify", "what issued nothing is not told: {journal}");
     assert_eq!(bench.call(certify, id, "").await.1, first);
 }

@@ -587,7 +587,8 @@ async fn what_comes_late_is_in_the_file_and_a_later_certificate_is_a_file_of_its
         assert_eq!(file["late"]["firstAt"], file["late"]["lastAt"]);
         assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle, "it is told");
 
-        bench.ledger.issue_later_certificate(poll.id).await.unwrap();
+        let order = Order::new("crew", Action::SecondCertificate);
+        bench.ledger.issue_later_certificate(poll.id, &order).await.unwrap();
         bench.handler.tick().await.unwrap();
         assert_eq!(bench.file(&poll), file, "the file names no certificate before it is there");
         bench.handler.tick().await.unwrap();

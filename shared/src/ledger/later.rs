@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::TryStreamExt;
+use serde_json::json;
 use sha2::{Digest, Sha256, digest::common::hazmat::SerializableState};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
@@ -12,10 +13,11 @@ use super::{
     Error, Ledger,
     audit::allow,
     certify::{COLUMNS, resumed},
-    close_fence,
+    change::{Fenced, fenced},
+    journal::{conflict, enter},
     polls::timestamp,
 };
-use crate::domain::{Basis, ContestantNumber, LateVotes, LaterCertificate, PollId};
+use crate::domain::{Basis, ContestantNumber, LateVotes, LaterCertificate, Order, PollId};
 
 /// What came of issuing a later certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,20 +36,34 @@ pub enum Issued {
 }
 
 impl Ledger {
-    /// Issues a certificate that includes all late votes so far. Idempotent while no other vote comes late. The fence
-    /// is closed for it, so no batch under way can add one with a number below the last. `None`: no such poll.
+    /// Issues a certificate that includes all late votes so far. Idempotent while no other vote comes late; the journal
+    /// has what was issued. The fence is closed for it, so no batch under way can add a late vote with a number below
+    /// the last. The poll's definition and version stay. `None`: no such poll.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
-    pub async fn issue_later_certificate(&self, poll: PollId) -> Result<Option<Issued>, Error> {
+    /// [`Error::Conflict`] where the order is for another version; [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn issue_later_certificate(
+        &self,
+        poll: PollId,
+        order: &Order,
+    ) -> Result<Option<Issued>, Error> {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            close_fence(&mut transaction).await?;
+            let Some(Fenced { poll: found, .. }) = fenced(&mut transaction, poll).await? else {
+                return Ok(None);
+            };
+            if let Some(conflict) = conflict(&mut transaction, order, &found).await? {
+                return Err(Error::Conflict(conflict));
+            }
             let issued = issue(&mut transaction, poll).await?;
+            if let Issued::Certificate { number, is_new: true } = issued {
+                let changes = json!({"certificate": {"from": number - 1, "to": number}});
+                enter(&mut transaction, order, poll, found.version, &changes).await?;
+            }
             transaction.commit().await?;
             self.keep(connection);
-            Ok(issued)
+            Ok(Some(issued))
         })
         .await
     }
@@ -107,7 +123,7 @@ impl Ledger {
     }
 }
 
-async fn issue(transaction: &mut PgConnection, poll: PollId) -> Result<Option<Issued>, sqlx::Error> {
+async fn issue(transaction: &mut PgConnection, poll: PollId) -> Result<Issued, sqlx::Error> {
     let sql = "/* issue_later_certificate */ SELECT certified_at IS NOT NULL AS is_certified, \
                    (SELECT max(late_votes.number) FROM late_votes WHERE late_votes.poll = id) AS last_late, \
                    later.number, later.last_late AS included \
@@ -115,27 +131,25 @@ async fn issue(transaction: &mut PgConnection, poll: PollId) -> Result<Option<Is
                    SELECT number, last_late FROM later_certificates WHERE later_certificates.poll = id \
                    ORDER BY number DESC LIMIT 1) AS later ON true \
                WHERE id = $1";
-    let Some(row) = sqlx::query(sql).bind(poll.0).fetch_optional(&mut *transaction).await? else {
-        return Ok(None);
-    };
+    let row = sqlx::query(sql).bind(poll.0).fetch_one(&mut *transaction).await?;
     if !row.try_get::<bool, _>("is_certified")? {
-        return Ok(Some(Issued::NotCertified));
+        return Ok(Issued::NotCertified);
     }
     let Some(last_late) = row.try_get::<Option<i64>, _>("last_late")? else {
-        return Ok(Some(Issued::NoLateVotes));
+        return Ok(Issued::NoLateVotes);
     };
     let number: Option<i32> = row.try_get("number")?;
     if let Some(number) = number
         && row.try_get::<Option<i64>, _>("included")? == Some(last_late)
     {
-        return Ok(Some(Issued::Certificate { number, is_new: false }));
+        return Ok(Issued::Certificate { number, is_new: false });
     }
     let number = number.unwrap_or(1) + 1;
     let sql = "/* issue_later_certificate */ INSERT INTO later_certificates (poll, number, basis, last_late) \
                VALUES ($1, $2, $3, $4)";
     let insert = sqlx::query(sql).bind(poll.0).bind(number).bind(Basis::Forced.name()).bind(last_late);
     insert.execute(transaction).await?;
-    Ok(Some(Issued::Certificate { number, is_new: true }))
+    Ok(Issued::Certificate { number, is_new: true })
 }
 
 async fn seal_piece(

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use shared::{
-    domain::{Basis, ContestantNumber, LaterCertificate, Poll, PollId, Tally},
+    domain::{Action, Basis, ContestantNumber, LaterCertificate, Order, Poll, PollId, Tally},
     ledger::{Batch, Issued},
 };
 use sqlx::Row;
@@ -38,7 +38,8 @@ async fn late_votes(bench: &Bench, poll: PollId) -> Option<u64> {
 }
 
 async fn issue(bench: &Bench, poll: PollId) -> Option<Issued> {
-    bench.ledger.issue_later_certificate(poll).await.unwrap()
+    let order = Order::new("crew", Action::SecondCertificate);
+    bench.ledger.issue_later_certificate(poll, &order).await.unwrap()
 }
 
 /// Finishes all that is issued, `rows` at a time. How many pieces it took.
