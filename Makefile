@@ -32,10 +32,11 @@ test: stores tools browser tests artifacts ## All tests: the code, then the runn
 
 # Always the debug build: what is deployed has no points to crash at.
 .PHONY: chaos
-chaos: stores build ## Break everything while votes come in: VOTES= SEED= FAULTS=a,b DURATION=s OUTAGE=s CLOSING=n CALM=s
+chaos: stores build ## Break everything while votes come in: VOTES= SEED= FAULTS=a,b DURATION=s OUTAGE=s CLOSING=n CALM=s REDELIVERY=s
 	@exec $(TARGET)/debug/local chaos $(if $(VOTES),--votes $(VOTES)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(DURATION),--duration $(DURATION)) $(if $(OUTAGE),--outage $(OUTAGE)) \
-		$(if $(CLOSING),--closing $(CLOSING)) $(if $(CALM),--calm $(CALM)) $(ARGS)
+		$(if $(CLOSING),--closing $(CLOSING)) $(if $(CALM),--calm $(CALM)) \
+		$(if $(REDELIVERY),--redelivery $(REDELIVERY)) $(ARGS)
 
 .PHONY: check
 check: tools ## Formatting, lints, documentation, template, unused dependencies, sam build

@@ -47,7 +47,7 @@ use self::{
     polls::{Poll, Window},
     progress::{Progress, Sources},
     reckoning::Reckoning,
-    settings::{SIGN, hurried, stack_arguments},
+    settings::{hurried, sign, stack_arguments},
     store_proxy::StoreProxy,
     verdict::Verdict,
     vote::{TOKEN_HOLDERS, Votes},
@@ -132,6 +132,8 @@ struct Run {
     votes: u64,
     duration: Duration,
     closing: u16,
+    /// How long a failed batch keeps a poll from being certified.
+    sign: Duration,
     port: u16,
     running: Running,
     injector: Injector,
@@ -197,6 +199,7 @@ impl Run {
             votes: arguments.votes,
             duration: arguments.duration.map_or(spread, Duration::from_secs),
             closing: arguments.closing,
+            sign: sign(arguments.redelivery),
             port: stack.port,
             running,
             injector,
@@ -248,7 +251,7 @@ impl Run {
     async fn certificates(&self, polls: &[Poll], started_ms: i64) -> Result<Certificates> {
         let closed: Vec<_> = polls.iter().filter(|poll| poll.closes()).map(|poll| poll.id).collect();
         let found = certificates::wait_for(&self.database_url, &closed).await?;
-        Ok(Certificates::of(&found, started_ms, &self.injector.deliveries.failures_ms(), SIGN))
+        Ok(Certificates::of(&found, started_ms, &self.injector.deliveries.failures_ms(), self.sign))
     }
 
     fn driver(&self, sending: &Sending, polls: &[Poll]) -> Result<Driver> {

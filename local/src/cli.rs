@@ -148,6 +148,12 @@ pub struct ChaosArguments {
     /// Seconds without a new fault after each 12 with some, so that polls are certified while the run goes on
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub calm: u64,
+    /// Seconds after which what failed comes again: beyond 10, probes are decided before
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub redelivery: u64,
+    /// Override a value of the template, and of what a run sets itself
+    #[arg(long, value_name = "RESOURCE.PATH=VALUE")]
+    pub set: Vec<String>,
     /// The template that describes the stack
     #[arg(long, value_name = "FILE", default_value = "template.yaml")]
     pub template: PathBuf,

@@ -11,24 +11,26 @@ use crate::{
 
 /// What is set otherwise than in the template, so that a run takes seconds and not hours: what failed comes again
 /// soon, even while its batch is still being worked on; calls and batches are given up soon; batches do not wait for
-/// long; the function may run more often than its queue calls it, for second deliveries; and a sign of a failed batch
-/// counts, and a probe is in time, for as long as follows from the others.
-const SETTINGS: [&str; 11] = [
-    "VotesQueue.VisibilityTimeout=3",
+/// long; the function may run more often than its queue calls it, for second deliveries; and a probe is in time for as
+/// long as follows from the others.
+const SETTINGS: [&str; 8] = [
     "VotesFunction.Timeout=5",
     "VotesFunction.Environment.Variables.BATCH_TIMEOUT_MS=4000",
     "VotesFunction.Environment.Variables.DATABASE_TIMEOUT_MS=1000",
-    "ResultsFunction.Environment.Variables.CERTIFY_SIGN_SECONDS=9",
     "ResultsFunction.Environment.Variables.PROBE_LATE_SECONDS=8",
-    "AdminFunction.Environment.Variables.CERTIFY_SIGN_SECONDS=9",
     "AdminFunction.Environment.Variables.PROBE_LATE_SECONDS=8",
     "VotesFunction.Events.Votes.MaximumBatchingWindowInSeconds=1",
     "VotesFunction.Events.Votes.ScalingConfig.MaximumConcurrency=6",
     "VotesFunction.ReservedConcurrentExecutions=24",
 ];
 
-/// `CERTIFY_SIGN_SECONDS` of [`SETTINGS`]: `VisibilityTimeout`, `Timeout` and the batching window.
-pub const SIGN: Duration = Duration::from_secs(9);
+/// `Timeout` and the batching window of [`SETTINGS`].
+const BATCH_SECONDS: u64 = 6;
+
+/// How long a sign of a failed batch counts, which comes again after `redelivery` seconds.
+pub fn sign(redelivery: u64) -> Duration {
+    Duration::from_secs(redelivery + BATCH_SECONDS)
+}
 
 /// A schedule's minute is this long, so that a function that ended with an error is soon back; shorter, too many starts
 /// would wait for the one before.
@@ -44,7 +46,14 @@ pub fn stack_arguments(arguments: &ChaosArguments) -> Result<RunArguments> {
     };
     let (port, aws_port) = (free_port()?.to_string(), free_port()?.to_string());
     let mut words = vec!["local", "--ephemeral", "--no-demo", "--port", &port, "--aws-port", &aws_port];
-    words.extend(SETTINGS.iter().flat_map(|setting| ["--set", setting]));
+    let sign = sign(arguments.redelivery).as_secs();
+    let more = [
+        format!("VotesQueue.VisibilityTimeout={}", arguments.redelivery),
+        format!("ResultsFunction.Environment.Variables.CERTIFY_SIGN_SECONDS={sign}"),
+        format!("AdminFunction.Environment.Variables.CERTIFY_SIGN_SECONDS={sign}"),
+    ];
+    let settings = SETTINGS.into_iter().chain(more.iter().chain(&arguments.set).map(String::as_str));
+    words.extend(settings.flat_map(|setting| ["--set", setting]));
     Ok(RunArguments { template: arguments.template.clone(), ..Cli::try_parse_from(words)?.run })
 }
 
