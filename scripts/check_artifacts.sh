@@ -24,6 +24,6 @@ while read -r name source; do
     done
 done <<'VARIABLES'
 CRASH_POINT functions/votes/src/crash.rs
-CLOCK_SKEW_MS shared/src/clock.rs
+CLOCK_SKEW_MS shared/runtime/src/clock.rs
 VARIABLES
 exit $failed

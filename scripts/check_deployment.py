@@ -243,7 +243,7 @@ def is_awss(namespace):
 
 def check_watching(resources):
     handbook = pathlib.Path("docs/OPERATIONS.md").read_text(encoding="utf-8")
-    telemetry = pathlib.Path("shared/src/telemetry.rs").read_text(encoding="utf-8")
+    telemetry = pathlib.Path("shared/runtime/src/telemetry.rs").read_text(encoding="utf-8")
     namespace = variables(resources["VotesFunction"])["METRICS_NAMESPACE"]["Fn::Sub"]
     expect("${AWS::StackName}" in namespace, "two stacks in one account would have the same metrics")
     ours = set()

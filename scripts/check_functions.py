@@ -23,7 +23,7 @@ GOOD_VALUES = {
     "VOTER_HASH_KEY": "0" * 64,
 }
 NONSENSE = "/nowhere"
-# Read by the runtime's subscriber, which misses nothing: local/tests/it/log_level.rs sees that it is applied.
+# Read by the runtime's subscriber, which misses nothing: local/cli/tests/it/log_level.rs sees that it is applied.
 READ_WITHOUT_COMPLAINT = {"RUST_LOG"}
 # What CloudFormation sends to a custom resource's function.
 CREATE = {

@@ -19,7 +19,7 @@ CREW_GROUP = "crew"
 NEVER_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
 # How often, and for how long, a deletion is waited for.
 DELETION_WAITS = {"Delay": 15, "MaxAttempts": 240}
-# As `is_supported_subject` in shared/src/domain/subject.rs: nothing that means something in JSON, XML, a URL or a log.
+# As `is_supported_subject` in shared/domain/src/subject.rs: nothing that means something in JSON, XML, a URL or a log.
 SUPPORTED_NAME = re.compile(r"[A-Za-z0-9._:|@+=/-]{1,128}")
 QUEUE_COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 

@@ -16,10 +16,10 @@ start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/sam"
 echo "ready at $BASE_URL, AWS endpoint at $AWS_URL"
 
 step "SQS through boto3"
-.venv/bin/python local/tests/sqs_boto3.py "$AWS_URL"
+.venv/bin/python local/emulator/tests/sqs_boto3.py "$AWS_URL"
 
 step "CloudFront's invalidations through boto3"
-.venv/bin/python local/tests/cloudfront_boto3.py "$AWS_URL"
+.venv/bin/python local/emulator/tests/cloudfront_boto3.py "$AWS_URL"
 
 step "a vote's whole way, as after a deployment"
 BASE_URL=$BASE_URL scripts/smoke.sh

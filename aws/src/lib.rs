@@ -7,7 +7,7 @@ mod multipart;
 mod queue;
 mod storage;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_sigv4::{
@@ -24,8 +24,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use runtime::{Clock, environment::Reader, tls::Authorities};
 use rustls::ClientConfig;
-use shared::{config::Reader, tls::Authorities};
 use tokio::time::timeout;
 
 pub use bytes::Bytes;
@@ -43,6 +43,7 @@ pub struct Aws {
     region: String,
     endpoint: Option<String>,
     timeout: Duration,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Aws {
@@ -80,15 +81,15 @@ pub enum Error {
 
 impl Aws {
     /// As [`Aws::with_timeout`], with `CALL_TIMEOUT_MS` for the bound.
-    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub fn read(reader: &mut Reader<'_>, clock: &Clock) -> Option<Self> {
         let timeout = reader.parsed("CALL_TIMEOUT_MS").map(Duration::from_millis);
-        Self::with_timeout(reader, timeout?)
+        Self::with_timeout(reader, timeout?, clock)
     }
 
     /// With the credentials and the Region that Lambda puts into the environment; `AWS_ENDPOINT_URL`, where it is set,
     /// stands for every service. `timeout` bounds each call. Connects to nobody yet. `None`: something is missing, and
     /// the reader knows what.
-    pub fn with_timeout(reader: &mut Reader<'_>, timeout: Duration) -> Option<Self> {
+    pub fn with_timeout(reader: &mut Reader<'_>, timeout: Duration, clock: &Clock) -> Option<Self> {
         let authorities = reader.built("AWS_REGION", Authorities::amazon().store());
         let access_key_id = reader.text("AWS_ACCESS_KEY_ID");
         let secret_access_key = reader.text("AWS_SECRET_ACCESS_KEY");
@@ -109,6 +110,7 @@ impl Aws {
             region: region?,
             endpoint: reader.optional("AWS_ENDPOINT_URL"),
             timeout,
+            clock: clock.clone(),
         })
     }
 
@@ -183,7 +185,7 @@ impl Aws {
             .identity(&identity)
             .region(&self.region)
             .name(service)
-            .time(now())
+            .time(self.clock.now().into())
             .settings(settings)
             .build()
             .expect("all of them are set");
@@ -195,9 +197,4 @@ impl Aws {
         instructions.apply_to_request_http1x(request);
         Ok(())
     }
-}
-
-/// The signature's own time; no rule of voting depends on it.
-fn now() -> SystemTime {
-    SystemTime::now()
 }

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::{NO_STORE, Problem, json_response, poll_id};
+use domain::{Action, ContestantNumber, LateVotes, PollId, Tally};
 use lambda_http::{Body, Request, Response, http::StatusCode};
+use runtime::telemetry::error_chain;
 use serde::Serialize;
-use shared::{
-    api::{NO_STORE, Problem, json_response, poll_id},
-    domain::{Action, ContestantNumber, LateVotes, PollId, Tally},
-    ledger,
-    telemetry::causes,
-};
 
 use tokio::time::timeout;
 
@@ -109,7 +106,7 @@ impl Handler {
         let found = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?;
         let audit = self.stores.ledger.audit(id, self.audit_timeout).await?;
         let ranking = self.stores.ranking.tally(&found.poll).await.inspect_err(|error| {
-            tracing::warn!(error = causes(error), "ranking.unavailable");
+            tracing::warn!(error = error_chain(error), "ranking.unavailable");
         });
         let ranking = ranking.ok().flatten().unwrap_or_default();
         Ok(json_response(StatusCode::OK, NO_STORE, &Audit::new(id, audit, &ranking)))

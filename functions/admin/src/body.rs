@@ -1,8 +1,8 @@
 //! Request bodies of the show.
 
+use api::Problem;
 use lambda_http::{Request, http::StatusCode};
 use serde::de::DeserializeOwned;
-use shared::api::Problem;
 
 /// 1,000 contestants with every field at its limit come to 2.5 MB; a real poll has a few kB.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -43,8 +43,8 @@ pub fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use domain::Draft;
     use lambda_http::{Body, http};
-    use shared::domain::Draft;
 
     use super::*;
 

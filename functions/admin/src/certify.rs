@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use api::{NO_STORE, Problem, json_response, poll_id};
+use domain::{Action, Basis, Certificate, ContestantNumber, Order, Poll, PollId, Timestamp, Waiting};
 use lambda_http::{Body, Request, Response, http::StatusCode};
+use ledger::Frozen;
 use serde::{Deserialize, Serialize};
-use shared::{
-    api::{NO_STORE, Problem, json_response, poll_id},
-    clock,
-    domain::{Action, Basis, Certificate, ContestantNumber, Order, Poll, PollId, Timestamp, Waiting},
-    ledger::Frozen,
-};
 use tokio::time::Instant;
 
 use crate::{Handler, body, order::order_if_match, read::tagged};
@@ -100,7 +97,8 @@ impl Handler {
 
     /// Answers the version that the poll is of then.
     async fn freeze(&self, poll: &Poll, force: bool, mut order: Order) -> Result<i32, Problem> {
-        let closes_at = poll.closes_at.filter(|&at| at <= clock::now()).ok_or_else(not_closed)?;
+        let closed = poll.opens_at.and(poll.closes_at).filter(|&at| at <= self.clock.now());
+        let closes_at = closed.ok_or_else(not_closed)?;
         let closing = self.stores.ledger.closing(poll.id, closes_at).await?;
         let basis = match closing.verdict() {
             Ok(basis) => basis,
@@ -125,7 +123,7 @@ fn not_closed() -> Problem {
     Problem::new(
         StatusCode::CONFLICT,
         "pollNotClosed",
-        "poll: it is not closed, so its result cannot be certified",
+        "poll: it has not been open and closed, so it has no result to certify",
     )
 }
 

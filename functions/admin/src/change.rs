@@ -3,19 +3,16 @@
 //! Opening and closing act on the poll's state, and repeat harmlessly, so they carry no version: a show does not wait for
 //! somebody to look at a form again.
 
+use api::{NO_STORE, Problem, json_response, poll_id};
+use domain::PollWithTally;
+use domain::{Action, Draft, Facts, Invalid, Order, Patch, Poll, Timestamp};
 use lambda_http::{
     Body, Request, Response,
     http::{HeaderValue, StatusCode, header},
 };
+use runtime::telemetry::error_chain;
 use serde::Deserialize;
 use serde_json::json;
-use shared::{
-    api::{NO_STORE, Problem, json_response, poll_id},
-    clock,
-    domain::{Action, Draft, Facts, Invalid, Order, Patch, Poll, Timestamp},
-    ledger::PollWithTally,
-    telemetry::causes,
-};
 
 use crate::{
     Handler, body,
@@ -42,7 +39,7 @@ impl Handler {
         let who = order(request, Action::Create).who;
         let created = self.stores.ledger.create_poll(&draft, &who).await?;
         self.write_through(&created).await;
-        let mut response = poll_response(StatusCode::CREATED, &created.poll);
+        let mut response = poll_response(StatusCode::CREATED, &created.poll, self.clock.now());
         let location = HeaderValue::from_str(&format!("/admin/polls/{}", created.poll.id.0));
         response.headers_mut().insert(header::LOCATION, location.expect("a path of digits"));
         Ok(response)
@@ -88,7 +85,7 @@ impl Handler {
             return Err(Problem::poll_not_found());
         }
         if let Err(error) = self.stores.ranking.forget_poll(id).await {
-            tracing::warn!(error = causes(&error), "poll.not_forgotten");
+            tracing::warn!(error = error_chain(&error), "poll.not_forgotten");
         }
         self.refresh_list().await;
         self.wake(id).await;
@@ -104,7 +101,7 @@ impl Handler {
         order: &Order,
         rule: impl Fn(&Poll, &Facts, Timestamp) -> Result<Poll, Invalid>,
     ) -> Result<Response<Body>, Problem> {
-        Ok(poll_response(StatusCode::OK, &self.changed(request, order, rule).await?))
+        Ok(poll_response(StatusCode::OK, &self.changed(request, order, rule).await?, self.clock.now()))
     }
 
     /// Changes a poll by a rule, in both stores.
@@ -122,9 +119,10 @@ impl Handler {
 
     /// Has the change in Redis, and in the public files within seconds. Redis may be away: then it goes out of date by itself, and the change is no less made.
     async fn write_through(&self, changed: &PollWithTally) {
-        if let Err(error) = self.stores.ranking.keep_polls(std::slice::from_ref(changed), clock::now()).await
+        if let Err(error) =
+            self.stores.ranking.keep_polls(std::slice::from_ref(changed), self.clock.now()).await
         {
-            tracing::warn!(error = causes(&error), "poll.not_written_through");
+            tracing::warn!(error = error_chain(&error), "poll.not_written_through");
         }
         self.refresh_list().await;
         self.wake(changed.poll.id).await;
@@ -132,7 +130,7 @@ impl Handler {
 
     async fn refresh_list(&self) {
         if let Err(error) = self.stores.catalog.refresh_current_polls().await {
-            tracing::warn!(error = causes(&error), "list.not_written_through");
+            tracing::warn!(error = error_chain(&error), "list.not_written_through");
         }
     }
 }

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
+use api::{NO_STORE, Problem, json_response, poll_id};
+use domain::{PollId, Timestamp};
 use lambda_http::{Body, Request, Response, http::StatusCode};
+use ledger::{Asked, Export};
 use serde::Serialize;
-use shared::{
-    api::{NO_STORE, Problem, json_response, poll_id},
-    clock,
-    domain::{PollId, Timestamp},
-    ledger::{Asked, Export},
-};
 
 use crate::Handler;
 
@@ -69,7 +66,7 @@ impl Handler {
             (None, Some(_)) => Status::Failed,
             (None, None) => Status::Running,
         };
-        let now = clock::now();
+        let now = self.clock.now();
         let link = (status == Status::Done).then(|| self.exports.link(&export)).transpose()?;
         let lifetime = i64::try_from(self.exports.link_lifetime.as_millis()).unwrap_or(0);
         let view = View {

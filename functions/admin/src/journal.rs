@@ -1,13 +1,11 @@
 //! Who changed what, and when.
 
+use api::{NO_STORE, Problem, json_response, poll_id};
+use domain::{PollId, Timestamp};
 use lambda_http::{Body, Request, Response, http::StatusCode};
+use ledger::JournalEntry;
 use serde::Serialize;
 use serde_json::Value;
-use shared::{
-    api::{NO_STORE, Problem, json_response, poll_id},
-    domain::{PollId, Timestamp},
-    ledger::JournalEntry,
-};
 
 use crate::{Handler, read::before};
 

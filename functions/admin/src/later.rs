@@ -1,12 +1,10 @@
 //! Another certificate, for votes that were cast in time and came after the first one. That stays as it is.
 
+use api::{NO_STORE, Problem, json_response};
+use domain::{Action, LaterDocument, PollId};
 use lambda_http::{Body, Request, Response, http::StatusCode};
+use ledger::Issued;
 use serde_json::json;
-use shared::{
-    api::{NO_STORE, Problem, json_response},
-    domain::{Action, LaterDocument, PollId},
-    ledger::Issued,
-};
 use tokio::time::Instant;
 
 use crate::{Handler, certify::PIECE_ROWS, order::order_if_match, read::tagged};

@@ -17,13 +17,15 @@ mod wake;
 
 use std::{convert::Infallible, time::Duration};
 
+use api::{NO_STORE, Problem, route_key};
 use aws::Aws;
+use domain::CertificationPolicy;
 use lambda_http::{Body, Request, Response, http::StatusCode};
-use shared::{
-    api::{NO_STORE, Problem, route_key},
-    config::{self, Stores},
-    domain::CertificationPolicy,
+use runtime::{
+    Clock,
+    environment::{self, Reader},
 };
+use stores::Stores;
 
 use crate::export::Exports;
 
@@ -36,6 +38,7 @@ pub struct Handler {
     exports: Exports,
     aws: Aws,
     wake_queue_url: String,
+    clock: Clock,
 }
 
 impl Handler {
@@ -43,11 +46,12 @@ impl Handler {
     ///
     /// # Errors
     /// All that is wrong with the configuration.
-    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
-        let mut reader = config::Reader::new(lookup);
-        let (stores, audit_timeout_ms) = (reader.stores(), reader.parsed("AUDIT_TIMEOUT_MS"));
-        let policy = reader.certification_policy();
-        let aws = Aws::read(&mut reader);
+    pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
+        let mut reader = Reader::new(lookup);
+        let (stores, audit_timeout_ms) =
+            (Stores::read(&mut reader, &clock), reader.parsed("AUDIT_TIMEOUT_MS"));
+        let policy = stores::certification_policy(&mut reader);
+        let aws = Aws::read(&mut reader, &clock);
         let wake_queue_url = reader.text("WAKE_QUEUE_URL");
         let exports = exports(&mut reader, aws.clone());
         let built = || {
@@ -58,6 +62,7 @@ impl Handler {
                 exports: exports?,
                 aws: aws?,
                 wake_queue_url: wake_queue_url?,
+                clock,
             })
         };
         reader.finish(built())
@@ -94,7 +99,7 @@ impl Handler {
 }
 
 /// `EXPORTS_BUCKET` and `EXPORT_LINK_SECONDS`. Links are signed without a call.
-fn exports(reader: &mut config::Reader<'_>, aws: Option<Aws>) -> Option<Exports> {
+fn exports(reader: &mut Reader<'_>, aws: Option<Aws>) -> Option<Exports> {
     let bucket = reader.text("EXPORTS_BUCKET");
     let link_lifetime = reader.parsed("EXPORT_LINK_SECONDS").map(Duration::from_secs);
     Some(Exports { aws: aws?, bucket: bucket?, link_lifetime: link_lifetime? })

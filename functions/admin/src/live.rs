@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use api::{NO_STORE, Problem, json_response, poll_id};
+use domain::{Counting, Poll, PollId, Sign, Timestamp, Waiting, WaitsFor};
 use lambda_http::{Body, Request, Response, http::StatusCode};
+use ranking::Backlog;
 use serde::Serialize;
-use shared::{
-    api::{NO_STORE, Problem, json_response, poll_id},
-    clock,
-    domain::{Counting, Poll, PollId, Sign, Timestamp, Waiting, WaitsFor},
-    ledger,
-    ranking::Backlog,
-};
 
 use crate::Handler;
 
@@ -99,7 +95,7 @@ impl Handler {
             counting: CountingView::new(observation.counting(self.policy), queue.as_ref()),
             queue,
             certification: self.certification(&found.poll, observation.now).await?,
-            as_of: clock::now(),
+            as_of: self.clock.now(),
         };
         Ok(json_response(StatusCode::OK, NO_STORE, &live))
     }
@@ -109,7 +105,8 @@ impl Handler {
         poll: &Poll,
         now: Timestamp,
     ) -> Result<Option<CertificationView>, ledger::Error> {
-        let Some(closes_at) = poll.closes_at.filter(|&at| at <= now && poll.frozen_at.is_none()) else {
+        let closed = poll.opens_at.and(poll.closes_at).filter(|&at| at <= now);
+        let Some(closes_at) = closed.filter(|_| poll.frozen_at.is_none()) else {
             return Ok(None);
         };
         let closing = self.stores.ledger.closing(poll.id, closes_at).await?;

@@ -1,11 +1,11 @@
 //! The show's own routes: wiring.
 
 use lambda_http::{Error, run, service_fn, tracing};
-use shared::config;
+use runtime::{Clock, environment};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
-    let handler = &admin::Handler::new(&config::environment)?;
+    let handler = &admin::Handler::new(&environment::variable, Clock::system())?;
     run(service_fn(move |request| handler.handle(request))).await
 }

@@ -1,7 +1,7 @@
 //! Who asks for a change, and of which version of the poll.
 
+use domain::{Action, Order};
 use lambda_http::{Request, RequestExt, http::header, request::RequestContext};
-use shared::domain::{Action, Order};
 
 /// Claims that name a person, the best first: an address, Cognito's names, and what every token has.
 const NAMES: [&str; 4] = ["email", "username", "cognito:username", "sub"];
@@ -45,7 +45,8 @@ fn expected(request: &Request) -> Option<Vec<i32>> {
     }
     let version = |tag: &&str| {
         let tag = tag.trim();
-        tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+        let text = tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')?;
+        text.parse().ok().filter(|version: &i32| version.to_string() == text)
     };
     Some(given.iter().filter_map(version).collect())
 }
@@ -65,7 +66,7 @@ mod tests {
         assert_eq!(if_match("\"7\""), Some(vec![7]));
         assert_eq!(if_match("W/\"7\", \"9\""), Some(vec![7, 9]));
         assert_eq!(if_match("*"), None);
-        for foreign in ["7", "\"\"", "\"a\"", ""] {
+        for foreign in ["7", "\"\"", "\"a\"", "", "\"07\"", "\"+7\""] {
             assert_eq!(if_match(foreign), Some(vec![]), "{foreign}");
         }
         assert_eq!(expected(&http::Request::new(Body::Empty)), None);

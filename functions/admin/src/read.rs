@@ -1,15 +1,12 @@
 //! Polls as the crew sees them.
 
+use api::{NO_STORE, Problem, json_response, poll_id};
+use domain::{Poll, PollId, Timestamp};
 use lambda_http::{
     Body, Request, RequestExt, Response,
     http::{HeaderValue, StatusCode, header},
 };
 use serde_json::json;
-use shared::{
-    api::{NO_STORE, Problem, json_response, poll_id},
-    clock,
-    domain::{Poll, PollId},
-};
 
 use crate::Handler;
 
@@ -19,7 +16,7 @@ impl Handler {
         let before = before(request, "the number of a poll")?.unwrap_or(i32::MAX);
         let current = self.stores.ledger.unfinished_polls().await?;
         let polls = self.stores.ledger.polls_before(PollId(before)).await?;
-        let now = clock::now();
+        let now = self.clock.now();
         let [current, polls] =
             [&current, &polls].map(|list| list.iter().map(|poll| poll.crew_view(now)).collect::<Vec<_>>());
         Ok(json_response(StatusCode::OK, NO_STORE, &json!({"current": current, "polls": polls})))
@@ -28,7 +25,7 @@ impl Handler {
     /// One poll.
     pub(crate) async fn show(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let found = self.stores.ledger.polls(&[poll_id(request)?]).await?.pop();
-        Ok(poll_response(StatusCode::OK, &found.ok_or_else(Problem::poll_not_found)?.poll))
+        Ok(poll_response(StatusCode::OK, &found.ok_or_else(Problem::poll_not_found)?.poll, self.clock.now()))
     }
 }
 
@@ -51,8 +48,8 @@ pub(crate) fn before<T: std::str::FromStr + PartialOrd + Default>(
 }
 
 /// A poll with its version as its tag.
-pub(crate) fn poll_response(status: StatusCode, poll: &Poll) -> Response<Body> {
-    tagged(json_response(status, NO_STORE, &poll.crew_view(clock::now())), poll.version)
+pub(crate) fn poll_response(status: StatusCode, poll: &Poll, now: Timestamp) -> Response<Body> {
+    tagged(json_response(status, NO_STORE, &poll.crew_view(now)), poll.version)
 }
 
 /// An answer about a poll of this version.

@@ -1,7 +1,8 @@
 //! Waking `functions/results` after a change, so that its files have the change within seconds.
 
+use domain::PollId;
+use runtime::telemetry::error_chain;
 use serde_json::json;
-use shared::{domain::PollId, telemetry::causes};
 
 use crate::Handler;
 
@@ -11,7 +12,7 @@ impl Handler {
     pub(crate) async fn wake(&self, poll: PollId) {
         let body = json!({"poll": poll.0}).to_string();
         if let Err(error) = self.aws.send_message(&self.wake_queue_url, &body, &[]).await {
-            tracing::warn!(error = causes(&error), poll = poll.0, "results.not_woken");
+            tracing::warn!(error = error_chain(&error), poll = poll.0, "results.not_woken");
         }
     }
 }

@@ -13,15 +13,13 @@ use std::{
 };
 
 use admin::Handler;
+use domain::{PollId, Tally};
 use lambda_http::{Body, Response, request};
-use local::scratch::Scratch;
+use ledger::Ledger;
+use local_stores::scratch::Scratch;
+use ranking::{Backlog, RankingStore};
+use runtime::Clock;
 use serde_json::{Value, json};
-use shared::{
-    clock,
-    domain::{PollId, Tally},
-    ledger::Ledger,
-    ranking::{Backlog, RankingStore},
-};
 
 struct Bench {
     scratch: Scratch,
@@ -31,7 +29,7 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let scratch = Scratch::new().await.unwrap();
-        let handler = Handler::new(&|name| scratch.environment(name)).unwrap();
+        let handler = Handler::new(&|name| scratch.environment(name), Clock::system()).unwrap();
         Self { scratch, handler }
     }
 
@@ -43,7 +41,7 @@ impl Bench {
             "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
             _ => scratch.environment(name),
         };
-        let handler = Handler::new(&lookup).unwrap();
+        let handler = Handler::new(&lookup, Clock::system()).unwrap();
         (Self { scratch, handler }, messages)
     }
 
@@ -207,7 +205,7 @@ async fn a_change_is_made_while_redis_is_away() {
         "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
         _ => scratch.environment(name),
     };
-    let handler = Handler::new(&away).unwrap();
+    let handler = Handler::new(&away, Clock::system()).unwrap();
     let bench = Bench { scratch: scratch.clone(), handler };
     let id = bench.created(json!({})).await;
     assert_eq!(bench.call("POST /admin/polls/{id}/open", id, "").await.1["status"], "open");
@@ -287,7 +285,7 @@ async fn the_live_figures_are_the_counters() {
     let (status, live) = bench.call("GET /admin/polls/{id}/live", id, "").await;
     assert_eq!((status, &live["votes"], &live["rankingVotes"]), (200, &json!(3), &json!(0)), "{live}");
     assert_eq!((&live["rejected"], &live["queue"]), (&json!({"afterClosing": 1}), &json!(null)));
-    bench.ranking().keep_backlog(Backlog { messages: 7, as_of: clock::now() }).await.unwrap();
+    bench.ranking().keep_backlog(Backlog { messages: 7, as_of: Clock::system().now() }).await.unwrap();
     let (_, live) = bench.call("GET /admin/polls/{id}/live", id, "").await;
     assert_eq!(live["queue"]["messages"], 7, "{live}");
     assert_eq!(bench.call("GET /admin/polls/{id}/live", id + 1, "").await.0, 404);
@@ -449,7 +447,7 @@ async fn the_crew_is_told_that_nothing_is_counted() {
     assert_eq!(live().await["state"], "moving");
     let age = "UPDATE probes SET sent_at = sent_at - interval '10 s'";
     sqlx::query(age).execute(&mut connection).await.unwrap();
-    let backlog = Backlog { messages: 50, as_of: clock::now() };
+    let backlog = Backlog { messages: 50, as_of: Clock::system().now() };
     bench.ranking().keep_backlog(backlog).await.unwrap();
     let stopped = live().await;
     assert_eq!((&stopped["state"], &stopped["waiting"]), (&json!("stopped"), &json!(50)));

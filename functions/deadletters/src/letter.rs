@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aws_sdk_sqs::types::{
     Message, MessageAttributeValue, MessageSystemAttributeName, SendMessageBatchRequestEntry,
 };
-use shared::domain::{BODY_BYTES_MAX, Redrive, Rejection, Timestamp, VoteRequest, VoterHasher, attribute};
+use domain::{BODY_BYTES_MAX, Redrive, Rejection, Timestamp, VoteRequest, VoterHasher, attribute};
 use uuid::Uuid;
 
 use crate::queues::Error;

@@ -16,11 +16,9 @@ mod redrive;
 
 use std::convert::Infallible;
 
+use api::{NO_STORE, Problem, json_response, route_key};
 use lambda_http::{Body, Request, Response, http::StatusCode};
-use shared::{
-    api::{NO_STORE, Problem, json_response, route_key},
-    config,
-};
+use runtime::environment::{self, Reader};
 
 use crate::{listing::Listing, queues::Queues};
 
@@ -35,8 +33,8 @@ impl Handler {
     ///
     /// # Errors
     /// All that is wrong with the configuration.
-    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
-        let mut reader = config::Reader::new(lookup);
+    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, environment::Error> {
+        let mut reader = Reader::new(lookup);
         let queues = Queues::read(&mut reader, lookup);
         Ok(Self { queues: reader.finish(queues)? })
     }

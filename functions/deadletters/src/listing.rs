@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
+use domain::Timestamp;
 use futures_util::future::join_all;
 use serde::Serialize;
-use shared::domain::Timestamp;
 
 use crate::{
     letter::{Letter, Verdict},

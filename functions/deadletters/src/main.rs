@@ -1,11 +1,11 @@
 //! What is in the dead-letter queue, and the way back: wiring.
 
 use lambda_http::{Error, run, service_fn, tracing};
-use shared::config;
+use runtime::environment;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
-    let handler = &deadletters::Handler::new(&config::environment)?;
+    let handler = &deadletters::Handler::new(&environment::variable)?;
     run(service_fn(move |request| handler.handle(request))).await
 }

@@ -10,7 +10,8 @@ use aws_sdk_sqs::{
         MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
     },
 };
-use shared::{config, domain::VoterHasher};
+use domain::VoterHasher;
+use runtime::environment;
 
 use crate::letter::Letter;
 
@@ -48,10 +49,13 @@ pub struct Queues {
 
 impl Queues {
     /// Reads `VOTES_QUEUE_URL`, `DEAD_LETTER_QUEUE_URL`, `VOTER_HASH_KEY` to sign with, and what Lambda itself sets for the SDK.
-    pub fn read(reader: &mut config::Reader<'_>, lookup: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+    pub fn read(
+        reader: &mut environment::Reader<'_>,
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<Self> {
         let votes_url = reader.text("VOTES_QUEUE_URL");
         let dead_letters_url = reader.text("DEAD_LETTER_QUEUE_URL");
-        let hasher = reader.voter_hasher();
+        let hasher = reader.parsed("VOTER_HASH_KEY");
         let region = reader.text("AWS_REGION");
         let access_key_id = reader.text("AWS_ACCESS_KEY_ID");
         let secret_access_key = reader.text("AWS_SECRET_ACCESS_KEY");

@@ -9,12 +9,11 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, extract::DefaultBodyLimit, http::Method};
+use domain::{Basis, PollId};
 use export::Handler;
-use local::scratch::Scratch;
-use shared::{
-    domain::{Basis, PollId},
-    ledger::Ledger,
-};
+use ledger::Ledger;
+use local_stores::scratch::Scratch;
+use runtime::Clock;
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -40,7 +39,7 @@ async fn export(votes: i64) -> Result<(), Box<dyn std::error::Error>> {
         "SHIFT_SECONDS" => Some("50".to_owned()),
         _ => scratch.environment(name),
     };
-    let handler = Handler::new(&lookup)?;
+    let handler = Handler::new(&lookup, &Clock::system())?;
     let ledger = Ledger::new(&scratch.database_url, LIMIT)?;
     let poll = certified(&scratch, &ledger, votes).await?;
     let before = memory("VmRSS:")?;

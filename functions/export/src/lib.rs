@@ -13,10 +13,11 @@ use std::{
 use aws::{Aws, Bytes};
 use flate2::{Compression, write::GzEncoder};
 use lambda_runtime::Diagnostic;
-use shared::{
-    config,
-    ledger::{self, Export, Ledger, Piece},
-    telemetry::causes,
+use ledger::{Export, Ledger, Piece};
+use runtime::{
+    Clock,
+    environment::{self, Reader},
+    telemetry::error_chain,
 };
 
 /// Votes that are asked of the ledger at a time, and make one member of the compressed file: some 3 MB.
@@ -78,10 +79,10 @@ impl Handler {
     ///
     /// # Errors
     /// All that is wrong with the configuration.
-    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
-        let mut reader = config::Reader::new(lookup);
-        let ledger = reader.ledger_alone();
-        let aws = Aws::read(&mut reader);
+    pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: &Clock) -> Result<Self, environment::Error> {
+        let mut reader = Reader::new(lookup);
+        let ledger = Ledger::read(&mut reader, clock);
+        let aws = Aws::read(&mut reader, clock);
         let bucket = reader.text("EXPORTS_BUCKET");
         let part_bytes = reader.parsed("PART_BYTES");
         let shift = reader.parsed("SHIFT_SECONDS").map(Duration::from_secs);
@@ -117,7 +118,7 @@ impl Handler {
             worked => worked,
         };
         if let Err(error) = &worked {
-            tracing::error!(error = causes(error), poll, "export.failed");
+            tracing::error!(error = error_chain(error), poll, "export.failed");
             self.ledger.export_failed(&export, &error.to_string()).await?;
         }
         worked

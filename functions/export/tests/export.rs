@@ -6,14 +6,13 @@ mod bucket;
 use std::{io::Read, time::Duration};
 
 use bucket::Bucket;
+use domain::{Basis, PollId};
 use export::Handler;
 use flate2::read::MultiGzDecoder;
-use local::scratch::Scratch;
+use ledger::{Asked, Export, Ledger};
+use local_stores::scratch::Scratch;
+use runtime::Clock;
 use sha2::{Digest, Sha256};
-use shared::{
-    domain::{Basis, PollId},
-    ledger::{Asked, Export, Ledger},
-};
 use sqlx::PgConnection;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -39,7 +38,7 @@ impl Bench {
             "SHIFT_SECONDS" => Some("0".to_owned()),
             _ => scratch.environment(name),
         };
-        let handler = Handler::new(&lookup).unwrap();
+        let handler = Handler::new(&lookup, &Clock::system()).unwrap();
         let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
         Self { handler, ledger, bucket, connection: scratch.connect().await.unwrap() }
     }

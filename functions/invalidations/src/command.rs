@@ -1,8 +1,8 @@
 //! One SQS record as what is to be invalidated.
 
 use aws_lambda_events::sqs::SqsMessage;
+use domain::Timestamp;
 use serde::Deserialize;
-use shared::domain::Timestamp;
 
 use crate::paths::{Fault, Pattern};
 

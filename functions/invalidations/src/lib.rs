@@ -13,10 +13,10 @@ use std::{convert::Infallible, time::Duration};
 use aws::{Aws, Error};
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use lambda_runtime::LambdaEvent;
-use shared::{
-    clock,
-    config::{self, Reader},
-    telemetry::causes,
+use runtime::{
+    Clock,
+    environment::{self, Reader},
+    telemetry::error_chain,
 };
 use tokio::time::{sleep, timeout};
 
@@ -41,6 +41,7 @@ pub struct Handler {
     dead_letters_url: String,
     window: Duration,
     limits: Limits,
+    clock: Clock,
 }
 
 impl Handler {
@@ -49,9 +50,9 @@ impl Handler {
     ///
     /// # Errors
     /// All that is wrong with the configuration.
-    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
+    pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
         let mut reader = Reader::new(lookup);
-        let aws = Aws::read(&mut reader);
+        let aws = Aws::read(&mut reader, &clock);
         let distribution = reader.text("DISTRIBUTION_ID");
         let dead_letters_url = reader.text("DEAD_LETTER_QUEUE_URL");
         let window = reader.parsed("WINDOW_SECONDS").map(Duration::from_secs);
@@ -63,6 +64,7 @@ impl Handler {
                 dead_letters_url: dead_letters_url?,
                 window: window?,
                 limits: Limits { paths: limits.0?, wildcards: limits.1? },
+                clock,
             })
         };
         let built = built();
@@ -74,7 +76,7 @@ impl Handler {
     /// # Errors
     /// None: every failure is an answer.
     pub async fn handle(&self, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, Infallible> {
-        let now = clock::now();
+        let now = self.clock.now();
         let (mut commands, mut malformed) = (Vec::new(), Vec::new());
         for record in event.payload.records {
             match Command::read(&record, now) {
@@ -96,7 +98,7 @@ impl Handler {
 
     /// The messages that no invalidation covers in the end.
     async fn invalidate(&self, window: &Window) -> Vec<String> {
-        let wait = window.ends(self.window).millis() - clock::now().millis();
+        let wait = window.ends(self.window).millis() - self.clock.now().millis();
         // A batch that is full before the window is over waits for the rest of the burst, never longer than a window.
         sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(self.window)).await;
         let recent = self.recent(window).await;
@@ -116,9 +118,9 @@ impl Handler {
             Err(error) => {
                 let messages = commands.len();
                 if is_passing(&error) {
-                    tracing::warn!(error = causes(&error), messages, "invalidation.postponed");
+                    tracing::warn!(error = error_chain(&error), messages, "invalidation.postponed");
                 } else {
-                    tracing::error!(error = causes(&error), messages, "invalidation.refused");
+                    tracing::error!(error = error_chain(&error), messages, "invalidation.refused");
                 }
                 commands.into_iter().map(|command| command.message_id.clone()).collect()
             }
@@ -140,7 +142,7 @@ impl Handler {
         };
         let found: Result<_, Error> = timeout(LOOKING_TIME, looking).await.unwrap_or(Ok(Vec::new()));
         found.unwrap_or_else(|error| {
-            tracing::warn!(error = causes(&error), "invalidations.not_listed");
+            tracing::warn!(error = error_chain(&error), "invalidations.not_listed");
             Vec::new()
         })
     }
@@ -177,7 +179,7 @@ impl Handler {
         };
         match timeout(SETTING_ASIDE_TIME, setting_aside).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(error = causes(&error), "commands.not_set_aside"),
+            Ok(Err(error)) => tracing::error!(error = error_chain(&error), "commands.not_set_aside"),
             Err(_) => tracing::warn!("commands.set_aside_in_part"),
         }
         left

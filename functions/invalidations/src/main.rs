@@ -1,11 +1,11 @@
 //! Invalidates what the edge keeps: wiring.
 
 use lambda_runtime::{Error, run, service_fn, tracing};
-use shared::config;
+use runtime::{Clock, environment};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
-    let handler = &invalidations::Handler::new(&config::environment)?;
+    let handler = &invalidations::Handler::new(&environment::variable, Clock::system())?;
     run(service_fn(move |event| handler.handle(event))).await
 }

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use domain::Timestamp;
 use sha2::{Digest, Sha256};
-use shared::domain::Timestamp;
 
 use crate::{command::Command, paths::Pattern};
 
@@ -37,7 +37,7 @@ impl Window {
     /// The window's length from its first command, and past its last one by so much that what is created then is
     /// younger than all of them by any clock.
     pub fn ends(&self, length: Duration) -> Timestamp {
-        later(self.oldest(), length).max(later(self.newest(), 2 * SKEW))
+        self.oldest().saturating_add(length).max(self.newest().saturating_add(2 * SKEW))
     }
 
     /// The first command's moment.
@@ -75,7 +75,7 @@ impl Window {
 
 /// Whether an invalidation covers a change that was told of at `sent`, whatever the clocks.
 pub fn is_after(created_at: SystemTime, sent: Timestamp) -> bool {
-    created_at >= system_time(later(sent, SKEW))
+    created_at >= SystemTime::from(sent.saturating_add(SKEW))
 }
 
 /// What makes a retry harmless: the same paths under the same mark are the same invalidation.
@@ -90,13 +90,4 @@ pub fn reference<'a>(mark: i64, patterns: impl Iterator<Item = &'a Pattern>) -> 
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(time.millis().saturating_add(by)).unwrap_or(time)
-}
-
-fn system_time(time: Timestamp) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(time.millis()).unwrap_or(0))
 }

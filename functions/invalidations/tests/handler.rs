@@ -15,6 +15,7 @@ use axum::{
 };
 use invalidations::Handler;
 use lambda_runtime::{Context, LambdaEvent};
+use runtime::Clock;
 use serde_json::{Value, json};
 
 /// Long enough ago that the window is over.
@@ -48,7 +49,7 @@ fn texts(xml: &str, tag: &str) -> Vec<String> {
 
 fn time(at: SystemTime) -> String {
     let millis = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-    let time = shared::domain::Timestamp::from_millis(i64::try_from(millis).unwrap()).unwrap();
+    let time = domain::Timestamp::from_millis(i64::try_from(millis).unwrap()).unwrap();
     serde_json::to_value(time).unwrap().as_str().unwrap().to_owned()
 }
 
@@ -80,7 +81,7 @@ async fn answer(State(fake): State<Shared>, method: Method, uri: Uri, body: Byte
             let known = fake.made.iter().position(|made| made.reference == reference);
             let index = known.unwrap_or_else(|| {
                 let paths = texts(&body, "Path");
-                fake.made.push(Made { reference, paths, at: SystemTime::now() });
+                fake.made.push(Made { reference, paths, at: SystemTime::from(Clock::system().now()) });
                 fake.made.len() - 1
             });
             (StatusCode::CREATED, document(index, &fake.made[index]))
@@ -110,7 +111,10 @@ struct Bench {
 
 fn event(messages: &[(&str, Duration, &str)]) -> SqsEvent {
     let records = messages.iter().map(|(id, age, body)| {
-        let sent = (SystemTime::now() - *age).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let sent = (SystemTime::from(Clock::system().now()) - *age)
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_millis();
         json!({"messageId": id, "body": body, "attributes": {"SentTimestamp": sent.to_string()}})
     });
     serde_json::from_value(json!({"Records": records.collect::<Vec<_>>()})).unwrap()
@@ -133,7 +137,7 @@ impl Bench {
                 _ => "given".to_owned(),
             })
         };
-        Self { handler: Handler::new(&lookup).unwrap(), fake }
+        Self { handler: Handler::new(&lookup, Clock::system()).unwrap(), fake }
     }
 
     /// Hands the function messages of these ids, ages and bodies; the ids that it wants again.
@@ -203,7 +207,7 @@ async fn only_what_is_not_covered_is_asked_for() {
 #[tokio::test]
 async fn no_call_is_made_before_the_window_is_over() {
     let bench = Bench::new().await;
-    let sent = SystemTime::now();
+    let sent = SystemTime::from(Clock::system().now());
     bench.deliver(&[("a", Duration::ZERO, SEVEN)]).await;
     let made = bench.fake.lock().unwrap().made[0].at;
     assert!(made.duration_since(sent).unwrap() >= Duration::from_secs(2));

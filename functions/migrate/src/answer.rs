@@ -16,8 +16,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use runtime::tls::{self, Authorities};
 use serde_json::json;
-use shared::tls::{self, Authorities};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 

@@ -9,14 +9,16 @@ mod request;
 
 use std::time::Duration;
 
+use domain::Timestamp;
 use lambda_runtime::{Error, LambdaEvent};
-use serde_json::Value;
-use shared::{
-    clock, config,
-    ledger::{Role, Schema, SchemaError},
-    telemetry::causes,
+use ledger::{Role, Schema, SchemaError};
+use runtime::{
+    Clock,
+    environment::{self, Reader},
+    telemetry::error_chain,
     tls::Authorities,
 };
+use serde_json::Value;
 use tokio::time::timeout;
 use tracing::{error, info};
 
@@ -32,8 +34,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// The handler, with what outlives an invocation.
 #[derive(Debug)]
 pub struct Handler {
-    work: Result<Work, config::Error>,
+    work: Result<Work, environment::Error>,
     answers: Answers,
+    clock: Clock,
 }
 
 /// What is to be done.
@@ -64,16 +67,16 @@ impl Handler {
     ///
     /// # Errors
     /// When no HTTPS can be had.
-    pub fn new(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, shared::tls::Error> {
-        let mut reader = config::Reader::new(&lookup);
-        let schema = reader.schema();
+    pub fn new(lookup: impl Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, runtime::tls::Error> {
+        let mut reader = Reader::new(&lookup);
+        let schema = Schema::read(&mut reader, &clock);
         let role = match reader.optional("APPLICATION_ROLE") {
             Some(_) => reader.parsed("APPLICATION_ROLE").map(Some),
             None => Some(None),
         };
         let work = schema.zip(role).map(|(schema, role)| Work { schema, role });
         // S3's certificates come from Amazon whatever the stores' come from.
-        Ok(Self { work: reader.finish(work), answers: Answers::new(&Authorities::amazon())? })
+        Ok(Self { work: reader.finish(work), answers: Answers::new(&Authorities::amazon())?, clock })
     }
 
     /// Does what CloudFormation asks and answers it.
@@ -83,13 +86,13 @@ impl Handler {
     pub async fn handle(&self, event: LambdaEvent<Value>) -> Result<(), Error> {
         let request: Request = serde_json::from_value(event.payload)?;
         let owed = answer::owe(&self.answers, &request);
-        let time = left(event.context.deadline).saturating_sub(ANSWER_TIME);
+        let time = left(event.context.deadline, self.clock.now()).saturating_sub(ANSWER_TIME);
         let done = timeout(time, self.done(&request)).await.unwrap_or(Err(Failure::Time(time)));
         drop(owed);
         let outcome = match done {
             Ok(version) => Outcome::Success(version),
             Err(failure) => {
-                let reason = causes(&failure);
+                let reason = error_chain(&failure);
                 error!(name: "schema.failed", reason, "schema.failed");
                 Outcome::Failed(reason)
             }
@@ -129,7 +132,7 @@ impl Work {
 }
 
 /// Until a deadline in milliseconds since 1970.
-fn left(deadline_ms: u64) -> Duration {
-    let now_ms = u64::try_from(clock::now().millis()).unwrap_or_default();
+fn left(deadline_ms: u64, now: Timestamp) -> Duration {
+    let now_ms = u64::try_from(now.millis()).unwrap_or_default();
     Duration::from_millis(deadline_ms.saturating_sub(now_ms))
 }

@@ -9,20 +9,21 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
+use api::{NO_STORE, Problem, json_response, poll_id, route_key};
+use domain::PollWithTally;
+use domain::{Poll, Ranking, VoterHasher};
 use lambda_http::{
     Body, Request, Response,
     http::{HeaderValue, StatusCode, header},
 };
+use ranking::Cached;
+use runtime::{
+    Clock,
+    environment::{self, Reader},
+};
 use serde::Serialize;
 use serde_json::json;
-use shared::{
-    api::{NO_STORE, Problem, json_response, poll_id, route_key},
-    clock,
-    config::{self, Stores},
-    domain::{Poll, Ranking, VoterHasher},
-    ledger::PollWithTally,
-    ranking::Cached,
-};
+use stores::Stores;
 
 /// The function, built once at start.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct Handler {
     stores: Stores,
     hasher: VoterHasher,
     public_cache_control: String,
+    clock: Clock,
 }
 
 impl Handler {
@@ -37,13 +39,13 @@ impl Handler {
     ///
     /// # Errors
     /// All that is wrong with the configuration.
-    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
-        let mut reader = config::Reader::new(lookup);
-        let (stores, hasher) = (reader.stores(), reader.voter_hasher());
+    pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
+        let mut reader = Reader::new(lookup);
+        let (stores, hasher) = (Stores::read(&mut reader, &clock), reader.parsed("VOTER_HASH_KEY"));
         let public_cache_control = reader.parsed::<HeaderText>("PUBLIC_CACHE_CONTROL");
         let config = stores.zip(hasher).zip(public_cache_control);
         let ((stores, hasher), HeaderText(public_cache_control)) = reader.finish(config)?;
-        Ok(Self { stores, hasher, public_cache_control })
+        Ok(Self { stores, hasher, public_cache_control, clock })
     }
 
     /// Answers one request of the gateway. It never fails: every failure is an answer.
@@ -71,7 +73,7 @@ impl Handler {
 
     async fn polls(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let polls = self.stores.catalog.current_polls().await?;
-        let now = clock::now();
+        let now = self.clock.now();
         let views: Vec<_> = polls.iter().map(|poll| poll.view(now)).collect();
         let body = json!({ "polls": views });
         Ok(self.public(request, &body, &body))
@@ -79,14 +81,14 @@ impl Handler {
 
     async fn poll(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let poll = self.find(request).await?;
-        let view = poll.view(clock::now());
+        let view = poll.view(self.clock.now());
         Ok(self.public(request, &view, &view))
     }
 
     async fn ranking(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let Cached { value, loaded_at } = self.stores.catalog.standing(poll_id(request)?).await?;
         let PollWithTally { poll, tally } = value.ok_or_else(Problem::poll_not_found)?;
-        let now = clock::now();
+        let now = self.clock.now();
         if !poll.shows_results(now) {
             let message =
                 "The standing of this poll is not public now; the poll's `results` says when it is.";

@@ -1,13 +1,10 @@
 //! What a voter may ask about their own votes.
 
+use api::{NO_STORE, Problem, json_response};
+use domain::{Inquiry, Poll, Receipt, Voter};
 use lambda_http::{Body, Request, RequestExt, Response, http::StatusCode, request::RequestContext};
 use serde::Serialize;
 use serde_json::json;
-use shared::{
-    api::{NO_STORE, Problem, json_response},
-    clock,
-    domain::{Inquiry, Poll, Receipt, Voter},
-};
 use uuid::Uuid;
 
 use crate::Handler;
@@ -46,7 +43,7 @@ impl Handler {
     }
 
     async fn receipt(&self, poll: &Poll, voter: Voter, id: Uuid) -> Result<Response<Body>, Problem> {
-        let inquiry = Inquiry::new(poll, voter, id, clock::now(), &self.hasher);
+        let inquiry = Inquiry::new(poll, voter, id, self.clock.now(), &self.hasher);
         let receipt = self.stores.ledger.receipt(&inquiry).await?;
         Ok(json_response(StatusCode::OK, NO_STORE, &Answer { id, receipt }))
     }

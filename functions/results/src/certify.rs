@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use shared::{
-    domain::{Basis, Observation, PollId, Timestamp},
-    ledger::{self, Frozen, Observed, Publishable},
-    telemetry::causes,
-};
+use domain::{Basis, Observation, PollId, Timestamp};
+use ledger::{Frozen, Observed, Publishable};
+use runtime::telemetry::error_chain;
 use tokio::time::Instant;
 
 use crate::{Handler, TICK};
@@ -23,7 +21,7 @@ impl Handler {
         if !observed.is_empty()
             && let Err(error) = self.stores.ledger.note_closings(&observed).await
         {
-            tracing::error!(error = causes(&error), "closings.not_noted");
+            tracing::error!(error = error_chain(&error), "closings.not_noted");
         }
         let mut frozen: Vec<_> =
             polls.iter().filter(|one| is_frozen(one)).map(|one| one.loaded.poll.id).collect();
@@ -31,18 +29,20 @@ impl Handler {
             match self.freeze(ready).await {
                 Ok(true) => frozen.push(ready.poll),
                 Ok(false) => {}
-                Err(error) => tracing::error!(error = causes(&error), poll = ready.poll.0, "poll.not_frozen"),
+                Err(error) => {
+                    tracing::error!(error = error_chain(&error), poll = ready.poll.0, "poll.not_frozen");
+                }
             }
         }
         for poll in frozen {
             if let Err(error) = self.seal(poll).await {
-                tracing::error!(error = causes(&error), poll = poll.0, "poll.not_sealed");
+                tracing::error!(error = error_chain(&error), poll = poll.0, "poll.not_sealed");
             }
         }
         for one in polls.iter().filter(|one| one.certificate.is_some()) {
             let poll = one.loaded.poll.id;
             if let Err(error) = self.seal_later(poll).await {
-                tracing::error!(error = causes(&error), poll = poll.0, "poll.not_sealed");
+                tracing::error!(error = error_chain(&error), poll = poll.0, "poll.not_sealed");
             }
         }
     }

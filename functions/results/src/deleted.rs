@@ -1,7 +1,5 @@
 //! The files of deleted polls go, too.
 
-use shared::ledger;
-
 use crate::Handler;
 
 impl Handler {

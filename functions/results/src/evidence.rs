@@ -3,14 +3,11 @@
 
 use std::time::Duration;
 
+use domain::{Observation, ProbeId, Sign, Timestamp, attribute};
 use futures_util::future::join_all;
-use shared::{
-    clock,
-    domain::{Observation, ProbeId, Sign, Timestamp, attribute},
-    ledger::{self, Publishable},
-    ranking::{self, Backlog, Batches},
-    telemetry::{CountingMetric, causes},
-};
+use ledger::Publishable;
+use ranking::{Backlog, Batches};
+use runtime::telemetry::{CountingMetric, error_chain};
 use tokio::time::Instant;
 
 use crate::Handler;
@@ -45,11 +42,11 @@ impl Handler {
         let asked = Instant::now();
         let batches = self.stores.ranking.batches(self.policy.kept());
         let (batches, queued) = tokio::join!(batches, self.aws.queued(&self.queue_url));
-        let now = later(observation.now, asked.elapsed());
+        let now = observation.now.saturating_add(asked.elapsed());
         self.add_batches(&mut observation, batches, now).await?;
         match queued {
             Ok(queued) => observation.queued = Some(queued),
-            Err(error) => tracing::warn!(error = causes(&error), "queue.unavailable"),
+            Err(error) => tracing::warn!(error = error_chain(&error), "queue.unavailable"),
         }
         self.pass_on(observation.votes_queued()).await;
         Ok(observation)
@@ -65,17 +62,17 @@ impl Handler {
         let batches = match batches {
             Ok(batches) => batches,
             Err(error) => {
-                tracing::warn!(error = causes(&error), "ranking.unavailable");
+                tracing::warn!(error = error_chain(&error), "ranking.unavailable");
                 return self.note(observation, Sign::RedisAway, Duration::ZERO, now).await;
             }
         };
         observation.handled = Some(batches.handled);
-        observation.outstanding = batches.outstanding.iter().map(|&age| earlier(now, age)).collect();
+        observation.outstanding = batches.outstanding.iter().map(|&age| now.saturating_sub(age)).collect();
         if let Some(&age) = batches.outstanding.iter().filter(|&&age| age > self.policy.probe_late).min() {
             self.note(observation, Sign::Announced, age, now).await?;
         }
         // A new Redis is one that has lost data only if there were batches to be announced before.
-        let whole_since = earlier(now, batches.whole_for + CLOCKS_APART);
+        let whole_since = now.saturating_sub(batches.whole_for + CLOCKS_APART);
         if batches.whole_for < self.policy.kept()
             && observation.probes.first().is_some_and(|first| first.sent_at < whole_since)
         {
@@ -92,8 +89,9 @@ impl Handler {
         ago: Duration,
         now: Timestamp,
     ) -> Result<(), ledger::Error> {
-        let at = earlier(now, ago);
-        let is_known = |&(known, seen): &(Sign, Timestamp)| known == sign && later(seen, CLOCKS_APART) >= at;
+        let at = now.saturating_sub(ago);
+        let is_known =
+            |&(known, seen): &(Sign, Timestamp)| known == sign && seen.saturating_add(CLOCKS_APART) >= at;
         if !observation.signs.iter().any(is_known) {
             self.stores.ledger.note_sign(sign, ago).await?;
         }
@@ -113,7 +111,7 @@ impl Handler {
         let signature = probe.sign(&self.hasher).to_string();
         let attributes = [(attribute::PROBE, signature.as_str())];
         let sent = self.aws.send_message(&self.queue_url, &probe.body(), &attributes).await;
-        sent.inspect_err(|error| tracing::warn!(error = causes(error), "probe.not_sent"))
+        sent.inspect_err(|error| tracing::warn!(error = error_chain(error), "probe.not_sent"))
             .is_ok()
             .then_some(probe)
     }
@@ -121,28 +119,19 @@ impl Handler {
     /// What the queue holds, for the crew.
     async fn pass_on(&self, votes: Option<u64>) {
         let Some(messages) = votes else { return };
-        if let Err(error) = self.stores.ranking.keep_backlog(Backlog { messages, as_of: clock::now() }).await
+        if let Err(error) =
+            self.stores.ranking.keep_backlog(Backlog { messages, as_of: self.clock.now() }).await
         {
-            tracing::warn!(error = causes(&error), "backlog.not_passed_on");
+            tracing::warn!(error = error_chain(&error), "backlog.not_passed_on");
         }
     }
 
     /// Prints whether anything is counted at all, as a metric.
     fn report(&self, observation: &Observation) {
-        let stopped = matches!(observation.counting(self.policy), shared::domain::Counting::Stopped(_));
+        let stopped = matches!(observation.counting(self.policy), domain::Counting::Stopped(_));
         println!(
             "{}",
-            CountingMetric { namespace: &self.metrics_namespace, at: clock::now(), stopped }.line()
+            CountingMetric { namespace: &self.metrics_namespace, at: self.clock.now(), stopped }.line()
         );
     }
-}
-
-fn later(at: Timestamp, by: Duration) -> Timestamp {
-    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(at.millis().saturating_add(by)).unwrap_or(Timestamp::MAX)
-}
-
-fn earlier(at: Timestamp, by: Duration) -> Timestamp {
-    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(at.millis().saturating_sub(by)).unwrap_or(Timestamp::MIN)
 }

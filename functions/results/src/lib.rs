@@ -14,15 +14,16 @@ mod start;
 use std::time::Duration;
 
 use aws::Aws;
+use domain::{CertificationPolicy, Timestamp, VoterHasher};
 use lambda_runtime::Diagnostic;
-use shared::{
-    clock,
-    config::{self, Stores},
-    domain::{CertificationPolicy, Timestamp, VoterHasher},
-    ledger::{self, Publishable},
-    ranking::{self, Lease},
-    telemetry::causes,
+use ledger::Publishable;
+use ranking::Lease;
+use runtime::{
+    Clock,
+    environment::{self, Reader},
+    telemetry::error_chain,
 };
+use stores::Stores;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 pub use start::Start;
@@ -58,6 +59,7 @@ pub struct Handler {
     policy: CertificationPolicy,
     hasher: VoterHasher,
     metrics_namespace: String,
+    clock: Clock,
 }
 
 /// What a tick found to do.
@@ -85,17 +87,17 @@ impl Handler {
     ///
     /// # Errors
     /// All that is wrong with the configuration.
-    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
-        let mut reader = config::Reader::new(lookup);
-        let stores = reader.stores();
-        let aws = Aws::read(&mut reader);
+    pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
+        let mut reader = Reader::new(lookup);
+        let stores = Stores::read(&mut reader, &clock);
+        let aws = Aws::read(&mut reader, &clock);
         let bucket = reader.text("RESULTS_BUCKET");
         let queue_url = reader.text("VOTES_QUEUE_URL");
         let invalidations_url = reader.text("INVALIDATIONS_QUEUE_URL");
         let live = reader.text("LIVE_CACHE_CONTROL");
         let certified = reader.text("CERTIFIED_CACHE_CONTROL");
-        let policy = reader.certification_policy();
-        let hasher = reader.voter_hasher();
+        let policy = stores::certification_policy(&mut reader);
+        let hasher = reader.parsed("VOTER_HASH_KEY");
         let metrics_namespace = reader.text("METRICS_NAMESPACE");
         let built = || {
             Some(Self {
@@ -109,6 +111,7 @@ impl Handler {
                 policy: policy?,
                 hasher: hasher?,
                 metrics_namespace: metrics_namespace?,
+                clock,
             })
         };
         reader.finish(built())
@@ -181,7 +184,7 @@ impl Handler {
     /// When the ledger does not say what is to be published. What else fails is logged, and done with the next tick.
     pub async fn tick(&self) -> Result<Tick, ledger::Error> {
         let deleted = self.delete_files().await?;
-        let (as_of, started) = (clock::now(), Instant::now());
+        let (as_of, started) = (self.clock.now(), Instant::now());
         let due = self.stores.ledger.publishable(SHIFT).await?;
         if due.is_empty() {
             return Ok(if deleted { Tick::Busy } else { Tick::Idle });
@@ -195,7 +198,7 @@ impl Handler {
         }
         match observation {
             Ok(observation) => self.certify(&due, &observation).await,
-            Err(error) => tracing::error!(error = causes(&error), "counting.not_observed"),
+            Err(error) => tracing::error!(error = error_chain(&error), "counting.not_observed"),
         }
         Ok(Tick::Busy)
     }

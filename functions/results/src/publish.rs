@@ -3,16 +3,13 @@
 use std::{future::ready, io::Write};
 
 use aws::Serving;
+use domain::{LaterCertificate, LaterDocument, Poll, Publication, Timestamp};
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, stream};
+use ledger::Publishable;
+use ranking::VOTERS_ERROR;
+use runtime::telemetry::error_chain;
 use serde::Serialize;
-use shared::{
-    clock,
-    domain::{LaterCertificate, LaterDocument, Poll, Publication, Timestamp},
-    ledger::Publishable,
-    ranking::VOTERS_ERROR,
-    telemetry::causes,
-};
 use tokio::time::Instant;
 
 use crate::Handler;
@@ -47,7 +44,7 @@ impl Handler {
         until: Instant,
     ) -> Option<(&'a Publishable, Vec<LaterCertificate>)> {
         let poll = &one.loaded.poll;
-        if poll.is_draft(clock::now()) {
+        if poll.is_draft(self.clock.now()) {
             return None;
         }
         if Instant::now() > until {
@@ -56,7 +53,7 @@ impl Handler {
         }
         let later = later?;
         let certificate = one.certificate.as_ref();
-        let file = Publication::new(poll, &one.loaded.tally, certificate, voters, as_of, clock::now());
+        let file = Publication::new(poll, &one.loaded.tally, certificate, voters, as_of, self.clock.now());
         let file = file.with_late(certificate.and(one.late), &later);
         let cache_control =
             if certificate.is_some() { &self.certified_cache_control } else { &self.live_cache_control };
@@ -86,11 +83,11 @@ impl Handler {
         let later = self.stores.ledger.later_certificates(poll.id).await;
         let later = later
             .inspect_err(|error| {
-                tracing::error!(error = causes(error), poll = poll.id.0, "file.not_written");
+                tracing::error!(error = error_chain(error), poll = poll.id.0, "file.not_written");
             })
             .ok()?;
         for one in later.iter().filter(|one| !one.is_published) {
-            let document = LaterDocument::public(poll, first, one, clock::now());
+            let document = LaterDocument::public(poll, first, one, self.clock.now());
             let key = one.object_key(poll.id);
             if !self.write(poll, &key, &self.certified_cache_control, &document).await {
                 return None;
@@ -105,7 +102,7 @@ impl Handler {
         let body = gzip(&serde_json::to_vec(file).expect("a file is plain data"));
         let written = self.aws.put_object(&self.bucket, key, serving, body.into()).await;
         if let Err(error) = &written {
-            tracing::error!(error = causes(error), poll = poll.id.0, "file.not_written");
+            tracing::error!(error = error_chain(error), poll = poll.id.0, "file.not_written");
         }
         written.is_ok()
     }
@@ -135,7 +132,7 @@ impl Handler {
     /// Estimates where they hold all of the poll's voters.
     async fn voters(&self, polls: &[Publishable]) -> Vec<Option<(u64, f64)>> {
         let ids: Vec<_> = polls.iter().map(|one| one.loaded.poll.id).collect();
-        match self.stores.ranking.voters(&ids, clock::now()).await {
+        match self.stores.ranking.voters(&ids, self.clock.now()).await {
             Ok((counts, since)) => {
                 let is_whole = |poll: &Poll| poll.opens_at.is_some_and(|opening| opening >= since);
                 let estimate = |(one, count): (&Publishable, u64)| {

@@ -17,19 +17,17 @@ use axum::{
     extract::State,
     http::{HeaderMap, Method, Uri},
 };
-use flate2::read::GzDecoder;
-use local::scratch::Scratch;
-use results::{Handler, Start, Tick};
-use serde_json::{Value, json};
-use shared::{
-    clock,
-    domain::{
-        Action, Basis, Facts, Invalid, Message, Order, Poll, PollId, ProbeId, Sign, Timestamp, VoteRequest,
-        VoterHasher, WaitsFor, judge,
-    },
-    ledger::{Batch, Counted, Frozen, Ledger, Outcome},
-    ranking::RankingStore,
+use domain::{
+    Action, Basis, Facts, Invalid, Message, Order, Poll, PollId, ProbeId, Sign, Timestamp, VoteRequest,
+    VoterHasher, WaitsFor, judge,
 };
+use flate2::read::GzDecoder;
+use ledger::{Batch, Counted, Frozen, Ledger, Outcome};
+use local_stores::scratch::Scratch;
+use ranking::RankingStore;
+use results::{Handler, Start, Tick};
+use runtime::Clock;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -146,7 +144,7 @@ impl Bench {
             ledger: Ledger::new(&scratch.database_url, LIMIT).unwrap(),
             ranking: RankingStore::new(&scratch.redis_url, LIMIT, 600).unwrap(),
             hasher: scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap(),
-            handler: Handler::new(&lookup).unwrap(),
+            handler: Handler::new(&lookup, Clock::system()).unwrap(),
             scratch,
             cloud,
         }
@@ -228,7 +226,7 @@ impl Bench {
         let mut batch = Batch::default();
         for (probe, signature) in std::mem::take(&mut self.cloud.lock().unwrap().probes) {
             assert!(probe.is_signed(&signature, &self.hasher));
-            batch.probe(probe, clock::now());
+            batch.probe(probe, Clock::system().now());
         }
         counted(self.ledger.count(&batch).await.unwrap());
     }
@@ -241,7 +239,7 @@ impl Bench {
 }
 
 fn ago(ms: i64) -> Timestamp {
-    Timestamp::from_millis(clock::now().millis() - ms).unwrap()
+    Timestamp::from_millis(Clock::system().now().millis() - ms).unwrap()
 }
 
 fn counted(outcome: Outcome) -> Counted {
@@ -314,7 +312,7 @@ async fn voters_are_estimated_where_all_of_them_are_known() {
     bench.handler.tick().await.unwrap();
     bench.poll(json!({})).await;
     bench.handler.tick().await.unwrap();
-    let poll = bench.poll(json!({"opensAt": clock::now()})).await;
+    let poll = bench.poll(json!({"opensAt": Clock::system().now()})).await;
     let voters = [(poll.id, vec![1, 2, 3, 2])].into();
     bench.ranking.raise(&[].into(), &voters).await.unwrap();
     bench.ranking.raise(&[].into(), &voters).await.unwrap();

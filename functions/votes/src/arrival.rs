@@ -5,12 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use shared::{
-    domain::{ProbeId, Timestamp},
-    ledger::Batch,
-    ranking::RankingStore,
-    telemetry::causes,
-};
+use domain::{ProbeId, Timestamp};
+use ledger::Batch;
+use ranking::RankingStore;
+use runtime::telemetry::error_chain;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -61,7 +59,7 @@ impl Announcer {
         let (ranking, failed) = (self.ranking.clone(), Arc::clone(&self.failed));
         let sending = tokio::spawn(async move {
             if let Err(error) = ranking.announce(batch).await {
-                tracing::warn!(error = causes(&error), "batch.not_announced");
+                tracing::warn!(error = error_chain(&error), "batch.not_announced");
                 failed.store(true, Ordering::SeqCst);
             }
         });

@@ -5,11 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use shared::{
-    catalog::Catalog,
-    domain::{Message, Poll, PollId},
-    ledger,
-};
+use domain::{Message, Poll, PollId};
+use stores::Catalog;
 
 /// Numbers of polls that are remembered, existing or not; then memory starts anew. A poll of 1,000 contestants
 /// takes about 100 kB, an ordinary one under 2 kB.

@@ -15,15 +15,16 @@ use std::{
 };
 
 use aws_lambda_events::sqs::SqsBatchResponse;
+use domain::Voters;
+use domain::{Message, PollId, Rejection, Tally, Timestamp, VoterHasher, judge};
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use shared::{
-    clock,
-    config::{self, Stores},
-    domain::{Message, PollId, Rejection, Tally, VoterHasher, judge},
-    ledger::{self, Batch, Counted, Outcome},
-    ranking::Voters,
-    telemetry::{BatchMetrics, causes},
+use ledger::{Batch, Counted, Outcome};
+use runtime::{
+    Clock,
+    environment::{self, Reader},
+    telemetry::{BatchMetrics, error_chain},
 };
+use stores::Stores;
 use tokio::time::timeout;
 
 pub use record::Event;
@@ -73,6 +74,7 @@ pub struct Handler {
     batch_timeout: Duration,
     metrics_namespace: String,
     crash_points: CrashPoints,
+    clock: Clock,
 }
 
 impl Handler {
@@ -80,16 +82,25 @@ impl Handler {
     ///
     /// # Errors
     /// All that is wrong with the configuration.
-    pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
-        let mut reader = config::Reader::new(lookup);
-        let stores = reader.stores().zip(reader.voter_hasher());
+    pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
+        let mut reader = Reader::new(lookup);
+        let stores = Stores::read(&mut reader, &clock).zip(reader.parsed("VOTER_HASH_KEY"));
         let rest = reader.parsed("BATCH_TIMEOUT_MS").zip(reader.text("METRICS_NAMESPACE"));
         let ((stores, hasher), (batch_timeout_ms, metrics_namespace)) = reader.finish(stores.zip(rest))?;
         let definitions = Definitions::new(stores.catalog.clone());
         let announcer = Announcer::new(stores.ranking.clone());
         let batch_timeout = Duration::from_millis(batch_timeout_ms);
         let crash_points = CrashPoints::read(lookup);
-        Ok(Self { stores, hasher, definitions, announcer, batch_timeout, metrics_namespace, crash_points })
+        Ok(Self {
+            stores,
+            hasher,
+            definitions,
+            announcer,
+            batch_timeout,
+            metrics_namespace,
+            crash_points,
+            clock,
+        })
     }
 
     /// Counts one batch. Two round trips where the definitions are known, one to PostgreSQL and one to Redis, and the
@@ -103,11 +114,11 @@ impl Handler {
         let started = Instant::now();
         let announcement = self.announcer.announce();
         let records = event.payload.records().inspect_err(|error| {
-            tracing::error!(error = causes(error), "event.unreadable");
+            tracing::error!(error = error_chain(error), "event.unreadable");
         })?;
         let redelivered = records.iter().any(Record::is_redelivered);
         let mut arrival = Arrival { announcement, probes: Vec::new(), redelivered };
-        let arrived = clock::now();
+        let arrived = self.clock.now();
         let mut messages = Vec::with_capacity(records.len());
         let mut nameless = 0;
         for record in &records {
@@ -124,11 +135,11 @@ impl Handler {
             tracing::error!(records = nameless, "record.nameless");
         }
         let outcome = self.count_and_raise(&messages, &mut arrival).await.inspect_err(|error| {
-            tracing::error!(error = causes(error), received = records.len(), "batch.failed");
+            tracing::error!(error = error_chain(error), received = records.len(), "batch.failed");
         })?;
         // A batch of probes alone is nobody's vote.
         if arrival.probes.len() < records.len() {
-            outcome.report(&self.metrics_namespace, &messages, nameless, started);
+            outcome.report(&self.metrics_namespace, &messages, nameless, started, self.clock.now());
         }
         Ok(SqsBatchResponse::default())
     }
@@ -147,7 +158,7 @@ impl Handler {
         let raised = self.crash_points.within(Point::Raising, raising).await;
         self.crash_points.pass(Point::Raised);
         if let Err(error) = &raised {
-            tracing::warn!(error = causes(error), "ranking.not_raised");
+            tracing::warn!(error = error_chain(error), "ranking.not_raised");
         }
         Ok(Done { counted, raised: raised.is_ok() })
     }
@@ -207,8 +218,14 @@ struct Done {
 impl Done {
     /// Prints the batch's metrics, which are also its one log line. `nameless`: records besides the messages, of which
     /// nothing but this could be recorded.
-    fn report(mut self, namespace: &str, messages: &[Message], nameless: u64, started: Instant) {
-        let at = clock::now();
+    fn report(
+        mut self,
+        namespace: &str,
+        messages: &[Message],
+        nameless: u64,
+        started: Instant,
+        at: Timestamp,
+    ) {
         let oldest = messages.iter().map(|message| message.sent_at).min().unwrap_or(at);
         let lag_ms = u64::try_from(at.millis() - oldest.millis()).unwrap_or(0);
         let received = messages.len() as u64 + nameless;

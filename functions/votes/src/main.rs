@@ -1,11 +1,11 @@
 //! Counts votes: wiring.
 
 use lambda_runtime::{Error, run, service_fn, tracing};
-use shared::config;
+use runtime::{Clock, environment};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
-    let handler = &votes::Handler::new(&config::environment)?;
+    let handler = &votes::Handler::new(&environment::variable, Clock::system())?;
     run(service_fn(move |event| handler.handle(event))).await
 }

@@ -3,12 +3,12 @@
 
 use std::{borrow::Cow, fmt};
 
+use domain::{Malformed, Message, ProbeId, Redrive, Rejection, Timestamp, VoteRequest, VoterHasher};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, Visitor},
 };
 use serde_json::value::RawValue;
-use shared::domain::{Malformed, Message, ProbeId, Redrive, Rejection, Timestamp, VoteRequest, VoterHasher};
 use uuid::Uuid;
 
 /// An event as Lambda delivers it, not yet read: the runtime would read it into strings of its own, some forty for each
@@ -65,7 +65,7 @@ struct Attributes<'a> {
     message_group_id: Option<Text<'a>>,
 }
 
-/// Those of [`shared::domain::attribute`].
+/// Those of [`domain::attribute`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MessageAttributes<'a> {

@@ -131,7 +131,7 @@ async fn what_nobody_of_the_crew_changed_is_nobodys_in_a_conflict() {
     let bench = Bench::new().await;
     let id = bench.created(over()).await;
     let ledger = Ledger::new(&bench.scratch.database_url, Duration::from_secs(20)).unwrap();
-    ledger.freeze(PollId(id as i32), shared::domain::Basis::Forced).await.unwrap();
+    ledger.freeze(PollId(id as i32), domain::Basis::Forced).await.unwrap();
     let late = bench.if_match(PATCH, id, r#"{"title":"Mine"}"#, r#""1""#, "bob@example.com").await;
     let error = &body(&late)["error"];
     assert_eq!(

@@ -1,4 +1,4 @@
-use local::scratch::empty_database;
+use local_stores::scratch::empty_database;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 

@@ -1,9 +1,6 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use local::{
-    scratch::empty_database,
-    stores::{Given, Stores},
-};
+use local_stores::{Given, Stores, scratch::empty_database};
 use sqlx::error::DatabaseError;
 
 use crate::support::{Deployment, execute, fill, new_role, number, votes};

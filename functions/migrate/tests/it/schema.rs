@@ -1,4 +1,4 @@
-use local::scratch::empty_database;
+use local_stores::scratch::empty_database;
 
 use crate::support::{Deployment, execute, fill, new_role, number, votes};
 

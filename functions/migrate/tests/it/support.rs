@@ -1,6 +1,6 @@
 use std::{path::Path, sync::Arc};
 
-use local::{
+use emulator::{
     cloudwatch::CloudWatch,
     custom_resource::{self, AnswerBox, request},
     lambda::Functions,

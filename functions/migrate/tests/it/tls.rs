@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use local::stores::{Identity, Stores};
+use local_stores::{Identity, Stores};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 

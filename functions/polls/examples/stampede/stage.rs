@@ -8,16 +8,17 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     http::{Request, Response},
 };
-use futures_util::future::{BoxFuture, join_all};
-use lambda_http::request;
-use local::{
+use emulator::{
     edge::{Edge, Origin, behavior::Distribution},
-    scratch::Scratch,
     template::{Context, Template},
 };
+use futures_util::future::{BoxFuture, join_all};
+use lambda_http::request;
+use ledger::Ledger;
+use local_stores::scratch::Scratch;
 use polls::Handler;
+use runtime::Clock;
 use serde_json::{Value, json};
-use shared::ledger::Ledger;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::{
     sync::{Mutex, Semaphore},
@@ -72,7 +73,7 @@ impl Stage {
             "DATABASE_URL" | "REDIS_URL" | "VOTER_HASH_KEY" => scratch.environment(name),
             _ => variables[name].as_str().map(str::to_owned),
         };
-        let handlers = (0..instances).map(|_| Handler::new(&variable).unwrap()).collect();
+        let handlers = (0..instances).map(|_| Handler::new(&variable, Clock::system()).unwrap()).collect();
         let fleet = Arc::new(Fleet { free: Mutex::new(handlers), instances: Semaphore::new(instances) });
         let origin: Arc<dyn Origin> = Arc::new(Connection(fleet));
         let distribution = template.of_kind("AWS::CloudFront::Distribution").next().unwrap();

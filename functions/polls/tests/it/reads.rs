@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use local::scratch::Scratch;
+use local_stores::scratch::Scratch;
 use polls::Handler;
+use runtime::Clock;
 use serde_json::json;
-use shared::clock;
 
 use crate::support::{at_ms, bench, header, json_of, request};
 
@@ -41,10 +41,9 @@ async fn a_changed_standing_has_another_tag() {
     let before = bench.get("GET /polls/{id}/ranking", poll.id).await;
     bench.vote(&poll, "alice", 2, None).await;
     // What a batch does after counting: the ranking is raised.
-    let ranking =
-        shared::ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
+    let ranking = ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
     let loaded = bench.ledger.polls(&[poll.id]).await.unwrap();
-    ranking.keep_polls(&loaded, clock::now()).await.unwrap();
+    ranking.keep_polls(&loaded, Clock::system().now()).await.unwrap();
     let after = bench.get("GET /polls/{id}/ranking", poll.id).await;
     assert_ne!(header(&before, "etag"), header(&after, "etag"));
 }
@@ -124,7 +123,7 @@ async fn with_both_stores_away_the_answer_is_an_apology_without_internals() {
         "REDIS_URL" => Some("redis://127.0.0.1:1".to_owned()),
         _ => scratch.environment(name),
     };
-    let handler = Handler::new(&lookup).unwrap();
+    let handler = Handler::new(&lookup, Clock::system()).unwrap();
     let response = handler.handle(request("GET /polls", "", &json!({}), None)).await.unwrap();
     assert_eq!(response.status(), 503);
     assert_eq!(header(&response, "cache-control"), "private, no-store");
@@ -138,15 +137,14 @@ async fn while_the_ledger_is_away_the_last_standing_is_shown_with_its_age() {
     let bench = bench(&scratch);
     let poll = bench.poll(json!({})).await;
     bench.vote(&poll, "alice", 2, None).await;
-    let ranking =
-        shared::ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
+    let ranking = ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
     let (loaded, minutes_ago) = (bench.ledger.polls(&[poll.id]).await.unwrap(), at_ms(-5 * 60_000));
     ranking.keep_polls(&loaded, minutes_ago).await.unwrap();
     let lookup = |name: &str| match name {
         "DATABASE_URL" => Some("postgres://nobody@127.0.0.1:1/nothing".to_owned()),
         _ => scratch.environment(name),
     };
-    let cut_off = Handler::new(&lookup).unwrap();
+    let cut_off = Handler::new(&lookup, Clock::system()).unwrap();
     for _ in 0..2 {
         let asked = request("GET /polls/{id}/ranking", &poll.id.0.to_string(), &json!({}), None);
         let response = cut_off.handle(asked).await.unwrap();

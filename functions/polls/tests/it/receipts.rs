@@ -1,10 +1,11 @@
 //! What became of a vote, as its voter is told.
 
+use domain::Poll;
 use lambda_http::{Body, Response};
-use local::scratch::Scratch;
+use local_stores::scratch::Scratch;
 use polls::Handler;
+use runtime::Clock;
 use serde_json::{Value, json};
-use shared::domain::Poll;
 use uuid::Uuid;
 
 use crate::support::{Bench, bench, header, json_of, request_with_query};
@@ -127,7 +128,7 @@ async fn while_the_ledger_is_away_a_vote_is_not_called_unknown() {
     };
     let query = format!("id={}", Uuid::new_v4());
     let request = request_with_query("GET /polls/{id}/votes/mine", &poll, &query, &json!({}), Some("alice"));
-    let response = Handler::new(&away).unwrap().handle(request).await.unwrap();
+    let response = Handler::new(&away, Clock::system()).unwrap().handle(request).await.unwrap();
     assert_eq!(problem(&response), (503, json!("unavailable")));
 }
 

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
+use domain::{Message, Poll, PollId, Timestamp, VoteRequest, VoterHasher, judge};
 use lambda_http::{Body, Request, Response, request};
-use local::scratch::Scratch;
+use ledger::{Batch, Ledger};
+use local_stores::scratch::Scratch;
 use polls::Handler;
+use runtime::Clock;
 use serde_json::{Value, json};
-use shared::{
-    clock,
-    domain::{Message, Poll, PollId, Timestamp, VoteRequest, VoterHasher, judge},
-    ledger::{Batch, Ledger},
-};
 
 pub struct Bench {
     pub ledger: Ledger,
@@ -21,7 +19,7 @@ pub struct Bench {
 pub fn bench(scratch: &Scratch) -> Bench {
     Bench {
         ledger: Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap(),
-        handler: Handler::new(&|name| scratch.environment(name)).unwrap(),
+        handler: Handler::new(&|name| scratch.environment(name), Clock::system()).unwrap(),
         hasher: scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap(),
     }
 }
@@ -79,7 +77,7 @@ impl Bench {
     pub async fn cast(&self, poll: &Poll, sub: &str, body: &Value) -> Message {
         let message = Message {
             id: uuid::Uuid::new_v4(),
-            sent_at: clock::now(),
+            sent_at: Clock::system().now(),
             voter: Some(self.hasher.voter(sub)),
             request: VoteRequest::parse(&body.to_string()),
         };
@@ -96,7 +94,7 @@ impl Bench {
 
 /// A moment this far from now.
 pub fn at_ms(offset: i64) -> Timestamp {
-    Timestamp::from_millis(clock::now().millis() + offset).unwrap()
+    Timestamp::from_millis(Clock::system().now().millis() + offset).unwrap()
 }
 
 pub fn json_of(response: &Response<Body>) -> Value {

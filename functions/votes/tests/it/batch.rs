@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use local::scratch::Scratch;
+use domain::{Action, Order, PollId, Redrive, VoterHasher};
+use ledger::Ledger;
+use local_stores::scratch::Scratch;
+use ranking::RankingStore;
+use runtime::Clock;
 use serde_json::json;
-use shared::{
-    domain::{Action, Order, PollId, Redrive, VoterHasher},
-    ledger::Ledger,
-    ranking::RankingStore,
-};
 use votes::Handler;
 
 use crate::support::{Bench, CAST_AT, LIMIT, at, record, vote};
@@ -181,7 +180,8 @@ async fn a_warm_batch_is_one_awaited_round_trip_to_each_store_whatever_its_size(
     let (through, turns) = scratch.counted().await.unwrap();
     let lookup = |variable: &str| through.environment(variable);
     let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
-    let bench = Bench { handler: Handler::new(&lookup).unwrap(), ledger, scratch: scratch.clone() };
+    let bench =
+        Bench { handler: Handler::new(&lookup, Clock::system()).unwrap(), ledger, scratch: scratch.clone() };
     let poll = bench.poll(json!({})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1});
     bench.deliver(&[vote(0, "alice", &body)]).await.unwrap();

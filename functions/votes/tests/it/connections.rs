@@ -1,7 +1,8 @@
 //! How many connections the stores see: one for each instance, at any concurrency.
 
 use futures_util::future::join_all;
-use local::scratch::Scratch;
+use local_stores::scratch::Scratch;
+use runtime::Clock;
 use serde_json::json;
 use sqlx::PgConnection;
 
@@ -56,7 +57,8 @@ async fn an_instance_has_one_connection_to_each_store_however_many_there_are() {
             "DATABASE_TIMEOUT_MS" => Some("10000".to_owned()),
             _ => bench.scratch.environment(name),
         };
-        let handlers: Vec<_> = (0..instances).map(|_| votes::Handler::new(&lookup).unwrap()).collect();
+        let handlers: Vec<_> =
+            (0..instances).map(|_| votes::Handler::new(&lookup, Clock::system()).unwrap()).collect();
         let mut counter = Counter::new(&bench.scratch).await;
         let all = join_all(handlers.iter().enumerate().map(|(instance, handler)| {
             let body = json!({"poll": poll.id.0, "contestant": instance % 3 + 1});
@@ -88,7 +90,8 @@ async fn what_instances_gave_up_does_not_add_up() {
         "BATCH_TIMEOUT_MS" => Some("500".to_owned()),
         _ => bench.scratch.environment(name),
     };
-    let handlers: Vec<_> = (0..INSTANCES).map(|_| votes::Handler::new(&lookup).unwrap()).collect();
+    let handlers: Vec<_> =
+        (0..INSTANCES).map(|_| votes::Handler::new(&lookup, Clock::system()).unwrap()).collect();
     let mut counter = Counter::new(&bench.scratch).await;
     let mut holder = bench.scratch.connect().await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use domain::{Probe, ProbeId, Sign, VoterHasher};
+use ranking::{Batches, RankingStore};
 use serde_json::{Value, json};
-use shared::{
-    domain::{Probe, ProbeId, Sign, VoterHasher},
-    ranking::{Batches, RankingStore},
-};
 
 use crate::support::{Bench, CAST_AT, LIMIT, record, vote};
 

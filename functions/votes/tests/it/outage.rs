@@ -84,7 +84,7 @@ async fn a_handler_whose_connection_was_refused_for_a_while_goes_on_by_itself() 
     }
     allow(true).await;
     bench.deliver(&votes).await.unwrap();
-    let ledger = shared::ledger::Ledger::new(&bench.scratch.database_url, LIMIT).unwrap();
+    let ledger = ledger::Ledger::new(&bench.scratch.database_url, LIMIT).unwrap();
     assert_eq!(ledger.audit(poll.id, LIMIT).await.unwrap().ledger.values().sum::<u64>(), 2);
 }
 

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use domain::{Poll, PollId, Timestamp};
 use lambda_runtime::{Context, LambdaEvent};
-use local::scratch::Scratch;
+use ledger::Ledger;
+use local_stores::scratch::Scratch;
+use runtime::Clock;
 use serde_json::{Value, json};
-use shared::{
-    domain::{Poll, PollId, Timestamp},
-    ledger::{self, Ledger},
-};
 use votes::Handler;
 
 /// Long enough for any call that ends at all.
@@ -37,7 +36,7 @@ impl Bench {
         let scratch = Scratch::new().await.unwrap();
         let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
         let lookup = |name: &str| change(&scratch, name).or_else(|| scratch.environment(name));
-        let handler = Handler::new(&lookup).unwrap();
+        let handler = Handler::new(&lookup, Clock::system()).unwrap();
         Self { scratch, ledger, handler }
     }
 

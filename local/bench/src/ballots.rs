@@ -1,0 +1,124 @@
+//! Votes to measure with: the same ones at every run, spread evenly over voters, polls and contestants.
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Result;
+use domain::{PollId, VoterHasher};
+use runtime::Clock;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use emulator::sqs::{Attribute, NewMessage, Queue};
+
+/// Who votes: enough that a batch hardly ever has one voter twice.
+const VOTERS: u64 = 1_000_000;
+
+/// What is voted for.
+#[derive(Debug, Clone)]
+pub struct Ballots {
+    /// Open polls without a limit.
+    pub polls: Vec<PollId>,
+    /// Contestants of each, numbered from 1.
+    pub contestants: u64,
+}
+
+/// Columns of the ledger, as the bare client sends them.
+#[derive(Debug, Default)]
+pub struct Columns {
+    /// As a vote without a client's id has it.
+    pub keys: Vec<Uuid>,
+    /// As the ledger stores them.
+    pub voters: Vec<i64>,
+    /// Now.
+    pub cast_at: Vec<OffsetDateTime>,
+    /// Poll of each.
+    pub polls: Vec<i32>,
+    /// Contestant of each.
+    pub contestants: Vec<i16>,
+}
+
+struct Ballot {
+    poll: PollId,
+    contestant: u64,
+    sub: String,
+}
+
+impl Ballots {
+    /// Puts votes into the queue as the gateway does, numbered from `first`.
+    ///
+    /// # Errors
+    /// The queue refuses them.
+    pub fn cast(&self, first: u64, count: u64, queue: &Arc<Queue>) -> Result<()> {
+        for number in first..first + count {
+            let ballot = self.ballot(number);
+            let text = |value: String| Attribute { data_type: "String".to_owned(), value };
+            let request_id = text(format!("{:015x}=", mix(number) >> 4));
+            let attributes = BTreeMap::from([("requestId".to_owned(), request_id)]);
+            let body = format!(r#"{{"poll":{},"contestant":{}}}"#, ballot.poll.0, ballot.contestant);
+            let group_id = Some(ballot.sub);
+            queue.send(NewMessage { body, attributes, group_id, delay_seconds: None })?;
+        }
+        Ok(())
+    }
+
+    /// The same votes as rows, `size` at a time.
+    pub fn columns(&self, count: u64, size: u64, hasher: &VoterHasher) -> Vec<Columns> {
+        let cast_at = Clock::system().now();
+        let batch = |start: u64| {
+            let mut columns = Columns::default();
+            for number in start..(start + size).min(count) {
+                let ballot = self.ballot(number);
+                let message = Uuid::from_u64_pair(mix(number), mix(!number));
+                columns.keys.push(hasher.message_key(ballot.poll, cast_at, message).0);
+                columns.voters.push(hasher.voter(&ballot.sub).ledger_column());
+                columns.cast_at.push(cast_at.into());
+                columns.polls.push(ballot.poll.0);
+                columns.contestants.push(ballot.contestant as i16);
+            }
+            columns
+        };
+        (0..count).step_by(size as usize).map(batch).collect()
+    }
+
+    fn ballot(&self, number: u64) -> Ballot {
+        let chance = mix(number);
+        let poll = self.polls[(chance % self.polls.len() as u64) as usize];
+        let contestant = 1 + (chance >> 20) % self.contestants;
+        let voter = mix((chance >> 40) % VOTERS);
+        let sub = Uuid::from_u64_pair(voter, mix(voter)).to_string();
+        Ballot { poll, contestant, sub }
+    }
+}
+
+/// A number that looks like chance (SplitMix64).
+fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn votes_are_spread_evenly() {
+        let ballots = Ballots { polls: vec![PollId(1), PollId(2)], contestants: 10 };
+        let mut counts = BTreeMap::<_, u32>::new();
+        for number in 0..20_000 {
+            let ballot = ballots.ballot(number);
+            *counts.entry((ballot.poll, ballot.contestant)).or_default() += 1;
+        }
+        assert_eq!(counts.len(), 20);
+        assert!(counts.values().all(|count| (850..1_150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn every_row_has_a_key_of_its_own() {
+        let ballots = Ballots { polls: vec![PollId(1)], contestants: 3 };
+        let batches = ballots.columns(1_000, 300, &"0".repeat(64).parse().unwrap());
+        assert_eq!(batches.iter().map(|batch| batch.keys.len()).collect::<Vec<_>>(), [300, 300, 300, 100]);
+        let keys: std::collections::HashSet<_> = batches.iter().flat_map(|batch| &batch.keys).collect();
+        assert_eq!(keys.len(), 1_000);
+    }
+}

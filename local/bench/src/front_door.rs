@@ -1,0 +1,165 @@
+//! The front door: `POST /votes` by k6, on the same cores, through edge, authorizer and queue into the ranking.
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::{
+    ground::Ground,
+    lag,
+    plan::Plan,
+    rig::VOTES_FUNCTION,
+    usage::{self, Process},
+};
+use processes::end_with_parent;
+
+/// A new stack makes a database cluster first.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// It drains its queues first.
+const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// Beyond what k6 votes for: it gets its tokens first, and waits for the last vote afterwards.
+const K6_PATIENCE: Duration = Duration::from_secs(300);
+/// Each token is a signature.
+const VOTERS: u64 = 2_000;
+
+/// What k6 may have open: 50 ms of answers at the target's rate.
+const CONNECTIONS: u64 = 300;
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrontDoor {
+    /// Seconds that k6 voted for.
+    pub seconds: u64,
+    /// Votes a second that it was told to cast.
+    pub asked_rate: u64,
+    /// Votes answered with 202. Each of them was found in the ledger, or there would be no figure.
+    pub accepted: u64,
+    /// Answer time of `POST /votes`, in milliseconds.
+    pub post_p99_ms: f64,
+    /// From casting to the ranking, of half and of 99 % of the votes, in milliseconds.
+    pub lag_p50_ms: f64,
+    /// See there.
+    pub lag_p99_ms: f64,
+    /// CPU-seconds of k6 and what started it.
+    pub k6_cpu_seconds: f64,
+    /// CPU and memory of the stack's processes.
+    pub processes: Vec<Process>,
+}
+
+impl FrontDoor {
+    /// Votes a second.
+    pub fn rate(&self) -> f64 {
+        self.accepted as f64 / self.seconds as f64
+    }
+}
+
+/// Runs a stack of its own and `loadtests/vote.js` against it, which checks that no vote is lost.
+///
+/// # Errors
+/// The stack or k6 fails, or a vote was lost.
+pub async fn run(ground: &Ground, plan: &Plan) -> Result<FrontDoor> {
+    let folder = ground.folder.path().join("front-door");
+    let (mut stack, base_url) = start_stack(ground, &folder).await?;
+    let measured = measure(ground, plan, &base_url, &stack).await;
+    stop(&mut stack).await?;
+    let (summary, k6_cpu_seconds, processes) = measured?;
+    let lags = lag::read(&folder.join("logs").join(format!("{VOTES_FUNCTION}.log")))?;
+    let figure = |metric: &str, field: &str| {
+        let value = summary["metrics"][metric][field].as_f64();
+        value.with_context(|| format!("k6 told no {field} of {metric}"))
+    };
+    Ok(FrontDoor {
+        seconds: plan.front_door_seconds,
+        asked_rate: plan.front_door_rate,
+        accepted: figure("votes_accepted", "count")? as u64,
+        post_p99_ms: figure("http_req_duration{name:POST /votes}", "p(99)")?,
+        lag_p50_ms: lag::of_share(&lags, 0.5).context("no vote reached the ranking")?,
+        lag_p99_ms: lag::of_share(&lags, 0.99).context("no vote reached the ranking")?,
+        k6_cpu_seconds,
+        processes,
+    })
+}
+
+async fn start_stack(ground: &Ground, folder: &Path) -> Result<(Child, String)> {
+    let (port, aws_port) = (free_port()?, free_port()?);
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("run").args(["--port", &port.to_string(), "--aws-port", &aws_port.to_string()]);
+    command.arg("--data-dir").arg(folder).arg("--artifacts").arg(&ground.artifacts);
+    command.arg("--template").arg(&ground.template).env_remove("DATABASE_URL").env_remove("REDIS_URL");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
+    end_with_parent(&mut command, Signal::SIGTERM);
+    let mut stack = command.spawn().context("the stack cannot be started")?;
+    let output = stack.stdout.take().context("the stack has no output")?;
+    let mut lines = BufReader::new(output).lines();
+    let ready = async {
+        while let Some(line) = lines.next_line().await? {
+            if line.starts_with("The stack is ready") {
+                return Ok(());
+            }
+        }
+        bail!("the stack ended before it was ready")
+    };
+    timeout(READY_TIMEOUT, ready).await.context("the stack did not become ready")??;
+    // It must not wait for a full pipe.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok((stack, format!("http://localhost:{port}")))
+}
+
+async fn measure(
+    ground: &Ground,
+    plan: &Plan,
+    base_url: &str,
+    stack: &Child,
+) -> Result<(Value, f64, Vec<Process>)> {
+    let pid = stack.id().context("the stack has ended")?;
+    let (log, export) = (ground.folder.path().join("k6.log"), ground.folder.path().join("k6.json"));
+    let before = usage::ended_children();
+    let output = File::create(&log)?;
+    let mut k6 = Command::new("scripts/loadtest.sh");
+    k6.env("SCENARIO", "vote").env("BASE_URL", base_url).env("VOTERS", VOTERS.to_string());
+    k6.env("RATE", plan.front_door_rate.to_string()).env("DURATION", plan.front_door_seconds.to_string());
+    k6.env("VUS", CONNECTIONS.to_string());
+    // Whether an answer is slow is for the figures to tell.
+    k6.env("PATIENCE", "60").env("K6_SUMMARY_EXPORT", &export).env_remove("TOKENS").env_remove("ADMIN_TOKEN");
+    k6.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
+    let mut k6 =
+        k6.spawn().context("scripts/loadtest.sh cannot be started: run this in the project's folder")?;
+    let limit = Duration::from_secs(plan.front_door_seconds) + K6_PATIENCE;
+    let status = timeout(limit, k6.wait()).await.context("k6 did not end in time")??;
+    ensure!(status.success(), "k6 failed: {}", fs::read_to_string(&log).unwrap_or_default());
+    let processes = usage::processes(pid);
+    Ok((serde_json::from_slice(&fs::read(export)?)?, usage::ended_children() - before, processes))
+}
+
+async fn stop(stack: &mut Child) -> Result<()> {
+    if let Some(pid) = stack.id() {
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT)?;
+    }
+    let ended = timeout(STOP_TIMEOUT, stack.wait()).await;
+    if ended.is_err() {
+        stack.kill().await?;
+        bail!("the stack did not stop");
+    }
+    Ok(())
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?.local_addr()?.port())
+}

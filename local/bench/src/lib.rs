@@ -1,0 +1,145 @@
+//! `local bench`: what the backend does on this machine, as ratios to a floor measured in the same run.
+//!
+//! Repetitions are interleaved (A B A B), each on a database of its own that begins empty and after a checkpoint;
+//! a figure is their median. A repetition in which a batch failed, or a vote was not counted, is no figure but an error.
+mod arguments;
+mod ballots;
+mod cell;
+mod floor;
+mod front_door;
+mod ground;
+mod lag;
+mod machine;
+mod plan;
+mod plots;
+mod progress;
+mod report;
+mod rig;
+mod spread;
+mod start;
+mod surge;
+mod table;
+mod usage;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+pub use self::arguments::{BenchArguments, Part};
+use self::{
+    cell::Cell,
+    ground::{Database, Ground},
+    machine::Machine,
+    plan::{Plan, USUAL},
+    progress::Progress,
+    report::{Measured, Report},
+};
+use stack::StopRequests;
+
+/// Measures, and writes the table, the raw figures and the plots.
+///
+/// # Errors
+/// Something does not work, or was stopped by Ctrl-C; there are no figures then.
+pub async fn run(arguments: &BenchArguments) -> Result<()> {
+    let stop = StopRequests::listen()?;
+    let parts = Part::chosen(arguments);
+    let mut plan = Plan::new(arguments.quick);
+    if let Some(repetitions) = arguments.repetitions {
+        plan.repetitions = repetitions.into();
+    }
+    let ground = Ground::prepare(arguments).await?;
+    let measured = tokio::select! {
+        measured = measure(&ground, &plan, &parts) => measured,
+        () = stop.reached(1) => Err(anyhow::anyhow!("stopped before there were figures")),
+    };
+    ground.stores.stop().await;
+    let report = measured?;
+    write(&report, &arguments.out)?;
+    Ok(())
+}
+
+async fn measure(ground: &Ground, plan: &Plan, parts: &[Part]) -> Result<Report> {
+    let cells = plan.cells(parts);
+    let has = |part| parts.contains(&part);
+    let mut ledgers: Vec<u64> =
+        cells.iter().map(|cell| cell.ledger_votes).filter(|votes| *votes > 0).collect();
+    ledgers.dedup();
+    let others =
+        [Part::Surge, Part::Surge, Part::Front, Part::Start].into_iter().filter(|part| has(*part)).count();
+    let mut progress = Progress::start((ledgers.len() + cells.len() * plan.repetitions + others) as u64);
+    let mut report = Report {
+        quick: plan.quick,
+        machine: Machine::describe(ground).await?,
+        cells: Vec::new(),
+        evening: None,
+        surge: None,
+        front_door: None,
+        functions: Vec::new(),
+    };
+    if has(Part::Start) {
+        progress.step("starts of each function");
+        report.functions = start::run(ground, plan).await?;
+    }
+    if has(Part::Front) {
+        progress.step("front door");
+        report.front_door = Some(front_door::run(ground, plan).await?);
+    }
+    if has(Part::Surge) {
+        progress.step("surge");
+        report.surge = Some(surge::run(ground, plan).await?);
+        progress.step("an evening's votes");
+        let evening = Cell::capacity(USUAL.0, USUAL.1, plan.evening_votes);
+        report.evening = Some(evening.run(ground, &BTreeMap::new()).await?);
+    }
+    let filled = fill(ground, &ledgers, &mut progress).await?;
+    report.cells = take_turns(ground, &cells, &filled, plan, &mut progress).await?;
+    progress.finish();
+    Ok(report)
+}
+
+/// Ledgers with votes of the past, by their number.
+async fn fill(ground: &Ground, ledgers: &[u64], progress: &mut Progress) -> Result<BTreeMap<u64, Database>> {
+    let mut filled = BTreeMap::new();
+    for &votes in ledgers {
+        progress.step(&format!("a ledger of {} million votes", votes / 1_000_000));
+        let database = ground.database(cell::POLLS, cell::CONTESTANTS).await?;
+        database.fill(votes).await.context("a great ledger needs 170 bytes of disk a vote")?;
+        filled.insert(votes, database);
+    }
+    Ok(filled)
+}
+
+async fn take_turns(
+    ground: &Ground,
+    cells: &[Cell],
+    filled: &BTreeMap<u64, Database>,
+    plan: &Plan,
+    progress: &mut Progress,
+) -> Result<Vec<Measured>> {
+    let mut measured: Vec<_> = cells.iter().map(|&cell| Measured { cell, samples: Vec::new() }).collect();
+    for repetition in 1..=plan.repetitions {
+        for Measured { cell, samples } in &mut measured {
+            progress.step(&format!("{}, {repetition} of {}", cell.name(), plan.repetitions));
+            samples.push(cell.run(ground, filled).await.with_context(|| cell.name())?);
+        }
+    }
+    Ok(measured)
+}
+
+fn write(report: &Report, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut text = table::markdown(report);
+    text += "\n| machine and settings | |\n|---|---|\n";
+    for (name, value) in report.machine.facts() {
+        text += &format!("| {name} | {value} |\n");
+    }
+    if report.quick {
+        text += "\nA quick run: it says that everything works, not how well.\n";
+    }
+    print!("{text}");
+    fs::write(folder.join("table.md"), &text)?;
+    fs::write(folder.join("figures.json"), serde_json::to_vec_pretty(report)?)?;
+    plots::write(report, folder)?;
+    eprintln!("\nwritten to {}: table.md, figures.json and the plots", folder.display());
+    Ok(())
+}

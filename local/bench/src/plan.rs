@@ -1,0 +1,141 @@
+//! What a run measures, and how much of it.
+use crate::arguments::{BenchArguments, Part};
+
+use super::cell::{Cell, Design};
+
+/// Sizes of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Whether figures are only to show that it works.
+    pub quick: bool,
+    /// Repetitions of each cell.
+    pub repetitions: usize,
+    /// Votes of a repetition; whole batches of every size.
+    votes: u64,
+    /// The same where each vote is a batch.
+    single_votes: u64,
+    /// Votes of the past in the great ledgers.
+    ledger_votes: [u64; 2],
+    /// Cold starts of each function.
+    pub starts: usize,
+    /// Seconds of k6.
+    pub front_door_seconds: u64,
+    /// Votes a second from k6: above the target, so that what is lost on the way does not miss it.
+    pub front_door_rate: u64,
+    /// Shrinks the surge.
+    pub surge_share: f64,
+    /// Votes of the evening that is compared with the article's.
+    pub evening_votes: u64,
+}
+
+/// Batches at a time: one instance, some, and the template's default.
+pub const CONCURRENCIES: [u64; 3] = [1, 4, 11];
+/// Votes of a batch: the template's, and more.
+pub const BATCHES: [u64; 3] = [300, 1_000, 3_000];
+/// As the template has it.
+pub const USUAL: (u64, u64) = (11, 300);
+/// Of each poll, and open at a time.
+pub const CONTESTANTS: [u64; 2] = [1, 1_000];
+pub const POLLS: u64 = 100;
+
+impl Plan {
+    /// The whole, or about a tenth of it.
+    pub fn new(quick: bool) -> Self {
+        if quick {
+            return Self {
+                quick,
+                repetitions: 2,
+                votes: 60_000,
+                single_votes: 2_000,
+                ledger_votes: [1_000_000, 5_000_000],
+                starts: 5,
+                front_door_seconds: 10,
+                front_door_rate: 2_000,
+                surge_share: 0.2,
+                evening_votes: 70_000,
+            };
+        }
+        Self {
+            quick,
+            repetitions: 5,
+            votes: 300_000,
+            single_votes: 10_000,
+            ledger_votes: [10_000_000, 50_000_000],
+            starts: 50,
+            front_door_seconds: 120,
+            front_door_rate: 9_000,
+            surge_share: 1.0,
+            evening_votes: 700_000,
+        }
+    }
+
+    /// The cells of the parts, in the order in which they take turns.
+    pub fn cells(&self, parts: &[Part]) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for concurrency in CONCURRENCIES {
+            if parts.contains(&Part::Floor) {
+                cells.push(Cell { design: Design::Floor, ..Cell::capacity(concurrency, 300, self.votes) });
+            }
+            if parts.contains(&Part::Capacity) {
+                cells.extend(BATCHES.map(|batch| Cell::capacity(concurrency, batch, self.votes)));
+            }
+            if parts.contains(&Part::First) {
+                cells.push(Cell {
+                    design: Design::First,
+                    ..Cell::capacity(concurrency, 1, self.single_votes)
+                });
+            }
+        }
+        let usual = Cell::capacity(USUAL.0, USUAL.1, self.votes);
+        if !cells.contains(&usual) && parts.iter().any(|part| *part != Part::Floor && part.has_cells()) {
+            cells.push(usual);
+        }
+        if parts.contains(&Part::Growth) {
+            cells.extend(CONTESTANTS.map(|contestants| Cell { contestants, ..usual }));
+            cells.push(Cell { polls: POLLS, ..usual });
+            cells.push(Cell { ledger_votes: self.ledger_votes[0], ..usual });
+        }
+        if parts.contains(&Part::Growth50) {
+            cells.push(Cell { ledger_votes: self.ledger_votes[1], ..usual });
+        }
+        cells
+    }
+}
+
+impl Part {
+    /// In the order in which they are measured.
+    const DEFAULT: [Self; 7] =
+        [Self::Capacity, Self::Floor, Self::First, Self::Growth, Self::Surge, Self::Front, Self::Start];
+
+    /// Those asked for, or the usual ones.
+    pub(super) fn chosen(arguments: &BenchArguments) -> Vec<Self> {
+        if arguments.only.is_empty() { Self::DEFAULT.to_vec() } else { arguments.only.clone() }
+    }
+
+    fn has_cells(self) -> bool {
+        matches!(self, Self::Capacity | Self::Floor | Self::First | Self::Growth | Self::Growth50)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repetition_is_whole_batches() {
+        for quick in [false, true] {
+            let plan = Plan::new(quick);
+            assert!(BATCHES.iter().all(|batch| plan.votes.is_multiple_of(*batch)));
+        }
+    }
+
+    #[test]
+    fn what_growth_is_compared_with_is_measured_once() {
+        let plan = Plan::new(false);
+        let usual = Cell::capacity(USUAL.0, USUAL.1, plan.votes);
+        for parts in [&[Part::Growth][..], &[Part::Capacity, Part::Growth], &[Part::First]] {
+            assert_eq!(plan.cells(parts).iter().filter(|cell| **cell == usual).count(), 1, "{parts:?}");
+        }
+        assert!(plan.cells(&[Part::Front]).is_empty());
+    }
+}

@@ -1,0 +1,95 @@
+//! A surge: a quiet poll, then everybody at once, then quiet again.
+use std::time::Duration;
+
+use anyhow::Result;
+use emulator::clock;
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{
+    cell::{CONTESTANTS, POLLS},
+    ground::Ground,
+    lag::{self, Lag},
+    plan::{Plan, USUAL},
+    rig::{Rig, Way},
+};
+
+/// Votes a second, and for how many seconds.
+const COURSE: [(f64, f64); 5] =
+    [(100.0, 8.0), (5_000.0, 4.0), (20_000.0, 12.0), (5_000.0, 4.0), (100.0, 12.0)];
+
+/// Sent at a time: short beside the window.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Surge {
+    /// Start, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// Votes a second from each second on.
+    pub course: Vec<(f64, f64)>,
+    /// All that were cast.
+    pub votes: u64,
+    /// Batches that reached the ranking.
+    pub batches: Vec<Lag>,
+}
+
+/// Casts votes straight into the queue at the pace of the course, with the template's batches and window.
+///
+/// # Errors
+/// Not every vote was counted.
+pub async fn run(ground: &Ground, plan: &Plan) -> Result<Surge> {
+    let database = ground.database(POLLS, CONTESTANTS).await?;
+    let rig =
+        Rig::new(ground, &database, Way { concurrency: USUAL.0, batch: USUAL.1 }, &ground.artifacts).await?;
+    let mappings = rig.map()?;
+    let started_ms = clock::now_ms();
+    let (start, mut cast) = (Instant::now(), 0);
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let seconds: f64 = COURSE.iter().map(|(_, seconds)| seconds * plan.surge_share).sum();
+    while start.elapsed().as_secs_f64() < seconds {
+        ticks.tick().await;
+        let due = votes_until(start.elapsed().as_secs_f64() / plan.surge_share, plan.surge_share);
+        database.ballots.cast(cast, due - cast, &rig.queue)?;
+        cast = due;
+    }
+    mappings.drained().await;
+    mappings.stop().await;
+    let log = rig.log();
+    rig.close().await?;
+    let counted = database.votes(false).await?;
+    anyhow::ensure!(counted == cast as i64, "{cast} votes were cast, {counted} were counted");
+    ground.remove(database).await?;
+    let mut at = 0.0;
+    let course = COURSE.map(|(rate, seconds)| {
+        at += seconds * plan.surge_share;
+        (at - seconds * plan.surge_share, rate)
+    });
+    Ok(Surge { started_ms, course: course.to_vec(), votes: cast, batches: lag::read(&log)? })
+}
+
+/// Votes due after some seconds of the course, of which only a share of the time is played.
+fn votes_until(seconds: f64, share: f64) -> u64 {
+    let mut left = seconds;
+    let due = COURSE.iter().map(|(rate, length)| {
+        let played = left.clamp(0.0, *length);
+        left -= played;
+        rate * played
+    });
+    (due.sum::<f64>() * share) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_course_is_followed() {
+        assert_eq!(votes_until(1.0, 1.0), 100);
+        assert_eq!(votes_until(9.0, 1.0), 800 + 5_000);
+        assert_eq!(votes_until(9.0, 0.5), 400 + 2_500);
+        assert_eq!(votes_until(1e9, 1.0), 800 + 20_000 + 240_000 + 20_000 + 1_200);
+    }
+}

@@ -1,0 +1,381 @@
+//! `local chaos`: votes of every kind, while everything that can break does, and then the books.
+//!
+//! The stack is the one of `local run`, on stores of its own. The driver keeps a book of what it sent; the verdict
+//! holds the ledger against the book, row by row, and the three stores against each other.
+mod arguments;
+mod book;
+mod certificates;
+mod client;
+mod comparison;
+mod deliveries;
+mod driver;
+mod fault;
+mod finale;
+mod injector;
+mod plan;
+mod polls;
+mod progress;
+mod reckoning;
+mod settings;
+mod store_proxy;
+mod verdict;
+mod vote;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use domain::VoterHasher;
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+pub use self::{arguments::ChaosArguments, fault::Fault};
+use self::{
+    book::Book,
+    certificates::Certificates,
+    client::{Client, Crew},
+    comparison::Books,
+    deliveries::{Deliveries, VOTES},
+    driver::{Driver, Sending, now_ms},
+    fault::Record,
+    finale::Finale,
+    injector::Injector,
+    polls::{Poll, Window},
+    progress::{Progress, Sources},
+    reckoning::Reckoning,
+    settings::{hurried, sign, stack_arguments},
+    store_proxy::StoreProxy,
+    verdict::Verdict,
+    vote::{TOKEN_HOLDERS, Votes},
+};
+use emulator::{
+    cloudwatch::CloudWatch,
+    custom_resource,
+    event_source::Disturbance,
+    lambda::{Births, Functions},
+    schedule,
+    sqs::Queue,
+};
+use local_stores::{
+    Given, Stores,
+    upstream::{Upstream, database_through, redis_through},
+};
+use stack::{
+    Blueprint, Ground, Machine, RunArguments, Running, StopRequests, data_folder::DataFolder,
+    server::Listeners,
+};
+
+/// For making one of the polls that close, so that the first of them does not close before the first vote.
+const MAKING: Duration = Duration::from_millis(50);
+
+/// Votes a second of a run whose duration is not given.
+const VOTES_PER_SECOND: u64 = 5_000;
+
+/// Below, not every kind of fault finds its time.
+const DURATION_MIN: Duration = Duration::from_secs(25);
+
+/// Of the votes, through the edge.
+const HTTP_PERCENT: u32 = 20;
+
+/// How long the queue may stay as full as it is when all faults are over.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(90);
+
+/// Between two moves of a window.
+const MOVE_INTERVAL: Duration = Duration::from_millis(700);
+
+/// A move that takes longer, because a store is away, is given up: the end of the run does not wait for it.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Runs it and prints the verdict; `true`: everything held, and everything was tried.
+///
+/// # Errors
+/// The run could not be made or ended.
+pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
+    let stop = StopRequests::listen()?;
+    let stack = stack_arguments(arguments)?;
+    let listeners = Listeners::bind(&stack).await?;
+    let folder = DataFolder::open(&stack)?;
+    let stores = Stores::start(folder.path(), &Given::default(), false).await?;
+    let run = Run::prepare(arguments, &stack, &stop, &folder, listeners, stores).await?;
+    let result = tokio::select! {
+        verdict = run.play() => verdict,
+        () = stop.reached(1) => {
+            run.shut_down().await;
+            bail!("stopped before the verdict");
+        }
+    };
+    run.shut_down().await;
+    let holds = result.as_ref().is_ok_and(Verdict::holds);
+    if let Ok(verdict) = &result {
+        println!("{verdict}");
+    }
+    if !holds {
+        println!(
+            "What the functions said (logs/) and the ledger (postgres/) are kept in {}.",
+            folder.keep().display()
+        );
+    }
+    result.map(|_| holds)
+}
+
+/// A run.
+struct Run {
+    seed: u64,
+    faults: Vec<Fault>,
+    votes: u64,
+    duration: Duration,
+    closing: u16,
+    /// How long a failed batch keeps a poll from being certified.
+    sign: Duration,
+    port: u16,
+    running: Running,
+    injector: Injector,
+    record: Arc<Record>,
+    hasher: VoterHasher,
+    database_url: String,
+    redis_url: String,
+}
+
+impl Run {
+    async fn prepare(
+        arguments: &ChaosArguments,
+        stack: &RunArguments,
+        stop: &StopRequests,
+        folder: &DataFolder,
+        listeners: Listeners,
+        stores: Stores,
+    ) -> Result<Self> {
+        let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+        let faults = arguments.faults.clone();
+        let record = Arc::new(Record::new(faults.clone()));
+        let postgres = StoreProxy::start(Upstream::of_database(&stores.database_url)?).await?;
+        let redis = StoreProxy::start(Upstream::of_redis(&stores.redis_url)?).await?;
+        let machine = Machine {
+            database_url: database_through(&stores.functions_url, postgres.port)?,
+            owner_url: stores.owner_url(),
+            redis_url: redis_through(&stores.redis_url, redis.port)?,
+            voter_hash_key: folder.voter_hash_key()?,
+        };
+        let deliveries = Deliveries::new(seed, Arc::clone(&record));
+        let disturbance = Arc::clone(&deliveries) as Arc<dyn Disturbance>;
+        let blueprint = Blueprint::read(stack, &machine)?;
+        let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
+        let functions =
+            Functions::from_template(&blueprint.template, stack::artifacts(stack)?, Arc::clone(&logs))?;
+        custom_resource::create_all(&blueprint.template, &functions).await?;
+        functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn Births>));
+        let ground = Ground { arguments: stack, stop, folder, stores: &stores };
+        let running =
+            stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;
+        let queue = running.queues.get("VotesQueue").context("the template has no VotesQueue")?;
+        let counting = running.mappings.switch(VOTES).context("nothing is mapped to the votes function")?;
+        let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
+        let (ledger, ranking) = stores.apart();
+        let injector = Injector {
+            ledger: tokio::sync::Mutex::new(ledger),
+            ranking: tokio::sync::Mutex::new(ranking),
+            postgres,
+            redis,
+            deliveries,
+            functions,
+            record: Arc::clone(&record),
+            queue,
+            counting,
+            database_url: database_url.clone(),
+            calm: Duration::from_secs(arguments.calm),
+            outage: Duration::from_secs(arguments.outage),
+        };
+        let spread = Duration::from_secs(arguments.votes / VOTES_PER_SECOND).max(DURATION_MIN);
+        Ok(Self {
+            seed,
+            faults,
+            votes: arguments.votes,
+            duration: arguments.duration.map_or(spread, Duration::from_secs),
+            closing: arguments.closing,
+            sign: sign(arguments.redelivery),
+            port: stack.port,
+            running,
+            injector,
+            record,
+            hasher: machine.voter_hash_key.parse()?,
+            database_url,
+            redis_url,
+        })
+    }
+
+    async fn play(&self) -> Result<Verdict> {
+        let making = MAKING * u32::from(self.closing);
+        let started_ms = now_ms() + making.as_millis() as i64;
+        let polls = polls::make(&mut self.crew()?, started_ms, self.duration, self.closing).await?;
+        let schedules: Vec<_> = self.running.schedules.iter().cloned().map(hurried).collect();
+        let _schedules = schedule::start(&schedules, &self.injector.functions);
+        let sending = Sending {
+            book: Arc::new(Mutex::new(Book::new(self.hasher.clone(), polls.clone()))),
+            queue: Arc::clone(&self.injector.queue),
+            accepted: Arc::default(),
+        };
+        let progress = Progress::start(Sources {
+            accepted: Arc::clone(&sending.accepted),
+            votes: self.votes,
+            queue: Arc::clone(&sending.queue),
+            logs: Arc::clone(&self.running.figures.logs),
+            record: Arc::clone(&self.record),
+            stage: Arc::new(Mutex::new("voting")),
+        });
+        println!("chaos: seed {}, {} votes in {} s", self.seed, self.votes, self.duration.as_secs());
+        sleep(Duration::from_millis((started_ms - now_ms()).max(0).unsigned_abs())).await;
+        let started = Instant::now();
+        self.break_things_while(self.driver(&sending, &polls)?.run(), &polls).await?;
+        progress.stage("draining");
+        drain(&sending.queue).await?;
+        let elapsed = started.elapsed();
+        progress.stage("certifying");
+        let certificates = self.certificates(&polls, started_ms).await?;
+        progress.stage("last batches");
+        let books = Books::new(&self.database_url, &self.redis_url)?;
+        let unhealed = Finale { injector: &self.injector, sending: &sending }.play(&books).await;
+        progress.stage("reading");
+        let lines = self.read_and_compare(&books, &polls).await?;
+        progress.stage("reckoning");
+        self.judge(&sending, elapsed, lines, certificates, unhealed).await
+    }
+
+    /// Those of the polls that closed, once they are there.
+    async fn certificates(&self, polls: &[Poll], started_ms: i64) -> Result<Certificates> {
+        let closed: Vec<_> = polls.iter().filter(|poll| poll.closes()).map(|poll| poll.id).collect();
+        let found = certificates::wait_for(&self.database_url, &closed).await?;
+        Ok(Certificates::of(&found, started_ms, &self.injector.deliveries.failures_ms(), self.sign))
+    }
+
+    fn driver(&self, sending: &Sending, polls: &[Poll]) -> Result<Driver> {
+        let tokens = (0..TOKEN_HOLDERS).map(|voter| self.running.issuer.token(&book::subject(voter), None));
+        Ok(Driver {
+            votes: Votes::new(self.seed, polls.to_vec(), self.votes, HTTP_PERCENT),
+            count: self.votes,
+            duration: self.duration,
+            sending: sending.clone(),
+            port: self.port,
+            tokens: Arc::new(tokens.collect::<Result<_>>()?),
+            record: Arc::clone(&self.record),
+        })
+    }
+
+    async fn judge(
+        &self,
+        sending: &Sending,
+        elapsed: Duration,
+        polls: Vec<comparison::Line>,
+        certificates: Certificates,
+        unhealed: Vec<String>,
+    ) -> Result<Verdict> {
+        let dead =
+            self.running.queues.get("VotesDeadLetterQueue").context("there is no VotesDeadLetterQueue")?;
+        let dead = dead.counts();
+        let mut book = sending.take_book();
+        let received = sending.queue.counts();
+        let reckoning = Reckoning::make(&self.database_url, &mut book, &sending.queue.withheld()).await?;
+        let (early, withheld) = (reckoning.early.clone(), reckoning.withheld_late);
+        Ok(Verdict {
+            seed: self.seed,
+            elapsed,
+            accepted: book.accepted,
+            // The functions' own messages are no votes.
+            received: received.sent_total - received.sent_by_clients,
+            reckoning,
+            certificates: Certificates { early, withheld, ..certificates },
+            by_kind: book.by_kind,
+            polls,
+            unhealed,
+            dead: dead.visible + dead.in_flight + dead.delayed,
+            injected: self.record.injected(),
+            missing: self.record.missing(),
+        })
+    }
+
+    fn crew(&self) -> Result<Crew> {
+        Ok(Crew::new(self.port, self.running.issuer.token("crew", Some("admin"))?))
+    }
+
+    /// Injects faults and moves a window until all votes are sent; then everything is whole again.
+    async fn break_things_while(
+        &self,
+        votes: impl Future<Output = Result<()>>,
+        polls: &[Poll],
+    ) -> Result<()> {
+        let (end, ending) = watch::channel(false);
+        let votes = async {
+            let sent = votes.await;
+            end.send_replace(true);
+            sent
+        };
+        let moves = move_windows(self.crew()?, polls, ending.clone());
+        // A store that does not come back ends the run at once: nothing could be counted any more.
+        tokio::try_join!(votes, self.injector.run(self.seed, &self.faults, &ending), async {
+            moves.await;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Reads each ranking as a viewer does, which heals what lost its data after its last batch, and compares.
+    async fn read_and_compare(&self, books: &Books, polls: &[Poll]) -> Result<Vec<comparison::Line>> {
+        let mut viewer = Client::new(self.port);
+        let mut lines = Vec::with_capacity(polls.len());
+        for poll in polls {
+            let path = format!("/polls/{}/ranking", poll.id);
+            let (status, body) = viewer.send("GET", &path, "", String::new()).await?;
+            ensure!(status.is_success(), "GET {path} answered {status}: {}", String::from_utf8_lossy(&body));
+            lines.push(books.compare(poll.id).await?);
+        }
+        Ok(lines)
+    }
+
+    async fn shut_down(self) {
+        self.running.servers.stop().await;
+        // What runs is cut short: the verdict has been made, or nobody waits for it.
+        drop(self.running.mappings);
+        self.injector.functions.shut_down().await;
+        self.injector.ranking.into_inner().stop().await;
+        self.injector.ledger.into_inner().stop().await;
+    }
+}
+
+/// A moving poll is closed and opened again, so that votes are judged by definitions which change while they wait, and
+/// come again under another one.
+async fn move_windows(mut crew: Crew, polls: &[Poll], mut ending: watch::Receiver<bool>) {
+    let moving = polls.iter().filter(|poll| poll.kind.window == Window::Moving);
+    let paths: Vec<_> = moving.map(|poll| format!("/admin/polls/{}", poll.id)).collect();
+    let mut closes = true;
+    while timeout(MOVE_INTERVAL, ending.wait_for(|ending| *ending)).await.is_err() {
+        for path in &paths {
+            let press = format!("{path}/{}", if closes { "close" } else { "open" });
+            let _not_moved = timeout(MOVE_TIMEOUT, crew.call("POST", &press, &json!(null))).await;
+        }
+        closes = !closes;
+    }
+}
+
+/// Waits until the queue is empty, as long as it gets emptier.
+async fn drain(queue: &Queue) -> Result<()> {
+    let (mut least, mut since) = (u64::MAX, Instant::now());
+    loop {
+        let counts = queue.counts();
+        let left = counts.visible + counts.in_flight + counts.delayed;
+        if left == 0 {
+            return Ok(());
+        }
+        if left < least {
+            (least, since) = (left, Instant::now());
+        } else if since.elapsed() > DRAIN_PATIENCE {
+            bail!("{left} messages do not leave the queue although all faults are over");
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}

@@ -1,0 +1,187 @@
+//! The end of a run: one table, one verdict.
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use crate::{certificates::Certificates, comparison::Line, reckoning::Reckoning};
+
+/// Differences told for each kind.
+const SHOWN_MAX: usize = 20;
+
+/// All that a run has shown.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Reproduces the plan.
+    pub seed: u64,
+    /// From the first vote until the queue was empty.
+    pub elapsed: Duration,
+    /// By the driver's book.
+    pub accepted: u64,
+    /// By the driver's book, by kind.
+    pub by_kind: BTreeMap<&'static str, u64>,
+    /// By the queue.
+    pub received: u64,
+    /// The ledger against the book.
+    pub reckoning: Reckoning,
+    /// Each poll in the three stores, after it has been read.
+    pub polls: Vec<Line>,
+    /// Of the polls that closed.
+    pub certificates: Certificates,
+    /// How rankings differed although no batch was left to come, before anybody read them.
+    pub unhealed: Vec<String>,
+    /// Messages in the dead-letter queue.
+    pub dead: u64,
+    /// Faults by label.
+    pub injected: BTreeMap<String, u64>,
+    /// Faults that were asked for and never happened.
+    pub missing: Vec<String>,
+}
+
+impl Verdict {
+    /// What is wrong, for people; nothing: all is as promised.
+    pub fn differences(&self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let rejected: u64 = self.reckoning.rejected.values().sum();
+        let decided = self.reckoning.counted + self.reckoning.duplicates + rejected;
+        if self.accepted != decided {
+            differences.push(format!(
+                "accepted {} is not counted {} + duplicate {} + rejected {rejected} = {decided}",
+                self.accepted, self.reckoning.counted, self.reckoning.duplicates
+            ));
+        }
+        if self.accepted != self.received {
+            differences
+                .push(format!("the driver had {} accepted, the queue took {}", self.accepted, self.received));
+        }
+        for (what, (count, examples)) in &self.reckoning.differences {
+            differences.push(format!("{count} × {what}, such as {}", examples.join("; ")));
+        }
+        differences.extend(self.certificates.differences().into_iter().take(SHOWN_MAX));
+        let polls = self.polls.iter().flat_map(|line| &line.differences);
+        let sample: Vec<_> = polls.chain(&self.unhealed).collect();
+        differences.extend(sample.iter().take(SHOWN_MAX).map(ToString::to_string));
+        if sample.len() > SHOWN_MAX {
+            differences.push(format!("… and {} more contestants", sample.len() - SHOWN_MAX));
+        }
+        if self.dead > 0 {
+            differences.push(format!("{} messages in the dead-letter queue", self.dead));
+        }
+        differences
+    }
+
+    /// Whether everything is as promised, and everything was tried.
+    pub fn holds(&self) -> bool {
+        self.differences().is_empty() && self.missing.is_empty()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.elapsed.as_secs_f64();
+        let rejected: u64 = self.reckoning.rejected.values().sum();
+        writeln!(f, "seed {}, {seconds:.0} s, {:.0} votes/s", self.seed, self.accepted as f64 / seconds)?;
+        writeln!(f, "\n{:>12}  accepted", self.accepted)?;
+        for (kind, count) in &self.by_kind {
+            writeln!(f, "{:>14}{count:>12}  {kind}", "")?;
+        }
+        writeln!(f, "{:>12}  counted", self.reckoning.counted)?;
+        writeln!(f, "{:>12}  duplicate", self.reckoning.duplicates)?;
+        writeln!(f, "{rejected:>12}  rejected")?;
+        for (reason, count) in &self.reckoning.rejected {
+            writeln!(f, "{:>14}{count:>12}  {reason}", "")?;
+        }
+        writeln!(f, "\n{:>12}{:>12}{:>12}{:>12}", "poll", "ledger", "tally", "ranking")?;
+        for Line { poll, ledger, tally, ranking, .. } in &self.polls {
+            writeln!(f, "{poll:>12}{ledger:>12}{tally:>12}{ranking:>12}")?;
+        }
+        write!(f, "\n{}", self.certificates)?;
+        writeln!(f, "\n{:>12}  in the dead-letter queue\n", self.dead)?;
+        for (label, count) in &self.injected {
+            writeln!(f, "{count:>12}  {label}")?;
+        }
+        let differences = self.differences();
+        if !differences.is_empty() {
+            writeln!(f, "\nFAILED:")?;
+            return differences.iter().try_for_each(|difference| writeln!(f, "- {difference}"));
+        }
+        if self.missing.is_empty() {
+            return writeln!(
+                f,
+                "\nOK: every vote counted once, or was rejected for its reason; all three stores agree; no poll was \
+                 certified early."
+            );
+        }
+        writeln!(
+            f,
+            "\nINCONCLUSIVE: nothing differs, but these faults never happened: {}.",
+            self.missing.join(", ")
+        )?;
+        writeln!(f, "Give them more time (--duration) or more votes (--votes).")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict() -> Verdict {
+        let rejected = BTreeMap::from([("notJson".to_owned(), 2)]);
+        Verdict {
+            seed: 7,
+            elapsed: Duration::from_secs(2),
+            accepted: 10,
+            by_kind: BTreeMap::from([("plain", 10)]),
+            received: 10,
+            reckoning: Reckoning { counted: 7, duplicates: 1, rejected, ..Reckoning::default() },
+            polls: vec![Line { poll: 1, ledger: 7, tally: 7, ranking: 7, differences: Vec::new() }],
+            certificates: Certificates { closed: 1, undisturbed: vec![7.5], ..Certificates::default() },
+            unhealed: Vec::new(),
+            dead: 0,
+            injected: BTreeMap::from([("kill".to_owned(), 3)]),
+            missing: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_adds_up_holds() {
+        let verdict = verdict();
+        assert!(verdict.holds());
+        let text = verdict.to_string();
+        assert!(text.starts_with("seed 7, 2 s, 5 votes/s") && text.contains("\nOK: "), "{text}");
+        assert!(
+            text.contains("1  of them without a failed batch: from the close to the certificate p50 7.5 s"),
+            "{text}"
+        );
+    }
+
+    fn assert_fails(spoil: impl FnOnce(&mut Verdict), told: &str) {
+        let mut verdict = verdict();
+        spoil(&mut verdict);
+        let text = verdict.to_string();
+        assert!(!verdict.holds() && text.contains("FAILED") && text.contains(told), "{text}");
+    }
+
+    #[test]
+    fn each_difference_is_told() {
+        let sum = "accepted 10 is not counted 6 + duplicate 1 + rejected 2 = 9";
+        assert_fails(|verdict| verdict.reckoning.counted = 6, sum);
+        assert_fails(|verdict| verdict.received = 11, "the queue took 11");
+        assert_fails(
+            |verdict| verdict.certificates.early.extend([(7, 2)]),
+            "poll 7 was certified early: 2 votes",
+        );
+        assert_fails(|verdict| verdict.dead = 1, "1 messages in the dead-letter queue");
+        assert_fails(|verdict| verdict.polls[0].differences.push("poll 1".to_owned()), "- poll 1");
+        assert_fails(|verdict| verdict.unhealed.push("after a death".to_owned()), "after a death");
+        let missing = ("missing", (3, vec!["vote 1".to_owned()]));
+        assert_fails(
+            |verdict| verdict.reckoning.differences.extend([missing]),
+            "3 × missing, such as vote 1",
+        );
+    }
+
+    #[test]
+    fn what_was_not_tried_proves_nothing() {
+        let verdict = Verdict { missing: vec!["redis-flush".to_owned()], ..verdict() };
+        let text = verdict.to_string();
+        assert!(!verdict.holds() && text.contains("INCONCLUSIVE") && text.contains("redis-flush"), "{text}");
+    }
+}

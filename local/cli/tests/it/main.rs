@@ -1,0 +1,47 @@
+//! The real functions and the whole stack.
+#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+
+mod cache_user;
+mod dead_letters;
+mod evidence;
+mod identity;
+mod invalidations;
+mod leaks;
+mod log_level;
+mod one_call;
+mod outage;
+mod reconnect;
+mod schema;
+mod stack;
+mod tls;
+mod whole;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use emulator::{
+    cloudwatch::CloudWatch,
+    lambda::Functions,
+    template::{Context, Template},
+};
+
+/// Long enough for anything that happens at all.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Functions of a template, by themselves.
+struct Alone {
+    functions: Arc<Functions>,
+    /// Of their logs.
+    folder: tempfile::TempDir,
+}
+
+impl Alone {
+    /// `resources`: YAML of the template's `Resources`.
+    fn new(resources: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let template =
+            Template::parse(&format!("Resources:\n{resources}"), "template.yaml", &Context::default());
+        let logs = Arc::new(CloudWatch::new(folder.path().to_owned()).unwrap());
+        let artifacts = Path::new(env!("CARGO_BIN_EXE_local")).parent().unwrap().to_owned();
+        Self { functions: Functions::from_template(&template.unwrap(), artifacts, logs).unwrap(), folder }
+    }
+}

@@ -1,0 +1,234 @@
+//! The program `local` with the real functions, on stores of its own.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use flate2::read::GzDecoder;
+use local_stores::scratch::Scratch;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+/// Long enough for anything that happens at all, on the slowest machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A stack that publishes nothing, and so sends no probes: its votes' queue is empty when all votes are counted.
+pub const WITHOUT_PROBES: [&str; 4] = [
+    "--set",
+    "ResultsFunction.Events.EveryMinute.Enabled=false",
+    "--set",
+    "ResultsFunction.Events.Woken.Enabled=false",
+];
+
+/// A running stack; stopped when dropped.
+pub struct Whole {
+    process: Child,
+    port: u16,
+    aws_port: u16,
+    crew: String,
+    voter: String,
+}
+
+/// An answer: status and body.
+pub type Answer = (u16, String);
+
+impl Whole {
+    /// Starts a stack and waits until it answers.
+    pub fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
+        let (port, aws_port) = (free_port(), free_port());
+        let process = Command::new(env!("CARGO_BIN_EXE_local"))
+            .args(["run", "--ephemeral", "--template", "../../template.yaml"])
+            .args(["--port", &port.to_string(), "--aws-port", &aws_port.to_string()])
+            .args(arguments)
+            .env("DATABASE_URL", &scratch.owner_url)
+            .env("REDIS_URL", &scratch.redis_url)
+            .stdout(Stdio::null())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stack = Self { process, port, aws_port, crew: String::new(), voter: String::new() };
+        until("the demo poll is open", || {
+            let answer = stack.request("GET", "/polls/1", "", "");
+            answer.is_ok_and(|(status, body)| status == 200 && body.contains(r#""status":"open""#))
+        });
+        stack.crew = stack.token("sub=crew&scope=admin");
+        stack.voter = stack.token("sub=alice");
+        stack
+    }
+
+    fn token(&self, query: &str) -> String {
+        let (_, body) = self.request("GET", &format!("/_local/token?{query}"), "", "").unwrap();
+        serde_json::from_str::<Value>(&body).unwrap()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// A token for any subject, as an issuer with other rules than the stack's own would make it.
+    pub fn token_of_any_issuer(&self, sub: &str) -> String {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("sub", sub)
+            .append_pair("anySubject", "true")
+            .finish();
+        self.token(&query)
+    }
+
+    /// Casts a vote with a token.
+    pub fn cast(&self, token: &str, body: &str) -> Answer {
+        self.request("POST", "/votes", token, body).unwrap()
+    }
+
+    fn request(&self, method: &str, path: &str, token: &str, body: &str) -> std::io::Result<Answer> {
+        ask(self.port, method, path, &format!("authorization: Bearer {token}"), body)
+    }
+
+    /// Puts messages into a queue, ten with each call.
+    pub fn send(&self, queue: &str, bodies: &[String]) {
+        let url = format!("http://localhost:{}/000000000000/{queue}", self.aws_port);
+        for ten in bodies.chunks(10) {
+            let entry = |(id, body)| serde_json::json!({"Id": format!("{id}"), "MessageBody": body});
+            let entries: Vec<_> = ten.iter().enumerate().map(entry).collect();
+            let call = serde_json::json!({"QueueUrl": url, "Entries": entries}).to_string();
+            let target = "x-amz-target: AmazonSQS.SendMessageBatch";
+            let (status, answer) = ask(self.aws_port, "POST", "/", target, &call).unwrap();
+            assert_eq!((status, answer.contains("Failed\":[{")), (200, false), "{answer}");
+        }
+    }
+
+    /// A request of the crew.
+    pub fn as_crew(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.request(method, path, &self.crew, body).unwrap()
+    }
+
+    /// A read by a voter.
+    pub fn as_voter(&self, path: &str) -> Answer {
+        self.request("GET", path, &self.voter, "").unwrap()
+    }
+
+    /// A read by anyone.
+    pub fn as_anyone(&self, path: &str) -> Answer {
+        self.request("GET", path, "", "").unwrap()
+    }
+
+    /// Casts a vote in the demo poll.
+    pub fn vote(&self, contestant: u32) {
+        self.vote_in(1, contestant);
+    }
+
+    /// Casts a vote in a poll.
+    pub fn vote_in(&self, poll: i64, contestant: u32) {
+        let body = format!(r#"{{"poll":{poll},"contestant":{contestant}}}"#);
+        assert_eq!(self.request("POST", "/votes", &self.voter, &body).unwrap().0, 202);
+    }
+
+    /// Asks one of the show's routes, which must succeed.
+    pub fn admin(&self, method: &str, path: &str) -> Value {
+        let (status, body) = self.request(method, &format!("/admin{path}"), &self.crew, "").unwrap();
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Whether the demo poll's audit succeeds.
+    pub fn answers_the_crew(&self) -> bool {
+        self.request("GET", "/admin/polls/1/audit", &self.crew, "").is_ok_and(|(status, _)| status == 200)
+    }
+
+    /// The demo poll's ranking, as viewers see it.
+    pub fn ranking(&self) -> Value {
+        let (status, body) = self.request("GET", "/polls/1/ranking", "", "").unwrap();
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// The demo poll's audit.
+    pub fn audit(&self) -> Value {
+        self.admin("GET", "/polls/1/audit")
+    }
+
+    /// A figure of `/_local/metrics`, by its name and labels as they are printed.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.request("GET", "/_local/metrics", "", "").unwrap();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
+        line.trim().parse().unwrap()
+    }
+
+    /// Kills every running instance of the function, with no chance to clean up.
+    pub fn kill_votes(&self) {
+        let (_, text) = self.request("GET", "/_local/metrics", "", "").unwrap();
+        let ours = |line: &&str| line.starts_with(r#"process_resident_memory_bytes{process="VotesFunction""#);
+        let pids: Vec<i32> =
+            text.lines().filter(ours).map(|line| line.split('"').nth(3).unwrap().parse().unwrap()).collect();
+        assert!(!pids.is_empty());
+        for pid in pids {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        }
+    }
+
+    /// Waits until no message is queued or under way, in a stack [`WITHOUT_PROBES`].
+    pub fn until_the_queue_is_empty(&self) {
+        self.until_is_empty("VotesQueue");
+        assert_eq!(self.dead_letters(), 0);
+    }
+
+    /// The same of any queue.
+    pub fn until_is_empty(&self, queue: &str) {
+        until("the queue is empty", || {
+            ["visible", "in_flight"]
+                .iter()
+                .all(|state| self.metric(&format!(r#"sqs_messages_{state}{{queue="{queue}"}}"#)) == 0.0)
+        });
+    }
+
+    /// Messages that were given up.
+    pub fn dead_letters(&self) -> u64 {
+        self.metric(r#"sqs_messages_visible{queue="VotesDeadLetterQueue"}"#) as u64
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
+        let _ = self.process.wait();
+    }
+}
+
+fn ask(port: u16, method: &str, path: &str, header: &str, body: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{header}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(answer.len());
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let body = answer.get(end + 4..).unwrap_or_default();
+    let mut text = String::new();
+    if head.contains("content-encoding: gzip") {
+        GzDecoder::new(body).read_to_string(&mut text)?;
+    } else {
+        text = String::from_utf8_lossy(body).into_owned();
+    }
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Ok((status, text))
+}
+
+/// Waits for a condition.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

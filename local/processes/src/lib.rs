@@ -1,0 +1,50 @@
+//! Processes of this machine: children that live no longer than their parent, and the memory that a process takes.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+use tokio::process::Command;
+
+/// Has the kernel signal the child when the thread that starts it ends. That must be a thread which lasts as long as
+/// the process: the main one or a worker of the runtime.
+#[cfg(target_os = "linux")]
+pub fn end_with_parent(command: &mut Command, signal: Signal) {
+    let parent = nix::unistd::getpid();
+    let in_child = move || {
+        nix::sys::prctl::set_pdeathsig(signal)?;
+        // The stack may have ended between fork and the line above: then no signal comes any more.
+        if nix::unistd::getppid() != parent {
+            return Err(nix::errno::Errno::ESRCH.into());
+        }
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "runs between fork and exec: two system calls, no allocation, no lock")]
+    unsafe {
+        command.pre_exec(in_child);
+    }
+}
+
+/// Elsewhere a function ends by itself when its Runtime API is gone, and the next start stops the servers it finds.
+#[cfg(not(target_os = "linux"))]
+pub fn end_with_parent(_: &mut Command, _: Signal) {}
+
+/// Resident memory of a process, now and at its highest, in bytes; `None` where `/proc` does not tell.
+pub fn memory(pid: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kibibytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()
+    };
+    Some((kibibytes("VmRSS:")? * 1024, kibibytes("VmHWM:")? * 1024))
+}
+
+/// A process and its direct children: PostgreSQL has one for each connection. Only itself where `/proc` does not tell.
+pub fn family(pid: u32) -> Vec<u32> {
+    // Each thread has the children that it started.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let children: String = children.collect();
+    std::iter::once(pid)
+        .chain(children.split_ascii_whitespace().filter_map(|child| child.parse().ok()))
+        .collect()
+}

@@ -1,0 +1,140 @@
+//! What the template makes of the stack; read once before anything is started, so that a mistake in it is told
+//! at once.
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::{RunArguments, pages::PagesConfig};
+use emulator::{
+    edge::behavior::Distribution,
+    http_api::definition::{self, Definition},
+    template::{Context, Resource, Template},
+};
+use local_stores::FUNCTIONS_ROLE;
+
+/// Audience of the local issuer's tokens.
+pub const AUDIENCE: &str = "votes";
+
+/// Where the template says as whom migrations run, and for whom.
+const MIGRATE_VARIABLES: &str = "MigrateFunction.Environment.Variables";
+
+/// Values of this machine for the template's parameters.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// `DatabaseUrl`.
+    pub database_url: String,
+    /// What the function that migrates has in its place, where the functions do not own the database and are
+    /// [`FUNCTIONS_ROLE`].
+    pub owner_url: Option<String>,
+    /// `RedisUrl`.
+    pub redis_url: String,
+    /// `VoterHashKey`.
+    pub voter_hash_key: String,
+}
+
+impl Machine {
+    /// Stands in until the stores run.
+    pub fn unknown() -> Self {
+        Self {
+            database_url: "postgres://localhost/votes".to_owned(),
+            owner_url: None,
+            redis_url: "redis://localhost:6379/0".to_owned(),
+            voter_hash_key: "0".repeat(64),
+        }
+    }
+}
+
+/// The template, resolved and read.
+#[derive(Debug)]
+pub struct Blueprint {
+    /// For the parts that read their own resources.
+    pub template: Template,
+    /// The HTTP API.
+    pub api: Definition,
+    /// What stands before it.
+    pub distribution: Distribution,
+    /// What CloudFront's API calls it.
+    pub distribution_id: String,
+    /// Where the pages are: the bucket behind the default behaviour, if it is one.
+    pub pages_bucket: Option<String>,
+}
+
+impl Blueprint {
+    /// Reads the template.
+    ///
+    /// # Errors
+    /// Names the place in the template and what is wrong with it.
+    pub fn read(arguments: &RunArguments, machine: &Machine) -> Result<Self> {
+        let context = Context {
+            parameters: parameters(arguments, machine),
+            overrides: overrides(arguments, machine),
+            aws_endpoint: format!("http://localhost:{}", arguments.aws_port),
+        };
+        let template = Template::load(&arguments.template, &context)?;
+        let api = only(&template, "AWS::Serverless::HttpApi")?;
+        let api = definition::read(api, template.of_kind("AWS::Serverless::Function"))?;
+        let distribution = only(&template, "AWS::CloudFront::Distribution")?;
+        let distribution_id = distribution.id.clone();
+        let distribution = Distribution::read(distribution, &|id| template.resource(id))?;
+        let pages_bucket = pages_bucket(&distribution);
+        Ok(Self { template, api, distribution, distribution_id, pages_bucket })
+    }
+
+    /// What the pages have to know, as far as the template tells: `issuer` and `client_id` are who signs people in.
+    pub fn pages_config(&self, issuer: String, client_id: String) -> PagesConfig {
+        let has_results =
+            self.distribution.behaviors.iter().any(|behavior| behavior.pattern() == "/results/*");
+        let offers = |work: &&str| {
+            let path = format!("/admin/polls/{{id}}/{work}");
+            self.api.routes.iter().any(|route| route.key.path == path)
+        };
+        PagesConfig {
+            api: String::new(),
+            issuer,
+            client_id,
+            scope: "openid".to_owned(),
+            crew_scope: "openid admin".to_owned(),
+            results: has_results.then(|| "/results/{id}.json".to_owned()),
+            crew: ["certify", "export"].into_iter().filter(offers).collect(),
+        }
+    }
+}
+
+/// `iss` of the local issuer.
+pub fn issuer_url(port: u16) -> String {
+    format!("http://localhost:{port}/_local")
+}
+
+fn pages_bucket(distribution: &Distribution) -> Option<String> {
+    let origin = &distribution.behaviors.last()?.origin;
+    let origin = distribution.origins.iter().find(|candidate| candidate.id == *origin)?;
+    Some(origin.domain_name.split_once(".s3.")?.0.to_owned())
+}
+
+fn parameters(arguments: &RunArguments, machine: &Machine) -> BTreeMap<String, String> {
+    let own = [
+        ("DatabaseUrl", machine.database_url.clone()),
+        ("RedisUrl", machine.redis_url.clone()),
+        ("VoterHashKey", machine.voter_hash_key.clone()),
+        ("JwtIssuer", issuer_url(arguments.port)),
+        ("JwtAudience", AUDIENCE.to_owned()),
+    ];
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+    own.chain(arguments.parameter.iter().cloned()).collect()
+}
+
+/// What is set by hand comes last, and so holds.
+fn overrides(arguments: &RunArguments, machine: &Machine) -> Vec<String> {
+    // To the template a database of this machine is one of one's own, whose functions are its owner. That they are not
+    // is what shows a right that is missing.
+    let owner = machine.owner_url.iter().flat_map(|url| {
+        let variables = [("DATABASE_URL", url.as_str()), ("APPLICATION_ROLE", FUNCTIONS_ROLE)];
+        variables.map(|(name, value)| format!("{MIGRATE_VARIABLES}.{name}={}", json!(value)))
+    });
+    owner.chain(arguments.set.iter().cloned()).collect()
+}
+
+fn only<'a>(template: &'a Template, kind: &'a str) -> Result<&'a Resource> {
+    template.of_kind(kind).next().with_context(|| format!("the template has no resource of type {kind}"))
+}

@@ -1,0 +1,247 @@
+//! Makes the pages ready to be published: every file but the pages themselves gets a name that holds a hash of what
+//! is in it, and so may be kept for ever; what refers to it says the new name.
+pub mod command;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, HeaderValue, header},
+};
+use regex_lite::{Captures, Regex};
+use serde::Serialize;
+
+use emulator::s3::Storage;
+
+/// What is named after its content never changes.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// A new release is seen within a minute; what there is goes on being served while the bucket is away.
+const A_MINUTE: &str = "public, max-age=60, s-maxage=60, stale-while-revalidate=600, stale-if-error=86400";
+/// A file of a fixed name that is no page: browsers keep it in a store of their own, and a release tells the edge.
+const A_DAY: &str = "public, max-age=86400, s-maxage=86400, stale-while-revalidate=600, stale-if-error=86400";
+/// Files that browsers ask for by a name that no page gives them: they keep it.
+const FIXED_NAMES: [&str; 1] = ["/favicon.ico"];
+/// Others' work, published as it is.
+const VENDOR: &str = "/vendor/";
+/// Beside the pages, but not of them.
+const LEFT_OUT: [&str; 2] = ["tests", "node_modules"];
+/// Hexadecimal digits of a name's hash: 32 bits tell the releases of one file apart, and each page repeats many names.
+const HASH_DIGITS: usize = 8;
+
+/// What the pages have to know of where they run: `config.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PagesConfig {
+    /// Where the API is; empty where it is beside the pages.
+    pub api: String,
+    /// Who signs people in, an OpenID Connect issuer.
+    pub issuer: String,
+    /// What the issuer knows the pages as.
+    pub client_id: String,
+    /// What a viewer asks for when signing in.
+    pub scope: String,
+    /// What the crew asks for when signing in.
+    pub crew_scope: String,
+    /// Where results are files, their path with `{id}` for the poll.
+    pub results: Option<String>,
+    /// What the API offers the crew beyond the first release: of `certify` and `export`.
+    pub crew: Vec<&'static str>,
+}
+
+/// A file as it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its path, without the slash it starts with.
+    pub key: String,
+    /// What is in it.
+    pub body: Bytes,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// `Cache-Control`.
+    pub cache_control: &'static str,
+}
+
+/// Reads a folder of pages. What others refer to comes before them, so that what is published in this order never
+/// names a file that is not there yet.
+///
+/// # Errors
+/// A file of a type that is not known, or files that refer to each other in a circle.
+pub fn assemble(folder: &Path, config: &PagesConfig) -> Result<Vec<Page>> {
+    let mut sources = BTreeMap::new();
+    collect(folder, "", &mut sources)?;
+    ensure!(!sources.is_empty(), "there are no pages in {}", folder.display());
+    let mut assembly = Assembly {
+        // A path between quotes or brackets.
+        reference: Regex::new(r#"(["'(])(/[A-Za-z0-9_./-]+)(["')])"#)?,
+        sources,
+        names: BTreeMap::new(),
+        under_way: BTreeSet::new(),
+        pages: Vec::new(),
+    };
+    for path in assembly.sources.keys().cloned().collect::<Vec<_>>() {
+        assembly.add(&path)?;
+    }
+    let mut pages = assembly.pages;
+    pages.push(Page {
+        key: "config.json".to_owned(),
+        body: serde_json::to_vec(config)?.into(),
+        content_type: "application/json",
+        cache_control: A_MINUTE,
+    });
+    // Pages last: by then all that they name is there.
+    pages.sort_by_key(|page| page.cache_control != FOR_EVER);
+    Ok(pages)
+}
+
+/// Puts pages into a bucket of the stack. What was there stays: a viewer's page may still name it.
+///
+/// # Errors
+/// The bucket refuses.
+pub async fn publish(pages: Vec<Page>, storage: &Storage, bucket: &str) -> Result<()> {
+    for page in pages {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(page.cache_control));
+        storage.put(bucket, &page.key, headers, page.body).await?;
+    }
+    Ok(())
+}
+
+fn collect(folder: &Path, prefix: &str, sources: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') || LEFT_OUT.contains(&name.as_str()) {
+            continue;
+        }
+        let path = format!("{prefix}/{name}");
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), &path, sources)?;
+        } else {
+            sources.insert(path, fs::read(entry.path())?);
+        }
+    }
+    Ok(())
+}
+
+struct Assembly {
+    reference: Regex,
+    sources: BTreeMap<String, Vec<u8>>,
+    /// New names of what has been added.
+    names: BTreeMap<String, String>,
+    under_way: BTreeSet<String>,
+    pages: Vec<Page>,
+}
+
+impl Assembly {
+    /// Adds a file after all that it refers to.
+    fn add(&mut self, path: &str) -> Result<()> {
+        if self.names.contains_key(path) {
+            return Ok(());
+        }
+        if !self.under_way.insert(path.to_owned()) {
+            bail!("{path} refers to itself, through others: such names cannot hold hashes");
+        }
+        let content_type = content_type(path)?;
+        let is_page = path.ends_with(".html");
+        let keeps_name = is_page || FIXED_NAMES.contains(&path);
+        let source = self.sources[path].clone();
+        let body = match String::from_utf8(source) {
+            Ok(text) if path.starts_with(VENDOR) => text.into_bytes(),
+            Ok(text) if is_text(content_type) => self.rewritten(&without_comments(path, &text))?.into_bytes(),
+            Ok(text) => text.into_bytes(),
+            Err(binary) => binary.into_bytes(),
+        };
+        let name = if keeps_name { path.to_owned() } else { hashed(path, &body) };
+        self.names.insert(path.to_owned(), name.clone());
+        self.pages.push(Page {
+            key: name.trim_start_matches('/').to_owned(),
+            body: body.into(),
+            content_type,
+            cache_control: match (is_page, keeps_name) {
+                (true, _) => A_MINUTE,
+                (false, true) => A_DAY,
+                (false, false) => FOR_EVER,
+            },
+        });
+        Ok(())
+    }
+
+    fn rewritten(&mut self, text: &str) -> Result<String> {
+        let reference = self.reference.clone();
+        for found in reference.captures_iter(text) {
+            // A link from page to page: those keep their names.
+            if self.sources.contains_key(&found[2]) && !found[2].ends_with(".html") {
+                self.add(&found[2])?;
+            }
+        }
+        Ok(reference
+            .replace_all(text, |found: &Captures<'_>| {
+                let path = self.names.get(&found[2]).map_or(&found[2], String::as_str);
+                format!("{}{path}{}", &found[1], &found[3])
+            })
+            .into_owned())
+    }
+}
+
+/// Scripts and style sheets without the comments that stand on lines of their own, and without indentation: a third
+/// of what a phone would load. So a text over several lines must not begin a line with what looks like a comment.
+/// A style sheet needs no new line after punctuation either.
+fn without_comments(path: &str, text: &str) -> String {
+    if !path.ends_with(".js") && !path.ends_with(".css") {
+        return text.to_owned();
+    }
+    let mut kept = String::with_capacity(text.len());
+    let mut in_comment = false;
+    for line in text.lines().map(str::trim) {
+        in_comment |= line.starts_with("/*");
+        if !in_comment && !line.is_empty() && !line.starts_with("//") {
+            kept.push_str(line);
+            if !path.ends_with(".css") || !line.ends_with(['{', '}', ';', ',']) {
+                kept.push('\n');
+            }
+        }
+        in_comment &= !line.ends_with("*/");
+    }
+    kept
+}
+
+fn hashed(path: &str, body: &[u8]) -> String {
+    let hash: String = digest(&SHA256, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (stem, extension) = path.rsplit_once('.').unwrap_or((path, ""));
+    format!("{stem}.{}.{extension}", &hash[..HASH_DIGITS])
+}
+
+fn is_text(content_type: &str) -> bool {
+    content_type.contains("charset") || content_type == "application/json"
+}
+
+fn content_type(path: &str) -> Result<&'static str> {
+    Ok(match path.rsplit('.').next().unwrap_or_default() {
+        "html" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "json" => "application/json",
+        "svg" => "image/svg+xml; charset=utf-8",
+        "txt" => "text/plain; charset=utf-8",
+        "woff2" => "font/woff2",
+        "png" => "image/png",
+        "ico" => "image/x-icon",
+        "webmanifest" => "application/manifest+json; charset=utf-8",
+        _ => {
+            bail!(
+                "{path}: a page's file ends with html, css, js, json, svg, txt, woff2, png, ico or webmanifest"
+            )
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

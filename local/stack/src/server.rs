@@ -1,0 +1,118 @@
+//! The two listeners: the edge with the stack's own routes, and the AWS endpoint.
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request, State},
+    response::Response,
+    serve::ListenerExt as _,
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use crate::{RunArguments, local_api::LocalApi};
+use emulator::{
+    aws_endpoint::{self, Services},
+    edge::Edge,
+    http_api::Viewer,
+};
+
+/// Where the stack's own routes are, beside those of the API.
+pub const BASE_PATH: &str = "/_local";
+
+/// Requests under way get this long to end; those of the API take 30 s at most, nearly all far less.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ports taken before anything else is started.
+#[derive(Debug)]
+pub struct Listeners {
+    edge: TcpListener,
+    aws: TcpListener,
+}
+
+impl Listeners {
+    /// Takes both ports, on this machine's loopback only: there are tokens for everybody here.
+    ///
+    /// # Errors
+    /// Names the port that is taken and the flag that chooses another.
+    pub async fn bind(arguments: &RunArguments) -> Result<Self> {
+        let bind = async |port: u16, flag: &str| {
+            let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await;
+            listener.with_context(|| format!("port {port} cannot be used: choose another with {flag}"))
+        };
+        Ok(Self {
+            edge: bind(arguments.port, "--port").await?,
+            aws: bind(arguments.aws_port, "--aws-port").await?,
+        })
+    }
+}
+
+/// The running listeners.
+#[derive(Debug)]
+pub struct Servers {
+    edge: Server,
+    aws: Server,
+}
+
+#[derive(Debug)]
+struct Server {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Servers {
+    /// Starts to answer.
+    pub fn start(listeners: Listeners, edge: Arc<Edge>, local_api: LocalApi, aws: Services) -> Self {
+        let router = Router::new().nest(BASE_PATH, local_api.router()).fallback(to_edge).with_state(edge);
+        Self {
+            edge: Server::start(listeners.edge, router),
+            aws: Server::start(listeners.aws, aws_endpoint::router(aws)),
+        }
+    }
+
+    /// Accepts no more requests at the edge and waits for those under way.
+    pub async fn stop_edge(&self) {
+        self.edge.stop().await;
+    }
+
+    /// Stops both.
+    pub async fn stop(self) {
+        self.edge.stop().await;
+        self.aws.stop().await;
+        self.edge.task.abort();
+        self.aws.task.abort();
+    }
+}
+
+impl Server {
+    fn start(listener: TcpListener, router: Router) -> Self {
+        let (stop, mut stopped) = watch::channel(false);
+        // Small answers over kept connections: waiting to fill a packet would only add delay.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let task = tokio::spawn(async move {
+            let until = async move { drop(stopped.wait_for(|stop| *stop).await) };
+            axum::serve(listener, service).with_graceful_shutdown(until).await
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(&self) {
+        self.stop.send_replace(true);
+        let ended = async {
+            while !self.task.is_finished() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
+    }
+}
+
+async fn to_edge(
+    State(edge): State<Arc<Edge>>,
+    ConnectInfo(viewer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+) -> Response {
+    request.extensions_mut().insert(Viewer(viewer.ip()));
+    edge.handle(request).await
+}

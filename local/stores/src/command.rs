@@ -1,0 +1,53 @@
+//! `local stores -- <command…>`: a command with throw-away stores, for tests.
+use std::{
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    process::ExitStatus,
+};
+
+use anyhow::{Context, Result};
+use tokio::{
+    process::Command,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{Given, Stores};
+
+/// What a shell adds to a signal's number to make an exit code.
+const SIGNALLED: i32 = 128;
+
+/// Starts both stores in a temporary folder, runs the command with `DATABASE_URL` and `REDIS_URL` set, cleans up,
+/// and returns the command's exit code.
+///
+/// # Errors
+/// A store or the command cannot be started.
+pub async fn run(command: &[String]) -> Result<i32> {
+    let folder = tempfile::Builder::new().prefix("votes-stores-").tempdir()?;
+    // The server's user must be able to enter it.
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
+    let stores = Stores::start(folder.path(), &Given::default(), false).await?;
+    let status = run_with(&stores, command).await;
+    stores.stop().await;
+    let status = status?;
+    Ok(status.code().unwrap_or_else(|| SIGNALLED + status.signal().unwrap_or_default()))
+}
+
+async fn run_with(stores: &Stores, command: &[String]) -> Result<ExitStatus> {
+    let (program, arguments) = command.split_first().context("which command?")?;
+    // Ctrl-C reaches the command as well; this process stays until it has ended, to clean up after it.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("DATABASE_URL", &stores.database_url)
+        .env("REDIS_URL", &stores.redis_url)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("{program} cannot be started"))?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(status?),
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => child.start_kill()?,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The stores the functions talk to: PostgreSQL and Redis as given by `DATABASE_URL` and `REDIS_URL`, or started
+//! here and stopped at the end.
+pub mod command;
+mod given;
+mod postgres;
+mod process;
+mod redis_server;
+pub mod scratch;
+#[cfg(test)]
+mod tests;
+pub mod upstream;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+pub use self::process::{Server, install_hint};
+use self::{postgres::Postgres, redis_server::RedisServer};
+
+/// Whom the functions connect as to a database of this machine, as on AWS: a role that owns nothing.
+pub const FUNCTIONS_ROLE: &str = "votes";
+
+/// URLs from outside, where set.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// `DATABASE_URL`.
+    pub database_url: Option<String>,
+    /// `REDIS_URL`.
+    pub redis_url: Option<String>,
+}
+
+impl Given {
+    /// From the environment; empty counts as unset.
+    pub fn from_environment() -> Self {
+        let read = |name: &str| std::env::var(name).ok().filter(|url| !url.trim().is_empty());
+        Self { database_url: read("DATABASE_URL"), redis_url: read("REDIS_URL") }
+    }
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// The ledger.
+    Postgres,
+    /// The ranking.
+    Redis,
+}
+
+/// How a store goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// SIGKILL.
+    Killed,
+    /// As its operator would stop it.
+    Stopped,
+}
+
+/// Files that servers prove with who they are.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The certificate, as PEM.
+    pub certificate: PathBuf,
+    /// Its private key, as PEM.
+    pub key: PathBuf,
+}
+
+/// Both stores, reachable.
+#[derive(Debug)]
+pub struct Stores {
+    /// For sqlx and libpq, as the database's owner.
+    pub database_url: String,
+    /// For the functions, who own nothing; of a given database, the same.
+    pub functions_url: String,
+    /// For the redis crate and `redis-cli -u`.
+    pub redis_url: String,
+    postgres: Option<Postgres>,
+    redis: Option<RedisServer>,
+}
+
+impl Stores {
+    /// Checks the given ones and starts the others below `folder`; `keep`: Redis saves its view at exit.
+    ///
+    /// # Errors
+    /// One line that names what is missing, unreachable or wrong, and says what to do.
+    pub async fn start(folder: &Path, given: &Given, keep: bool) -> Result<Self> {
+        if let Some(url) = &given.database_url {
+            given::check_database(url).await?;
+        }
+        if let Some(url) = &given.redis_url {
+            given::check_redis(url).await?;
+        }
+        let (mut postgres, mut redis) = (None, None);
+        let (database_url, functions_url) = match &given.database_url {
+            Some(url) => (url.clone(), url.clone()),
+            None => {
+                let server = postgres.insert(Postgres::start(folder, None).await?);
+                (server.url.clone(), server.functions_url.clone())
+            }
+        };
+        let redis_url = match &given.redis_url {
+            Some(url) => url.clone(),
+            None => match RedisServer::start(folder, keep, None).await {
+                Ok(server) => redis.insert(server).url.clone(),
+                Err(error) => {
+                    if let Some(mut postgres) = postgres {
+                        postgres.stop().await;
+                    }
+                    return Err(error);
+                }
+            },
+        };
+        Ok(Self { database_url, functions_url, redis_url, postgres, redis })
+    }
+
+    /// Starts both below `folder` with TLS, which their URLs ask for with the host `localhost`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with_tls(folder: &Path, identity: &Identity) -> Result<Self> {
+        let postgres = Postgres::start(folder, Some(identity)).await?;
+        let redis = RedisServer::start(folder, false, Some(identity)).await?;
+        Ok(Self {
+            database_url: postgres.url.clone(),
+            functions_url: postgres.functions_url.clone(),
+            redis_url: redis.url.clone(),
+            postgres: Some(postgres),
+            redis: Some(redis),
+        })
+    }
+
+    /// Who owns the database, where that is not who the functions are.
+    pub fn owner_url(&self) -> Option<String> {
+        (self.database_url != self.functions_url).then(|| self.database_url.clone())
+    }
+
+    /// Name and process id of each server started here.
+    pub fn pids(&self) -> Vec<(&'static str, u32)> {
+        let servers = [self.postgres.as_ref().map(|p| &p.server), self.redis.as_ref().map(|r| &r.server)];
+        servers.into_iter().flatten().map(|server| (server.name, server.pid)).collect()
+    }
+
+    /// Stops what was started here.
+    pub async fn stop(mut self) {
+        if let Some(redis) = &mut self.redis {
+            redis.server.stop().await;
+        }
+        if let Some(postgres) = &mut self.postgres {
+            postgres.stop().await;
+        }
+    }
+
+    /// PostgreSQL and Redis, each by itself, to be taken down and brought back at the same time.
+    pub fn apart(self) -> (Self, Self) {
+        let redis = Self {
+            database_url: self.database_url.clone(),
+            functions_url: self.functions_url.clone(),
+            redis_url: self.redis_url.clone(),
+            postgres: None,
+            redis: self.redis,
+        };
+        (Self { redis: None, ..self }, redis)
+    }
+
+    /// Takes one store away, killed or in good order. Without effect on one that is away.
+    ///
+    /// # Errors
+    /// The store was not started here.
+    pub async fn take_down(&mut self, store: Store, end: End) -> Result<()> {
+        let server = match store {
+            Store::Postgres => self.postgres.as_mut().map(|postgres| &mut postgres.server),
+            Store::Redis => self.redis.as_mut().map(|redis| &mut redis.server),
+        };
+        let server = server.with_context(|| format!("{store:?} was not started here"))?;
+        match end {
+            End::Killed => server.kill().await,
+            End::Stopped => server.stop().await,
+        }
+        Ok(())
+    }
+
+    /// Brings a store back that was taken down: PostgreSQL with all that it had committed, Redis empty unless it
+    /// keeps its data. The URLs stay.
+    ///
+    /// # Errors
+    /// It does not start, or was not started here.
+    pub async fn bring_back(&mut self, store: Store) -> Result<()> {
+        let context = || format!("{store:?} was not started here");
+        match store {
+            Store::Postgres => self.postgres.as_mut().with_context(context)?.start_again().await,
+            Store::Redis => self.redis.as_mut().with_context(context)?.start_again().await,
+        }
+    }
+}

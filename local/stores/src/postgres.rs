@@ -1,0 +1,329 @@
+//! A PostgreSQL server of the stack's own, on a socket in a private folder: no port, no password.
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::Signal,
+    unistd::{Uid, User},
+};
+use sha2::{Digest as _, Sha256};
+use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
+use tempfile::TempDir;
+use tokio::{process::Command, time::Instant};
+
+use crate::{
+    FUNCTIONS_ROLE, Identity,
+    process::{Server, find_program, free_port, install_hint},
+};
+
+const DATABASE: &str = "votes";
+/// Whose the database is, and all in it; the functions are somebody else, as on AWS.
+const OWNER: &str = "owner";
+/// SQLSTATE of a user who is not there.
+const NO_SUCH_USER: &str = "28000";
+/// Recovery after a crash in mid-load replays up to `max_wal_size`.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_POLL: Duration = Duration::from_millis(50);
+
+/// Durable like production (`fsync` stays on), sized for a laptop with two cores.
+const SETTINGS: [&str; 9] = [
+    "shared_buffers=256MB",
+    "max_connections=100",
+    // Checkpoints during a load test would measure the disk instead of the design.
+    "max_wal_size=4GB",
+    "checkpoint_timeout=15min",
+    "wal_buffers=16MB",
+    "random_page_cost=1.1",
+    // Short statements only: compiling them costs more than it saves.
+    "jit=off",
+    "timezone=UTC",
+    "log_timezone=UTC",
+];
+
+/// A running server.
+#[derive(Debug)]
+pub struct Postgres {
+    /// Of the database, for its owner.
+    pub url: String,
+    /// Of the database, for the functions.
+    pub functions_url: String,
+    /// Its postmaster.
+    pub server: Server,
+    /// Holds the socket until the server has stopped.
+    _socket_folder: TempDir,
+    /// Of the superuser.
+    options: PgConnectOptions,
+}
+
+impl Postgres {
+    /// Starts a server whose data is in `<folder>/postgres`, made if absent; with an identity, it has a port as well,
+    /// for TLS.
+    ///
+    /// # Errors
+    /// PostgreSQL is not installed, or does not start: with the reason and where its log is.
+    pub async fn start(folder: &Path, identity: Option<&Identity>) -> Result<Self> {
+        let programs = Programs::find().await?;
+        let data = programs.data_folder(folder)?;
+        if data.join("PG_VERSION").exists() {
+            programs.stop_leftover(&data).await?;
+        } else {
+            programs.initialize(&data).await?;
+        }
+        // A socket's path may have 107 bytes, which a data folder deep in a home easily exceeds.
+        let socket_folder = tempfile::Builder::new().prefix("votes-pg-").tempdir_in("/tmp")?;
+        programs.hand_over(socket_folder.path())?;
+        let mut command = programs.command("postgres");
+        command.arg("-D").arg(&data).arg("-k").arg(socket_folder.path());
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        let port = match identity {
+            Some(identity) => Some(programs.listen(&mut command, &data, identity)?),
+            None => {
+                command.args(["-c", "listen_addresses="]);
+                None
+            }
+        };
+        let mut server = Server::spawn("postgres", command, Signal::SIGINT, &folder.join("postgres.log"))?;
+        let options = PgConnectOptions::new_without_pgpass().socket(socket_folder.path()).username(OWNER);
+        // The port names the socket too.
+        let options = port.into_iter().fold(options, PgConnectOptions::port);
+        create_database(&mut server, &options).await?;
+        let socket = socket_folder.path().display();
+        let url = |user| match port {
+            Some(port) => format!("postgres://{user}@localhost:{port}/{DATABASE}?sslmode=verify-full"),
+            None => format!("postgres://{user}@localhost/{DATABASE}?host={socket}"),
+        };
+        Ok(Self {
+            url: url(OWNER),
+            functions_url: url(FUNCTIONS_ROLE),
+            server,
+            options,
+            _socket_folder: socket_folder,
+        })
+    }
+
+    /// Starts the server again after it has ended, on the same data and socket. What a killed one leaves holds the
+    /// data folder until it notices that it is alone: a start that meets it fails, and is tried again.
+    ///
+    /// # Errors
+    /// It does not start in time, with the reason.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let give_up = Instant::now() + START_TIMEOUT;
+        loop {
+            self.server.start_again()?;
+            match create_database(&mut self.server, &self.options).await {
+                Err(_) if Instant::now() < give_up && self.server.ended().is_some() => {
+                    tokio::time::sleep(START_POLL).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Fast shutdown: open transactions are rolled back, everything committed is on disk.
+    pub async fn stop(&mut self) {
+        self.server.stop().await;
+    }
+}
+
+async fn create_database(server: &mut Server, options: &PgConnectOptions) -> Result<()> {
+    let give_up = Instant::now() + START_TIMEOUT;
+    let mut connection = loop {
+        match options.clone().database("postgres").connect().await {
+            Ok(connection) => break connection,
+            Err(error) if Instant::now() > give_up => {
+                return Err(error).context("PostgreSQL did not accept connections in time");
+            }
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_USER) => {
+                bail!("this data folder's database has another owner ({error}): take another --data-dir");
+            }
+            Err(_) => {
+                if let Some(reason) = server.ended() {
+                    bail!("{reason}");
+                }
+                tokio::time::sleep(START_POLL).await;
+            }
+        }
+    };
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+        .bind(DATABASE)
+        .fetch_one(&mut connection)
+        .await?;
+    if !exists {
+        sqlx::query("CREATE DATABASE votes").execute(&mut connection).await?;
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// The server's programs, and the user to run them as: PostgreSQL refuses to run as root.
+struct Programs {
+    folder: PathBuf,
+    user: Option<User>,
+}
+
+impl Programs {
+    async fn find() -> Result<Self> {
+        let folder = match find_program(&["initdb"]) {
+            Some(initdb) => initdb.canonicalize().ok().and_then(|file| Some(file.parent()?.to_owned())),
+            None => None,
+        };
+        let folder = match folder.filter(|folder| is_complete(folder)) {
+            Some(folder) => Some(folder),
+            None => configured_folder().await.or_else(packaged_folder),
+        };
+        let folder = folder.with_context(|| {
+            let hint = install_hint([
+                "postgresql",
+                "postgresql-server",
+                "postgresql",
+                "postgresql",
+                "postgresql@17",
+            ]);
+            format!("PostgreSQL is not installed: run `{hint}`, or set DATABASE_URL to a server")
+        })?;
+        let user = if Uid::effective().is_root() {
+            let user = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
+            Some(user.context("PostgreSQL does not run as root, and there is no user postgres or nobody")?)
+        } else {
+            None
+        };
+        Ok(Self { folder, user })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        self.as_user(self.folder.join(program))
+    }
+
+    fn as_user(&self, program: PathBuf) -> Command {
+        let mut command = Command::new(program);
+        // The folder this process runs in may be closed to that user.
+        command.current_dir("/").env_remove("PGDATA").env("LC_ALL", "C.UTF-8");
+        if let Some(user) = &self.user {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command
+    }
+
+    /// Adds a port with TLS. The server takes a key only from a file that is its user's own.
+    fn listen(&self, command: &mut Command, data: &Path, identity: &Identity) -> Result<u16> {
+        let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
+        fs::copy(&identity.certificate, &certificate)?;
+        fs::copy(&identity.key, &key)?;
+        for file in [&certificate, &key] {
+            fs::set_permissions(file, Permissions::from_mode(0o600))?;
+            if let Some(user) = &self.user {
+                chown(file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            }
+        }
+        let port = free_port()?;
+        command.args(["-c", "listen_addresses=127.0.0.1", "-p", &port.to_string()]);
+        command.args(["-c", "ssl=on", "-c", "ssl_cert_file=server.crt", "-c", "ssl_key_file=server.key"]);
+        Ok(port)
+    }
+
+    fn hand_over(&self, folder: &Path) -> Result<()> {
+        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+        if let Some(user) = &self.user {
+            chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        Ok(())
+    }
+
+    /// `<folder>/postgres`, or a folder in `/var/tmp` that belongs to it where the user cannot reach that.
+    fn data_folder(&self, folder: &Path) -> Result<PathBuf> {
+        let wanted = folder.canonicalize()?.join("postgres");
+        let data = match &self.user {
+            Some(user) if !may_reach(user, &wanted) => {
+                let digest = Sha256::digest(wanted.as_os_str().as_encoded_bytes());
+                let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+                let elsewhere = PathBuf::from(format!("/var/tmp/votes-{name}"));
+                eprintln!(
+                    "PostgreSQL runs as {}, who cannot enter {}: its data is in {}",
+                    user.name,
+                    folder.display(),
+                    elsewhere.display()
+                );
+                elsewhere
+            }
+            _ => wanted,
+        };
+        fs::create_dir_all(&data).with_context(|| format!("{} cannot be made", data.display()))?;
+        self.hand_over(&data).with_context(|| format!("{} cannot be handed over", data.display()))?;
+        Ok(data)
+    }
+
+    async fn initialize(&self, data: &Path) -> Result<()> {
+        let mut command = self.command("initdb");
+        command.arg("-D").arg(data).args(["-U", OWNER, "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        let output = command.stdin(Stdio::null()).output().await.context("initdb cannot be started")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let reason = errors.lines().find(|line| line.contains("error")).unwrap_or("no reason given");
+        ensure!(output.status.success(), "initdb failed in {}: {reason}", data.display());
+        Ok(())
+    }
+
+    /// The caller holds the data folder's lock, so a server still on it is what a killed run left.
+    async fn stop_leftover(&self, data: &Path) -> Result<()> {
+        let control = |action: &'static [&'static str]| {
+            let mut command = self.command("pg_ctl");
+            command
+                .args(action)
+                .arg("-D")
+                .arg(data)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            command
+        };
+        if control(&["status"]).status().await.context("pg_ctl cannot be started")?.success() {
+            let stopped = control(&["stop", "-m", "fast", "-w"]).status().await?;
+            ensure!(stopped.success(), "a PostgreSQL server of an earlier run still uses {}", data.display());
+        }
+        Ok(())
+    }
+}
+
+fn is_complete(folder: &Path) -> bool {
+    ["postgres", "initdb", "pg_ctl"].iter().all(|program| folder.join(program).is_file())
+}
+
+async fn configured_folder() -> Option<PathBuf> {
+    let output = Command::new("pg_config").arg("--bindir").output().await.ok()?;
+    let folder = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    is_complete(&folder).then_some(folder)
+}
+
+/// Debian keeps versions side by side and out of `PATH`; Homebrew does with its versioned packages.
+fn packaged_folder() -> Option<PathBuf> {
+    let roots = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt", "/usr"];
+    let versions = roots.iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
+    let folders = versions.filter_map(|version| {
+        let name = version.file_name().into_string().ok()?;
+        let digits = name.trim_start_matches("postgresql@").trim_start_matches("pgsql-");
+        let folder = version.path().join("bin");
+        is_complete(&folder).then(|| (digits.parse::<u32>().unwrap_or(0), folder))
+    });
+    folders.max_by_key(|(version, _)| *version).map(|(_, folder)| folder)
+}
+
+/// Whether every folder above is open to the user.
+fn may_reach(user: &User, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let parents = path.ancestors().skip(1).filter_map(|folder| fs::metadata(folder).ok());
+    parents.into_iter().all(|folder| {
+        let shift = match (folder.uid() == user.uid.as_raw(), folder.gid() == user.gid.as_raw()) {
+            (true, _) => 6,
+            (false, true) => 3,
+            (false, false) => 0,
+        };
+        folder.mode() >> shift & 1 == 1
+    })
+}

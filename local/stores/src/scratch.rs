@@ -1,0 +1,120 @@
+//! A database and a Redis of its own for each test, on the servers that `local stores -- <command>` has started.
+
+mod cuts;
+mod round_trips;
+
+use std::{env, str::FromStr};
+
+use anyhow::{Context, Result};
+use ledger::Schema;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use uuid::Uuid;
+
+pub use cuts::{Way, Ways};
+pub use round_trips::RoundTrips;
+
+use crate::FUNCTIONS_ROLE;
+
+/// Stores that nobody else uses, with the schema in place. They go when the servers go.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    /// PostgreSQL, an empty ledger, as the functions see it.
+    pub database_url: String,
+    /// The same, as its owner sees it.
+    pub owner_url: String,
+    /// Redis, empty.
+    pub redis_url: String,
+}
+
+impl Scratch {
+    /// Makes a database, and takes a number of Redis's that has not been taken.
+    ///
+    /// # Errors
+    /// When `DATABASE_URL` and `REDIS_URL` name no running servers.
+    pub async fn new() -> Result<Self> {
+        let owner_url = database(&server("DATABASE_URL")?).await?;
+        Ok(Self {
+            database_url: admit(&owner_url).await?,
+            owner_url,
+            redis_url: redis(&server("REDIS_URL")?).await?,
+        })
+    }
+
+    /// The environment of a function on these stores, as the template sets it.
+    pub fn environment(&self, name: &str) -> Option<String> {
+        let value = match name {
+            "DATABASE_URL" => &self.database_url,
+            "REDIS_URL" => &self.redis_url,
+            "VOTER_HASH_KEY" => "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+            "AUDIT_TIMEOUT_MS" => "20000",
+            "BATCH_TIMEOUT_MS" => "12000",
+            "METRICS_NAMESPACE" => "Votes/scratch",
+            "DATABASE_AUTH" => "password",
+            "DATABASE_TIMEOUT_MS" => "5000",
+            "REDIS_TIMEOUT_MS" => "500",
+            "RANKING_TTL_SECONDS" => "600",
+            "POLL_CACHE_SECONDS" => "3",
+            "CERTIFY_SIGN_SECONDS" => "146",
+            "PROBE_LATE_SECONDS" => "43",
+            "RELOAD_LEASE_MS" => "6000",
+            "EXPORTS_BUCKET" => "exports",
+            "EXPORT_LINK_SECONDS" => "900",
+            "CALL_TIMEOUT_MS" => "2000",
+            "WAKE_QUEUE_URL" => "http://127.0.0.1:9/000000000000/WakeQueue",
+            // Nothing listens there: tests that need AWS bring their own.
+            "AWS_ENDPOINT_URL" => "http://127.0.0.1:9",
+            "AWS_REGION" => "us-east-1",
+            "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => "local",
+            "PUBLIC_CACHE_CONTROL" => "public, max-age=1, s-maxage=3",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    /// A connection to look at the ledger, or spoil it.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        Ok(PgConnection::connect(&self.owner_url).await?)
+    }
+}
+
+/// A database with nothing in it, for its owner.
+///
+/// # Errors
+/// As [`Scratch::new`].
+pub async fn empty_database() -> Result<String> {
+    database(&server("DATABASE_URL")?).await
+}
+
+fn server(name: &str) -> Result<String> {
+    env::var(name).with_context(|| format!("{name} is not set: run the tests with `make test`"))
+}
+
+async fn database(server: &str) -> Result<String> {
+    let name = format!("scratch_{}", Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(server).await.context("DATABASE_URL")?;
+    // The name is made of hexadecimal digits.
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
+    Ok(PgConnectOptions::from_str(server)?.database(&name).to_url_lossy().to_string())
+}
+
+/// Makes the schema in a database of this owner's, and the URL of who may use it.
+///
+/// # Errors
+/// The server does not do it.
+pub async fn admit(owner_url: &str) -> Result<String> {
+    let schema = Schema::new(owner_url)?;
+    schema.migrate().await?;
+    schema.admit(&FUNCTIONS_ROLE.parse()?).await?;
+    Ok(PgConnectOptions::from_str(owner_url)?.username(FUNCTIONS_ROLE).to_url_lossy().to_string())
+}
+
+async fn redis(server: &str) -> Result<String> {
+    let mut connection =
+        redis::Client::open(server)?.get_multiplexed_async_connection().await.context("REDIS_URL")?;
+    let number: u64 = redis::cmd("INCR").arg("scratch").query_async(&mut connection).await?;
+    let base = server.rsplit_once('/').map_or(server, |(base, _)| base);
+    Ok(format!("{base}/{number}"))
+}

@@ -1,0 +1,296 @@
+use super::{
+    ContestantNumber, Message, Poll, PollId, ReceiptTag, Rejection, Timestamp, VoteKey, VoteRequest, Voter,
+    VoterHasher,
+};
+
+/// A vote that counts, unless its key has counted already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vote {
+    /// What it is counted once by.
+    pub key: VoteKey,
+    /// The poll.
+    pub poll: PollId,
+    /// The contestant.
+    pub contestant: ContestantNumber,
+    /// Who voted.
+    pub voter: Voter,
+    /// Which of the voter's votes it is, in a limited poll.
+    pub ballot: Option<i16>,
+    /// When it was cast.
+    pub cast_at: Timestamp,
+    /// What its message is asked for by, where the key does not tell: in a limited poll.
+    pub message_tag: Option<ReceiptTag>,
+    /// What its client's id is asked for by, likewise.
+    pub id_tag: Option<ReceiptTag>,
+}
+
+/// A vote that does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejected {
+    /// Why.
+    pub reason: Rejection,
+    /// What it would have been counted by, where another definition of its poll might have let it count.
+    pub key: Option<VoteKey>,
+    /// What its client's id is asked for by.
+    pub id_tag: Option<ReceiptTag>,
+    /// Of a vote that is [`Late`](Rejection::Late): the rest of what would have counted.
+    pub late: Option<LateVote>,
+}
+
+/// What a late vote is kept whole by, beside its key, voter and moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateVote {
+    /// As [`Vote::contestant`].
+    pub contestant: ContestantNumber,
+    /// As [`Vote::ballot`].
+    pub ballot: Option<i16>,
+    /// As [`Vote::message_tag`].
+    pub message_tag: Option<ReceiptTag>,
+}
+
+impl From<Rejection> for Rejected {
+    fn from(reason: Rejection) -> Self {
+        Self { reason, key: None, id_tag: None, late: None }
+    }
+}
+
+/// Judges a vote at the moment it was cast, by the poll's definition (`None`: there is no such poll).
+///
+/// # Errors
+/// The one reason for which it does not count. Where several hold, it is the first of [`Rejection::ALL`]: what is
+/// wrong with the vote itself comes before its time, so that a reason does not depend on where the window is.
+pub fn judge(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Result<Vote, Rejected> {
+    decide(message, poll, hasher).map_err(|rejected| Rejected { id_tag: id_tag(message, hasher), ..rejected })
+}
+
+fn id_tag(message: &Message, hasher: &VoterHasher) -> Option<ReceiptTag> {
+    Some(hasher.receipt_tag(message.voter?, message.client_id()?))
+}
+
+fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Result<Vote, Rejected> {
+    let request = message.request.as_ref().map_err(|malformed| malformed.reason)?;
+    let voter = message.voter.ok_or(Rejection::NoVoter)?;
+    let poll = poll.filter(|poll| !poll.is_draft(message.sent_at)).ok_or(Rejection::UnknownPoll)?;
+    let contestant = i16::try_from(request.contestant)
+        .ok()
+        .and_then(|number| poll.contestant(ContestantNumber(number)))
+        .ok_or(Rejection::UnknownContestant)?;
+    let ballot = ballot(request, poll)?;
+    let key = match (ballot, request.id) {
+        (Some(ballot), _) => hasher.ballot_key(poll.id, poll.created_at, voter, ballot),
+        (None, Some(id)) => hasher.client_key(poll.id, poll.created_at, voter, id),
+        (None, None) => hasher.message_key(poll.id, message.sent_at, message.id),
+    };
+    let message_tag = || ballot.map(|_| hasher.receipt_tag(voter, message.id));
+    let reason = if ballot > poll.votes_per_voter {
+        Rejection::BallotAboveLimit
+    } else if poll.opens_at.is_none_or(|opening| message.sent_at < opening) {
+        Rejection::BeforeOpening
+    } else if poll.closes_at.is_some_and(|bell| message.sent_at >= bell) || poll.is_in_gap(message.sent_at) {
+        Rejection::AfterClosing
+    } else if contestant.withdrawn_at.is_some_and(|moment| message.sent_at >= moment) {
+        Rejection::Withdrawn
+    } else if poll.frozen_at.is_some() {
+        Rejection::Late
+    } else {
+        return Ok(Vote {
+            key,
+            poll: poll.id,
+            contestant: contestant.number,
+            voter,
+            ballot,
+            cast_at: message.sent_at,
+            message_tag: message_tag(),
+            id_tag: ballot.and_then(|_| id_tag(message, hasher)),
+        });
+    };
+    let late = (reason == Rejection::Late).then(|| LateVote {
+        contestant: contestant.number,
+        ballot,
+        message_tag: message_tag(),
+    });
+    Err(Rejected { key: Some(key), late, ..reason.into() })
+}
+
+/// The vote's ballot as far as the vote alone tells; the limit itself is for the caller to judge.
+fn ballot(request: &VoteRequest, poll: &Poll) -> Result<Option<i16>, Rejection> {
+    match (poll.votes_per_voter, request.ballot) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Rejection::BallotNotAllowed),
+        (Some(_), None) => Err(Rejection::BallotMissing),
+        (Some(_), Some(ballot)) if ballot < 1 => Err(Rejection::BallotBelowOne),
+        (Some(_), Some(ballot)) => i16::try_from(ballot).map(Some).map_err(|_| Rejection::BallotAboveLimit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        Gap,
+        key::tests::hasher,
+        poll::tests::{at, poll},
+    };
+
+    fn message(body: &str, sent_at: i64) -> Message {
+        Message {
+            id: Uuid::from_u128(9),
+            sent_at: at(sent_at),
+            voter: Some(hasher().voter("alice")),
+            request: VoteRequest::parse(body),
+        }
+    }
+
+    fn judged(body: &str, sent_at: i64, poll: &Poll) -> Result<Vote, Rejection> {
+        judge(&message(body, sent_at), Some(poll), &hasher()).map_err(|rejected| rejected.reason)
+    }
+
+    const VOTE: &str = r#"{"poll":1,"contestant":7}"#;
+
+    #[test]
+    fn the_moment_of_casting_decides() {
+        assert_eq!(judged(VOTE, 999, &poll()), Err(Rejection::BeforeOpening));
+        assert!(judged(VOTE, 1_000, &poll()).is_ok());
+        assert!(judged(VOTE, 1_999, &poll()).is_ok());
+        assert_eq!(judged(VOTE, 2_000, &poll()), Err(Rejection::AfterClosing));
+        let unscheduled = Poll { opens_at: None, ..poll() };
+        assert_eq!(judged(VOTE, 1_500, &unscheduled), Err(Rejection::BeforeOpening));
+    }
+
+    #[test]
+    fn what_a_frozen_poll_would_have_counted_is_late() {
+        let frozen = Poll { frozen_at: Some(at(3_000)), ..poll() };
+        assert_eq!(judged(VOTE, 1_999, &frozen), Err(Rejection::Late));
+        assert_eq!(judged(VOTE, 2_000, &frozen), Err(Rejection::AfterClosing));
+        assert_eq!(judged(VOTE, 999, &frozen), Err(Rejection::BeforeOpening));
+        let late = judge(&message(VOTE, 1_999), Some(&frozen), &hasher()).unwrap_err();
+        let vote = judge(&message(VOTE, 1_999), Some(&poll()), &hasher()).unwrap();
+        assert_eq!(late.key, Some(vote.key), "what was counted before is a duplicate");
+        let kept =
+            LateVote { contestant: vote.contestant, ballot: vote.ballot, message_tag: vote.message_tag };
+        assert_eq!(late.late, Some(kept), "it is kept whole");
+        assert_eq!(judge(&message(VOTE, 2_000), Some(&frozen), &hasher()).unwrap_err().late, None);
+    }
+
+    #[test]
+    fn what_is_cast_in_a_gap_is_after_the_close() {
+        let poll = Poll { gaps: vec![Gap { from: at(1_200), to: at(1_300) }], ..poll() };
+        assert!(judged(VOTE, 1_199, &poll).is_ok() && judged(VOTE, 1_300, &poll).is_ok());
+        assert_eq!(judged(VOTE, 1_200, &poll), Err(Rejection::AfterClosing));
+        assert_eq!(judged(VOTE, 1_299, &poll), Err(Rejection::AfterClosing));
+        let frozen = Poll { frozen_at: Some(at(3_000)), ..poll };
+        assert_eq!(judged(VOTE, 1_250, &frozen), Err(Rejection::AfterClosing), "never valid, so not late");
+    }
+
+    #[test]
+    fn a_withdrawn_contestant_keeps_the_votes_cast_before() {
+        let mut withdrawn = poll();
+        withdrawn.contestants[2].withdrawn_at = Some(at(1_500));
+        assert!(judged(VOTE, 1_499, &withdrawn).is_ok());
+        assert_eq!(judged(VOTE, 1_500, &withdrawn), Err(Rejection::Withdrawn));
+        assert_eq!(judged(VOTE, 2_000, &withdrawn), Err(Rejection::AfterClosing), "the window comes first");
+        assert!(judged(r#"{"poll":1,"contestant":1}"#, 1_500, &withdrawn).is_ok(), "the others go on");
+        let frozen = Poll { frozen_at: Some(at(3_000)), ..withdrawn.clone() };
+        assert_eq!(judged(VOTE, 1_500, &frozen), Err(Rejection::Withdrawn), "not late");
+        assert_eq!(judged(VOTE, 1_499, &frozen), Err(Rejection::Late));
+        let rejected = judge(&message(VOTE, 1_500), Some(&withdrawn), &hasher()).unwrap_err();
+        let key = judge(&message(VOTE, 1_500), Some(&poll()), &hasher()).unwrap().key;
+        assert_eq!(rejected.key, Some(key), "what was counted before is a duplicate");
+    }
+
+    #[test]
+    fn a_draft_is_unknown_until_it_opens() {
+        let draft = Poll { draft: true, ..poll() };
+        assert_eq!(judged(VOTE, 999, &draft), Err(Rejection::UnknownPoll));
+        assert!(judged(VOTE, 1_000, &draft).is_ok(), "its opening ended the draft");
+        let by_hand = Poll { opens_at: None, ..draft };
+        assert_eq!(judged(VOTE, 1_500, &by_hand), Err(Rejection::UnknownPoll));
+    }
+
+    #[test]
+    fn only_what_exists_can_be_voted_for() {
+        assert_eq!(judge(&message(VOTE, 1_500), None, &hasher()), Err(Rejection::UnknownPoll.into()));
+        for contestant in [0, 3, -7, 65_536 + 7] {
+            let body = format!(r#"{{"poll":1,"contestant":{contestant}}}"#);
+            assert_eq!(judged(&body, 1_500, &poll()), Err(Rejection::UnknownContestant), "{contestant}");
+        }
+    }
+
+    #[test]
+    fn ballots_are_counted_from_one_to_the_limit() {
+        let limited = Poll { votes_per_voter: Some(2), ..poll() };
+        let with = |ballot: &str| judged(&format!(r#"{{"poll":1,"contestant":7{ballot}}}"#), 1_500, &limited);
+        assert_eq!(with(""), Err(Rejection::BallotMissing));
+        assert_eq!(with(r#","ballot":0"#), Err(Rejection::BallotBelowOne));
+        assert_eq!(with(r#","ballot":-1"#), Err(Rejection::BallotBelowOne));
+        assert_eq!(with(r#","ballot":2"#).unwrap().ballot, Some(2));
+        assert_eq!(with(r#","ballot":3"#), Err(Rejection::BallotAboveLimit));
+        assert_eq!(with(r#","ballot":65537"#), Err(Rejection::BallotAboveLimit));
+        let ballot_in_unlimited = judged(r#"{"poll":1,"contestant":7,"ballot":1}"#, 1_500, &poll());
+        assert_eq!(ballot_in_unlimited, Err(Rejection::BallotNotAllowed));
+    }
+
+    #[test]
+    fn a_message_that_passed_no_authorizer_is_nobodys_vote() {
+        let anonymous = Message { voter: None, ..message(VOTE, 1_500) };
+        assert_eq!(judge(&anonymous, Some(&poll()), &hasher()), Err(Rejection::NoVoter.into()));
+    }
+
+    #[test]
+    fn what_another_definition_would_count_is_rejected_with_its_key() {
+        let early = judge(&message(VOTE, 999), Some(&poll()), &hasher()).unwrap_err();
+        let in_time = Poll { opens_at: Some(at(0)), ..poll() };
+        assert_eq!(early.key, Some(judge(&message(VOTE, 999), Some(&in_time), &hasher()).unwrap().key));
+        let body = r#"{"poll":1,"contestant":7,"ballot":3}"#;
+        let limited = |limit| Poll { votes_per_voter: Some(limit), ..poll() };
+        let above = judge(&message(body, 1_500), Some(&limited(2)), &hasher()).unwrap_err();
+        assert_eq!(above.key, Some(judge(&message(body, 1_500), Some(&limited(3)), &hasher()).unwrap().key));
+    }
+
+    #[test]
+    fn a_vote_is_tagged_where_its_key_does_not_tell_its_ids() {
+        let limited = Poll { votes_per_voter: Some(2), ..poll() };
+        let tags = |body: &str, poll: &Poll| {
+            let vote = judge(&message(body, 1_500), Some(poll), &hasher()).unwrap();
+            (vote.message_tag, vote.id_tag)
+        };
+        let tag = |id| Some(hasher().receipt_tag(hasher().voter("alice"), Uuid::from_u128(id)));
+        let id = r#"{"poll":1,"contestant":7,"id":"00000000-0000-0000-0000-000000000005"}"#;
+        let both = r#"{"poll":1,"contestant":7,"ballot":1,"id":"00000000-0000-0000-0000-000000000005"}"#;
+        assert_eq!(tags(id, &poll()), (None, None));
+        assert_eq!(tags(r#"{"poll":1,"contestant":7,"ballot":1}"#, &limited), (tag(9), None));
+        assert_eq!(tags(both, &limited), (tag(9), tag(5)));
+    }
+
+    #[test]
+    fn whatever_it_is_rejected_for_it_is_tagged_with_its_id() {
+        let tag = Some(hasher().receipt_tag(hasher().voter("alice"), Uuid::from_u128(5)));
+        for fields in [r#""contestant":7"#, r#""contestant":99"#, r#""contestant":"7""#, r#""ballot":1"#] {
+            let body = format!(r#"{{"poll":1,{fields},"id":"00000000-0000-0000-0000-000000000005"}}"#);
+            let late = judge(&message(&body, 2_000), Some(&poll()), &hasher()).unwrap_err();
+            assert_eq!(late.id_tag, tag, "{body}");
+        }
+        assert_eq!(judge(&message(VOTE, 2_000), Some(&poll()), &hasher()).unwrap_err().id_tag, None);
+    }
+
+    #[test]
+    fn the_key_is_the_ballots_or_the_ids_or_the_messages() {
+        let limited = Poll { votes_per_voter: Some(2), ..poll() };
+        let key = |body: &str, message_id, voter: &str, poll: &Poll| {
+            let message = Message {
+                id: Uuid::from_u128(message_id),
+                voter: Some(hasher().voter(voter)),
+                ..message(body, 1_500)
+            };
+            judge(&message, Some(poll), &hasher()).unwrap().key
+        };
+        let id = r#"{"poll":1,"contestant":7,"id":"0194f0c0-0000-7000-8000-000000000000"}"#;
+        let ballot = r#"{"poll":1,"contestant":7,"ballot":1}"#;
+        assert_ne!(key(VOTE, 1, "alice", &poll()), key(VOTE, 2, "alice", &poll()), "two messages");
+        assert_eq!(key(id, 1, "alice", &poll()), key(id, 2, "alice", &poll()), "a client's retry");
+        assert_ne!(key(id, 1, "alice", &poll()), key(id, 1, "bob", &poll()), "one id of two voters");
+        assert_eq!(key(ballot, 1, "alice", &limited), key(ballot, 2, "alice", &limited), "one ballot twice");
+    }
+}

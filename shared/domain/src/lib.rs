@@ -1,0 +1,48 @@
+//! The rules of voting. Everything here is a pure function of its arguments.
+
+mod change;
+mod closing;
+mod definition;
+mod evidence;
+mod invalid;
+mod journal;
+mod judge;
+mod key;
+mod late;
+mod message;
+mod names;
+mod poll;
+mod probe;
+mod publication;
+mod ranking;
+mod receipt;
+mod redrive;
+mod rejection;
+mod signature;
+mod subject;
+mod timestamp;
+
+pub use change::{Facts, Patch};
+pub use closing::{Basis, CertificationPolicy, Closing, OBSERVED_MAX, Sign, Waiting, WaitsFor};
+pub use definition::Draft;
+pub use evidence::{Counting, Observation, PROBES_NEEDED, Probe};
+pub use invalid::{AfterOpening, Invalid};
+pub use journal::{Action, Order, changes};
+pub use judge::{LateVote, Rejected, Vote, judge};
+pub use key::{ReceiptTag, VoteKey, Voter, VoterHasher, Voters};
+pub use late::{LateVotes, LaterCertificate, LaterDocument};
+pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest, attribute};
+pub use names::BorneNames;
+pub use poll::{
+    Contestant, ContestantNumber, CrewView, Erratum, Gap, Poll, PollId, PollView, PollWithTally, Results,
+    Status,
+};
+pub use probe::ProbeId;
+pub use publication::{Certificate, Publication, Turnout};
+pub use ranking::{Ranking, Standing, Tally};
+pub use receipt::{Inquiry, Receipt};
+pub use redrive::Redrive;
+pub use rejection::Rejection;
+pub use signature::Signature;
+pub use subject::{SUBJECT_BYTES_MAX, is_supported_subject};
+pub use timestamp::Timestamp;

@@ -1,0 +1,260 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    Basis, Contestant, Erratum, Gap, LateVotes, LaterCertificate, Poll, PollId, Ranking, Results, Standing,
+    Status, Tally, Timestamp, late::hex,
+};
+
+/// A poll's public file: all that a page needs to show it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publication<'a> {
+    poll: PollId,
+    title: &'a str,
+    status: Status,
+    opens_at: Option<Timestamp>,
+    closes_at: Option<Timestamp>,
+    votes_per_voter: Option<i16>,
+    results: Results,
+    contestants: &'a [Contestant],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    gaps: &'a [Gap],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errata: &'a [Erratum],
+    turnout: Turnout,
+    certified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<PublicCertificate<'a>>,
+    /// Present where a vote arrived after the certification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late: Option<LateVotes>,
+    /// Paths of the certificates beside the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    later_certificates: Vec<String>,
+    as_of: Timestamp,
+    /// Absent, as is what follows from it, where the standing is not public.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_votes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranking: Option<Vec<Standing>>,
+}
+
+/// How many took part.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Turnout {
+    /// Votes counted.
+    pub votes: u64,
+    /// People who cast them; `None`: not known at the moment.
+    pub voters: Option<u64>,
+    /// The standard error of `voters`, as a part of it; 0 where they were counted.
+    pub voters_error: Option<f64>,
+}
+
+/// A result that is final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Since when.
+    pub certified_at: Timestamp,
+    /// Why no vote was taken to be outstanding.
+    pub basis: Basis,
+    /// SHA-256 over the poll's votes, as the export writes them.
+    pub digest: Vec<u8>,
+    /// Votes, counted one by one.
+    pub tally: Tally,
+    /// Rejected messages that named this poll, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Voters, counted one by one.
+    pub voters: u64,
+}
+
+impl Certificate {
+    /// The digest as 64 hexadecimal digits.
+    pub fn digest_hex(&self) -> String {
+        hex(&self.digest)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PublicCertificate<'a> {
+    certified_at: Timestamp,
+    basis: Basis,
+    digest: String,
+    rejected: &'a BTreeMap<String, u64>,
+}
+
+impl<'a> Publication<'a> {
+    /// The file of an open or closed poll; with its certificate, once there is one, whose figures are the only ones then.
+    /// A standing that the poll withholds at `now` is nowhere in it.
+    pub fn new(
+        poll: &'a Poll,
+        tally: &Tally,
+        certificate: Option<&'a Certificate>,
+        voters: Option<(u64, f64)>,
+        as_of: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let tally = certificate.map_or(tally, |certificate| &certificate.tally);
+        let voters = certificate.map(|certificate| (certificate.voters, 0.0)).or(voters);
+        let standing = Ranking::new(poll, tally, as_of, now);
+        let turnout = Turnout {
+            votes: standing.total_votes,
+            voters: voters.map(|(voters, _)| voters),
+            voters_error: voters.map(|(_, error)| error),
+        };
+        let (total_votes, ranking) =
+            poll.shows_results(now).then_some((standing.total_votes, standing.ranking)).unzip();
+        Self {
+            poll: poll.id,
+            title: &poll.title,
+            status: poll.status(now),
+            opens_at: poll.opens_at,
+            closes_at: poll.closes_at,
+            votes_per_voter: poll.votes_per_voter,
+            results: poll.results,
+            contestants: &poll.contestants,
+            gaps: &poll.gaps,
+            errata: &poll.errata,
+            turnout,
+            certified: certificate.is_some(),
+            certificate: certificate.map(PublicCertificate::from),
+            late: None,
+            later_certificates: Vec::new(),
+            as_of: certificate.map_or(as_of, |certificate| certificate.certified_at),
+            total_votes,
+            ranking,
+        }
+    }
+
+    /// The file of a certified poll, with what has come after its certificate.
+    #[must_use]
+    pub fn with_late(self, late: Option<LateVotes>, later: &[LaterCertificate]) -> Self {
+        let later_certificates =
+            later.iter().map(|later| format!("/{}", later.object_key(self.poll))).collect();
+        Self { late, later_certificates, ..self }
+    }
+}
+
+impl<'a> From<&'a Certificate> for PublicCertificate<'a> {
+    fn from(certificate: &'a Certificate) -> Self {
+        Self {
+            certified_at: certificate.certified_at,
+            basis: certificate.basis,
+            digest: certificate.digest_hex(),
+            rejected: &certificate.rejected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        ContestantNumber,
+        poll::tests::{at, poll},
+    };
+
+    fn tally(votes: [u64; 3]) -> Tally {
+        [1, 2, 7].map(ContestantNumber).into_iter().zip(votes).collect()
+    }
+
+    fn file(results: Results, now: i64, certificate: Option<&Certificate>) -> Value {
+        let poll = Poll { results, ..poll() };
+        let publication =
+            Publication::new(&poll, &tally([3, 0, 2]), certificate, Some((4, 0.01)), at(now), at(now));
+        serde_json::to_value(publication).unwrap()
+    }
+
+    fn certificate() -> Certificate {
+        Certificate {
+            certified_at: at(9_000),
+            basis: Basis::Evidence,
+            digest: vec![0xab, 0x01],
+            tally: tally([3, 0, 1]),
+            rejected: BTreeMap::from([("afterClosing".to_owned(), 2)]),
+            voters: 3,
+        }
+    }
+
+    #[test]
+    fn an_open_poll_has_a_standing_and_an_estimate() {
+        let file = file(Results::Live, 1_500, None);
+        assert_eq!(file["turnout"], json!({"votes": 5, "voters": 4, "votersError": 0.01}));
+        assert_eq!((&file["certified"], &file["totalVotes"]), (&json!(false), &json!(5)));
+        assert_eq!(file["ranking"][0]["contestant"], 1);
+    }
+
+    #[test]
+    fn a_certified_poll_has_the_certificates_figures() {
+        let certificate = certificate();
+        let file = file(Results::Live, 9_500, Some(&certificate));
+        assert_eq!(file["turnout"], json!({"votes": 4, "voters": 3, "votersError": 0.0}));
+        assert_eq!(file["asOf"], json!(at(9_000)));
+        let shown = json!({"certifiedAt": at(9_000), "basis": "evidence", "digest": "ab01", "rejected": {"afterClosing": 2}});
+        assert_eq!(file["certificate"], shown);
+    }
+
+    #[test]
+    fn gaps_errata_and_withdrawals_are_in_the_file_where_there_are_some() {
+        let file = |poll: &Poll| {
+            let publication = Publication::new(poll, &tally([3, 0, 2]), None, None, at(1_500), at(1_500));
+            serde_json::to_value(publication).unwrap()
+        };
+        let plain = file(&poll());
+        assert!(plain.get("gaps").is_none() && plain.get("errata").is_none());
+        let mut changed = Poll {
+            gaps: vec![Gap { from: at(1_200), to: at(1_300) }],
+            errata: vec![Erratum { at: at(1_400), text: "Ana had 4.".to_owned() }],
+            ..poll()
+        };
+        changed.contestants[0].withdrawn_at = Some(at(1_100));
+        let told = file(&changed);
+        assert_eq!(told["gaps"], json!([{"from": at(1_200), "to": at(1_300)}]));
+        assert_eq!(told["errata"], json!([{"at": at(1_400), "text": "Ana had 4."}]));
+        assert_eq!(told["contestants"][0]["withdrawnAt"], json!(at(1_100)));
+    }
+
+    #[test]
+    fn what_came_after_the_certificate_is_beside_it() {
+        let (poll, certificate) = (poll(), certificate());
+        let file = Publication::new(&poll, &tally([3, 0, 1]), Some(&certificate), None, at(9_500), at(9_500));
+        let before = serde_json::to_value(file.clone()).unwrap();
+        assert!(before.get("late").is_none() && before.get("laterCertificates").is_none(), "{before}");
+        let late = LateVotes { votes: 3, first_at: at(9_100), last_at: at(9_400) };
+        let later = LaterCertificate {
+            number: 2,
+            certified_at: at(9_450),
+            basis: Basis::Forced,
+            late,
+            late_tally: tally([3, 0, 0]),
+            late_digest: vec![1],
+            digest: vec![2],
+            is_published: false,
+        };
+        let after = serde_json::to_value(file.with_late(Some(late), &[later])).unwrap();
+        assert_eq!(after["late"], json!({"votes": 3, "firstAt": at(9_100), "lastAt": at(9_400)}));
+        assert_eq!(after["laterCertificates"], json!(["/results/1.certificate-2.json"]));
+        assert_eq!((&after["certificate"], &after["ranking"]), (&before["certificate"], &before["ranking"]));
+    }
+
+    #[test]
+    fn a_withheld_standing_is_nowhere_in_the_file() {
+        let certificate = certificate();
+        for (results, now, certificate) in [
+            (Results::AfterClose, 1_999, None),
+            (Results::Hidden, 1_999, None),
+            (Results::Hidden, 9_500, Some(&certificate)),
+        ] {
+            let text = file(results, now, certificate).to_string();
+            for word in ["ranking", "totalVotes", "share", "rank"] {
+                assert!(!text.contains(&format!("\"{word}\"")), "{text}");
+            }
+        }
+        assert_eq!(file(Results::AfterClose, 2_000, None)["totalVotes"], 5);
+    }
+}

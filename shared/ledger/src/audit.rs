@@ -1,0 +1,156 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+
+use super::{Error, Ledger, close_fence, journal::enter, later::late_votes};
+use domain::{Action, ContestantNumber, LateVotes, Order, PollId, Tally};
+
+/// What the ledger itself says of a poll, at one instant.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// The votes, counted one by one.
+    pub ledger: Tally,
+    /// The counters.
+    pub tally: Tally,
+    /// Rejected messages that name this poll, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Rejected messages, since ever, in which no existing poll could be read, by reason.
+    pub unattributed: BTreeMap<String, u64>,
+    /// Votes that came after the poll's certificate and are kept, counted one by one.
+    pub late: Option<LateVotes>,
+}
+
+impl Ledger {
+    /// Counts a poll's votes one by one, next to its tally, in one snapshot. Blocks no vote. `limit` bounds the
+    /// whole of it: counting takes longer than any vote may wait.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn audit(&self, poll: PollId, limit: Duration) -> Result<Audit, Error> {
+        let rejected_sql = "/* audit */ SELECT poll IS NOT DISTINCT FROM $1 AS attributed, reason, count(*) AS count \
+            FROM rejections WHERE poll = $1 OR poll IS NULL OR NOT EXISTS (SELECT FROM polls WHERE id = poll) \
+            GROUP BY 1, 2";
+        let late_sql = "/* audit */ SELECT count(*) AS late_count, min(arrived_at) AS late_first_at, \
+            max(arrived_at) AS late_last_at FROM late_votes WHERE poll = $1";
+        self.within(limit, async {
+            let mut connection = self.connection().await?;
+            let mut audit = Audit::default();
+            let mut snapshot =
+                connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            allow(&mut snapshot, limit).await?;
+            for Count { contestant, ledger, tally } in count_one_by_one(&mut snapshot, poll).await? {
+                audit.ledger.insert(ContestantNumber(contestant), ledger.unsigned_abs());
+                audit.tally.insert(ContestantNumber(contestant), tally.unsigned_abs());
+            }
+            for row in sqlx::query(rejected_sql).bind(i64::from(poll.0)).fetch_all(&mut *snapshot).await? {
+                let counts =
+                    if row.try_get("attributed")? { &mut audit.rejected } else { &mut audit.unattributed };
+                counts.insert(row.try_get("reason")?, row.try_get::<i64, _>("count")?.unsigned_abs());
+            }
+            let late = sqlx::query(late_sql).bind(poll.0).fetch_one(&mut *snapshot).await?;
+            audit.late = late_votes(&late)?;
+            snapshot.commit().await?;
+            self.keep(connection);
+            Ok(audit)
+        })
+        .await
+    }
+
+    /// A poll's counters: votes in its tally, and its rejected messages by reason. Reads no vote.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn progress(&self, poll: PollId) -> Result<(u64, BTreeMap<String, u64>), Error> {
+        let sql = "/* progress */ \
+            SELECT NULL AS reason, coalesce(sum(votes), 0)::bigint AS count FROM tallies WHERE poll = $1 \
+            UNION ALL SELECT reason, count(*) FROM rejections WHERE poll = $1 GROUP BY reason";
+        let (mut votes, mut rejected) = (0, BTreeMap::new());
+        for row in self.fetch_all(sqlx::query(sql).bind(poll.0)).await? {
+            let count = row.try_get::<i64, _>("count")?.unsigned_abs();
+            match row.try_get::<Option<String>, _>("reason")? {
+                None => votes = count,
+                Some(reason) => drop(rejected.insert(reason, count)),
+            }
+        }
+        Ok((votes, rejected))
+    }
+
+    /// Makes a poll's tally equal its votes, and moves the poll to a new epoch, so that no total of before reaches
+    /// its ranking. The journal has it. Idempotent. `false`: no such poll.
+    ///
+    /// Votes go on counting meanwhile: every batch adds the same to votes and tally, so the drift found in one
+    /// snapshot is still the drift when it is put right. Only that last step closes the fence, for milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; [`Error::Timeout`] after `limit`. Either may come although it has been
+    /// done, when it was the commit that was not answered.
+    pub async fn rebuild(&self, poll: PollId, who: &str, limit: Duration) -> Result<bool, Error> {
+        // The two-number lock space is apart from the fence's. Two rebuilds at once would put a drift right twice.
+        let lock_sql = "/* rebuild */ SELECT pg_advisory_xact_lock(1, $1)";
+        let repair_sql = "/* rebuild */ INSERT INTO tallies AS tally (poll, contestant, votes) \
+            SELECT $1, contestant, drift FROM unnest($2::smallint[], $3::bigint[]) AS found (contestant, drift) \
+            ORDER BY contestant ON CONFLICT (poll, contestant) DO UPDATE SET votes = tally.votes + excluded.votes";
+        let epoch_sql = "/* rebuild */ UPDATE polls SET epoch = epoch + 1, version = version + 1 WHERE id = $1 RETURNING version";
+        self.within(limit, async {
+            let mut connection = self.connection().await?;
+            let mut transaction = connection.begin().await?;
+            allow(&mut transaction, limit).await?;
+            sqlx::query(lock_sql).bind(poll.0).execute(&mut *transaction).await?;
+            let drifts = count_one_by_one(&mut transaction, poll).await?.into_iter();
+            let drifts = drifts.map(|count| (count.contestant, count.ledger - count.tally));
+            let (contestants, drifts): (Vec<_>, Vec<_>) = drifts.filter(|(_, drift)| *drift != 0).unzip();
+            close_fence(&mut transaction).await?;
+            let Some(moved) = sqlx::query(epoch_sql).bind(poll.0).fetch_optional(&mut *transaction).await?
+            else {
+                return Ok(false);
+            };
+            let order = Order::new(who, Action::Rebuild);
+            let repaired = json!({"drift": {"from": drift(&contestants, &drifts), "to": {}}});
+            enter(&mut transaction, &order, poll, moved.try_get("version")?, &repaired).await?;
+            sqlx::query(repair_sql)
+                .bind(poll.0)
+                .bind(&contestants)
+                .bind(&drifts)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            self.keep(connection);
+            Ok(true)
+        })
+        .await
+    }
+}
+
+/// How far the counters were from the votes, by contestant, as the journal has it.
+fn drift(contestants: &[i16], drifts: &[i64]) -> Value {
+    contestants.iter().zip(drifts).map(|(number, drift)| (number.to_string(), json!(drift))).collect()
+}
+
+/// A contestant's votes, counted one by one, and what the counter says.
+struct Count {
+    contestant: i16,
+    ledger: i64,
+    tally: i64,
+}
+
+/// One statement, so one instant.
+async fn count_one_by_one(connection: &mut PgConnection, poll: PollId) -> Result<Vec<Count>, sqlx::Error> {
+    let sql = "/* count_one_by_one */ \
+        SELECT contestant, coalesce(counted, 0) AS ledger, coalesce(votes, 0) AS tally \
+        FROM (SELECT contestant, count(*) AS counted FROM votes WHERE poll = $1 GROUP BY contestant) AS ledger \
+        FULL JOIN (SELECT contestant, votes FROM tallies WHERE poll = $1) AS tally USING (contestant)";
+    let rows = sqlx::query(sql).bind(poll.0).fetch_all(connection).await?;
+    let count = |row: &PgRow| {
+        let (contestant, ledger) = (row.try_get("contestant")?, row.try_get("ledger")?);
+        Ok(Count { contestant, ledger, tally: row.try_get("tally")? })
+    };
+    rows.iter().map(count).collect()
+}
+
+/// Has the server wait as long as we do, until the transaction ends.
+pub(super) async fn allow(transaction: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+    let sql = "/* allow */ SELECT set_config('statement_timeout', $1, true)";
+    sqlx::query(sql).bind(format!("{}ms", limit.as_millis())).execute(transaction).await?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use serde_json::json;
+use sha2::{
+    Digest, Sha256,
+    digest::common::hazmat::{SerializableState, SerializedState},
+};
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{
+    Error, Ledger,
+    audit::allow,
+    change::{Fenced, fenced},
+    journal::{conflict, enter},
+};
+use domain::{Basis, Order, PollId, Status, Timestamp};
+
+/// What came of freezing a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frozen {
+    /// It is frozen now.
+    Now,
+    /// It was frozen before.
+    Before,
+    /// It is not closed.
+    NotClosed,
+}
+
+impl Ledger {
+    /// Freezes a closed poll: from the commit on, no vote of it is counted. Behind the fence, and with a new version of
+    /// the definition: so no batch that was judged before can count one either. Idempotent. `None`: no such poll.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn freeze(&self, poll: PollId, basis: Basis) -> Result<Option<Frozen>, Error> {
+        self.freeze_by(poll, None, basis, None).await
+    }
+
+    /// The same of a poll whose close is still at `closes_at`, where that is given: of one that was opened again
+    /// meanwhile, [`Frozen::NotClosed`]. By order of the crew, where there is one, which the journal then has.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where the order is for another version; [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn freeze_by(
+        &self,
+        poll: PollId,
+        closes_at: Option<Timestamp>,
+        basis: Basis,
+        order: Option<&Order>,
+    ) -> Result<Option<Frozen>, Error> {
+        self.within(self.timeout, async {
+            let mut connection = self.connection().await?;
+            let mut transaction = connection.begin().await?;
+            let Some(Fenced { poll: found, now, .. }) = fenced(&mut transaction, poll).await? else {
+                return Ok(None);
+            };
+            if let Some(order) = order
+                && let Some(conflict) = conflict(&mut transaction, order, &found).await?
+            {
+                return Err(Error::Conflict(conflict));
+            }
+            let frozen = match (found.frozen_at.is_some(), found.status(now)) {
+                (true, _) => Frozen::Before,
+                (false, Status::Closed) if closes_at.is_none() || closes_at == found.closes_at => {
+                    freeze_now(&mut transaction, poll, basis).await?;
+                    if let Some(order) = order {
+                        let changes = json!({"basis": {"from": null, "to": basis.name()}});
+                        enter(&mut transaction, order, poll, found.version + 1, &changes).await?;
+                    }
+                    Frozen::Now
+                }
+                (false, _) => Frozen::NotClosed,
+            };
+            transaction.commit().await?;
+            self.keep(connection);
+            Ok(Some(frozen))
+        })
+        .await
+    }
+
+    /// Takes a frozen poll a piece of at most `rows` votes closer to its certificate, and says whether it has it now.
+    /// Constant memory. Safe to repeat, also when the outcome is not known: a piece is remembered together with the
+    /// digest that holds it. `limit` bounds the whole.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn seal(&self, poll: PollId, rows: u32, limit: Duration) -> Result<bool, Error> {
+        let done = self
+            .within(limit, async {
+                let mut connection = self.connection().await?;
+                let mut transaction = connection.begin().await?;
+                allow(&mut transaction, limit).await?;
+                // One at a time: the piece depends on the one before.
+                let sql = "/* seal */ SELECT hashed_to, hash_state, certified_at IS NOT NULL AS is_done \
+                           FROM certificates WHERE poll = $1 FOR UPDATE";
+                let row = sqlx::query(sql).bind(poll.0).fetch_one(&mut *transaction).await?;
+                if row.try_get("is_done")? {
+                    return Ok(true);
+                }
+                let done = seal_piece(&mut transaction, poll, rows, &row).await?;
+                transaction.commit().await?;
+                self.keep(connection);
+                Ok(done)
+            })
+            .await?;
+        Ok(done)
+    }
+}
+
+async fn freeze_now(transaction: &mut PgConnection, poll: PollId, basis: Basis) -> Result<(), sqlx::Error> {
+    let sql = "/* freeze */ UPDATE polls SET version = version + 1, \
+               frozen_at = date_trunc('milliseconds', clock_timestamp()) WHERE id = $1";
+    sqlx::query(sql).bind(poll.0).execute(&mut *transaction).await?;
+    let sql = "/* freeze */ INSERT INTO certificates (poll, basis) VALUES ($1, $2)";
+    sqlx::query(sql).bind(poll.0).bind(basis.name()).execute(&mut *transaction).await?;
+    let sql = "/* freeze */ DELETE FROM closings WHERE poll = $1";
+    sqlx::query(sql).bind(poll.0).execute(transaction).await?;
+    Ok(())
+}
+
+async fn seal_piece(
+    transaction: &mut PgConnection,
+    poll: PollId,
+    rows: u32,
+    before: &PgRow,
+) -> Result<bool, sqlx::Error> {
+    let after: Uuid = before.try_get::<Option<_>, _>("hashed_to")?.unwrap_or(Uuid::nil());
+    let mut hash = resumed(before.try_get("hash_state")?)?;
+    let sql = "/* seal */ SELECT key AS last FROM ( \
+               SELECT key FROM votes WHERE poll = $1 AND key > $2 ORDER BY key LIMIT $3) AS piece \
+               ORDER BY key DESC LIMIT 1";
+    let last = sqlx::query(sql).bind(poll.0).bind(after).bind(i64::from(rows));
+    let Some(last) = last.fetch_optional(&mut *transaction).await? else {
+        finish(transaction, poll, hash).await?;
+        return Ok(true);
+    };
+    let last: Uuid = last.try_get("last")?;
+    let mut lines = transaction.copy_out_raw(&csv(poll, after, last)).await?;
+    while let Some(line) = lines.try_next().await? {
+        hash.update(&line);
+    }
+    drop(lines);
+    let sql = "/* seal */ UPDATE certificates SET hashed_to = $2, hash_state = $3 WHERE poll = $1";
+    let state = hash.serialize();
+    sqlx::query(sql).bind(poll.0).bind(last).bind(state.as_slice()).execute(transaction).await?;
+    Ok(false)
+}
+
+/// A vote as a line of the digest and of the export: key, moment of casting in milliseconds, voter's pseudonym,
+/// contestant, ballot.
+pub(super) const COLUMNS: &str =
+    "key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, contestant, ballot";
+
+/// The votes of a poll between two keys, the second included, ascending by key.
+fn csv(poll: PollId, after: Uuid, last: Uuid) -> String {
+    // COPY takes no parameters; numbers and UUIDs need no quoting.
+    format!(
+        "COPY (/* seal */ SELECT {COLUMNS} FROM votes WHERE poll = {} AND key > '{after}' AND key <= '{last}' ORDER BY key) TO STDOUT (FORMAT csv)",
+        poll.0
+    )
+}
+
+async fn finish(transaction: &mut PgConnection, poll: PollId, hash: Sha256) -> Result<(), sqlx::Error> {
+    let sql = "/* seal */ UPDATE certificates SET digest = $2, certified_at = date_trunc('milliseconds', clock_timestamp()), \
+                   hash_state = NULL, \
+                   tally = (SELECT coalesce(jsonb_object_agg(contestant, votes), '{}') FROM ( \
+                       SELECT contestant, count(*) AS votes FROM votes WHERE votes.poll = $1 GROUP BY contestant) AS counted), \
+                   voters = (SELECT count(DISTINCT voter) FROM votes WHERE votes.poll = $1), \
+                   rejected = (SELECT coalesce(jsonb_object_agg(reason, count), '{}') FROM ( \
+                       SELECT reason, count(*) AS count FROM rejections WHERE rejections.poll = $1 GROUP BY reason) AS found) \
+               WHERE poll = $1";
+    sqlx::query(sql).bind(poll.0).bind(hash.finalize().as_slice()).execute(transaction).await?;
+    Ok(())
+}
+
+pub(super) fn resumed(state: Option<Vec<u8>>) -> Result<Sha256, sqlx::Error> {
+    let Some(state) = state else { return Ok(Sha256::new()) };
+    let state = SerializedState::<Sha256>::try_from(state.as_slice());
+    let hash = state.ok().and_then(|state| Sha256::deserialize(&state).ok());
+    hash.ok_or_else(|| sqlx::Error::Decode("the digest's state is not one of this release".into()))
+}

@@ -1,0 +1,141 @@
+use sqlx::{Connection, PgConnection, Row, types::Json};
+use time::OffsetDateTime;
+
+use super::{
+    Error, Ledger, close_fence,
+    journal::{conflict, enter},
+    polls::{name, poll, settle, timestamp},
+};
+use domain::{BorneNames, Facts, Invalid, Order, Poll, PollId, PollWithTally, Timestamp, changes};
+
+impl Ledger {
+    /// Changes a poll's definition by a rule, which is given the poll, what else the ledger knows of it, and the time.
+    /// Behind the fence: no batch judged by the old definition commits after the change. The journal has it, unless
+    /// the rule changes nothing. `None`: no such poll.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where the order is for another version; [`Error::Invalid`] where the rule says so;
+    /// [`Error::Unavailable`] or [`Error::Timeout`], also when it was only the commit that was not answered.
+    pub async fn change_poll(
+        &self,
+        id: PollId,
+        order: &Order,
+        rule: impl Fn(&Poll, &Facts, Timestamp) -> Result<Poll, Invalid>,
+    ) -> Result<Option<PollWithTally>, Error> {
+        let changed = self
+            .within(self.timeout, async {
+                let mut connection = self.connection().await?;
+                let mut transaction = connection.begin().await?;
+                let Some(Fenced { poll: before, facts, now }) = fenced(&mut transaction, id).await? else {
+                    return Ok(Ok(false));
+                };
+                if let Some(conflict) = conflict(&mut transaction, order, &before).await? {
+                    return Ok(Err(Error::Conflict(conflict)));
+                }
+                match rule(&before, &facts, now) {
+                    Err(invalid) => return Ok(Err(invalid.into())),
+                    Ok(after) if after == before => {}
+                    Ok(after) => {
+                        let version = update(&mut transaction, &before, &after, &facts, now).await?;
+                        let order = Order { action: order.action.of(&before, &after, now), ..order.clone() };
+                        let changes = changes(Some(&before), Some(&after));
+                        enter(&mut transaction, &order, id, version, &changes).await?;
+                    }
+                }
+                transaction.commit().await?;
+                self.keep(connection);
+                Ok(Ok(true))
+            })
+            .await??;
+        if changed { Ok(self.polls(&[id]).await?.pop()) } else { Ok(None) }
+    }
+
+    /// Deletes a poll that has never opened, and notes that its public file is to go; `false`: there is no such poll.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]; [`Error::Invalid`] as [`Poll::check_deletable`] says; [`Error::Unavailable`] or
+    /// [`Error::Timeout`].
+    pub async fn delete_poll(&self, id: PollId, order: &Order) -> Result<bool, Error> {
+        self.within(self.timeout, async {
+            let mut connection = self.connection().await?;
+            let mut transaction = connection.begin().await?;
+            let Some(Fenced { poll, facts, now }) = fenced(&mut transaction, id).await? else {
+                return Ok(Ok(false));
+            };
+            if let Some(conflict) = conflict(&mut transaction, order, &poll).await? {
+                return Ok(Err(Error::Conflict(conflict)));
+            }
+            if let Err(invalid) = poll.check_deletable(&facts, now) {
+                return Ok(Err(invalid.into()));
+            }
+            for sql in [
+                "/* delete_poll */ DELETE FROM tallies WHERE poll = $1",
+                "/* delete_poll */ DELETE FROM closings WHERE poll = $1",
+                "/* delete_poll */ DELETE FROM polls WHERE id = $1",
+                "/* delete_poll */ INSERT INTO deleted_files (poll) VALUES ($1)",
+            ] {
+                sqlx::query(sql).bind(id.0).execute(&mut *transaction).await?;
+            }
+            enter(&mut transaction, order, id, poll.version, &changes(Some(&poll), None)).await?;
+            transaction.commit().await?;
+            self.keep(connection);
+            Ok(Ok(true))
+        })
+        .await?
+    }
+}
+
+/// A poll behind the fence.
+pub(super) struct Fenced {
+    pub(super) poll: Poll,
+    pub(super) facts: Facts,
+    pub(super) now: Timestamp,
+}
+
+/// Closes the fence until the transaction ends, then reads a poll and the time.
+pub(super) async fn fenced(connection: &mut PgConnection, id: PollId) -> Result<Option<Fenced>, sqlx::Error> {
+    close_fence(connection).await?;
+    let sql = "/* fenced */ SELECT *, clock_timestamp() AS now, \
+               EXISTS (SELECT FROM tallies WHERE poll = polls.id AND votes > 0) AS has_votes \
+               FROM polls WHERE id = $1";
+    let Some(row) = sqlx::query(sql).bind(id.0).fetch_optional(connection).await? else {
+        return Ok(None);
+    };
+    let names = row.try_get::<Json<BorneNames>, _>("names")?.0;
+    let facts = Facts { has_votes: row.try_get("has_votes")?, names };
+    Ok(Some(Fenced { poll: poll(&row)?, facts, now: timestamp(row.try_get("now")?)? }))
+}
+
+/// Answers the version that the poll is of then.
+async fn update(
+    connection: &mut PgConnection,
+    before: &Poll,
+    after: &Poll,
+    facts: &Facts,
+    now: Timestamp,
+) -> Result<i32, sqlx::Error> {
+    let sql = "/* change_poll */ UPDATE polls SET title = $2, opens_at = $3, closes_at = $4, \
+               votes_per_voter = $5, results = $6, contestants = $7, draft = $8, archived_at = $9, gaps = $10, \
+               errata = $11, names = $12, version = version + 1 WHERE id = $1 RETURNING version";
+    let moment = |moment: Option<Timestamp>| moment.map(OffsetDateTime::from);
+    // Names that are given up are remembered: votes may be there that were cast for them.
+    let is_remembered = facts.may_have_votes(before, now) && before.contestants != after.contestants;
+    let names = if is_remembered { facts.names.with(&before.contestants) } else { facts.names.clone() };
+    let row = sqlx::query(sql)
+        .bind(after.id.0)
+        .bind(&after.title)
+        .bind(moment(after.opens_at))
+        .bind(moment(after.closes_at))
+        .bind(after.votes_per_voter)
+        .bind(name(after.results))
+        .bind(Json(&after.contestants))
+        .bind(after.draft)
+        .bind(moment(after.archived_at))
+        .bind(Json(&after.gaps))
+        .bind(Json(&after.errata))
+        .bind(Json(&names))
+        .fetch_one(&mut *connection)
+        .await?;
+    settle(connection, after).await?;
+    row.try_get("version")
+}

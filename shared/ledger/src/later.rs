@@ -1,0 +1,265 @@
+//! Votes that came after their poll's certificate, and the certificates that include them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::TryStreamExt;
+use serde_json::json;
+use sha2::{Digest, Sha256, digest::common::hazmat::SerializableState};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow, types::Json};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Error, Ledger,
+    audit::allow,
+    certify::{COLUMNS, resumed},
+    change::{Fenced, fenced},
+    journal::{conflict, enter},
+    polls::timestamp,
+};
+use domain::{Basis, ContestantNumber, LateVotes, LaterCertificate, Order, PollId};
+
+/// What came of issuing a later certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Issued {
+    /// This one includes every late vote that there is; it may still have to be made.
+    Certificate {
+        /// 2 for the first of them.
+        number: i32,
+        /// Whether it was issued now, and not before.
+        is_new: bool,
+    },
+    /// The poll has no certificate.
+    NotCertified,
+    /// No vote has come late.
+    NoLateVotes,
+}
+
+impl Ledger {
+    /// Issues a certificate that includes all late votes so far. Idempotent while no other vote comes late; the journal
+    /// has what was issued. The fence is closed for it, so no batch under way can add a late vote with a number below
+    /// the last. The poll's definition and version stay. `None`: no such poll.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where the order is for another version; [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn issue_later_certificate(
+        &self,
+        poll: PollId,
+        order: &Order,
+    ) -> Result<Option<Issued>, Error> {
+        self.within(self.timeout, async {
+            let mut connection = self.connection().await?;
+            let mut transaction = connection.begin().await?;
+            let Some(Fenced { poll: found, .. }) = fenced(&mut transaction, poll).await? else {
+                return Ok(None);
+            };
+            if let Some(conflict) = conflict(&mut transaction, order, &found).await? {
+                return Err(Error::Conflict(conflict));
+            }
+            let issued = issue(&mut transaction, poll).await?;
+            if let Issued::Certificate { number, is_new: true } = issued {
+                let changes = json!({"certificate": {"from": number - 1, "to": number}});
+                enter(&mut transaction, order, poll, found.version, &changes).await?;
+            }
+            transaction.commit().await?;
+            self.keep(connection);
+            Ok(Some(issued))
+        })
+        .await
+    }
+
+    /// Takes the oldest unfinished later certificate of a poll a piece of at most `rows` votes further, and says
+    /// whether none is unfinished now. Constant memory; safe to repeat, as [`Ledger::seal`] is. `limit` bounds the whole.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn seal_later(&self, poll: PollId, rows: u32, limit: Duration) -> Result<bool, Error> {
+        self.within(limit, async {
+            let mut connection = self.connection().await?;
+            let mut transaction = connection.begin().await?;
+            allow(&mut transaction, limit).await?;
+            let sql = "/* seal_later */ SELECT number, last_late, hashed_to, hash_state FROM later_certificates \
+                       WHERE poll = $1 AND certified_at IS NULL ORDER BY number LIMIT 1 FOR UPDATE";
+            let row = sqlx::query(sql).bind(poll.0).fetch_optional(&mut *transaction).await?;
+            if let Some(row) = &row {
+                seal_piece(&mut transaction, poll, rows, row).await?;
+            }
+            transaction.commit().await?;
+            self.keep(connection);
+            Ok(row.is_none())
+        })
+        .await
+    }
+
+    /// The finished certificates beside a poll's first, by number.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn later_certificates(&self, poll: PollId) -> Result<Vec<LaterCertificate>, Error> {
+        let sql = "/* later_certificates */ SELECT * FROM later_certificates \
+                   WHERE poll = $1 AND certified_at IS NOT NULL ORDER BY number";
+        let rows = self.fetch_all(sqlx::query(sql).bind(poll.0)).await?;
+        Ok(rows.iter().map(later_certificate).collect::<Result<_, _>>()?)
+    }
+
+    /// Remembers that a certified poll's file tells so many late votes, and names these later certificates, whose files
+    /// are there.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn late_published(
+        &self,
+        poll: PollId,
+        late_votes: u64,
+        later: &[LaterCertificate],
+    ) -> Result<(), Error> {
+        let sql = "/* late_published */ WITH told AS ( \
+                       UPDATE late_arrivals SET published = $2 WHERE poll = $1 AND published < $2) \
+                   UPDATE later_certificates SET is_published = true \
+                   WHERE poll = $1 AND number = ANY ($3) AND NOT is_published";
+        let numbers: Vec<_> = later.iter().map(|later| later.number).collect();
+        let published = sqlx::query(sql).bind(poll.0).bind(late_votes.cast_signed()).bind(numbers);
+        self.fetch_all(published).await.map(drop)
+    }
+}
+
+async fn issue(transaction: &mut PgConnection, poll: PollId) -> Result<Issued, sqlx::Error> {
+    let sql = "/* issue_later_certificate */ SELECT certified_at IS NOT NULL AS is_certified, \
+                   (SELECT max(late_votes.number) FROM late_votes WHERE late_votes.poll = id) AS last_late, \
+                   later.number, later.last_late AS included \
+               FROM polls LEFT JOIN certificates ON certificates.poll = id LEFT JOIN LATERAL ( \
+                   SELECT number, last_late FROM later_certificates WHERE later_certificates.poll = id \
+                   ORDER BY number DESC LIMIT 1) AS later ON true \
+               WHERE id = $1";
+    let row = sqlx::query(sql).bind(poll.0).fetch_one(&mut *transaction).await?;
+    if !row.try_get::<bool, _>("is_certified")? {
+        return Ok(Issued::NotCertified);
+    }
+    let Some(last_late) = row.try_get::<Option<i64>, _>("last_late")? else {
+        return Ok(Issued::NoLateVotes);
+    };
+    let number: Option<i32> = row.try_get("number")?;
+    if let Some(number) = number
+        && row.try_get::<Option<i64>, _>("included")? == Some(last_late)
+    {
+        return Ok(Issued::Certificate { number, is_new: false });
+    }
+    let number = number.unwrap_or(1) + 1;
+    let sql = "/* issue_later_certificate */ INSERT INTO later_certificates (poll, number, basis, last_late) \
+               VALUES ($1, $2, $3, $4)";
+    let insert = sqlx::query(sql).bind(poll.0).bind(number).bind(Basis::Forced.name()).bind(last_late);
+    insert.execute(transaction).await?;
+    Ok(Issued::Certificate { number, is_new: true })
+}
+
+async fn seal_piece(
+    transaction: &mut PgConnection,
+    poll: PollId,
+    rows: u32,
+    before: &PgRow,
+) -> Result<(), sqlx::Error> {
+    let (number, last_late): (i32, i64) = (before.try_get("number")?, before.try_get("last_late")?);
+    let after: Uuid = before.try_get::<Option<_>, _>("hashed_to")?.unwrap_or(Uuid::nil());
+    let mut hash = resumed(before.try_get("hash_state")?)?;
+    // Each of the two is read in the order of its key and no further than the piece.
+    let sql = "/* seal_later */ SELECT key AS last FROM ( \
+                   SELECT key FROM ( \
+                       (SELECT key FROM votes WHERE poll = $1 AND key > $2 ORDER BY key LIMIT $3) UNION ALL \
+                       (SELECT key FROM late_votes WHERE poll = $1 AND number <= $4 AND key > $2 ORDER BY key LIMIT $3) \
+                   ) AS either ORDER BY key LIMIT $3) AS piece ORDER BY key DESC LIMIT 1";
+    let last = sqlx::query(sql).bind(poll.0).bind(after).bind(i64::from(rows)).bind(last_late);
+    let Some(last) = last.fetch_optional(&mut *transaction).await? else {
+        return finish(transaction, poll, number, last_late, hash).await;
+    };
+    let last: Uuid = last.try_get("last")?;
+    let late = late_rows(poll, last_late);
+    let between = format!("key > '{after}' AND key <= '{last}'");
+    // COPY takes no parameters; numbers and UUIDs need no quoting.
+    let lines = format!(
+        "COPY (/* seal_later */ SELECT {COLUMNS} FROM ( \
+             SELECT key, cast_at, voter, contestant, ballot FROM votes WHERE poll = {} AND {between} \
+             UNION ALL SELECT key, cast_at, voter, contestant, ballot FROM {late} AND {between}) AS vote ORDER BY key) \
+         TO STDOUT (FORMAT csv)",
+        poll.0
+    );
+    hash_lines(transaction, &lines, &mut hash).await?;
+    let sql = "/* seal_later */ UPDATE later_certificates SET hashed_to = $3, hash_state = $4 \
+               WHERE poll = $1 AND number = $2";
+    let state = hash.serialize();
+    let update = sqlx::query(sql).bind(poll.0).bind(number).bind(last).bind(state.as_slice());
+    update.execute(transaction).await?;
+    Ok(())
+}
+
+async fn finish(
+    transaction: &mut PgConnection,
+    poll: PollId,
+    number: i32,
+    last_late: i64,
+    hash: Sha256,
+) -> Result<(), sqlx::Error> {
+    let late = late_rows(poll, last_late);
+    let lines =
+        format!("COPY (/* seal_later */ SELECT {COLUMNS} FROM {late} ORDER BY key) TO STDOUT (FORMAT csv)");
+    let mut late_hash = Sha256::new();
+    hash_lines(transaction, &lines, &mut late_hash).await?;
+    let sql = format!(
+        "/* seal_later */ UPDATE later_certificates SET digest = $3, late_digest = $4, hash_state = NULL, \
+             certified_at = date_trunc('milliseconds', clock_timestamp()), \
+             late_tally = (SELECT jsonb_object_agg(contestant, votes) FROM ( \
+                 SELECT contestant, count(*) AS votes FROM {late} GROUP BY contestant) AS counted), \
+             late_first_at = (SELECT min(arrived_at) FROM {late}), \
+             late_last_at = (SELECT max(arrived_at) FROM {late}) \
+         WHERE poll = $1 AND number = $2"
+    );
+    let update = sqlx::query(AssertSqlSafe(sql)).bind(poll.0).bind(number);
+    let update = update.bind(hash.finalize().as_slice()).bind(late_hash.finalize().as_slice());
+    update.execute(transaction).await?;
+    Ok(())
+}
+
+/// A poll's late votes up to a number, for a FROM clause.
+fn late_rows(poll: PollId, last_late: i64) -> String {
+    format!("late_votes WHERE late_votes.poll = {} AND late_votes.number <= {last_late}", poll.0)
+}
+
+async fn hash_lines(
+    transaction: &mut PgConnection,
+    copy: &str,
+    hash: &mut Sha256,
+) -> Result<(), sqlx::Error> {
+    let mut lines = transaction.copy_out_raw(copy).await?;
+    while let Some(line) = lines.try_next().await? {
+        hash.update(&line);
+    }
+    Ok(())
+}
+
+fn later_certificate(row: &PgRow) -> Result<LaterCertificate, sqlx::Error> {
+    let basis: String = row.try_get("basis")?;
+    let tally: Json<BTreeMap<i16, u64>> = row.try_get("late_tally")?;
+    let moment = |column| timestamp(row.try_get(column)?);
+    Ok(LaterCertificate {
+        number: row.try_get("number")?,
+        certified_at: moment("certified_at")?,
+        basis: Basis::of(&basis)
+            .ok_or_else(|| sqlx::Error::Decode(format!("unknown basis {basis:?}").into()))?,
+        late: LateVotes {
+            votes: tally.0.values().sum(),
+            first_at: moment("late_first_at")?,
+            last_at: moment("late_last_at")?,
+        },
+        late_tally: tally.0.into_iter().map(|(number, votes)| (ContestantNumber(number), votes)).collect(),
+        late_digest: row.try_get("late_digest")?,
+        digest: row.try_get("digest")?,
+        is_published: row.try_get("is_published")?,
+    })
+}
+
+/// Reads the columns `late_count`, `late_first_at` and `late_last_at`; `None` where there are no late votes.
+pub(super) fn late_votes(row: &PgRow) -> Result<Option<LateVotes>, sqlx::Error> {
+    let votes = row.try_get::<Option<i64>, _>("late_count")?.unwrap_or(0).unsigned_abs();
+    let moment = |column| row.try_get::<Option<OffsetDateTime>, _>(column)?.map(timestamp).transpose();
+    let (first_at, last_at) = (moment("late_first_at")?, moment("late_last_at")?);
+    Ok(first_at.zip(last_at).map(|(first_at, last_at)| LateVotes { votes, first_at, last_at }))
+}

@@ -1,0 +1,129 @@
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow, types::Json};
+use time::OffsetDateTime;
+
+use super::{Error, Ledger, close_fence, journal::enter};
+use domain::{
+    Action, Contestant, ContestantNumber, Draft, Order, Poll, PollId, PollWithTally, Results, Tally,
+    Timestamp, changes,
+};
+
+/// Joins a poll's counters, and has the statement answered when they are on disk: a ranking raised to more than a crash
+/// leaves would stay ahead of its tally. What makes a [`PollWithTally`].
+pub(super) const WITH_TALLY: &str = "CROSS JOIN mark_log() CROSS JOIN LATERAL ( \
+        SELECT array_agg(contestant) AS tally_contestants, array_agg(votes) AS tally_votes \
+        FROM tallies WHERE tallies.poll = polls.id \
+    ) AS tally";
+
+impl Ledger {
+    /// Creates a poll, with a tally of zeros; one that is open already is no draft. Not idempotent: called twice, it
+    /// makes two polls.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the draft is; [`Error::Unavailable`] or [`Error::Timeout`].
+    pub async fn create_poll(&self, draft: &Draft, who: &str) -> Result<PollWithTally, Error> {
+        let contestants = draft.check()?;
+        let sql = "/* create_poll */ INSERT INTO polls \
+                   (title, opens_at, closes_at, votes_per_voter, results, contestants, draft) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7 AND NOT coalesce($2 <= clock_timestamp(), false)) RETURNING *";
+        self.within(self.timeout, async {
+            let mut connection = self.connection().await?;
+            let mut transaction = connection.begin().await?;
+            // Until the commit nobody is rejected for lack of this poll, so that it is known who was.
+            close_fence(&mut transaction).await?;
+            let row = sqlx::query(sql)
+                .bind(&draft.title)
+                .bind(draft.opens_at.map(OffsetDateTime::from))
+                .bind(draft.closes_at.map(OffsetDateTime::from))
+                .bind(draft.votes_per_voter)
+                .bind(name(draft.results))
+                .bind(Json(&contestants))
+                .bind(draft.draft)
+                .fetch_one(&mut *transaction)
+                .await?;
+            let poll = poll(&row)?;
+            settle(&mut transaction, &poll).await?;
+            let order = Order::new(who, Action::Create);
+            enter(&mut transaction, &order, poll.id, poll.version, &changes(None, Some(&poll))).await?;
+            transaction.commit().await?;
+            self.keep(connection);
+            let tally = poll.contestants.iter().map(|contestant| (contestant.number, 0)).collect();
+            Ok(PollWithTally { poll, tally })
+        })
+        .await
+    }
+
+    /// The polls of these numbers that exist, with their tallies, once these are on disk.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Timeout`].
+    pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<PollWithTally>, Error> {
+        let sql = format!("/* polls */ SELECT polls.*, tally.* FROM polls {WITH_TALLY} WHERE id = ANY ($1)");
+        let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();
+        let rows = self.fetch_all(sqlx::query(AssertSqlSafe(sql)).bind(&ids)).await?;
+        let polls = rows.iter().map(|row| Ok(PollWithTally { poll: poll(row)?, tally: tally(row)? }));
+        Ok(polls.collect::<Result<_, sqlx::Error>>()?)
+    }
+}
+
+/// What a definition brings with it: every contestant has a counter, and those that are gone, which had no votes, have
+/// none; and whether messages were rejected before it.
+pub(super) async fn settle(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::Error> {
+    let numbers: Vec<i16> = poll.contestants.iter().map(|contestant| contestant.number.0).collect();
+    for sql in [
+        "/* settle */ INSERT INTO tallies (poll, contestant, votes) \
+         SELECT $1, number, 0 FROM unnest($2::smallint[]) AS number ON CONFLICT DO NOTHING",
+        "/* settle */ DELETE FROM tallies WHERE poll = $1 AND contestant <> ALL ($2) AND votes = 0",
+    ] {
+        sqlx::query(sql).bind(poll.id.0).bind(&numbers).execute(&mut *connection).await?;
+    }
+    let sql = "/* settle */ UPDATE polls SET rejected_before = true \
+               WHERE id = $1 AND EXISTS (SELECT FROM rejections WHERE rejections.poll = polls.id)";
+    sqlx::query(sql).bind(poll.id.0).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) fn poll(row: &PgRow) -> Result<Poll, sqlx::Error> {
+    let moment = |column| row.try_get::<Option<_>, _>(column)?.map(timestamp).transpose();
+    Ok(Poll {
+        id: PollId(row.try_get("id")?),
+        title: row.try_get("title")?,
+        opens_at: moment("opens_at")?,
+        closes_at: moment("closes_at")?,
+        votes_per_voter: row.try_get("votes_per_voter")?,
+        results: results(row.try_get("results")?)?,
+        contestants: row.try_get::<Json<Vec<Contestant>>, _>("contestants")?.0,
+        draft: row.try_get("draft")?,
+        archived_at: moment("archived_at")?,
+        gaps: row.try_get::<Json<_>, _>("gaps")?.0,
+        errata: row.try_get::<Json<_>, _>("errata")?.0,
+        version: row.try_get("version")?,
+        epoch: row.try_get("epoch")?,
+        created_at: timestamp(row.try_get("created_at")?)?,
+        frozen_at: moment("frozen_at")?,
+    })
+}
+
+pub(super) fn tally(row: &PgRow) -> Result<Tally, sqlx::Error> {
+    let contestants = row.try_get::<Option<Vec<i16>>, _>("tally_contestants")?.unwrap_or_default();
+    let votes = row.try_get::<Option<Vec<i64>>, _>("tally_votes")?.unwrap_or_default();
+    Ok(contestants.into_iter().map(ContestantNumber).zip(votes.into_iter().map(i64::unsigned_abs)).collect())
+}
+
+pub(super) fn timestamp(moment: OffsetDateTime) -> Result<Timestamp, sqlx::Error> {
+    Timestamp::try_from(moment).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+pub(super) fn name(results: Results) -> &'static str {
+    match results {
+        Results::Live => "live",
+        Results::AfterClose => "afterClose",
+        Results::Hidden => "hidden",
+    }
+}
+
+fn results(name: &str) -> Result<Results, sqlx::Error> {
+    [Results::Live, Results::AfterClose, Results::Hidden]
+        .into_iter()
+        .find(|&results| self::name(results) == name)
+        .ok_or_else(|| sqlx::Error::Decode(format!("unknown results setting {name:?}").into()))
+}

@@ -1,0 +1,8 @@
+//! What a function needs of the process that it runs in: its environment, the time, its log and metrics, and TLS.
+
+pub mod clock;
+pub mod environment;
+pub mod telemetry;
+pub mod tls;
+
+pub use clock::Clock;

@@ -1,0 +1,171 @@
+//! How the functions are seen from outside: errors in the log, and metrics in CloudWatch's embedded metric format,
+//! one line of JSON on standard output for each observation, from which CloudWatch makes metrics without a call of
+//! ours.
+//!
+//! Metric names live here and nowhere else. Format:
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+
+use std::{collections::BTreeMap, error::Error, time::Duration};
+
+use serde_json::{Value, json};
+
+use domain::{Rejection, Timestamp};
+
+/// One processed batch.
+#[derive(Debug)]
+pub struct BatchMetrics<'a> {
+    /// CloudWatch's namespace of these metrics: a stack's own, or two in one account would add up.
+    pub namespace: &'a str,
+    /// When it was done.
+    pub at: Timestamp,
+    /// Messages received.
+    pub received: u64,
+    /// Votes counted now.
+    pub counted: u64,
+    /// Votes that had been counted already, and rejections already recorded.
+    pub duplicate: u64,
+    /// Rejections recorded now, by reason.
+    pub rejected: &'a BTreeMap<String, u64>,
+    /// From receiving the batch to answering.
+    pub duration: Duration,
+    /// From casting the oldest vote of the batch to its being in the ranking; `None` when the ranking could not
+    /// be raised.
+    pub ranking_lag: Option<Duration>,
+}
+
+/// One look at whether votes are counted at all.
+#[derive(Debug)]
+pub struct CountingMetric<'a> {
+    /// As of [`BatchMetrics`].
+    pub namespace: &'a str,
+    /// When it was looked.
+    pub at: Timestamp,
+    /// Whether none is counted.
+    pub stopped: bool,
+}
+
+impl CountingMetric<'_> {
+    /// The line to print.
+    pub fn line(&self) -> Value {
+        let metrics = vec![("CountingStopped", "Count", json!(u8::from(self.stopped)))];
+        line(self.namespace, self.at, None, metrics)
+    }
+}
+
+impl BatchMetrics<'_> {
+    /// The lines to print: one for the batch, one for each reason.
+    pub fn lines(&self) -> Vec<Value> {
+        let mut metrics = vec![
+            ("VotesReceived", "Count", json!(self.received)),
+            ("VotesCounted", "Count", json!(self.counted)),
+            ("VotesDuplicate", "Count", json!(self.duplicate)),
+            ("BatchDuration", "Milliseconds", json!(self.duration.as_secs_f64() * 1_000.0)),
+        ];
+        if let Some(late) = self.rejected.get(Rejection::Late.name()) {
+            metrics.push(("LateVotes", "Count", json!(late)));
+        }
+        if let Some(lag) = self.ranking_lag {
+            metrics.push(("RankingLag", "Milliseconds", json!(lag.as_millis() as u64)));
+        }
+        let batch = self.line(None, metrics);
+        let reasons = self.rejected.iter().map(|(reason, count)| {
+            self.line(Some(("Reason", reason)), vec![("VotesRejected", "Count", json!(count))])
+        });
+        std::iter::once(batch).chain(reasons).collect()
+    }
+
+    fn line(&self, dimension: Option<(&str, &str)>, metrics: Vec<(&str, &str, Value)>) -> Value {
+        line(self.namespace, self.at, dimension, metrics)
+    }
+}
+
+fn line(
+    namespace: &str,
+    at: Timestamp,
+    dimension: Option<(&str, &str)>,
+    metrics: Vec<(&str, &str, Value)>,
+) -> Value {
+    let definitions: Vec<_> =
+        metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
+    let dimensions: Vec<_> = dimension.iter().map(|(name, _)| name).collect();
+    let mut line = json!({"_aws": {"Timestamp": at.millis(), "CloudWatchMetrics": [
+        {"Namespace": namespace, "Dimensions": [dimensions], "Metrics": definitions},
+    ]}});
+    for (name, _, value) in metrics {
+        line[name] = value;
+    }
+    if let Some((name, value)) = dimension {
+        line[name] = value.into();
+    }
+    line
+}
+
+/// An error and what caused it, down to the first cause, in one line: a log in JSON shows no causes by itself.
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut shown = text.len();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        // Some errors repeat their cause in their own words.
+        if !text[text.len() - shown..].contains(&cause) {
+            text = format!("{text}: {cause}");
+            shown = cause.len();
+        }
+        next = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_named_is_given() {
+        let rejected = BTreeMap::from([("notJson".to_owned(), 2)]);
+        let metrics = BatchMetrics {
+            namespace: "Votes/one",
+            at: Timestamp::from_millis(5).unwrap(),
+            received: 5,
+            counted: 2,
+            duplicate: 1,
+            rejected: &rejected,
+            duration: Duration::from_millis(7),
+            ranking_lag: Some(Duration::from_millis(9)),
+        };
+        let mut lines = metrics.lines();
+        assert_eq!(lines.len(), 2);
+        lines.push(CountingMetric { namespace: "Votes/one", at: metrics.at, stopped: true }.line());
+        assert_eq!(lines[2]["CountingStopped"], 1);
+        for line in &lines {
+            let directive = &line["_aws"]["CloudWatchMetrics"][0];
+            assert_eq!(directive["Namespace"], "Votes/one");
+            for metric in directive["Metrics"].as_array().unwrap() {
+                assert!(line[metric["Name"].as_str().unwrap()].is_number(), "{metric}");
+            }
+            for name in directive["Dimensions"][0].as_array().unwrap() {
+                assert!(line[name.as_str().unwrap()].is_string(), "{name}");
+            }
+        }
+        assert_eq!(lines[1]["VotesRejected"], 2);
+        assert_eq!(lines[1]["Reason"], "notJson");
+        assert_eq!(lines[0].get("LateVotes"), None);
+        let rejected = BTreeMap::from([("late".to_owned(), 4)]);
+        let lines = BatchMetrics { rejected: &rejected, ..metrics }.lines();
+        assert_eq!((&lines[0]["LateVotes"], &lines[1]["Reason"]), (&json!(4), &json!("late")));
+    }
+
+    #[test]
+    fn causes_are_shown_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the ledger is unavailable")]
+        struct Unavailable(#[source] Broken);
+        #[derive(Debug, thiserror::Error)]
+        #[error("error communicating with database: {0}")]
+        struct Broken(#[source] std::io::Error);
+        let error = Unavailable(Broken(std::io::Error::other("certificate expired")));
+        let expected = "the ledger is unavailable: error communicating with database: certificate expired";
+        assert_eq!(error_chain(&error), expected);
+    }
+}

@@ -1,0 +1,188 @@
+//! Redis is a view: late, repeated or lost, it ends up as the ledger says.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use domain::PollWithTally;
+use domain::{Action, ContestantNumber, Order, Poll, Tally};
+use ledger::Ledger;
+use ranking::RankingStore;
+use runtime::Clock;
+use serde_json::json;
+use stores::Catalog;
+
+use crate::support::{Bench, at};
+
+fn tally(votes: [u64; 3]) -> Tally {
+    (1..).map(ContestantNumber).zip(votes).collect()
+}
+
+fn totals(poll: &Poll, votes: [u64; 3]) -> BTreeMap<(domain::PollId, i32), Tally> {
+    BTreeMap::from([((poll.id, poll.epoch), tally(votes))])
+}
+
+const FRESH: Duration = Duration::from_secs(3);
+const LEASE: Duration = Duration::from_secs(10);
+
+fn catalog(ledger: &Ledger, ranking: &RankingStore) -> Catalog {
+    Catalog::new(ledger.clone(), ranking.clone(), FRESH, LEASE, Clock::system())
+}
+
+/// Finds everything out of date.
+fn sceptic(ledger: &Ledger, ranking: &RankingStore) -> Catalog {
+    Catalog::new(ledger.clone(), ranking.clone(), Duration::ZERO, LEASE, Clock::system())
+}
+
+async fn shown(catalog: &Catalog, poll: &Poll) -> Tally {
+    catalog.standing(poll.id).await.unwrap().value.unwrap().tally
+}
+
+async fn title(ranking: &RankingStore, poll: &Poll) -> Option<String> {
+    let kept = ranking.polls(&[poll.id]).await.unwrap().pop().flatten()?;
+    kept.value.map(|poll| poll.title)
+}
+
+async fn flush(bench: &Bench) {
+    let client = redis::Client::open(bench.scratch.redis_url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn totals_that_arrive_late_change_nothing() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    assert_eq!(ranking.tally(&poll).await.unwrap(), None);
+    ranking.raise(&totals(&poll, [5, 0, 7]), &[].into()).await.unwrap();
+    ranking.raise(&totals(&poll, [4, 1, 7]), &[].into()).await.unwrap();
+    assert_eq!(ranking.tally(&poll).await.unwrap(), Some(tally([5, 1, 7])));
+}
+
+#[tokio::test]
+async fn totals_of_an_earlier_epoch_do_not_reach_the_ranking() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let rebuilt = Poll { epoch: 2, ..poll.clone() };
+    ranking.raise(&totals(&rebuilt, [1, 1, 1]), &[].into()).await.unwrap();
+    ranking.raise(&totals(&poll, [9, 9, 9]), &[].into()).await.unwrap();
+    assert_eq!(ranking.tally(&rebuilt).await.unwrap(), Some(tally([1, 1, 1])));
+}
+
+#[tokio::test]
+async fn a_definition_is_never_replaced_by_an_older_one() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let keep = async |version, title: &str| {
+        let poll = Poll { version, title: title.to_owned(), ..poll.clone() };
+        ranking
+            .keep_polls(&[PollWithTally { poll, tally: tally([0; 3]) }], Clock::system().now())
+            .await
+            .unwrap();
+    };
+    keep(3, "new").await;
+    keep(2, "old").await;
+    assert_eq!(title(&ranking, &poll).await.unwrap(), "new");
+    keep(10, "newest").await;
+    assert_eq!(title(&ranking, &poll).await.unwrap(), "newest");
+    ranking.forget_poll(poll.id).await.unwrap();
+    assert_eq!(ranking.polls(&[poll.id]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn a_lost_ranking_is_whole_again_when_it_is_read() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let catalog = catalog(&bench.ledger, &ranking);
+    bench.count(&bench.votes(&poll, 0..300)).await;
+    assert_eq!(shown(&catalog, &poll).await, tally([100; 3]), "from the ledger");
+    assert_eq!(ranking.tally(&poll).await.unwrap(), Some(tally([100; 3])), "and kept");
+    flush(&bench).await;
+    assert_eq!(catalog.poll(poll.id).await.unwrap(), Some(poll.clone()));
+    assert_eq!(ranking.tally(&poll).await.unwrap(), Some(tally([100; 3])), "by loading the definition alone");
+}
+
+#[tokio::test]
+async fn a_ranking_that_missed_a_contestant_is_not_believed() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let catalog = catalog(&bench.ledger, &ranking);
+    bench.count(&bench.votes(&poll, 0..300)).await;
+    let partial: Tally = [(ContestantNumber(1), 1)].into();
+    ranking.raise(&BTreeMap::from([((poll.id, poll.epoch), partial)]), &[].into()).await.unwrap();
+    assert_eq!(shown(&catalog, &poll).await, tally([100; 3]));
+}
+
+#[tokio::test]
+async fn the_ledger_is_asked_again_once_redis_is_out_of_date() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let catalog = catalog(&bench.ledger, &ranking);
+    let outdated = Poll { title: "outdated".to_owned(), ..poll.clone() };
+    let kept = [PollWithTally { poll: outdated, tally: tally([0; 3]) }];
+    ranking.keep_polls(&kept, Clock::system().now()).await.unwrap();
+    assert_eq!(catalog.poll(poll.id).await.unwrap().unwrap().title, "outdated");
+    for (loaded_at, whose) in [(-3_001, "old"), (60_000, "of a clock that is ahead")] {
+        ranking.keep_polls(&kept, at(Clock::system().now().millis() + loaded_at)).await.unwrap();
+        assert_eq!(catalog.poll(poll.id).await.unwrap().unwrap().title, poll.title, "{whose}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_poll_is_forgotten_when_next_asked_for() {
+    let bench = Bench::new().await;
+    let scheduled = json!({"opensAt": null, "closesAt": null, "draft": false});
+    let (poll, ranking) = (bench.poll(scheduled).await, bench.ranking());
+    let catalog = sceptic(&bench.ledger, &ranking);
+    assert!(catalog.poll(poll.id).await.unwrap().is_some());
+    bench.ledger.delete_poll(poll.id, &Order::new("crew", Action::Delete)).await.unwrap();
+    assert!(catalog.poll(poll.id).await.unwrap().is_none());
+    assert_eq!(title(&ranking, &poll).await, None);
+}
+
+#[tokio::test]
+async fn a_draft_does_not_exist_for_a_reader_until_it_opens() {
+    let bench = Bench::new().await;
+    let opening = Clock::system().now().millis() + 3_600_000;
+    for opens_at in [json!(null), json!(at(opening))] {
+        let poll = bench.poll(json!({"opensAt": opens_at, "closesAt": null})).await;
+        assert!(poll.draft, "unless it is said otherwise");
+        let catalog = catalog(&bench.ledger, &bench.ranking());
+        for whose in ["the ledger", "Redis"] {
+            assert_eq!(catalog.poll(poll.id).await.unwrap(), None, "{whose}");
+            assert!(catalog.standing(poll.id).await.unwrap().value.is_none(), "{whose}");
+        }
+        assert!(catalog.refresh_current_polls().await.unwrap().is_empty());
+        bench.change(poll.id, |poll, _, now| poll.opened(now)).await.unwrap();
+        let sceptic = sceptic(&bench.ledger, &bench.ranking());
+        assert!(sceptic.poll(poll.id).await.unwrap().is_some(), "open");
+        assert!(sceptic.standing(poll.id).await.unwrap().value.is_some());
+        assert_eq!(catalog.refresh_current_polls().await.unwrap().len(), 1);
+        bench.change(poll.id, |poll, _, now| poll.closed(now)?.archived(now)).await.unwrap();
+        assert!(catalog.refresh_current_polls().await.unwrap().is_empty(), "archived");
+        assert!(sceptic.poll(poll.id).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn reads_go_on_from_redis_while_the_ledger_is_away() {
+    let bench = Bench::new().await;
+    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    bench.count(&bench.votes(&poll, 0..300)).await;
+    let with_ledger = sceptic(&bench.ledger, &ranking);
+    with_ledger.load(&[poll.id]).await.unwrap();
+    with_ledger.refresh_current_polls().await.unwrap();
+    let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", Duration::from_secs(5)).unwrap();
+    let catalog = sceptic(&away, &ranking);
+    assert_eq!(catalog.poll(poll.id).await.unwrap(), Some(poll.clone()));
+    assert_eq!(catalog.current_polls().await.unwrap(), std::slice::from_ref(&poll));
+    assert_eq!(shown(&catalog, &poll).await, tally([100; 3]));
+}
+
+/// A batch of bodies that name no poll has no totals, and a load may find nothing.
+#[tokio::test]
+async fn nothing_to_write_is_no_failure() {
+    let bench = Bench::new().await;
+    let ranking = bench.ranking();
+    ranking.raise(&BTreeMap::new(), &BTreeMap::new()).await.unwrap();
+    ranking.keep_polls(&[], Clock::system().now()).await.unwrap();
+    assert!(ranking.polls(&[]).await.unwrap().is_empty());
+}

@@ -1,0 +1,98 @@
+//! A store that is away, hangs or has dropped the connection fails a call within its time, and only that call.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use ledger::Ledger;
+use ranking::RankingStore;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::support::{Bench, LIMIT, until};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+/// A server that takes connections and says nothing.
+async fn silent_server() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_away_fails_at_once() {
+    let ledger = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", Duration::from_secs(60)).unwrap();
+    let started = Instant::now();
+    assert!(matches!(ledger.current_polls().await.unwrap_err(), ledger::Error::Unavailable(_)));
+    assert!(started.elapsed() < Duration::from_secs(30), "it did not wait for the limit");
+}
+
+#[tokio::test]
+async fn a_ledger_that_hangs_fails_within_the_limit() {
+    let (_listener, address) = silent_server().await;
+    let ledger = Ledger::new(&format!("postgres://nobody@{address}/nothing"), SHORT).unwrap();
+    assert!(matches!(ledger.current_polls().await.unwrap_err(), ledger::Error::Timeout(SHORT)));
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_or_hangs_fails_within_the_limit() {
+    let (_listener, hanging) = silent_server().await;
+    for address in ["127.0.0.1:1", &hanging] {
+        let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
+        let error = ranking.raise(&BTreeMap::from([((domain::PollId(1), 1), [].into())]), &[].into()).await;
+        let error = error.and(ranking.current_polls().await.map(drop)).unwrap_err();
+        assert!(matches!(error, ranking::Error::Unavailable(_) | ranking::Error::Timeout(SHORT)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_left_alone_for_a_while() {
+    let (listener, address) = silent_server().await;
+    let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
+    let silence = ranking.current_polls().await.unwrap_err();
+    assert!(!matches!(silence, ranking::Error::Resting), "it was asked");
+    let same_instance = ranking.clone();
+    assert!(matches!(same_instance.current_polls().await.unwrap_err(), ranking::Error::Resting));
+    // One that refuses costs nothing to ask.
+    drop(listener);
+    let ranking = RankingStore::new("redis://127.0.0.1:1", SHORT, 600).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(ranking.current_polls().await.unwrap_err(), ranking::Error::Unavailable(_)));
+    }
+}
+
+/// A killed function must not hold what others wait for until its statement's own time is over.
+#[tokio::test]
+async fn an_abandoned_statement_ends_soon_after_its_client() {
+    let bench = Bench::new().await;
+    let poll = bench.poll(json!({})).await;
+    let mut holder = bench.scratch.connect().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();
+    let ledger = Ledger::new(&bench.scratch.database_url, 10 * LIMIT).unwrap();
+    let batch = bench.votes(&poll, 0..3);
+    let counting = tokio::spawn(async move { ledger.count(&batch).await });
+    bench.until_someone_waits_at_the_fence().await;
+    counting.abort();
+    let given_up = "SELECT count(*) = 0 FROM pg_stat_activity \
+                    WHERE datname = current_database() AND wait_event = 'advisory'";
+    until(&mut holder, given_up).await;
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_given_up_by_the_server_too() {
+    let bench = Bench::new().await;
+    let poll = bench.poll(json!({})).await;
+    let mut holder = bench.scratch.connect().await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();
+    let ledger = Ledger::new(&bench.scratch.database_url, SHORT).unwrap();
+    let batch = bench.votes(&poll, 0..3);
+    assert!(ledger.count(&batch).await.is_err());
+    let given_up = "SELECT count(*) = 0 FROM pg_stat_activity \
+                    WHERE datname = current_database() AND wait_event = 'advisory'";
+    until(&mut holder, given_up).await;
+    sqlx::query("SELECT pg_advisory_unlock(fence())").execute(&mut holder).await.unwrap();
+    assert_eq!(bench.ledger_votes(&poll).await, 0);
+    assert_eq!(bench.count(&batch).await.counted, 3);
+}

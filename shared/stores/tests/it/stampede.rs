@@ -1,0 +1,216 @@
+//! However many readers come at once, one of them asks the ledger.
+
+use std::time::Duration;
+
+use domain::{Poll, PollId};
+use ledger::Ledger;
+use ranking::RankingStore;
+use runtime::Clock;
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+use stores::Catalog;
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::support::{Bench, LIMIT, at, until};
+
+const READERS: usize = 12;
+const FRESH: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A ledger that counts its loads, and the poll that is read.
+struct Stage {
+    bench: Bench,
+    poll: Poll,
+    ranking: RankingStore,
+    connection: PgConnection,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let bench = Bench::new().await;
+        let poll = bench.poll(json!({})).await;
+        let mut connection = bench.scratch.connect().await.unwrap();
+        for sql in [
+            "CREATE SEQUENCE loads MINVALUE 0",
+            "SELECT nextval('loads')",
+            "ALTER TABLE polls RENAME TO kept_polls",
+            "CREATE VIEW polls AS SELECT kept_polls.* FROM kept_polls, \
+             (SELECT nextval('loads') AS number OFFSET 0) AS load WHERE number > 0",
+            "GRANT SELECT ON polls TO votes",
+            "GRANT USAGE ON SEQUENCE loads TO votes",
+        ] {
+            sqlx::query(sql).execute(&mut connection).await.unwrap();
+        }
+        let ranking = bench.ranking();
+        Self { bench, poll, ranking, connection }
+    }
+
+    /// A reader of another instance, with connections of its own.
+    fn reader(&self) -> Catalog {
+        Catalog::new(self.bench.second_ledger(), self.bench.ranking(), FRESH, LEASE, Clock::system())
+    }
+
+    async fn loads(&mut self) -> i64 {
+        sqlx::query_scalar("SELECT last_value FROM loads").fetch_one(&mut self.connection).await.unwrap()
+    }
+
+    /// Puts a definition of another title into Redis, as loaded long ago.
+    async fn outdate(&self) {
+        let mut loaded = self.bench.ledger.polls(&[self.poll.id]).await.unwrap();
+        loaded[0].poll.title = "outdated".to_owned();
+        let long_ago = at(Clock::system().now().millis() - 10 * 60_000);
+        self.ranking.keep_polls(&loaded, long_ago).await.unwrap();
+    }
+
+    /// A ledger that cannot be reached.
+    fn cut_off(&self, lease: Duration) -> Catalog {
+        let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", LIMIT).unwrap();
+        Catalog::new(away, self.bench.ranking(), FRESH, lease, Clock::system())
+    }
+}
+
+fn lease_of(poll: &Poll) -> String {
+    format!("poll:{}", poll.id.0)
+}
+
+const A_LOAD_WAITS: &str =
+    "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'kept_polls'::regclass";
+
+#[tokio::test]
+async fn while_one_reloads_the_others_show_what_there_is() {
+    let mut stage = Stage::new().await;
+    stage.outdate().await;
+    let before = stage.loads().await;
+    let mut holder = stage.bench.scratch.connect().await.unwrap();
+    let mut lock = holder.begin().await.unwrap();
+    sqlx::query("LOCK TABLE kept_polls").execute(&mut *lock).await.unwrap();
+    let (id, first) = (stage.poll.id, stage.reader());
+    let first = tokio::spawn(async move { first.poll(id).await });
+    until(&mut stage.connection, A_LOAD_WAITS).await;
+    for reader in (1..READERS).map(|_| stage.reader()) {
+        let seen = timeout(LIMIT, reader.poll(id)).await.expect("it does not wait").unwrap().unwrap();
+        assert_eq!(seen.title, "outdated");
+    }
+    lock.commit().await.unwrap();
+    assert_eq!(first.await.unwrap().unwrap().unwrap().title, stage.poll.title);
+    assert_eq!(stage.reader().poll(id).await.unwrap().unwrap().title, stage.poll.title, "for all others too");
+    assert_eq!(stage.loads().await - before, 1);
+}
+
+#[tokio::test]
+async fn with_nothing_to_show_the_others_wait_for_the_one() {
+    let mut stage = Stage::new().await;
+    let before = stage.loads().await;
+    let mut holder = stage.bench.scratch.connect().await.unwrap();
+    let mut lock = holder.begin().await.unwrap();
+    sqlx::query("LOCK TABLE kept_polls").execute(&mut *lock).await.unwrap();
+    let id = stage.poll.id;
+    let mut readers = JoinSet::new();
+    for reader in (0..READERS).map(|_| stage.reader()) {
+        readers.spawn(async move { (reader.standing(id).await, reader.current_polls().await) });
+    }
+    until(&mut stage.connection, A_LOAD_WAITS).await;
+    lock.commit().await.unwrap();
+    for (standing, polls) in readers.join_all().await {
+        assert_eq!(standing.unwrap().value.unwrap().poll.id, id);
+        assert_eq!(polls.unwrap().len(), 1);
+    }
+    assert_eq!(stage.loads().await - before, 2, "one of the standing, one of the list");
+}
+
+#[tokio::test]
+async fn that_there_is_no_such_poll_is_loaded_once_too() {
+    let stage = Stage::new().await;
+    let unknown = PollId(stage.poll.id.0 + 1);
+    assert!(stage.reader().poll(unknown).await.unwrap().is_none());
+    assert!(stage.cut_off(LEASE).poll(unknown).await.unwrap().is_none(), "no ledger is asked");
+}
+
+#[tokio::test]
+async fn a_poll_that_was_made_meanwhile_is_not_taken_for_absent() {
+    let stage = Stage::new().await;
+    let (id, made) = (stage.poll.id, stage.bench.ledger.polls(&[stage.poll.id]).await.unwrap());
+    let is_there = async || stage.cut_off(LEASE).poll(id).await.unwrap().is_some();
+    stage.ranking.keep_absence(id, false, Clock::system().now(), FRESH).await.unwrap();
+    assert!(!is_there().await);
+    stage.ranking.keep_polls(&made, Clock::system().now()).await.unwrap();
+    assert!(is_there().await);
+    stage.ranking.keep_absence(id, false, Clock::system().now(), FRESH).await.unwrap();
+    assert!(is_there().await);
+    stage.ranking.keep_absence(id, true, Clock::system().now(), FRESH).await.unwrap();
+    assert!(!is_there().await, "what was seen and is gone was deleted");
+}
+
+#[tokio::test]
+async fn a_lease_whose_holder_died_runs_out() {
+    let stage = Stage::new().await;
+    let held = stage.ranking.claim(&lease_of(&stage.poll), Duration::from_millis(200)).await.unwrap();
+    assert!(held.is_some());
+    assert!(stage.reader().poll(stage.poll.id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn nobody_waits_longer_than_a_lease() {
+    let stage = Stage::new().await;
+    stage.ranking.claim(&lease_of(&stage.poll), LEASE * 10).await.unwrap().unwrap();
+    let lease = Duration::from_millis(200);
+    let reader =
+        Catalog::new(stage.bench.second_ledger(), stage.bench.ranking(), FRESH, lease, Clock::system());
+    let error = reader.poll(stage.poll.id).await.unwrap_err();
+    assert!(matches!(error, ledger::Error::Timeout(waited) if waited == lease), "{error}");
+}
+
+#[tokio::test]
+async fn a_ledger_that_fails_is_asked_once_a_lease_and_nobody_is_told() {
+    let stage = Stage::new().await;
+    stage.outdate().await;
+    let reader = stage.cut_off(LEASE);
+    for _ in 0..READERS {
+        let standing = reader.standing(stage.poll.id).await.unwrap();
+        assert_eq!(standing.value.unwrap().poll.title, "outdated");
+        assert!(standing.loaded_at < Clock::system().now(), "and it says how old it is");
+    }
+    assert!(stage.ranking.claim(&lease_of(&stage.poll), LEASE).await.unwrap().is_none(), "the lease is kept");
+}
+
+#[tokio::test]
+async fn a_ledger_that_fails_with_nothing_to_show_is_an_error_for_each() {
+    let stage = Stage::new().await;
+    let reader = stage.cut_off(LEASE);
+    for _ in 0..READERS {
+        assert!(timeout(LIMIT, reader.poll(stage.poll.id)).await.expect("the lease is given back").is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_has_passed_on_cannot_be_given_back() {
+    let stage = Stage::new().await;
+    let first = stage.ranking.claim("it", Duration::from_millis(1)).await.unwrap().unwrap();
+    let second = loop {
+        if let Some(second) = stage.ranking.claim("it", LEASE).await.unwrap() {
+            break second;
+        }
+    };
+    stage.ranking.release(first).await.unwrap();
+    assert!(stage.ranking.claim("it", LEASE).await.unwrap().is_none());
+    stage.ranking.release(second).await.unwrap();
+    assert!(stage.ranking.claim("it", LEASE).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn without_a_lease_everybody_reloads() {
+    let mut stage = Stage::new().await;
+    stage.outdate().await;
+    let before = stage.loads().await;
+    let reader = Catalog::new(
+        stage.bench.second_ledger(),
+        stage.ranking.clone(),
+        Duration::ZERO,
+        Duration::ZERO,
+        Clock::system(),
+    );
+    for _ in 0..3 {
+        assert_eq!(reader.poll(stage.poll.id).await.unwrap().unwrap().title, stage.poll.title);
+    }
+    assert_eq!(stage.loads().await - before, 3);
+}
