@@ -1,30 +1,46 @@
-// The server's time, from the answers that pass by: phones' clocks are wrong by minutes, and a bell is a bell.
+// The server's time, from the answers that pass by. A phone's clock is wrong by minutes, and may be set while a page is
+// open: between two answers, time goes on by performance.now(), which nobody sets.
 
-let offsetMs = null;
+/** How far two readings of one moment may lie apart before one of them is wrong. */
+const APART_MS_MAX = 5000;
+
+/** The server's time when performance.now() was 0. Null: no answer has told it yet. */
+let originMs = null;
+/** The device's time when performance.now() was 0, as it was at the latest answer. */
+let deviceOriginMs = 0;
+
+const deviceOrigin = () => Date.now() - performance.now();
+
+/** When an answer was made, by the server's clock, in whole seconds. NaN: the answer does not say. */
+export const madeAt = (response) => Date.parse(response.headers.get("date"));
 
 /**
  * Learns from an answer. `Date` says when it was made, in whole seconds, `Age` how long it has been kept since, in
  * whole seconds as well: so the truth is up to 2 s later, and the latest of all answers comes closest.
  */
 export function learnTime(response) {
-  const made = Date.parse(response.headers.get("date"));
-  const offset = made + Number(response.headers.get("age") ?? 0) * 1000 - Date.now();
-  if (!Number.isFinite(offset)) return;
-  if (offsetMs === null || offset > offsetMs || offset < offsetMs - 5000) offsetMs = offset;
+  const origin = madeAt(response) + Number(response.headers.get("age") ?? 0) * 1000 - performance.now();
+  if (!Number.isFinite(origin)) return;
+  if (originMs === null || origin > originMs || origin < originMs - APART_MS_MAX) originMs = origin;
+  deviceOriginMs = deviceOrigin();
 }
 
-/** Whether the server's clock is known. A phone's own may be hours wrong: no moment is judged by it. */
-export const knowsTime = () => offsetMs !== null;
+/**
+ * Whether the server's time is certain: nothing final is decided before. The device's clock and performance.now() have
+ * gone on together since the latest answer. Otherwise the clock was set, or the device slept and performance.now()
+ * stood still; the next answer tells.
+ */
+export const knowsTime = () => originMs !== null && Math.abs(deviceOrigin() - deviceOriginMs) < APART_MS_MAX;
 
 /** Milliseconds since 1970, by the server's clock as far as it is known. */
-export const now = () => Date.now() + (offsetMs ?? 0);
+export const now = () => (originMs === null ? Date.now() : originMs + performance.now());
 
 /**
  * Where a poll stands at this moment, by its own window: nothing has to be asked to know that it closed. While the
  * server's clock is not known, what the server said.
  */
 export function statusOf(poll) {
-  if (offsetMs === null && poll.status) return poll.status;
+  if (originMs === null && poll.status) return poll.status;
   if (poll.closesAt && now() >= Date.parse(poll.closesAt)) return "closed";
   return poll.opensAt && now() >= Date.parse(poll.opensAt) ? "open" : "scheduled";
 }
