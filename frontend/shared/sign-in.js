@@ -3,7 +3,25 @@
 
 import * as oauth from "/vendor/oauth4webapi.js";
 
-import { config } from "/shared/feed.js";
+import { config, deadline } from "/shared/feed.js";
+import { knowsTime, learnTime, now } from "/shared/clock.js";
+
+const TIME_TIMEOUT_MS = 5_000;
+
+/** Learns the server's time where it is not certain. The time of a copy in the browser would be old. */
+async function askTime() {
+  if (knowsTime()) return;
+  await fetch("/config.json", { cache: "no-store", signal: deadline(TIME_TIMEOUT_MS) }).then(learnTime).catch(() => {});
+}
+
+/**
+ * The clock that judges a token: the server's, and never the device's alone. Where no answer has told the server's
+ * time, every moment in the token is tolerated, since the token has come straight from the issuer.
+ */
+function clock() {
+  if (!knowsTime()) return { [oauth.clockTolerance]: Number.MAX_SAFE_INTEGER };
+  return { [oauth.clockSkew]: Math.round((now() - Date.now()) / 1000) };
+}
 
 async function discover() {
   const { issuer, clientId, scope, crewScope } = await config();
@@ -77,7 +95,7 @@ export async function arrive({ url, kept }) {
     return null;
   }
   if (!kept) throw new Error("no sign-in under way");
-  const { server, client, options } = await discover();
+  const [{ server, client, options }] = await Promise.all([discover(), askTime()]);
   const checked = oauth.validateAuthResponse(server, client, new URL(url), kept.state);
   const response = await oauth.authorizationCodeGrantRequest(
     server,
@@ -88,7 +106,7 @@ export async function arrive({ url, kept }) {
     kept.verifier,
     options,
   );
-  const tokens = await oauth.processAuthorizationCodeResponse(server, client, response, {
+  const tokens = await oauth.processAuthorizationCodeResponse(server, { ...client, ...clock() }, response, {
     expectedNonce: kept.nonce,
     requireIdToken: true,
   });

@@ -14,16 +14,49 @@ const MINUTE_MS = 60_000;
 async function setClock(page, minutes) {
   await page.context().addInitScript((ms) => {
     const Right = Date;
+    globalThis.wrongMs = ms;
     globalThis.Date = class extends Right {
       constructor(...given) {
         if (given.length) super(...given);
-        else super(Right.now() + ms);
+        else super(Right.now() + globalThis.wrongMs);
       }
       static now() {
-        return Right.now() + ms;
+        return Right.now() + globalThis.wrongMs;
       }
     };
   }, minutes * MINUTE_MS);
+}
+
+/** Holds the polls back until the function that this gives is called. */
+async function holdPolls(page) {
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  await page.route(/\/polls(\/\d+(\/ranking)?)?$|\/results\//, async (route) => {
+    await released;
+    await route.continue();
+  });
+  return release;
+}
+
+/** Fails the request whose one purpose is to learn the time: nothing else asks for no copy. */
+async function failTime(page) {
+  await page.addInitScript(() => {
+    const right = globalThis.fetch;
+    globalThis.fetch = (url, options) =>
+      options?.cache === "no-store" ? Promise.reject(new TypeError("no network")) : right(url, options);
+  });
+}
+
+/** Has the issuer say something else in its ID tokens; a page trusts what comes straight from the issuer. */
+async function changeIdToken(page, claims) {
+  await page.route("**/_local/token", async (route) => {
+    const response = await route.fetch();
+    const tokens = await response.json();
+    const [head, body, signature] = tokens.id_token.split(".");
+    const changed = { ...JSON.parse(Buffer.from(body, "base64url")), ...claims() };
+    tokens.id_token = [head, Buffer.from(JSON.stringify(changed)).toString("base64url"), signature].join(".");
+    await route.fulfill({ response, json: tokens });
+  });
 }
 
 /** Blocks site data, as a browser's setting does. */
@@ -69,6 +102,68 @@ sideBySide("a phone whose clock is wrong", () => {
     await shows(mine(page, 2), "1 counted");
     assert.ok(await notice(page).isHidden());
   });
+
+  for (const [name, hours, changes] of [
+    ["ahead by more than a token is good for", 13, {}],
+    ["ahead by a day, with a token for ten minutes", 24, { lifetimeS: 600 }],
+    ["behind by a day, with a token that holds from now on", -24, { claims: () => ({ nbf: Date.now() / 1000 }) }],
+  ]) {
+    for (const learned of [true, false]) {
+      test(`${name}, and the server's time is ${learned ? "" : "not "}told: the vote is sent`, async (t) => {
+        const poll = await makePoll();
+        const page = await somebody(t);
+        await setClock(page, hours * 60);
+        if (!learned) await failTime(page);
+        if (changes.claims) await changeIdToken(page, changes.claims);
+        await page.goto(viewer(poll));
+        await card(page, 1).waitFor();
+        const release = await holdPolls(page);
+        await card(page, 1).click();
+        await giveName(page, "wrong-clock", changes.lifetimeS);
+        await shows(page.locator("#who"), "Signed in as wrong-clock");
+        release();
+        await shows(mine(page, 1), "1 counted");
+        assert.ok(await notice(page).isHidden());
+      });
+    }
+  }
+
+  test("an ID token that has ended is refused, by the server's time", async (t) => {
+    const poll = await makePoll();
+    const page = await somebody(t);
+    await setClock(page, -24 * 60);
+    await changeIdToken(page, () => ({ exp: Date.now() / 1000 - 3600 }));
+    await page.goto(viewer(poll));
+    await page.locator("#sign-in").click();
+    await giveName(page, "ended");
+    await shows(notice(page), "Signing in did not work.");
+  });
+
+  for (const minutes of [-15, 15]) {
+    test(`${minutes} minutes, and set right while a vote waits: the vote is sent`, async (t) => {
+      const poll = await makePoll();
+      const page = await somebody(t, { expected: /503/ });
+      await setClock(page, minutes);
+      let away = true;
+      await page.route("**/votes", (route) => (away ? route.fulfill({ status: 503, body: "" }) : route.continue()));
+      await page.goto(viewer(poll));
+      await card(page, 1).click();
+      await giveName(page, "set-right");
+      await shows(page.locator("#who"), "Signed in as set-right");
+      await shows(mine(page, 1), "1 waiting to be sent");
+      // Until another answer has come, what the page knows is from before.
+      const release = await holdPolls(page);
+      await page.evaluate(() => {
+        globalThis.wrongMs = 0;
+        dispatchEvent(new Event("online"));
+      });
+      await shows(mine(page, 1), "1 waiting to be sent");
+      assert.equal(await page.locator(".why").textContent(), "");
+      away = false;
+      release();
+      await shows(mine(page, 1), "1 counted");
+    });
+  }
 
   test("a vote of an hour ago is not sent, and its voter learns why", async (t) => {
     const poll = await makePoll();
