@@ -205,7 +205,14 @@ async function votesInAnotherWindow(t, page, poll) {
 }
 
 async function certifies(t, page, poll) {
+  // Such a browser knows nothing of the element: it neither hides it nor closes it.
+  await page.addInitScript(() => delete HTMLDialogElement.prototype.close);
+  await page.route("**/shared/base.*.css", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: `dialog { display: inline; }${await response.text()}` });
+  });
   await enterRoom(page, poll);
+  assert.ok(await page.locator("#confirm").isHidden(), "an empty dialog is on the desk");
   const messages = [];
   page.on("dialog", (dialog) => {
     messages.push(dialog.message());
@@ -215,6 +222,7 @@ async function certifies(t, page, poll) {
   await page.locator("#certify").click();
   await until("the browser asks", () => messages.length);
   assert.match(messages[0], /The result becomes final/);
+  assert.ok(await page.locator("#confirm").isHidden());
 }
 
 async function cannotSignIn(t, page, poll) {
