@@ -1,7 +1,7 @@
 // Public reads: where they are, and how they are asked for again and again. A feed asks no faster than the edge's copy gets older, spreads a crowd's requests,
 // asks less and less while there is no answer, and not at all while nobody looks.
 
-import { learnTime, now } from "/shared/clock.js";
+import { learnTime, madeAt, now } from "/shared/clock.js";
 
 const PACE_S = 3;
 const RETRY_S_MAX = 60;
@@ -39,9 +39,11 @@ export class Feed {
   #due = 0;
 
   /**
-   * `url()`: a promise of what to ask; of null where there is nothing now. `onData(body)`: something new. `onState("ok" | "offline" | "failing")`: on change.
-   * `onRefused(status)`: an answer other than success. It says in how many seconds to ask again, `Infinity` if never,
-   * and null if that is a failure. `slower()`: how many times the pace.
+   * `url()`: a promise of what to ask; of null where there is nothing now. `onData(body, madeMs)`: something new;
+   * it gives false for a body that it does not take. `onState("ok" | "offline" | "failing")`: on change.
+   * `onRefused(status, code, madeMs)`: an answer other than success. It says in how many seconds to ask again,
+   * `Infinity` if never, and null if that is a failure. `slower()`: how many times the pace. `madeMs`: when the answer
+   * was made, by the server's clock; NaN if the answer does not say.
    */
   constructor({ url, onData, onState = () => {}, onRefused = () => null, slower = () => 1 }) {
     Object.assign(this, { url, onData, onState, onRefused, slower, state: "ok" });
@@ -95,7 +97,7 @@ export class Feed {
       learnTime(response);
       if (!this.#running) return;
       if (response.ok) await this.#take(response);
-      else this.#refused(this.onRefused(response.status));
+      else await this.#refuse(response);
     } catch {
       if (this.#running) this.#fail(isDown() ? "offline" : "failing");
     } finally {
@@ -112,12 +114,17 @@ export class Feed {
     const pace = Number(/s-maxage=(\d+)/.exec(lifetime)?.[1] ?? /max-age=(\d+)/.exec(lifetime)?.[1] ?? PACE_S);
     this.#failures = 0;
     this.#enter("ok");
-    if (!tag || tag !== this.#tag) this.onData(body);
-    this.#tag = tag;
+    const isKnown = tag && tag === this.#tag;
+    this.#tag = isKnown || this.onData(body, madeAt(response)) !== false ? tag : null;
     this.#again(Math.max(1, pace) * this.slower() * (1 + Math.random() / 2));
   }
 
-  #refused(seconds) {
+  async #refuse(response) {
+    const body = await response.json().catch(() => null);
+    if (!this.#running) return;
+    // A refusal may take off what was shown. So the next body is new, whatever its tag.
+    this.#tag = null;
+    const seconds = this.onRefused(response.status, body?.error?.code, madeAt(response));
     if (seconds === null) this.#fail("failing");
     else if (seconds === Infinity) this.stop();
     else this.#again(seconds);
@@ -139,14 +146,16 @@ export function isShown({ results }, status) {
 
 /**
  * A feed of a poll's file or ranking, to be started. `shown`: whether the standing is public; where it is not, the file
- * still has the turnout. `onData(body)`, `slower()`: as in any feed.
+ * still has the turnout. `onData(body)`, `slower()`: as in any feed. A body whose ranking is null takes the standing
+ * off: the service may refuse the standing before the poll's definition says so, or while no definition comes.
  */
-export function followStanding({ poll: { id, opensAt }, shown, onData, slower }) {
+export function followStanding({ poll: { id, opensAt }, shown, onData, slower = () => 1 }) {
   let misses = 0;
   const patienceMs = () => FILE_S * 1000 * 2 ** misses * (1 + Math.random() / 2);
   let fileDue = Date.parse(opensAt) + patienceMs();
   let file = null;
   let asked = null;
+  let withheldMs = 0;
   return new Feed({
     async url() {
       const { api, results } = await config();
@@ -155,9 +164,15 @@ export function followStanding({ poll: { id, opensAt }, shown, onData, slower })
       else asked = shown ? `${api}/polls/${id}/ranking` : null;
       return asked;
     },
-    onData,
+    // An edge may have kept a body from before the crew hid the standing.
+    onData: (body, madeMs) => !(madeMs <= withheldMs) && onData(body),
     slower,
-    onRefused(status) {
+    onRefused(status, code, madeMs) {
+      if (code === "resultsWithheld") {
+        withheldMs = madeMs;
+        onData({ ranking: null });
+        return PACE_S * slower() * (1 + Math.random());
+      }
       if (status !== 404 && status !== 403) return null;
       if (asked !== file) return file ? patienceMs() / 1000 : Infinity;
       fileDue = now() + patienceMs();

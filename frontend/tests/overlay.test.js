@@ -109,6 +109,21 @@ sideBySide("the overlay", () => {
     assert.ok(within(box, { ...SAFE, bottom: 1000 - SAFE.top }), JSON.stringify(box));
   });
 
+  test("marks that are stacked on a title's letters stay on its plate", async (t) => {
+    const page = await somebody(t, ON_AIR);
+    const stacked = `Z${"\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a".repeat(2)}`;
+    const poll = await makePoll({ title: stacked.repeat(Math.floor(TITLE_MAX / stacked.length)), contestants: people(8) });
+    await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=8`);
+    await shows(page.locator("#total"), "0 votes");
+    await page.waitForFunction(() => document.fonts.check("800 1em Numbers"));
+    const { box } = await boxes(page.locator("#board"));
+    assert.ok(within(box, SAFE), JSON.stringify(box));
+    const clip = { x: 0, y: 0, width: ON_AIR.viewport.width, height: Math.floor(box.top) };
+    const above = await page.screenshot({ clip, animations: "disabled" });
+    await page.evaluate(() => (document.querySelector("#board").style.visibility = "hidden"));
+    assert.ok(above.equals(await page.screenshot({ clip, animations: "disabled" })), "something is painted above the plate");
+  });
+
   test("a title keeps its size when it is short", async (t) => {
     const page = await somebody(t, ON_AIR);
     await page.goto(`${BASE}/overlay/?poll=${(await makePoll({ contestants: people(8) })).id}&top=8`);
@@ -138,6 +153,34 @@ sideBySide("the overlay", () => {
     await page.evaluate(() => (document.body.style.background = "#34495e"));
     await screen(page, "overlay-hidden");
   });
+
+  for (const results of ["hidden", "afterClose"]) {
+    test(`a standing that is ${results} is off the air while the poll itself does not come, and is back when public`, async (t) => {
+      // So short a time after its opening the page asks for the ranking, not for the file.
+      const poll = await makePoll({ opensAt: inSeconds(-1) });
+      const page = await somebody(t, { ...ON_AIR, expected: /403|503/ });
+      await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
+      await page.locator("#rows li.shown").nth(2).waitFor();
+      await page.route(`**/polls/${poll.id}`, (route) => route.fulfill({ status: 503, body: "" }));
+      let old = await (await fetch(`${BASE}/polls/${poll.id}/ranking`)).json();
+      const date = new Date().toUTCString();
+      await crew("PATCH", `/admin/polls/${poll.id}`, { results });
+      const rows = page.locator("#rows li").filter({ visible: true });
+      await until("no row is seen", async () => (await rows.count()) === 0);
+      // Another edge has kept a ranking from before.
+      await page.route("**/ranking", (route) => {
+        if (!old) return route.continue();
+        const headers = { date, "cache-control": "public, max-age=1", etag: '"old"', "access-control-expose-headers": "*" };
+        return route.fulfill({ json: old, headers });
+      });
+      await page.waitForResponse((response) => response.url().endsWith("/ranking") && response.ok());
+      await page.waitForResponse((response) => response.url().endsWith("/ranking") && response.ok());
+      assert.equal(await rows.count(), 0, "the old ranking is on air");
+      old = null;
+      await crew("PATCH", `/admin/polls/${poll.id}`, { results: "live" });
+      await until("three rows are seen", async () => (await rows.count()) === 3);
+    });
+  }
 
   test("texts that do not come: there is English on air, then the language, and never a key", async (t) => {
     const poll = await makePoll();

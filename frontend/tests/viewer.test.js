@@ -156,6 +156,22 @@ sideBySide("a viewer", () => {
     assert.equal(await page.locator(".row").count(), 0);
   });
 
+  for (const source of ["ranking", "file"]) {
+    test(`a standing that the ${source} withholds is gone, whatever the poll's definition says, and is back when public`, async (t) => {
+      const poll = await makePoll({ opensAt: inSeconds(-1) });
+      const page = await somebody(t, { expected: /403|503/ });
+      if (source === "file") await openedLongAgo(page);
+      await page.goto(viewer(poll));
+      await page.locator(".row").first().waitFor();
+      await page.route(`**/polls/${poll.id}`, (route) => route.fulfill({ status: 503, body: "" }));
+      await crew("PATCH", `/admin/polls/${poll.id}`, { results: "hidden" });
+      await shows(page.locator(".withheld"), "keeps its standing to itself");
+      assert.equal(await page.locator(".row").count(), 0);
+      await crew("PATCH", `/admin/polls/${poll.id}`, { results: "live" });
+      await page.locator(".row").first().waitFor();
+    });
+  }
+
   test("offline and back: the vote waits, and counts once", async (t) => {
     const poll = await makePoll();
     const page = await somebody(t, { expected: /ERR_INTERNET_DISCONNECTED/ });

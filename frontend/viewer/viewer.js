@@ -94,8 +94,9 @@ class Section {
 
   take(body) {
     if (body.certified) this.certificate = body.certificate;
-    // The edge may have kept it from before the crew hid the standing.
-    this.standing.show(this.isShown() ? body : { ...body, ranking: null }, this.poll.results);
+    const { results } = this.poll;
+    // The edge may have kept the body from before the crew hid the standing, or the definition from before.
+    this.standing.show(this.isShown() ? body : { ...body, ranking: null }, results === "live" ? "hidden" : results);
     if (this.certificate) {
       this.standing.title("state.certified");
       this.tick();
