@@ -24,7 +24,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use runtime::{Clock, environment::Reader, tls::Authorities};
+use runtime::{Clock, Retry, environment::Reader, tls::Authorities};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
@@ -77,6 +77,24 @@ pub enum Error {
     /// An answer that is not what the service documents.
     #[error("the answer cannot be read")]
     Unreadable(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// What this asks of the caller: a service may be busy or away, and every call here is safe to repeat.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Unavailable(_) | Self::Timeout(_) => Retry::Later,
+            Self::Refused { status, message, .. } => {
+                let is_busy = status.is_server_error()
+                    || status.as_u16() == 429
+                    || ["TooManyInvalidationsInProgress", "Throttling"]
+                        .iter()
+                        .any(|code| message.contains(code));
+                if is_busy { Retry::Later } else { Retry::Never }
+            }
+            Self::Unsigned(_) | Self::Unreadable(_) => Retry::Never,
+        }
+    }
 }
 
 impl Aws {

@@ -88,7 +88,9 @@ impl Handler {
             poll.version
         };
         let until = Instant::now() + self.audit_timeout / 2;
-        while !self.stores.ledger.seal(id, PIECE_ROWS, self.audit_timeout).await? && Instant::now() < until {}
+        while !self.stores.ledger.advance_certificate(id, PIECE_ROWS, self.audit_timeout).await?
+            && Instant::now() < until
+        {}
         let certificate = self.stores.ledger.certificate(id).await?.map(View::from);
         let status = if certificate.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
         let answer = Answer { poll: id, certified: certificate.is_some(), certificate };

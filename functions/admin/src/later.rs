@@ -31,7 +31,9 @@ impl Handler {
             tracing::info!(poll = id.0, number, "certificate.issued");
         }
         let until = Instant::now() + self.audit_timeout / 2;
-        while !ledger.seal_later(id, PIECE_ROWS, self.audit_timeout).await? && Instant::now() < until {}
+        while !ledger.advance_later_certificate(id, PIECE_ROWS, self.audit_timeout).await?
+            && Instant::now() < until
+        {}
         self.wake(id).await;
         let poll = ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
         let first = ledger.certificate(id).await?.ok_or_else(not_certified)?;

@@ -21,12 +21,12 @@ use ranking::{Backlog, RankingStore};
 use runtime::Clock;
 use serde_json::{Value, json};
 
-struct Bench {
+struct Fixture {
     scratch: Scratch,
     handler: Handler,
 }
 
-impl Bench {
+impl Fixture {
     async fn new() -> Self {
         let scratch = Scratch::new().await.unwrap();
         let handler = Handler::new(&|name| scratch.environment(name), Clock::system()).unwrap();
@@ -156,25 +156,25 @@ fn draft(changes: Value) -> String {
 
 #[tokio::test]
 async fn a_poll_lives_from_draft_to_deletion() {
-    let bench = Bench::new().await;
-    let response = bench.respond("POST /admin/polls", 0, &draft(json!({})), "").await;
+    let fixture = Fixture::new().await;
+    let response = fixture.respond("POST /admin/polls", 0, &draft(json!({})), "").await;
     assert_eq!(response.status(), 201);
     let poll: Value = serde_json::from_slice(response.body()).unwrap();
     let id = poll["id"].as_i64().unwrap();
     assert_eq!(response.headers()["location"], format!("/admin/polls/{id}"));
     assert_eq!(poll["status"], "scheduled");
-    assert_eq!(bench.call("POST /admin/polls/{id}/close", id, "").await.1["error"]["code"], "pollNotOpen");
-    assert_eq!(bench.call("POST /admin/polls/{id}/open", id, "").await.1["status"], "open");
-    assert_eq!(bench.call("POST /admin/polls/{id}/close", id, "").await.1["status"], "closed");
-    assert_eq!(bench.call("GET /admin/polls/{id}", id, "").await.1["status"], "closed");
-    let (status, patched) = bench.call("PATCH /admin/polls/{id}", id, r#"{"title":"Who goes?"}"#).await;
+    assert_eq!(fixture.call("POST /admin/polls/{id}/close", id, "").await.1["error"]["code"], "pollNotOpen");
+    assert_eq!(fixture.call("POST /admin/polls/{id}/open", id, "").await.1["status"], "open");
+    assert_eq!(fixture.call("POST /admin/polls/{id}/close", id, "").await.1["status"], "closed");
+    assert_eq!(fixture.call("GET /admin/polls/{id}", id, "").await.1["status"], "closed");
+    let (status, patched) = fixture.call("PATCH /admin/polls/{id}", id, r#"{"title":"Who goes?"}"#).await;
     assert_eq!((status, &patched["title"]), (200, &json!("Who goes?")));
-    let (status, kept) = bench.call("DELETE /admin/polls/{id}", id, "").await;
+    let (status, kept) = fixture.call("DELETE /admin/polls/{id}", id, "").await;
     assert_eq!((status, &kept["error"]["code"]), (409, &json!("pollOpened")), "votes may be on their way");
-    let id = bench.created(json!({})).await;
-    assert_eq!(bench.call("DELETE /admin/polls/{id}", id, "").await, (204, Value::Null));
+    let id = fixture.created(json!({})).await;
+    assert_eq!(fixture.call("DELETE /admin/polls/{id}", id, "").await, (204, Value::Null));
     for route in ["GET /admin/polls/{id}", "DELETE /admin/polls/{id}", "GET /admin/polls/{id}/audit"] {
-        assert_eq!(bench.call(route, id, "").await.0, 404, "{route}");
+        assert_eq!(fixture.call(route, id, "").await.0, 404, "{route}");
     }
     for route in [
         "POST /admin/polls/{id}/open",
@@ -182,19 +182,19 @@ async fn a_poll_lives_from_draft_to_deletion() {
         "POST /admin/polls/{id}/archive",
         "POST /admin/polls/{id}/rebuild",
     ] {
-        assert_eq!(bench.call(route, id, "").await.0, 404, "{route}");
+        assert_eq!(fixture.call(route, id, "").await.0, 404, "{route}");
     }
 }
 
 #[tokio::test]
 async fn a_change_is_in_redis_when_it_is_answered() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({"opensAt": "2020-01-01T00:00:00Z"})).await;
-    bench.call("POST /admin/polls/{id}/close", id, "").await;
-    let cached = bench.ranking().polls(&[PollId(id as i32)]).await.unwrap().pop().flatten().unwrap();
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({"opensAt": "2020-01-01T00:00:00Z"})).await;
+    fixture.call("POST /admin/polls/{id}/close", id, "").await;
+    let cached = fixture.ranking().polls(&[PollId(id as i32)]).await.unwrap().pop().flatten().unwrap();
     let cached = cached.value.unwrap();
     assert!(cached.closes_at.is_some());
-    let listed = bench.ranking().current_polls().await.unwrap().unwrap().value;
+    let listed = fixture.ranking().current_polls().await.unwrap().unwrap().value;
     assert_eq!(listed, [cached]);
 }
 
@@ -206,14 +206,14 @@ async fn a_change_is_made_while_redis_is_away() {
         _ => scratch.environment(name),
     };
     let handler = Handler::new(&away, Clock::system()).unwrap();
-    let bench = Bench { scratch: scratch.clone(), handler };
-    let id = bench.created(json!({})).await;
-    assert_eq!(bench.call("POST /admin/polls/{id}/open", id, "").await.1["status"], "open");
+    let fixture = Fixture { scratch: scratch.clone(), handler };
+    let id = fixture.created(json!({})).await;
+    assert_eq!(fixture.call("POST /admin/polls/{id}/open", id, "").await.1["status"], "open");
 }
 
 #[tokio::test]
 async fn what_is_wrong_is_named() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     for (changes, field) in [
         (json!({"title": ""}), "title"),
         (json!({"opensAt": "2026-01-02T00:00:00Z", "closesAt": "2026-01-01T00:00:00Z"}), "closesAt"),
@@ -225,7 +225,7 @@ async fn what_is_wrong_is_named() {
         ),
         (json!({"results": "never"}), "results"),
     ] {
-        let (status, body) = bench.call("POST /admin/polls", 0, &draft(changes)).await;
+        let (status, body) = fixture.call("POST /admin/polls", 0, &draft(changes)).await;
         assert_eq!(status, 422, "{body}");
         let message = body["error"]["message"].as_str().unwrap();
         assert!(message.starts_with(&format!("{field}:")), "{field} in {message}");
@@ -235,9 +235,9 @@ async fn what_is_wrong_is_named() {
 
 #[tokio::test]
 async fn votes_hold_a_poll_in_place() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({})).await;
-    bench.voted(id, 1).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({})).await;
+    fixture.voted(id, 1).await;
     let renumber =
         json!({"contestants": [{"name": "Ana", "number": 2}, {"name": "Bia", "number": 1}]}).to_string();
     let removal = json!({"contestants": [{"name": "Ana", "number": 1}]}).to_string();
@@ -246,97 +246,97 @@ async fn votes_hold_a_poll_in_place() {
         ("PATCH /admin/polls/{id}", removal.as_str(), "pollHasVotes"),
         ("PATCH /admin/polls/{id}", renumber.as_str(), "contestantNameTaken"),
     ] {
-        let (status, answer) = bench.call(route, id, body).await;
+        let (status, answer) = fixture.call(route, id, body).await;
         assert_eq!((status, &answer["error"]["code"]), (409, &json!(code)), "{route}");
     }
 }
 
 #[tokio::test]
 async fn the_audit_shows_a_difference_and_the_rebuild_removes_it() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({})).await;
-    bench.voted(id, 3).await;
-    let (_, behind) = bench.call("GET /admin/polls/{id}/audit", id, "").await;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({})).await;
+    fixture.voted(id, 3).await;
+    let (_, behind) = fixture.call("GET /admin/polls/{id}/audit", id, "").await;
     assert_eq!(
         (&behind["ledgerVotes"], &behind["rankingVotes"], &behind["inSync"]),
         (&json!(3), &json!(0), &json!(false))
     );
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let mut connection = fixture.scratch.connect().await.unwrap();
     sqlx::query("UPDATE tallies SET votes = 99").execute(&mut connection).await.unwrap();
-    let (status, rebuilt) = bench.call("POST /admin/polls/{id}/rebuild", id, "").await;
+    let (status, rebuilt) = fixture.call("POST /admin/polls/{id}/rebuild", id, "").await;
     assert_eq!(
         (status, &rebuilt["inSync"], &rebuilt["tallyVotes"]),
         (200, &json!(true), &json!(3)),
         "{rebuilt}"
     );
-    assert_eq!(bench.ranked(id).await.unwrap().into_values().collect::<Vec<_>>(), [3, 0]);
+    assert_eq!(fixture.ranked(id).await.unwrap().into_values().collect::<Vec<_>>(), [3, 0]);
     assert_eq!(rebuilt["contestants"][0], json!({"number": 1, "ledger": 3, "tally": 3, "ranking": 3}));
 }
 
 #[tokio::test]
 async fn the_live_figures_are_the_counters() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({})).await;
-    bench.voted(id, 3).await;
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({})).await;
+    fixture.voted(id, 3).await;
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let sql = "INSERT INTO rejections (message_id, cast_at, poll, reason) \
         VALUES (gen_random_uuid(), now(), $1, 'afterClosing'), (gen_random_uuid(), now(), $1 + 1, 'notJson')";
     sqlx::query(sql).bind(i32::try_from(id).unwrap()).execute(&mut connection).await.unwrap();
-    let (status, live) = bench.call("GET /admin/polls/{id}/live", id, "").await;
+    let (status, live) = fixture.call("GET /admin/polls/{id}/live", id, "").await;
     assert_eq!((status, &live["votes"], &live["rankingVotes"]), (200, &json!(3), &json!(0)), "{live}");
     assert_eq!((&live["rejected"], &live["queue"]), (&json!({"afterClosing": 1}), &json!(null)));
-    bench.ranking().keep_backlog(Backlog { messages: 7, as_of: Clock::system().now() }).await.unwrap();
-    let (_, live) = bench.call("GET /admin/polls/{id}/live", id, "").await;
+    fixture.ranking().keep_backlog(Backlog { messages: 7, as_of: Clock::system().now() }).await.unwrap();
+    let (_, live) = fixture.call("GET /admin/polls/{id}/live", id, "").await;
     assert_eq!(live["queue"]["messages"], 7, "{live}");
-    assert_eq!(bench.call("GET /admin/polls/{id}/live", id + 1, "").await.0, 404);
+    assert_eq!(fixture.call("GET /admin/polls/{id}/live", id + 1, "").await.0, 404);
 }
 
 #[tokio::test]
 async fn the_list_goes_back_in_pages() {
-    let bench = Bench::new().await;
-    let (first, second) = (bench.created(json!({})).await, bench.created(json!({})).await);
+    let fixture = Fixture::new().await;
+    let (first, second) = (fixture.created(json!({})).await, fixture.created(json!({})).await);
     let ids = async |query: &str| {
-        let response = bench.respond("GET /admin/polls", 0, "", query).await;
+        let response = fixture.respond("GET /admin/polls", 0, "", query).await;
         let body: Value = serde_json::from_slice(response.body()).unwrap();
         body["polls"].as_array().unwrap().iter().map(|poll| poll["id"].as_i64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(ids("").await, [second, first]);
     assert_eq!(ids(&format!("before={second}")).await, [first]);
-    assert_eq!(bench.respond("GET /admin/polls", 0, "", "before=yesterday").await.status(), 400);
+    assert_eq!(fixture.respond("GET /admin/polls", 0, "", "before=yesterday").await.status(), 400);
 }
 
 #[tokio::test]
 async fn a_certified_polls_votes_are_exported_and_linked() {
     const ASK: &str = "POST /admin/polls/{id}/export";
     const SHOW: &str = "GET /admin/polls/{id}/export";
-    let bench = Bench::new().await;
-    assert_eq!(bench.call(ASK, 99, "").await.1["error"]["code"], "pollNotFound");
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.call(ASK, 99, "").await.1["error"]["code"], "pollNotFound");
     let id =
-        bench.created(json!({"opensAt": "2026-01-01T20:00:00Z", "closesAt": "2026-01-01T21:00:00Z"})).await;
-    let (status, refused) = bench.call(ASK, id, "").await;
+        fixture.created(json!({"opensAt": "2026-01-01T20:00:00Z", "closesAt": "2026-01-01T21:00:00Z"})).await;
+    let (status, refused) = fixture.call(ASK, id, "").await;
     assert_eq!((status, &refused["error"]["code"]), (409, &json!("pollNotCertified")));
-    let (status, unasked) = bench.call(SHOW, id, "").await;
+    let (status, unasked) = fixture.call(SHOW, id, "").await;
     assert_eq!((status, &unasked["error"]["code"]), (404, &json!("exportNotFound")));
-    let (status, answer) = bench.call("POST /admin/polls/{id}/certify", id, r#"{"force":true}"#).await;
+    let (status, answer) = fixture.call("POST /admin/polls/{id}/certify", id, r#"{"force":true}"#).await;
     assert_eq!(status, 200, "{answer}");
-    let (status, asked) = bench.call(ASK, id, "").await;
+    let (status, asked) = fixture.call(ASK, id, "").await;
     assert_eq!((status, &asked["status"], &asked["url"]), (202, &json!("running"), &Value::Null));
-    assert_eq!(bench.call(ASK, id, "").await, (202, asked.clone()));
-    let mut connection = bench.scratch.connect().await.unwrap();
+    assert_eq!(fixture.call(ASK, id, "").await, (202, asked.clone()));
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let set = async |connection: &mut sqlx::PgConnection, change: &str| {
         let sql = format!("UPDATE exports SET {change}");
         sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.unwrap();
     };
     set(&mut connection, "failure = 'file not written'").await;
-    let (status, failed) = bench.call(SHOW, id, "").await;
+    let (status, failed) = fixture.call(SHOW, id, "").await;
     assert_eq!(
         (status, &failed["status"], &failed["failure"]),
         (200, &json!("failed"), &json!("file not written"))
     );
-    assert_eq!(bench.call(ASK, id, "").await, (202, asked), "it goes on");
+    assert_eq!(fixture.call(ASK, id, "").await, (202, asked), "it goes on");
     set(&mut connection, "upload = 'u', finished_at = now()").await;
     for route in [ASK, SHOW] {
-        let (status, done) = bench.call(route, id, "").await;
+        let (status, done) = fixture.call(route, id, "").await;
         assert_eq!((status, &done["status"]), (200, &json!("done")), "{done}");
         let url = done["url"].as_str().unwrap();
         assert!(url.starts_with("http://127.0.0.1:9/exports/exports/"), "{url}");
@@ -348,27 +348,27 @@ async fn a_certified_polls_votes_are_exported_and_linked() {
         assert!(done["urlExpiresAt"].is_string());
     }
     set(&mut connection, "finished_at = now() - interval '30 days'").await;
-    assert_eq!(bench.call(ASK, id, "").await.1["status"], "running", "the bucket has it no more");
+    assert_eq!(fixture.call(ASK, id, "").await.1["status"], "running", "the bucket has it no more");
 }
 
 #[tokio::test]
 async fn a_result_is_certified_unless_votes_may_be_outstanding_or_the_show_insists() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let certify = "POST /admin/polls/{id}/certify";
-    let id = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
-    assert_eq!(bench.call(certify, 999_999, "").await.0, 404);
-    let (status, refused) = bench.call(certify, id, r#"{"force":true}"#).await;
+    let id = fixture.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    assert_eq!(fixture.call(certify, 999_999, "").await.0, 404);
+    let (status, refused) = fixture.call(certify, id, r#"{"force":true}"#).await;
     assert_eq!((status, &refused["error"]["code"]), (409, &json!("pollNotClosed")));
-    bench.voted(id, 3).await;
-    bench.call("POST /admin/polls/{id}/close", id, "").await;
-    let (status, refused) = bench.call(certify, id, "").await;
+    fixture.voted(id, 3).await;
+    fixture.call("POST /admin/polls/{id}/close", id, "").await;
+    let (status, refused) = fixture.call(certify, id, "").await;
     assert_eq!((status, &refused["error"]["code"]), (409, &json!("votesOutstanding")));
     assert!(
         refused["error"]["message"].as_str().unwrap().contains("Nothing has observed the counting lately"),
         "{refused}"
     );
-    assert_eq!(bench.call(certify, id, r#"{"froce":true}"#).await.0, 422);
-    let (status, forced) = bench.call(certify, id, r#"{"force":true}"#).await;
+    assert_eq!(fixture.call(certify, id, r#"{"froce":true}"#).await.0, 422);
+    let (status, forced) = fixture.call(certify, id, r#"{"force":true}"#).await;
     assert_eq!((status, &forced["certified"]), (200, &json!(true)), "{forced}");
     let certificate = &forced["certificate"];
     assert_eq!(
@@ -377,18 +377,24 @@ async fn a_result_is_certified_unless_votes_may_be_outstanding_or_the_show_insis
         "and that is on record"
     );
     assert_eq!(certificate["digest"].as_str().unwrap().len(), 64);
-    assert_eq!(bench.call(certify, id, "").await, (200, forced), "again is the same");
+    assert_eq!(fixture.call(certify, id, "").await, (200, forced), "again is the same");
     for (route, body) in
         [("POST /admin/polls/{id}/open", ""), ("PATCH /admin/polls/{id}", r#"{"closesAt":null}"#)]
     {
-        let (status, refused) = bench.call(route, id, body).await;
+        let (status, refused) = fixture.call(route, id, body).await;
         assert_eq!((status, &refused["error"]["code"]), (409, &json!("pollCertified")), "{route}");
     }
 }
 
 /// What `functions/results` has observed of a closed poll.
-async fn observed(bench: &Bench, id: i64, waits_for: Option<&str>, sign: Option<&str>, waiting: Option<i64>) {
-    let mut connection = bench.scratch.connect().await.unwrap();
+async fn observed(
+    fixture: &Fixture,
+    id: i64,
+    waits_for: Option<&str>,
+    sign: Option<&str>,
+    waiting: Option<i64>,
+) {
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let sql = "INSERT INTO closings (poll, closes_at, observed_at, waits_for, sign, until, waiting) \
                SELECT id, closes_at, clock_timestamp(), $2, $3, '2026-01-01T20:03:29Z', $4 FROM polls WHERE id = $1 \
                ON CONFLICT (poll) DO UPDATE SET waits_for = excluded.waits_for, sign = excluded.sign, \
@@ -399,46 +405,46 @@ async fn observed(bench: &Bench, id: i64, waits_for: Option<&str>, sign: Option<
 
 #[tokio::test]
 async fn what_waits_for_nothing_is_certified_by_hand_too() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let id =
-        bench.created(json!({"opensAt": "2026-01-01T00:00:00Z", "closesAt": "2026-01-01T01:00:00Z"})).await;
+        fixture.created(json!({"opensAt": "2026-01-01T00:00:00Z", "closesAt": "2026-01-01T01:00:00Z"})).await;
     let certify = "POST /admin/polls/{id}/certify";
-    observed(&bench, id, Some("counting"), None, Some(50)).await;
-    let (status, refused) = bench.call(certify, id, "{}").await;
+    observed(&fixture, id, Some("counting"), None, Some(50)).await;
+    let (status, refused) = fixture.call(certify, id, "{}").await;
     assert_eq!((status, &refused["error"]["code"]), (409, &json!("votesOutstanding")));
     let message = refused["error"]["message"].as_str().unwrap();
     assert!(message.contains("50 votes wait and nothing is counting them."), "{message}");
-    observed(&bench, id, None, None, None).await;
-    let (status, answer) = bench.call(certify, id, "{}").await;
+    observed(&fixture, id, None, None, None).await;
+    let (status, answer) = fixture.call(certify, id, "{}").await;
     assert_eq!((status, &answer["certificate"]["basis"]), (200, &json!("evidence")), "{answer}");
 }
 
 #[tokio::test]
 async fn the_crew_is_told_what_certification_waits_for() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
-    let live = async || bench.call("GET /admin/polls/{id}/live", id, "").await.1;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    let live = async || fixture.call("GET /admin/polls/{id}/live", id, "").await.1;
     let counting = json!({"state": "unknown", "waiting": null, "since": null});
     let open = live().await;
     assert_eq!((&open["certification"], &open["counting"]), (&json!(null), &counting), "{open}");
-    bench.call("POST /admin/polls/{id}/close", id, "").await;
+    fixture.call("POST /admin/polls/{id}/close", id, "").await;
     assert_eq!(live().await["certification"]["waitsFor"], "look");
-    observed(&bench, id, Some("sign"), Some("redelivered"), None).await;
+    observed(&fixture, id, Some("sign"), Some("redelivered"), None).await;
     let message =
         "Votes were delivered again, so a batch had failed: votes may come again until 20:03:29 UTC.";
     let until = "2026-01-01T20:03:29Z";
     let expected = json!({"waitsFor": "sign", "sign": "redelivered", "until": until, "message": message});
     assert_eq!(live().await["certification"], expected);
-    bench.call("POST /admin/polls/{id}/certify", id, r#"{"force":true}"#).await;
+    fixture.call("POST /admin/polls/{id}/certify", id, r#"{"force":true}"#).await;
     assert_eq!(live().await["certification"], json!(null));
 }
 
 #[tokio::test]
 async fn the_crew_is_told_that_nothing_is_counted() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
-    let live = async || bench.call("GET /admin/polls/{id}/live", id, "").await.1["counting"].clone();
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    let live = async || fixture.call("GET /admin/polls/{id}/live", id, "").await.1["counting"].clone();
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let probe = "INSERT INTO probes (sent_at) VALUES (clock_timestamp() - interval '40 s')";
     sqlx::query(probe).execute(&mut connection).await.unwrap();
     assert_eq!(live().await["state"], "unknown");
@@ -448,7 +454,7 @@ async fn the_crew_is_told_that_nothing_is_counted() {
     let age = "UPDATE probes SET sent_at = sent_at - interval '10 s'";
     sqlx::query(age).execute(&mut connection).await.unwrap();
     let backlog = Backlog { messages: 50, as_of: Clock::system().now() };
-    bench.ranking().keep_backlog(backlog).await.unwrap();
+    fixture.ranking().keep_backlog(backlog).await.unwrap();
     let stopped = live().await;
     assert_eq!((&stopped["state"], &stopped["waiting"]), (&json!("stopped"), &json!(50)));
     assert!(stopped["since"].is_string());
@@ -456,41 +462,41 @@ async fn the_crew_is_told_that_nothing_is_counted() {
 
 #[tokio::test]
 async fn late_votes_are_in_another_certificate_and_the_first_stays() {
-    let (bench, woken) = Bench::with_queue().await;
+    let (fixture, woken) = Fixture::with_queue().await;
     let (certify, include_late) = ("POST /admin/polls/{id}/certify", r#"{"includeLate":true}"#);
-    assert_eq!(bench.call(certify, 1_000_000, include_late).await.0, 404);
-    let id = bench.created(json!({"opensAt": "2020-01-01T00:00:00Z", "results": "hidden"})).await;
-    bench.voted(id, 2).await;
-    bench.call("POST /admin/polls/{id}/close", id, "").await;
-    let refused = bench.call(certify, id, include_late).await;
+    assert_eq!(fixture.call(certify, 1_000_000, include_late).await.0, 404);
+    let id = fixture.created(json!({"opensAt": "2020-01-01T00:00:00Z", "results": "hidden"})).await;
+    fixture.voted(id, 2).await;
+    fixture.call("POST /admin/polls/{id}/close", id, "").await;
+    let refused = fixture.call(certify, id, include_late).await;
     assert_eq!((refused.0, &refused.1["error"]["code"]), (409, &json!("pollNotCertified")));
-    let first = bench.call(certify, id, r#"{"force":true}"#).await.1;
-    let refused = bench.call(certify, id, include_late).await;
+    let first = fixture.call(certify, id, r#"{"force":true}"#).await.1;
+    let refused = fixture.call(certify, id, include_late).await;
     assert_eq!((refused.0, &refused.1["error"]["code"]), (409, &json!("noLateVotes")));
-    assert_eq!(bench.call("GET /admin/polls/{id}/audit", id, "").await.1["late"], Value::Null);
+    assert_eq!(fixture.call("GET /admin/polls/{id}/audit", id, "").await.1["late"], Value::Null);
 
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let sql = "INSERT INTO late_votes (key, message_id, voter, cast_at, arrived_at, poll, contestant) \
                SELECT gen_random_uuid(), gen_random_uuid(), 1, now(), now(), $1, 2 FROM generate_series(1, 3)";
     sqlx::query(sql).bind(id as i32).execute(&mut connection).await.unwrap();
-    assert_eq!(bench.call("GET /admin/polls/{id}/audit", id, "").await.1["late"]["votes"], 3);
-    let before = bench.call("GET /admin/polls/{id}", id, "").await.1;
+    assert_eq!(fixture.call("GET /admin/polls/{id}/audit", id, "").await.1["late"]["votes"], 3);
+    let before = fixture.call("GET /admin/polls/{id}", id, "").await.1;
     let headers = json!({"if-match": "\"1\""});
-    let stale = bench.respond_to(certify, id, include_late, "", &headers, &json!({"sub": "crew"})).await;
+    let stale = fixture.respond_to(certify, id, include_late, "", &headers, &json!({"sub": "crew"})).await;
     assert_eq!(stale.status(), 412, "somebody who has not seen that it is certified");
     let _: Vec<_> = woken.try_iter().collect();
-    let (status, second) = bench.call(certify, id, include_late).await;
+    let (status, second) = fixture.call(certify, id, include_late).await;
     assert_eq!((status, &second["number"], &second["votes"]), (201, &json!(2), &json!(5)), "{second}");
     assert_eq!(woken.try_iter().collect::<Vec<_>>(), [json!({"poll": id})], "its file is written at once");
-    assert_eq!(bench.call("GET /admin/polls/{id}", id, "").await.1, before, "the poll stays what it was");
+    assert_eq!(fixture.call("GET /admin/polls/{id}", id, "").await.1, before, "the poll stays what it was");
     let lines = json!([{"number": 1, "votes": 2}, {"number": 2, "votes": 3}]);
     assert_eq!(second["contestants"], lines, "the crew sees what is withheld");
     assert_eq!(second["first"]["digest"], first["certificate"]["digest"]);
-    assert_eq!(bench.call(certify, id, include_late).await, (200, second), "an answer that was lost");
-    let journal = bench.call("GET /admin/polls/{id}/journal", id, "").await.1;
+    assert_eq!(fixture.call(certify, id, include_late).await, (200, second), "an answer that was lost");
+    let journal = fixture.call("GET /admin/polls/{id}/journal", id, "").await.1;
     let [entry, earlier, ..] = journal["entries"].as_array().unwrap().as_slice() else { panic!("{journal}") };
     assert_eq!((&entry["action"], &entry["who"]), (&json!("secondCertificate"), &json!("crew")), "{journal}");
     assert_eq!(entry["changes"], json!({"certificate": {"from": 1, "to": 2}}));
     assert_eq!(earlier["action"], "forceCertify", "what issued nothing is not told: {journal}");
-    assert_eq!(bench.call(certify, id, "").await.1, first);
+    assert_eq!(fixture.call(certify, id, "").await.1, first);
 }

@@ -9,7 +9,7 @@
 //!
 //! The function knows the two queues and no store.
 
-mod letter;
+mod dead_letter;
 mod listing;
 mod queues;
 mod redrive;

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::{
-    letter::{Letter, Verdict},
+    dead_letter::{DeadLetter, Verdict},
     queues::{CALL_MESSAGES_MAX, Error, Queues},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 const SAMPLE_MAX: usize = 1_000;
 
 /// Calls under way at a time.
-const LANES: usize = 10;
+const WORKERS: usize = 10;
 
 /// Hides what is looked at from the same listing's other calls; long enough for all of them to end. Only where giving
 /// back fails does it hide anything from others for so long.
@@ -50,7 +50,7 @@ struct Group {
 
 impl Listing {
     /// Of `messages` dead letters, `sample` were looked at.
-    pub fn new(messages: u64, sample: &[Letter]) -> Self {
+    pub fn new(messages: u64, sample: &[DeadLetter]) -> Self {
         let mut groups = BTreeMap::<Verdict, Group>::new();
         // Delivery is at least once: one letter may be in the sample twice.
         let mut seen = BTreeSet::new();
@@ -88,10 +88,10 @@ fn older(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> 
 ///
 /// # Errors
 /// When SQS does not answer.
-pub async fn sample(queues: &Queues) -> Result<(u64, Vec<Letter>), Error> {
+pub async fn sample(queues: &Queues) -> Result<(u64, Vec<DeadLetter>), Error> {
     let messages = queues.dead_letters().await?;
-    let lanes = if messages == 0 { 1 } else { LANES };
-    let looks = join_all((0..lanes).map(|_| look(queues, SAMPLE_MAX / lanes))).await;
+    let workers = if messages == 0 { 1 } else { WORKERS };
+    let looks = join_all((0..workers).map(|_| look(queues, SAMPLE_MAX / workers))).await;
     let (letters, failures): (Vec<_>, Vec<_>) = looks.into_iter().unzip();
     let letters: Vec<_> = letters.into_iter().flatten().collect();
     // Not before all have looked: what is shown again would be looked at again.
@@ -100,7 +100,7 @@ pub async fn sample(queues: &Queues) -> Result<(u64, Vec<Letter>), Error> {
 }
 
 /// Looks at up to `limit` dead letters, a call at a time, until there seem to be no more or a call fails.
-async fn look(queues: &Queues, limit: usize) -> (Vec<Letter>, Option<Error>) {
+async fn look(queues: &Queues, limit: usize) -> (Vec<DeadLetter>, Option<Error>) {
     let mut letters = Vec::new();
     while letters.len() + CALL_MESSAGES_MAX <= limit {
         match queues.receive(HIDDEN).await {
@@ -112,7 +112,7 @@ async fn look(queues: &Queues, limit: usize) -> (Vec<Letter>, Option<Error>) {
     (letters, None)
 }
 
-async fn show_again(queues: &Queues, letters: &[Letter]) {
+async fn show_again(queues: &Queues, letters: &[DeadLetter]) {
     let receipts: Vec<_> = letters.iter().map(|letter| letter.receipt.as_str()).collect();
     for answer in join_all(receipts.chunks(CALL_MESSAGES_MAX).map(|chunk| queues.show_again(chunk))).await {
         if let Err(error) = answer {
@@ -124,9 +124,9 @@ async fn show_again(queues: &Queues, letters: &[Letter]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::letter::tests::{VOTE, letter};
+    use crate::dead_letter::tests::{VOTE, letter};
 
-    fn cast(id: &str, cast_at_ms: i64, body: &str) -> Letter {
+    fn cast(id: &str, cast_at_ms: i64, body: &str) -> DeadLetter {
         let id = format!("4e2c1f0a-0000-4000-8000-00000000000{id}");
         letter("alice", &id, &cast_at_ms.to_string(), body, &[])
     }

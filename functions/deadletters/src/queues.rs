@@ -13,7 +13,7 @@ use aws_sdk_sqs::{
 use domain::VoterHasher;
 use runtime::environment;
 
-use crate::letter::Letter;
+use crate::dead_letter::DeadLetter;
 
 /// SQS's limit on the messages of one call.
 pub const CALL_MESSAGES_MAX: usize = 10;
@@ -106,15 +106,19 @@ impl Queues {
     }
 
     /// What was received, as dead letters.
-    pub fn letters(&self, received: Vec<Message>) -> impl Iterator<Item = Letter> {
-        received.into_iter().filter_map(|message| Letter::new(message, &self.hasher))
+    pub fn letters(&self, received: Vec<Message>) -> impl Iterator<Item = DeadLetter> {
+        received.into_iter().filter_map(|message| DeadLetter::new(message, &self.hasher))
     }
 
     /// The signed message that a dead letter goes back as, named `entry` within its batch.
     ///
     /// # Errors
     /// None but those of the builder.
-    pub fn sent_back(&self, letter: &Letter, entry: usize) -> Result<SendMessageBatchRequestEntry, Error> {
+    pub fn sent_back(
+        &self,
+        letter: &DeadLetter,
+        entry: usize,
+    ) -> Result<SendMessageBatchRequestEntry, Error> {
         letter.sent_back(entry, &self.hasher)
     }
 

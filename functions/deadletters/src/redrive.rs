@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::{
-    letter::Letter,
+    dead_letter::DeadLetter,
     queues::{CALL_MESSAGES_MAX, CALL_TIMEOUT, Error, Queues},
 };
 
@@ -23,7 +23,7 @@ const TIME: Duration = Duration::from_secs(12);
 const _: () = assert!(TIME.as_secs() + 4 * CALL_TIMEOUT.as_secs() < 29);
 
 /// Rounds under way at a time.
-const LANES: usize = 10;
+const WORKERS: usize = 10;
 
 /// Hides what is being moved from other requests for as long as one may last. What could not be moved is seen again
 /// after it.
@@ -40,7 +40,7 @@ pub struct Redriven {
     pub remaining: u64,
 }
 
-/// What the lanes of one request have in common.
+/// What the workers of one request have in common.
 struct Work<'a> {
     queues: &'a Queues,
     started: Instant,
@@ -54,9 +54,9 @@ struct Work<'a> {
 /// When SQS does not answer and nothing was moved.
 pub async fn redrive(queues: &Queues) -> Result<Redriven, Error> {
     let work = Work { queues, started: Instant::now(), moved: AtomicU64::new(0), failed: AtomicU64::new(0) };
-    let lanes = join_all((0..LANES).map(|_| work.lane())).await;
+    let workers = join_all((0..WORKERS).map(|_| work.worker())).await;
     let (moved, failed) = (work.moved.into_inner(), work.failed.into_inner());
-    if let Some(error) = lanes.into_iter().find_map(Result::err) {
+    if let Some(error) = workers.into_iter().find_map(Result::err) {
         if moved == 0 {
             return Err(error);
         }
@@ -67,7 +67,7 @@ pub async fn redrive(queues: &Queues) -> Result<Redriven, Error> {
 }
 
 impl Work<'_> {
-    async fn lane(&self) -> Result<(), Error> {
+    async fn worker(&self) -> Result<(), Error> {
         while self.started.elapsed() < TIME && self.moved.load(Ordering::Relaxed) < MOVED_MAX {
             let received = self.queues.receive(HIDDEN).await?;
             if received.is_empty() {
@@ -79,7 +79,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn send_back(&self, letters: &[Letter]) -> Result<(), Error> {
+    async fn send_back(&self, letters: &[DeadLetter]) -> Result<(), Error> {
         debug_assert!(letters.len() <= CALL_MESSAGES_MAX);
         let entries = letters.iter().enumerate().map(|(index, letter)| self.queues.sent_back(letter, index));
         let sent = self.queues.send(entries.collect::<Result<_, _>>()?).await?;

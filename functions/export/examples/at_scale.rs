@@ -94,7 +94,7 @@ async fn certified(
     sqlx::query(sql).bind(id).bind(votes).execute(&mut connection).await?;
     sqlx::query("VACUUM ANALYZE votes").execute(&mut connection).await?;
     ledger.freeze(PollId(id), Basis::Forced).await?;
-    while !ledger.seal(PollId(id), 200_000, LIMIT).await? {}
+    while !ledger.advance_certificate(PollId(id), 200_000, LIMIT).await? {}
     Ok(PollId(id))
 }
 

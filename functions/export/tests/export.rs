@@ -18,14 +18,14 @@ use sqlx::PgConnection;
 const LIMIT: Duration = Duration::from_secs(20);
 const KEPT: Duration = Duration::from_secs(3_600);
 
-struct Bench {
+struct Fixture {
     handler: Handler,
     ledger: Ledger,
     bucket: Bucket,
     connection: PgConnection,
 }
 
-impl Bench {
+impl Fixture {
     /// With a shift of no length: each start makes one part.
     async fn new() -> Self {
         let scratch = Scratch::new().await.unwrap();
@@ -58,7 +58,7 @@ impl Bench {
     async fn certified(&mut self, votes: i32) -> PollId {
         let poll = self.poll(votes).await;
         self.ledger.freeze(poll, Basis::Forced).await.unwrap();
-        while !self.ledger.seal(poll, 100_000, LIMIT).await.unwrap() {}
+        while !self.ledger.advance_certificate(poll, 100_000, LIMIT).await.unwrap() {}
         poll
     }
 
@@ -106,134 +106,134 @@ const MANY: i32 = 220_000;
 
 #[tokio::test]
 async fn a_file_is_written_over_several_shifts_and_has_the_certificates_digest() {
-    let mut bench = Bench::new().await;
-    let poll = bench.certified(MANY).await;
-    let asked = bench.ask(poll).await;
+    let mut fixture = Fixture::new().await;
+    let poll = fixture.certified(MANY).await;
+    let asked = fixture.ask(poll).await;
     assert_eq!((asked.votes, asked.total), (0, Some(220_000)));
-    bench.handler.handle().await.unwrap();
-    assert_eq!(bench.found(poll).await.votes, 100_000);
-    assert_eq!(bench.ask(poll).await, bench.found(poll).await, "asking again changes nothing");
-    assert_eq!(bench.until_done(poll).await, 2);
-    bench.assert_whole(poll, 220_000).await;
-    let done = bench.found(poll).await;
+    fixture.handler.handle().await.unwrap();
+    assert_eq!(fixture.found(poll).await.votes, 100_000);
+    assert_eq!(fixture.ask(poll).await, fixture.found(poll).await, "asking again changes nothing");
+    assert_eq!(fixture.until_done(poll).await, 2);
+    fixture.assert_whole(poll, 220_000).await;
+    let done = fixture.found(poll).await;
     assert_eq!((done.votes, done.etags.len()), (220_000, 3));
-    bench.handler.handle().await.unwrap();
-    assert_eq!(bench.ask(poll).await, done, "nor does it when it is done");
-    assert_eq!(bench.bucket.begun(), 1);
+    fixture.handler.handle().await.unwrap();
+    assert_eq!(fixture.ask(poll).await, done, "nor does it when it is done");
+    assert_eq!(fixture.bucket.begun(), 1);
 }
 
 #[tokio::test]
 async fn a_poll_without_votes_is_a_file_without_lines() {
-    let mut bench = Bench::new().await;
-    let poll = bench.certified(0).await;
-    bench.ask(poll).await;
-    bench.until_done(poll).await;
-    bench.assert_whole(poll, 0).await;
+    let mut fixture = Fixture::new().await;
+    let poll = fixture.certified(0).await;
+    fixture.ask(poll).await;
+    fixture.until_done(poll).await;
+    fixture.assert_whole(poll, 0).await;
 }
 
 #[tokio::test]
 async fn only_what_cannot_change_any_more_is_exported() {
-    let mut bench = Bench::new().await;
-    let poll = bench.poll(10).await;
-    let asked = bench.ledger.ask_for_export(poll, KEPT).await.unwrap();
+    let mut fixture = Fixture::new().await;
+    let poll = fixture.poll(10).await;
+    let asked = fixture.ledger.ask_for_export(poll, KEPT).await.unwrap();
     assert_eq!(asked, Some(Asked::NotCertified));
-    bench.ledger.freeze(poll, Basis::Forced).await.unwrap();
-    let asked = bench.ledger.ask_for_export(poll, KEPT).await.unwrap();
+    fixture.ledger.freeze(poll, Basis::Forced).await.unwrap();
+    let asked = fixture.ledger.ask_for_export(poll, KEPT).await.unwrap();
     assert_eq!(asked, Some(Asked::NotCertified), "frozen is not enough");
-    assert_eq!(bench.ledger.ask_for_export(PollId(99), KEPT).await.unwrap(), None);
+    assert_eq!(fixture.ledger.ask_for_export(PollId(99), KEPT).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn whatever_call_fails_the_next_shift_goes_on() {
-    let mut bench = Bench::new().await;
-    let poll = bench.certified(MANY).await;
-    bench.ask(poll).await;
+    let mut fixture = Fixture::new().await;
+    let poll = fixture.certified(MANY).await;
+    fixture.ask(poll).await;
     let mut failed = 0;
     for round in 0.. {
         // A shift has one or two calls: the first fails, or the second, or none.
-        bench.bucket.fail(round % 3, round % 2 == 0);
-        failed += usize::from(bench.handler.handle().await.is_err());
-        if bench.found(poll).await.finished_at.is_some() {
+        fixture.bucket.fail(round % 3, round % 2 == 0);
+        failed += usize::from(fixture.handler.handle().await.is_err());
+        if fixture.found(poll).await.finished_at.is_some() {
             break;
         }
     }
     assert_eq!(failed, 3, "beginning, and a part twice");
-    bench.assert_whole(poll, 220_000).await;
+    fixture.assert_whole(poll, 220_000).await;
 }
 
 #[tokio::test]
 async fn a_file_that_nobody_was_told_of_is_found() {
-    let mut bench = Bench::new().await;
-    let poll = bench.certified(MANY).await;
-    bench.ask(poll).await;
-    bench.handler.handle().await.unwrap();
-    bench.handler.handle().await.unwrap();
+    let mut fixture = Fixture::new().await;
+    let poll = fixture.certified(MANY).await;
+    fixture.ask(poll).await;
+    fixture.handler.handle().await.unwrap();
+    fixture.handler.handle().await.unwrap();
     // The last part, and then the completion.
-    bench.bucket.fail(1, true);
-    bench.handler.handle().await.unwrap_err();
-    bench.bucket.fail(usize::MAX, false);
-    bench.handler.handle().await.unwrap();
-    assert!(bench.found(poll).await.finished_at.is_some());
-    assert_eq!(bench.bucket.begun(), 1);
-    bench.assert_whole(poll, 220_000).await;
+    fixture.bucket.fail(1, true);
+    fixture.handler.handle().await.unwrap_err();
+    fixture.bucket.fail(usize::MAX, false);
+    fixture.handler.handle().await.unwrap();
+    assert!(fixture.found(poll).await.finished_at.is_some());
+    assert_eq!(fixture.bucket.begun(), 1);
+    fixture.assert_whole(poll, 220_000).await;
 }
 
 #[tokio::test]
 async fn what_the_bucket_has_lost_is_begun_anew() {
-    let mut bench = Bench::new().await;
-    let poll = bench.certified(MANY).await;
-    let first = bench.ask(poll).await;
-    bench.handler.handle().await.unwrap();
-    bench.bucket.lose_uploads();
-    bench.handler.handle().await.unwrap();
-    let anew = bench.found(poll).await;
+    let mut fixture = Fixture::new().await;
+    let poll = fixture.certified(MANY).await;
+    let first = fixture.ask(poll).await;
+    fixture.handler.handle().await.unwrap();
+    fixture.bucket.lose_uploads();
+    fixture.handler.handle().await.unwrap();
+    let anew = fixture.found(poll).await;
     assert_eq!((anew.votes, anew.upload), (0, None));
     assert!(anew.started_at > first.started_at);
-    bench.until_done(poll).await;
-    bench.assert_whole(poll, 220_000).await;
+    fixture.until_done(poll).await;
+    fixture.assert_whole(poll, 220_000).await;
 }
 
 #[tokio::test]
 async fn after_ten_failures_it_is_given_up_until_it_is_asked_for_again() {
-    let mut bench = Bench::new().await;
-    let poll = bench.certified(10).await;
-    bench.ask(poll).await;
+    let mut fixture = Fixture::new().await;
+    let poll = fixture.certified(10).await;
+    fixture.ask(poll).await;
     for _ in 0..10 {
-        assert_eq!(bench.found(poll).await.failure, None);
-        bench.bucket.fail(0, false);
-        bench.handler.handle().await.unwrap_err();
+        assert_eq!(fixture.found(poll).await.failure, None);
+        fixture.bucket.fail(0, false);
+        fixture.handler.handle().await.unwrap_err();
     }
-    assert_eq!(bench.found(poll).await.failure.as_deref(), Some("file not written"));
-    bench.bucket.fail(usize::MAX, false);
-    bench.handler.handle().await.unwrap();
-    assert_eq!(bench.found(poll).await.finished_at, None, "nobody asks for it");
-    assert_eq!(bench.ask(poll).await.failure, None);
-    bench.until_done(poll).await;
-    bench.assert_whole(poll, 10).await;
+    assert_eq!(fixture.found(poll).await.failure.as_deref(), Some("file not written"));
+    fixture.bucket.fail(usize::MAX, false);
+    fixture.handler.handle().await.unwrap();
+    assert_eq!(fixture.found(poll).await.finished_at, None, "nobody asks for it");
+    assert_eq!(fixture.ask(poll).await.failure, None);
+    fixture.until_done(poll).await;
+    fixture.assert_whole(poll, 10).await;
 }
 
 #[tokio::test]
 async fn a_ledger_that_is_not_what_was_certified_makes_no_file() {
-    let mut bench = Bench::new().await;
-    let poll = bench.certified(10).await;
+    let mut fixture = Fixture::new().await;
+    let poll = fixture.certified(10).await;
     let sql = "DELETE FROM votes WHERE key = (SELECT key FROM votes WHERE poll = $1 LIMIT 1)";
-    sqlx::query(sql).bind(poll.0).execute(&mut bench.connection).await.unwrap();
-    bench.ask(poll).await;
-    let error = bench.handler.handle().await.unwrap_err().to_string();
+    sqlx::query(sql).bind(poll.0).execute(&mut fixture.connection).await.unwrap();
+    fixture.ask(poll).await;
+    let error = fixture.handler.handle().await.unwrap_err().to_string();
     assert_eq!(error, "the ledger has 9 votes of the poll, its certificate says 10");
-    assert_eq!(bench.found(poll).await.finished_at, None);
+    assert_eq!(fixture.found(poll).await.finished_at, None);
 }
 
 #[tokio::test]
 async fn the_documented_command_counts_the_file_again() {
-    let mut bench = Bench::new().await;
-    let poll = bench.certified(3_000).await;
-    bench.ask(poll).await;
-    bench.until_done(poll).await;
+    let mut fixture = Fixture::new().await;
+    let poll = fixture.certified(3_000).await;
+    fixture.ask(poll).await;
+    fixture.until_done(poll).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("poll.csv.gz");
-    let object = bench.bucket.object(&bench.found(poll).await.object_key()).unwrap();
-    let certificate = bench.ledger.certificate(poll).await.unwrap().unwrap();
+    let object = fixture.bucket.object(&fixture.found(poll).await.object_key()).unwrap();
+    let certificate = fixture.ledger.certificate(poll).await.unwrap().unwrap();
     let contestants: Vec<String> = certificate
         .tally
         .iter()

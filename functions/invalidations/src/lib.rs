@@ -117,7 +117,7 @@ impl Handler {
             }
             Err(error) => {
                 let messages = commands.len();
-                if is_passing(&error) {
+                if error.retry().is_transient() {
                     tracing::warn!(error = error_chain(&error), messages, "invalidation.postponed");
                 } else {
                     tracing::error!(error = error_chain(&error), messages, "invalidation.refused");
@@ -188,17 +188,4 @@ impl Handler {
 
 fn id_of(record: &SqsMessage) -> String {
     record.message_id.clone().unwrap_or_default()
-}
-
-/// Whether it may succeed later without anybody's doing: CloudFront is busy, or away.
-fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::Unavailable(_) | Error::Timeout(_) => true,
-        Error::Refused { status, message, .. } => {
-            status.is_server_error()
-                || status.as_u16() == 429
-                || ["TooManyInvalidationsInProgress", "Throttling"].iter().any(|code| message.contains(code))
-        }
-        Error::Unsigned(_) | Error::Unreadable(_) => false,
-    }
 }

@@ -104,7 +104,7 @@ async fn answer(State(fake): State<Shared>, method: Method, uri: Uri, body: Byte
     }
 }
 
-struct Bench {
+struct Fixture {
     handler: Handler,
     fake: Shared,
 }
@@ -120,7 +120,7 @@ fn event(messages: &[(&str, Duration, &str)]) -> SqsEvent {
     serde_json::from_value(json!({"Records": records.collect::<Vec<_>>()})).unwrap()
 }
 
-impl Bench {
+impl Fixture {
     async fn new() -> Self {
         let fake = Shared::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -160,56 +160,56 @@ const EIGHT: &str = r#"{"paths":["/results/8.json","/index.html"]}"#;
 
 #[tokio::test]
 async fn a_window_is_one_call() {
-    let bench = Bench::new().await;
-    assert!(bench.deliver(&[("a", AGO, SEVEN), ("b", AGO, EIGHT), ("c", AGO, SEVEN)]).await.is_empty());
-    assert_eq!(bench.paths(), [["/index.html", "/results/7.json", "/results/8.json"]]);
+    let fixture = Fixture::new().await;
+    assert!(fixture.deliver(&[("a", AGO, SEVEN), ("b", AGO, EIGHT), ("c", AGO, SEVEN)]).await.is_empty());
+    assert_eq!(fixture.paths(), [["/index.html", "/results/7.json", "/results/8.json"]]);
 }
 
 #[tokio::test]
 async fn what_comes_again_costs_nothing_however_it_is_batched() {
-    let bench = Bench::new().await;
-    bench.deliver(&[("a", AGO, SEVEN), ("b", AGO, EIGHT)]).await;
-    assert!(bench.deliver(&[("a", AGO, SEVEN), ("b", AGO, EIGHT)]).await.is_empty());
-    assert!(bench.deliver(&[("b", AGO, EIGHT)]).await.is_empty());
-    assert_eq!(bench.paths().len(), 1);
+    let fixture = Fixture::new().await;
+    fixture.deliver(&[("a", AGO, SEVEN), ("b", AGO, EIGHT)]).await;
+    assert!(fixture.deliver(&[("a", AGO, SEVEN), ("b", AGO, EIGHT)]).await.is_empty());
+    assert!(fixture.deliver(&[("b", AGO, EIGHT)]).await.is_empty());
+    assert_eq!(fixture.paths().len(), 1);
 }
 
 #[tokio::test]
 async fn where_cloudfront_does_not_say_what_it_made_the_reference_makes_a_retry_harmless() {
-    let bench = Bench::new().await;
-    bench.fake.lock().unwrap().is_silent = true;
+    let fixture = Fixture::new().await;
+    fixture.fake.lock().unwrap().is_silent = true;
     let event = event(&[("a", AGO, SEVEN)]);
     for _ in 0..2 {
-        assert!(bench.hand(event.clone()).await.is_empty());
+        assert!(fixture.hand(event.clone()).await.is_empty());
     }
-    assert_eq!(bench.paths().len(), 1);
+    assert_eq!(fixture.paths().len(), 1);
 }
 
 #[tokio::test]
 async fn a_change_after_an_invalidation_is_invalidated_again() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     for is_silent in [false, true] {
-        bench.fake.lock().unwrap().is_silent = is_silent;
-        bench.deliver(&[("a", Duration::ZERO, SEVEN)]).await;
-        bench.deliver(&[("b", Duration::ZERO, SEVEN)]).await;
+        fixture.fake.lock().unwrap().is_silent = is_silent;
+        fixture.deliver(&[("a", Duration::ZERO, SEVEN)]).await;
+        fixture.deliver(&[("b", Duration::ZERO, SEVEN)]).await;
     }
-    assert_eq!(bench.paths().len(), 4);
+    assert_eq!(fixture.paths().len(), 4);
 }
 
 #[tokio::test]
 async fn only_what_is_not_covered_is_asked_for() {
-    let bench = Bench::new().await;
-    bench.deliver(&[("a", AGO, r#"{"paths":["/results/*"]}"#)]).await;
-    bench.deliver(&[("b", AGO, EIGHT), ("c", AGO, SEVEN)]).await;
-    assert_eq!(bench.paths(), [["/results/*"], ["/index.html"]]);
+    let fixture = Fixture::new().await;
+    fixture.deliver(&[("a", AGO, r#"{"paths":["/results/*"]}"#)]).await;
+    fixture.deliver(&[("b", AGO, EIGHT), ("c", AGO, SEVEN)]).await;
+    assert_eq!(fixture.paths(), [["/results/*"], ["/index.html"]]);
 }
 
 #[tokio::test]
 async fn no_call_is_made_before_the_window_is_over() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let sent = SystemTime::from(Clock::system().now());
-    bench.deliver(&[("a", Duration::ZERO, SEVEN)]).await;
-    let made = bench.fake.lock().unwrap().made[0].at;
+    fixture.deliver(&[("a", Duration::ZERO, SEVEN)]).await;
+    let made = fixture.fake.lock().unwrap().made[0].at;
     assert!(made.duration_since(sent).unwrap() >= Duration::from_secs(2));
 }
 
@@ -218,20 +218,20 @@ async fn throttled_messages_come_again_and_no_others() {
     for (status, code) in
         [(400, "TooManyInvalidationsInProgress"), (400, "Throttling"), (503, "ServiceUnavailable")]
     {
-        let bench = Bench::new().await;
-        bench.deliver(&[("a", AGO, SEVEN)]).await;
-        bench.fake.lock().unwrap().refusal = Some((status, code));
+        let fixture = Fixture::new().await;
+        fixture.deliver(&[("a", AGO, SEVEN)]).await;
+        fixture.fake.lock().unwrap().refusal = Some((status, code));
         let batch = [("a", AGO, SEVEN), ("b", AGO, EIGHT), ("c", AGO, "no")];
-        assert_eq!(bench.deliver(&batch).await, ["b"], "{code}");
-        bench.fake.lock().unwrap().refusal = None;
-        assert!(bench.deliver(&[("b", AGO, EIGHT)]).await.is_empty());
-        assert_eq!(bench.paths(), [vec!["/results/7.json"], vec!["/index.html", "/results/8.json"]]);
+        assert_eq!(fixture.deliver(&batch).await, ["b"], "{code}");
+        fixture.fake.lock().unwrap().refusal = None;
+        assert!(fixture.deliver(&[("b", AGO, EIGHT)]).await.is_empty());
+        assert_eq!(fixture.paths(), [vec!["/results/7.json"], vec!["/index.html", "/results/8.json"]]);
     }
 }
 
 #[tokio::test]
 async fn what_is_no_command_is_set_aside_with_its_reason() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let batch = [
         ("a", AGO, "{}"),
         ("b", AGO, r#"{"paths":[]}"#),
@@ -239,14 +239,14 @@ async fn what_is_no_command_is_set_aside_with_its_reason() {
         ("d", AGO, SEVEN),
         ("e", AGO, r#"{"paths":["/ok"],"path":1}"#),
     ];
-    bench.fake.lock().unwrap().queue_is_down = true;
-    let mut left = bench.deliver(&batch).await;
+    fixture.fake.lock().unwrap().queue_is_down = true;
+    let mut left = fixture.deliver(&batch).await;
     left.sort();
     assert_eq!(left, ["a", "b", "c", "e"], "in the queue, while they cannot be set aside");
-    bench.fake.lock().unwrap().queue_is_down = false;
-    assert!(bench.deliver(&batch).await.is_empty());
-    assert_eq!(bench.paths(), [["/results/7.json"]]);
-    let fake = bench.fake.lock().unwrap();
+    fixture.fake.lock().unwrap().queue_is_down = false;
+    assert!(fixture.deliver(&batch).await.is_empty());
+    assert_eq!(fixture.paths(), [["/results/7.json"]]);
+    let fake = fixture.fake.lock().unwrap();
     let reasons =
         ["missing field `paths`", "paths is empty", "paths[1]: a path begins", "unknown field `path`"];
     for (letter, reason) in fake.dead_letters.iter().zip(reasons) {

@@ -125,7 +125,7 @@ impl Work {
         let version = self.schema.migrate().await?;
         info!(name: "schema.migrated", version, "schema.migrated");
         if let Some(role) = &self.role {
-            self.schema.admit(role).await?;
+            self.schema.grant(role).await?;
         }
         Ok(version)
     }

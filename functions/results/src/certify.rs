@@ -35,13 +35,13 @@ impl Handler {
             }
         }
         for poll in frozen {
-            if let Err(error) = self.seal(poll).await {
+            if let Err(error) = self.advance_certificate(poll).await {
                 tracing::error!(error = error_chain(&error), poll = poll.0, "poll.not_sealed");
             }
         }
         for one in polls.iter().filter(|one| one.certificate.is_some()) {
             let poll = one.loaded.poll.id;
-            if let Err(error) = self.seal_later(poll).await {
+            if let Err(error) = self.advance_later_certificate(poll).await {
                 tracing::error!(error = error_chain(&error), poll = poll.0, "poll.not_sealed");
             }
         }
@@ -64,13 +64,14 @@ impl Handler {
     }
 
     /// As far as a tick goes; the certified file is written by the tick after the last piece.
-    async fn seal(&self, poll: PollId) -> Result<(), ledger::Error> {
-        in_pieces(async || self.stores.ledger.seal(poll, PIECE_ROWS, PIECE_LIMIT).await).await
+    async fn advance_certificate(&self, poll: PollId) -> Result<(), ledger::Error> {
+        in_pieces(async || self.stores.ledger.advance_certificate(poll, PIECE_ROWS, PIECE_LIMIT).await).await
     }
 
     /// The same for a certificate beside the first, where one has been issued.
-    async fn seal_later(&self, poll: PollId) -> Result<(), ledger::Error> {
-        in_pieces(async || self.stores.ledger.seal_later(poll, PIECE_ROWS, PIECE_LIMIT).await).await
+    async fn advance_later_certificate(&self, poll: PollId) -> Result<(), ledger::Error> {
+        in_pieces(async || self.stores.ledger.advance_later_certificate(poll, PIECE_ROWS, PIECE_LIMIT).await)
+            .await
     }
 }
 

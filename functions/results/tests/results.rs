@@ -49,7 +49,7 @@ struct Cloud {
 
 type Shared = Arc<Mutex<Cloud>>;
 
-struct Bench {
+struct Fixture {
     scratch: Scratch,
     ledger: Ledger,
     ranking: RankingStore,
@@ -115,7 +115,7 @@ async fn cloud() -> (Shared, String) {
     (cloud, endpoint)
 }
 
-impl Bench {
+impl Fixture {
     /// In seconds: how long a sign counts, and when a probe is late.
     async fn new(policy: (u32, u32)) -> Self {
         Self::with(policy, |_| None).await
@@ -249,11 +249,11 @@ fn counted(outcome: Outcome) -> Counted {
 
 #[tokio::test]
 async fn an_open_poll_is_published_compressed_and_cacheable() {
-    let bench = Bench::new((60, 60)).await;
-    let poll = bench.poll(json!({})).await;
-    counted(bench.count(&poll, &["alice", "bob", "alice"]).await);
-    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Busy);
-    let (headers, file) = bench.object(&poll).unwrap();
+    let fixture = Fixture::new((60, 60)).await;
+    let poll = fixture.poll(json!({})).await;
+    counted(fixture.count(&poll, &["alice", "bob", "alice"]).await);
+    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy);
+    let (headers, file) = fixture.object(&poll).unwrap();
     assert_eq!(headers["content-encoding"], "gzip");
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["cache-control"], "public, s-maxage=3");
@@ -263,7 +263,7 @@ async fn an_open_poll_is_published_compressed_and_cacheable() {
     );
     assert_eq!(file["contestants"].as_array().unwrap().len(), 3);
     assert_eq!(
-        bench.ranking.tally(&poll).await.unwrap().unwrap().values().sum::<u64>(),
+        fixture.ranking.tally(&poll).await.unwrap().unwrap().values().sum::<u64>(),
         3,
         "the ranking is repaired"
     );
@@ -271,59 +271,59 @@ async fn an_open_poll_is_published_compressed_and_cacheable() {
 
 #[tokio::test]
 async fn with_nothing_to_publish_a_tick_is_idle() {
-    let bench = Bench::new((60, 60)).await;
-    bench.poll(json!({"opensAt": ago(-3_600_000)})).await;
-    bench.poll(json!({"opensAt": null})).await;
-    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle);
-    bench.handler.handle(Start::Scheduled).await.unwrap();
+    let fixture = Fixture::new((60, 60)).await;
+    fixture.poll(json!({"opensAt": ago(-3_600_000)})).await;
+    fixture.poll(json!({"opensAt": null})).await;
+    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle);
+    fixture.handler.handle(Start::Scheduled).await.unwrap();
 }
 
 #[tokio::test]
 async fn one_works_at_a_time() {
-    let bench = Bench::new((60, 60)).await;
-    let poll = bench.poll(json!({})).await;
-    let lease = bench.ranking.claim("results", LIMIT).await.unwrap().unwrap();
-    bench.handler.handle(Start::Woken).await.unwrap();
-    assert!(bench.object(&poll).is_none());
-    assert!(bench.ranking.renew(&lease, LIMIT).await.unwrap());
+    let fixture = Fixture::new((60, 60)).await;
+    let poll = fixture.poll(json!({})).await;
+    let lease = fixture.ranking.claim("results", LIMIT).await.unwrap().unwrap();
+    fixture.handler.handle(Start::Woken).await.unwrap();
+    assert!(fixture.object(&poll).is_none());
+    assert!(fixture.ranking.renew(&lease, LIMIT).await.unwrap());
 }
 
 #[tokio::test]
 async fn who_is_started_while_the_holder_ends_takes_over() {
-    let bench = Bench::new((60, 60)).await;
+    let fixture = Fixture::new((60, 60)).await;
     for start in [Start::Woken, Start::Scheduled] {
-        let lease = bench.ranking.claim("results", LIMIT).await.unwrap().unwrap();
-        let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
-        bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
+        let lease = fixture.ranking.claim("results", LIMIT).await.unwrap().unwrap();
+        let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
+        fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
         let ends = async {
             // The holder's last act: what was started meets a lease that is held.
             tokio::task::yield_now().await;
-            bench.ranking.release(lease).await.unwrap();
+            fixture.ranking.release(lease).await.unwrap();
         };
-        let (handled, ()) = tokio::join!(bench.handler.handle(start), ends);
+        let (handled, ()) = tokio::join!(fixture.handler.handle(start), ends);
         handled.unwrap();
-        assert_eq!(bench.file(&poll)["certified"], true, "{start:?}");
+        assert_eq!(fixture.file(&poll)["certified"], true, "{start:?}");
     }
 }
 
 #[tokio::test]
 async fn voters_are_estimated_where_all_of_them_are_known() {
-    let bench = Bench::new((60, 60)).await;
-    bench.handler.tick().await.unwrap();
-    bench.poll(json!({})).await;
-    bench.handler.tick().await.unwrap();
-    let poll = bench.poll(json!({"opensAt": Clock::system().now()})).await;
+    let fixture = Fixture::new((60, 60)).await;
+    fixture.handler.tick().await.unwrap();
+    fixture.poll(json!({})).await;
+    fixture.handler.tick().await.unwrap();
+    let poll = fixture.poll(json!({"opensAt": Clock::system().now()})).await;
     let voters = [(poll.id, vec![1, 2, 3, 2])].into();
-    bench.ranking.raise(&[].into(), &voters).await.unwrap();
-    bench.ranking.raise(&[].into(), &voters).await.unwrap();
-    bench.handler.tick().await.unwrap();
-    assert_eq!(bench.file(&poll)["turnout"], json!({"votes": 0, "voters": 3, "votersError": 0.0081}));
-    let client = redis::Client::open(bench.scratch.redis_url.as_str()).unwrap();
+    fixture.ranking.raise(&[].into(), &voters).await.unwrap();
+    fixture.ranking.raise(&[].into(), &voters).await.unwrap();
+    fixture.handler.tick().await.unwrap();
+    assert_eq!(fixture.file(&poll)["turnout"], json!({"votes": 0, "voters": 3, "votersError": 0.0081}));
+    let client = redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
-    bench.handler.tick().await.unwrap();
+    fixture.handler.tick().await.unwrap();
     assert_eq!(
-        bench.file(&poll)["turnout"],
+        fixture.file(&poll)["turnout"],
         json!({"votes": 0, "voters": null, "votersError": null}),
         "some are lost"
     );
@@ -331,12 +331,12 @@ async fn voters_are_estimated_where_all_of_them_are_known() {
 
 #[tokio::test]
 async fn a_withheld_standing_is_in_no_file() {
-    let bench = Bench::new((60, 60)).await;
+    let fixture = Fixture::new((60, 60)).await;
     for results in ["afterClose", "hidden"] {
-        let poll = bench.poll(json!({ "results": results })).await;
-        counted(bench.count(&poll, &["alice", "bob", "carol", "dave"]).await);
-        bench.handler.tick().await.unwrap();
-        let file = bench.file(&poll);
+        let poll = fixture.poll(json!({ "results": results })).await;
+        counted(fixture.count(&poll, &["alice", "bob", "carol", "dave"]).await);
+        fixture.handler.tick().await.unwrap();
+        let file = fixture.file(&poll);
         assert_eq!(file["turnout"]["votes"], 4);
         for word in ["ranking", "share", "totalVotes", "rank"] {
             assert!(!file.to_string().contains(&format!("\"{word}\"")), "{results}: {file}");
@@ -346,82 +346,82 @@ async fn a_withheld_standing_is_in_no_file() {
 
 #[tokio::test]
 async fn a_closed_poll_is_certified_on_evidence() {
-    let bench = Bench::new((0, 60)).await;
-    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
-    counted(bench.count(&poll, &["alice", "bob", "alice", "carol"]).await);
-    bench.set_queued(Some(1_000));
-    assert_eq!(bench.certified(&poll).await["certified"], false, "votes are in the queue");
-    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Queue, None)));
-    bench.set_queued(None);
-    assert_eq!(bench.certified(&poll).await["certified"], false, "or the queue does not say");
-    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Queue, None)));
-    bench.set_queued(Some(0));
-    let file = bench.certified(&poll).await;
+    let fixture = Fixture::new((0, 60)).await;
+    let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
+    counted(fixture.count(&poll, &["alice", "bob", "alice", "carol"]).await);
+    fixture.set_queued(Some(1_000));
+    assert_eq!(fixture.certified(&poll).await["certified"], false, "votes are in the queue");
+    assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Queue, None)));
+    fixture.set_queued(None);
+    assert_eq!(fixture.certified(&poll).await["certified"], false, "or the queue does not say");
+    assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Queue, None)));
+    fixture.set_queued(Some(0));
+    let file = fixture.certified(&poll).await;
     assert_eq!((&file["certified"], &file["totalVotes"]), (&json!(true), &json!(4)));
     assert_eq!(file["turnout"], json!({"votes": 4, "voters": 3, "votersError": 0.0}));
     assert_eq!(file["certificate"]["basis"], "evidence");
-    assert_eq!(bench.object(&poll).unwrap().0["cache-control"], "public, s-maxage=60");
-    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle, "it is final");
+    assert_eq!(fixture.object(&poll).unwrap().0["cache-control"], "public, s-maxage=60");
+    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle, "it is final");
 }
 
 /// A consumer that is switched off, fails, is throttled or locked out: an empty queue and votes that do not grow prove
 /// nothing.
 #[tokio::test]
 async fn while_nothing_is_counted_nothing_is_certified() {
-    let bench = Bench::new((0, 0)).await;
-    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
-    bench.set_queued(Some(0));
+    let fixture = Fixture::new((0, 0)).await;
+    let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
+    fixture.set_queued(Some(0));
     for _ in 0..8 {
-        bench.handler.tick().await.unwrap();
+        fixture.handler.tick().await.unwrap();
     }
-    assert_eq!(bench.file(&poll)["certified"], false);
-    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Counting, None)));
-    assert_eq!(bench.cloud.lock().unwrap().probes.len(), 20 + 6, "a burst, and the series goes on");
-    bench.count_probes().await;
-    assert_eq!(bench.certified(&poll).await["certified"], true, "as soon as it is");
+    assert_eq!(fixture.file(&poll)["certified"], false);
+    assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Counting, None)));
+    assert_eq!(fixture.cloud.lock().unwrap().probes.len(), 20 + 6, "a burst, and the series goes on");
+    fixture.count_probes().await;
+    assert_eq!(fixture.certified(&poll).await["certified"], true, "as soon as it is");
 }
 
 #[tokio::test]
 async fn every_sign_of_a_failed_batch_is_waited_for() {
-    let bench = Bench::new((3_600, 60)).await;
-    bench.set_queued(Some(0));
-    let opened = bench.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
-    assert_eq!(bench.certified(&opened).await["certified"], true, "there was none");
+    let fixture = Fixture::new((3_600, 60)).await;
+    fixture.set_queued(Some(0));
+    let opened = fixture.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
+    assert_eq!(fixture.certified(&opened).await["certified"], true, "there was none");
 
-    let poll = bench.poll(json!({"opensAt": ago(1_000), "closesAt": ago(0)})).await;
+    let poll = fixture.poll(json!({"opensAt": ago(1_000), "closesAt": ago(0)})).await;
     let batch = Uuid::new_v4();
-    bench.ranking.announce(batch).await.unwrap();
-    assert_eq!(bench.certified(&poll).await["certified"], false);
+    fixture.ranking.announce(batch).await.unwrap();
+    assert_eq!(fixture.certified(&poll).await["certified"], false);
     assert_eq!(
-        bench.waits_for(&poll).await,
+        fixture.waits_for(&poll).await,
         Some((WaitsFor::Sign, Some(Sign::Announced))),
         "it is under way"
     );
-    bench.ranking.raise_batch(&[].into(), &[].into(), batch, 300).await.unwrap();
-    assert_eq!(bench.certified(&poll).await["certified"], true, "it has ended");
+    fixture.ranking.raise_batch(&[].into(), &[].into(), batch, 300).await.unwrap();
+    assert_eq!(fixture.certified(&poll).await["certified"], true, "it has ended");
 
-    let poll = bench.poll(json!({"opensAt": ago(1_000), "closesAt": ago(0)})).await;
-    bench.cloud.lock().unwrap().refuses_probes = true;
-    bench.handler.tick().await.unwrap();
-    bench.cloud.lock().unwrap().refuses_probes = false;
-    assert_eq!(bench.certified(&poll).await["certified"], false);
-    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::ProbeMissing))));
+    let poll = fixture.poll(json!({"opensAt": ago(1_000), "closesAt": ago(0)})).await;
+    fixture.cloud.lock().unwrap().refuses_probes = true;
+    fixture.handler.tick().await.unwrap();
+    fixture.cloud.lock().unwrap().refuses_probes = false;
+    assert_eq!(fixture.certified(&poll).await["certified"], false);
+    assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::ProbeMissing))));
 
     let mut again = Batch::default();
     again.signs(true, false);
-    counted(bench.ledger.count(&again).await.unwrap());
-    bench.handler.tick().await.unwrap();
-    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::Redelivered))), "the latest");
+    counted(fixture.ledger.count(&again).await.unwrap());
+    fixture.handler.tick().await.unwrap();
+    assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::Redelivered))), "the latest");
 
-    let client = redis::Client::open(bench.scratch.redis_url.as_str()).unwrap();
+    let client = redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let mut age = bench.scratch.connect().await.unwrap();
+    let mut age = fixture.scratch.connect().await.unwrap();
     let sql = "UPDATE probes SET sent_at = sent_at - interval '5 s' WHERE id = (SELECT min(id) FROM probes)";
     sqlx::query(sql).execute(&mut age).await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
-    bench.handler.tick().await.unwrap();
+    fixture.handler.tick().await.unwrap();
     assert_eq!(
-        bench.waits_for(&poll).await,
+        fixture.waits_for(&poll).await,
         Some((WaitsFor::Sign, Some(Sign::RedisAway))),
         "it lost announcements"
     );
@@ -429,68 +429,68 @@ async fn every_sign_of_a_failed_batch_is_waited_for() {
 
 #[tokio::test]
 async fn without_redis_results_are_published_and_not_certified() {
-    let bench =
-        Bench::with((3_600, 60), |name| (name == "REDIS_URL").then(|| "redis://127.0.0.1:1".to_owned()))
+    let fixture =
+        Fixture::with((3_600, 60), |name| (name == "REDIS_URL").then(|| "redis://127.0.0.1:1".to_owned()))
             .await;
-    bench.set_queued(Some(0));
-    let poll = bench.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
-    assert_eq!(bench.certified(&poll).await["certified"], false);
-    assert_eq!(bench.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::RedisAway))));
+    fixture.set_queued(Some(0));
+    let poll = fixture.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
+    assert_eq!(fixture.certified(&poll).await["certified"], false);
+    assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::RedisAway))));
 }
 
 #[tokio::test]
 async fn what_goes_wrong_with_one_poll_does_not_stop_the_next() {
-    let bench = Bench::new((0, 60)).await;
-    bench.set_queued(Some(0));
-    let polls = [(); 3].map(|()| bench.poll(json!({"closesAt": ago(10_000)})));
+    let fixture = Fixture::new((0, 60)).await;
+    fixture.set_queued(Some(0));
+    let polls = [(); 3].map(|()| fixture.poll(json!({"closesAt": ago(10_000)})));
     let [first, second, third] = polls;
     let (first, second, third) = (first.await, second.await, third.await);
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let mut connection = fixture.scratch.connect().await.unwrap();
     // Freezing it fails: only a hand can have put that there.
     let sql = "INSERT INTO certificates (poll, basis) VALUES ($1, 'forced')";
     sqlx::query(sql).bind(second.id.0).execute(&mut connection).await.unwrap();
     for poll in [&first, &third] {
-        assert_eq!(bench.certified(poll).await["certified"], true);
+        assert_eq!(fixture.certified(poll).await["certified"], true);
     }
-    assert_eq!(bench.file(&second)["certified"], false);
+    assert_eq!(fixture.file(&second)["certified"], false);
 }
 
 #[tokio::test]
 async fn every_poll_that_is_open_or_not_certified_is_published() {
-    let bench = Bench::new((60, 60)).await;
-    let oldest = bench.poll(json!({})).await;
-    let mut newest = bench.poll(json!({"closesAt": ago(10_000)})).await;
+    let fixture = Fixture::new((60, 60)).await;
+    let oldest = fixture.poll(json!({})).await;
+    let mut newest = fixture.poll(json!({"closesAt": ago(10_000)})).await;
     for _ in 0..110 {
-        newest = bench.poll(json!({"closesAt": ago(10_000)})).await;
+        newest = fixture.poll(json!({"closesAt": ago(10_000)})).await;
     }
-    bench.handler.tick().await.unwrap();
+    fixture.handler.tick().await.unwrap();
     for poll in [&oldest, &newest] {
-        assert_eq!(bench.file(poll)["poll"], poll.id.0);
+        assert_eq!(fixture.file(poll)["poll"], poll.id.0);
     }
-    assert_eq!(bench.cloud.lock().unwrap().objects.len(), 112);
+    assert_eq!(fixture.cloud.lock().unwrap().objects.len(), 112);
 }
 
 #[tokio::test]
 async fn what_the_queue_holds_is_passed_on_to_the_crew() {
-    let bench = Bench::new((60, 60)).await;
-    bench.poll(json!({})).await;
-    bench.set_queued(None);
-    bench.handler.tick().await.unwrap();
-    assert_eq!(bench.ranking.backlog().await.unwrap(), None, "the queue does not say");
-    bench.set_queued(Some(1_204));
-    bench.handler.tick().await.unwrap();
-    assert_eq!(bench.ranking.backlog().await.unwrap().unwrap().messages, 1_203, "a probe is none");
+    let fixture = Fixture::new((60, 60)).await;
+    fixture.poll(json!({})).await;
+    fixture.set_queued(None);
+    fixture.handler.tick().await.unwrap();
+    assert_eq!(fixture.ranking.backlog().await.unwrap(), None, "the queue does not say");
+    fixture.set_queued(Some(1_204));
+    fixture.handler.tick().await.unwrap();
+    assert_eq!(fixture.ranking.backlog().await.unwrap().unwrap().messages, 1_203, "a probe is none");
 }
 
 #[tokio::test]
 async fn while_others_vote_the_queue_need_not_be_empty() {
-    let bench = Bench::new((0, 60)).await;
-    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
-    bench.set_queued(Some(1_000));
-    assert_eq!(bench.certified(&poll).await["certified"], false);
-    bench.ranking.raise_batch(&[].into(), &[].into(), Uuid::new_v4(), 1_000).await.unwrap();
+    let fixture = Fixture::new((0, 60)).await;
+    let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
+    fixture.set_queued(Some(1_000));
+    assert_eq!(fixture.certified(&poll).await["certified"], false);
+    fixture.ranking.raise_batch(&[].into(), &[].into(), Uuid::new_v4(), 1_000).await.unwrap();
     assert_eq!(
-        bench.certified(&poll).await["certificate"]["basis"],
+        fixture.certified(&poll).await["certificate"]["basis"],
         "evidence",
         "as many were handled since"
     );
@@ -498,52 +498,52 @@ async fn while_others_vote_the_queue_need_not_be_empty() {
 
 #[tokio::test]
 async fn a_vote_that_comes_after_certification_is_late_and_changes_nothing() {
-    let bench = Bench::new((0, 60)).await;
-    bench.set_queued(Some(0));
-    let before = bench.poll(json!({"closesAt": ago(10_000)})).await;
-    counted(bench.count(&before, &["alice"]).await);
-    let certified = bench.certified(&before).await;
-    assert!(matches!(bench.count(&before, &["bob"]).await, Outcome::Stale), "judged before it was frozen");
-    let frozen = bench.reload(before.id).await;
-    let late = counted(bench.count(&frozen, &["bob", "carol"]).await);
+    let fixture = Fixture::new((0, 60)).await;
+    fixture.set_queued(Some(0));
+    let before = fixture.poll(json!({"closesAt": ago(10_000)})).await;
+    counted(fixture.count(&before, &["alice"]).await);
+    let certified = fixture.certified(&before).await;
+    assert!(matches!(fixture.count(&before, &["bob"]).await, Outcome::Stale), "judged before it was frozen");
+    let frozen = fixture.reload(before.id).await;
+    let late = counted(fixture.count(&frozen, &["bob", "carol"]).await);
     assert_eq!((late.counted, late.rejected), (0, [("late".to_owned(), 2)].into()));
-    let audit = bench.ledger.audit(before.id, LIMIT).await.unwrap();
+    let audit = fixture.ledger.audit(before.id, LIMIT).await.unwrap();
     assert_eq!(audit.rejected["late"], 2);
     assert_eq!(audit.ledger, audit.tally);
-    let certificate = bench.ledger.certificate(before.id).await.unwrap().unwrap();
+    let certificate = fixture.ledger.certificate(before.id).await.unwrap().unwrap();
     assert_eq!(certificate.tally.values().sum::<u64>(), 1);
     assert_eq!(certified["certificate"]["rejected"], json!({}));
 }
 
 #[tokio::test]
 async fn a_certified_file_is_final_once_the_edge_is_to_forget_the_one_before() {
-    let bench = Bench::new((0, 60)).await;
-    bench.set_queued(Some(0));
-    let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
-    bench.cloud.lock().unwrap().refuses_invalidations = true;
-    assert_eq!(bench.certified(&poll).await["certified"], true);
-    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Busy, "nobody was told");
-    bench.cloud.lock().unwrap().refuses_invalidations = false;
-    bench.handler.tick().await.unwrap();
-    assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle);
+    let fixture = Fixture::new((0, 60)).await;
+    fixture.set_queued(Some(0));
+    let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
+    fixture.cloud.lock().unwrap().refuses_invalidations = true;
+    assert_eq!(fixture.certified(&poll).await["certified"], true);
+    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy, "nobody was told");
+    fixture.cloud.lock().unwrap().refuses_invalidations = false;
+    fixture.handler.tick().await.unwrap();
+    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle);
     let told = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
-    assert_eq!(bench.cloud.lock().unwrap().invalidations, [told]);
+    assert_eq!(fixture.cloud.lock().unwrap().invalidations, [told]);
 }
 
 #[tokio::test]
 async fn the_digest_is_that_of_the_votes_in_any_pieces() {
-    let bench = Bench::new((0, 0)).await;
+    let fixture = Fixture::new((0, 0)).await;
     let mut digests = Vec::new();
     for rows in [1, 2, 1_000] {
-        let poll = bench.poll(json!({"closesAt": ago(10_000)})).await;
-        counted(bench.count(&poll, &["alice", "bob", "carol", "dave", "erin"]).await);
-        assert_eq!(bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap(), Some(Frozen::Now));
+        let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
+        counted(fixture.count(&poll, &["alice", "bob", "carol", "dave", "erin"]).await);
+        assert_eq!(fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap(), Some(Frozen::Now));
         let mut pieces = 0;
-        while !bench.ledger.seal(poll.id, rows, LIMIT).await.unwrap() {
+        while !fixture.ledger.advance_certificate(poll.id, rows, LIMIT).await.unwrap() {
             pieces += 1;
         }
         assert_eq!(pieces, 5_u32.div_ceil(rows));
-        let mut connection = bench.scratch.connect().await.unwrap();
+        let mut connection = fixture.scratch.connect().await.unwrap();
         let expected: Vec<u8> = sqlx::query_scalar(
             "SELECT sha256(convert_to(string_agg(concat_ws(',', key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, \
              contestant, coalesce(ballot::text, '')) || E'\\n', '' ORDER BY key), 'UTF8')) FROM votes WHERE poll = $1",
@@ -552,7 +552,7 @@ async fn the_digest_is_that_of_the_votes_in_any_pieces() {
         .fetch_one(&mut connection)
         .await
         .unwrap();
-        let certificate = bench.ledger.certificate(poll.id).await.unwrap().unwrap();
+        let certificate = fixture.ledger.certificate(poll.id).await.unwrap().unwrap();
         assert_eq!(certificate.digest, expected, "in pieces of {rows}");
         digests.push(certificate.digest);
     }
@@ -561,42 +561,42 @@ async fn the_digest_is_that_of_the_votes_in_any_pieces() {
 
 #[tokio::test]
 async fn what_is_open_cannot_be_frozen() {
-    let bench = Bench::new((0, 0)).await;
-    let poll = bench.poll(json!({})).await;
-    assert_eq!(bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap(), Some(Frozen::NotClosed));
-    assert_eq!(bench.ledger.freeze(PollId(poll.id.0 + 1), Basis::Forced).await.unwrap(), None);
-    assert_eq!(counted(bench.count(&poll, &["alice"]).await).counted, 1);
+    let fixture = Fixture::new((0, 0)).await;
+    let poll = fixture.poll(json!({})).await;
+    assert_eq!(fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap(), Some(Frozen::NotClosed));
+    assert_eq!(fixture.ledger.freeze(PollId(poll.id.0 + 1), Basis::Forced).await.unwrap(), None);
+    assert_eq!(counted(fixture.count(&poll, &["alice"]).await).counted, 1);
 }
 
 #[tokio::test]
 async fn what_comes_late_is_in_the_file_and_a_later_certificate_is_a_file_of_its_own() {
-    let bench = Bench::new((60, 60)).await;
+    let fixture = Fixture::new((60, 60)).await;
     for results in ["live", "hidden"] {
-        let poll = bench.poll(json!({"closesAt": ago(10_000), "results": results})).await;
-        counted(bench.count(&poll, &["alice"]).await);
-        bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
-        let first = bench.certified(&poll).await;
+        let poll = fixture.poll(json!({"closesAt": ago(10_000), "results": results})).await;
+        counted(fixture.count(&poll, &["alice"]).await);
+        fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
+        let first = fixture.certified(&poll).await;
         assert_eq!((&first["certified"], first.get("late")), (&json!(true), None), "{first}");
-        let frozen = bench.reload(poll.id).await;
-        counted(bench.count(&frozen, &["bob", "carol"]).await);
-        bench.handler.tick().await.unwrap();
-        let file = bench.file(&poll);
+        let frozen = fixture.reload(poll.id).await;
+        counted(fixture.count(&frozen, &["bob", "carol"]).await);
+        fixture.handler.tick().await.unwrap();
+        let file = fixture.file(&poll);
         assert_eq!((&file["late"]["votes"], file.get("laterCertificates")), (&json!(2), None), "{file}");
         assert_eq!(file["late"]["firstAt"], file["late"]["lastAt"]);
-        assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle, "it is told");
+        assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle, "it is told");
 
         let order = Order::new("crew", Action::SecondCertificate);
-        bench.ledger.issue_later_certificate(poll.id, &order).await.unwrap();
-        bench.handler.tick().await.unwrap();
-        assert_eq!(bench.file(&poll), file, "the file names no certificate before it is there");
-        bench.handler.tick().await.unwrap();
+        fixture.ledger.issue_later_certificate(poll.id, &order).await.unwrap();
+        fixture.handler.tick().await.unwrap();
+        assert_eq!(fixture.file(&poll), file, "the file names no certificate before it is there");
+        fixture.handler.tick().await.unwrap();
         let path = format!("/results/{}.certificate-2.json", poll.id.0);
-        let after = bench.file(&poll);
+        let after = fixture.file(&poll);
         assert_eq!(after["laterCertificates"], json!([path]));
         for field in ["certificate", "turnout", "ranking", "totalVotes", "asOf"] {
             assert_eq!(after[field], first[field], "{field} stays");
         }
-        let (headers, document) = bench.object_at(&path).unwrap();
+        let (headers, document) = fixture.object_at(&path).unwrap();
         assert_eq!(headers["cache-control"], "public, s-maxage=60");
         assert_eq!(document["first"]["digest"], first["certificate"]["digest"]);
         assert_eq!(
@@ -604,6 +604,6 @@ async fn what_comes_late_is_in_the_file_and_a_later_certificate_is_a_file_of_its
             (&json!(2), &json!(2), &json!(3))
         );
         assert_eq!(document.to_string().contains("contestants"), results == "live", "{document}");
-        assert_eq!(bench.handler.tick().await.unwrap(), Tick::Idle, "it is final");
+        assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle, "it is final");
     }
 }

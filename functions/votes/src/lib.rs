@@ -20,7 +20,7 @@ use domain::{Message, PollId, Rejection, Tally, Timestamp, VoterHasher, judge};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Batch, Counted, Outcome};
 use runtime::{
-    Clock,
+    Clock, Retry,
     environment::{self, Reader},
     telemetry::{BatchMetrics, error_chain},
 };
@@ -48,19 +48,31 @@ pub enum Error {
     Ledger(#[from] ledger::Error),
     /// The batch is given up before Lambda would cut it short, which would tell nothing.
     #[error("batch not counted within {0:?}")]
-    Late(Duration),
+    BatchTimeout(Duration),
     /// Definitions kept changing.
     #[error("poll definitions changed {JUDGEMENTS_MAX} times while the batch was judged")]
-    Restless,
+    DefinitionsKeptChanging,
     /// Only a defect can bring it about.
     #[error("the event is not one of SQS")]
     Event(#[from] serde_json::Error),
 }
 
+impl Error {
+    /// What this asks for. SQS delivers the batch again whatever it is; only an outage passes by itself.
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Ledger(error) => error.retry(),
+            Self::BatchTimeout(_) | Self::DefinitionsKeptChanging => Retry::Later,
+            Self::Event(_) => Retry::Never,
+        }
+    }
+}
+
 /// What Lambda is told; the cause has been logged.
 impl From<Error> for Diagnostic {
     fn from(error: Error) -> Self {
-        Self { error_type: "BatchNotCounted".to_owned(), error_message: error.to_string() }
+        let error_type = if error.retry().is_transient() { "BatchNotCounted" } else { "Defect" };
+        Self { error_type: error_type.to_owned(), error_message: error.to_string() }
     }
 }
 
@@ -135,7 +147,8 @@ impl Handler {
             tracing::error!(records = nameless, "record.nameless");
         }
         let outcome = self.count_and_raise(&messages, &mut arrival).await.inspect_err(|error| {
-            tracing::error!(error = error_chain(error), received = records.len(), "batch.failed");
+            let defect = !error.retry().is_transient();
+            tracing::error!(error = error_chain(error), received = records.len(), defect, "batch.failed");
         })?;
         // A batch of probes alone is nobody's vote.
         if arrival.probes.len() < records.len() {
@@ -148,7 +161,7 @@ impl Handler {
         let unannounced = self.announcer.take_failure();
         // Each call is bounded, but not how many a batch makes whose definitions change meanwhile.
         let counting = timeout(self.batch_timeout, self.count(messages, arrival, unannounced));
-        let counted = counting.await.unwrap_or(Err(Error::Late(self.batch_timeout)));
+        let counted = counting.await.unwrap_or(Err(Error::BatchTimeout(self.batch_timeout)));
         let (counted, totals, voters) = counted.inspect_err(|_| self.announcer.give_back(unannounced))?;
         self.crash_points.pass(Point::Committed);
         let handled = messages.len() as u64;
@@ -186,7 +199,7 @@ impl Handler {
             tracing::info!("batch.judged_again");
             polls = self.definitions.reload(&ids).await?;
         }
-        Err(Error::Restless)
+        Err(Error::DefinitionsKeptChanging)
     }
 
     fn judged(&self, messages: &[Message], polls: &definitions::Polls) -> Batch {

@@ -92,7 +92,7 @@ async fn prepare(folder: &Path, stores: &Stores) -> Result<()> {
     let authorities = Authorities::from_file(&folder.join("authority.pem"))?;
     let schema = Schema::new(&stores.database_url)?.trusting(&authorities);
     schema.migrate().await?;
-    schema.admit(&FUNCTIONS_ROLE.parse()?).await?;
+    schema.grant(&FUNCTIONS_ROLE.parse()?).await?;
     let draft = json!({
         "title": "Who stays?", "opensAt": "2025-06-01T00:00:00Z", "closesAt": "2025-07-01T00:00:00Z",
         "contestants": [{"name": "Ana"}, {"name": "Bia"}],

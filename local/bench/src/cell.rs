@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{
     floor,
-    ground::{Database, Ground},
-    rig::{Rig, Way},
+    pipeline::{Load, Pipeline},
+    test_bed::{Database, TestBed},
     usage::Cpu,
 };
 use processes::memory;
@@ -132,54 +132,60 @@ impl Cell {
     ///
     /// # Errors
     /// It went wrong, or not every vote was counted: then there is no figure.
-    pub async fn run(&self, ground: &Ground, filled: &BTreeMap<u64, Database>) -> Result<Sample> {
+    pub async fn run(&self, test_bed: &TestBed, filled: &BTreeMap<u64, Database>) -> Result<Sample> {
         if let Some(database) = filled.get(&self.ledger_votes) {
-            return self.run_on(ground, database).await;
+            return self.run_on(test_bed, database).await;
         }
-        let database = ground.database(self.polls, self.contestants).await?;
-        let sample = self.run_on(ground, &database).await;
-        ground.remove(database).await?;
+        let database = test_bed.database(self.polls, self.contestants).await?;
+        let sample = self.run_on(test_bed, &database).await;
+        test_bed.remove(database).await?;
         sample
     }
 
-    async fn run_on(&self, ground: &Ground, database: &Database) -> Result<Sample> {
+    async fn run_on(&self, test_bed: &TestBed, database: &Database) -> Result<Sample> {
         match self.design {
-            Design::Votes => self.drain(ground, database, &ground.artifacts).await,
-            Design::First => self.drain(ground, database, &ground.first_design).await,
-            Design::Floor => floor::run(self, ground, database).await,
+            Design::Votes => self.drain(test_bed, database, &test_bed.artifacts).await,
+            Design::First => self.drain(test_bed, database, &test_bed.first_design).await,
+            Design::Floor => floor::run(self, test_bed, database).await,
         }
     }
 
-    async fn drain(&self, ground: &Ground, database: &Database, artifacts: &Path) -> Result<Sample> {
-        let before = ground.commits(database).await?;
-        let way = Way { concurrency: self.concurrency, batch: self.batch };
-        let rig = Rig::new(ground, database, way, artifacts).await?;
+    async fn drain(&self, test_bed: &TestBed, database: &Database, artifacts: &Path) -> Result<Sample> {
+        let before = test_bed.commits(database).await?;
+        let way = Load { concurrency: self.concurrency, batch: self.batch };
+        let pipeline = Pipeline::new(test_bed, database, way, artifacts).await?;
         let whole_batches = |votes: u64| votes.div_ceil(self.batch) * self.batch;
         let warm_up =
             (WARM_UP_BATCHES * self.concurrency * self.batch).min(whole_batches(self.votes / WARM_UP_SHARE));
-        database.ballots.cast(0, warm_up, &rig.queue)?;
-        rig.drain().await?;
-        let sample = self.measure(ground, database, &rig, warm_up).await;
-        rig.close().await?;
+        database.ballots.cast(0, warm_up, &pipeline.queue)?;
+        pipeline.drain().await?;
+        let sample = self.measure(test_bed, database, &pipeline, warm_up).await;
+        pipeline.close().await?;
         let mut sample = sample?;
-        let after = ground.commits(database).await?;
+        let after = test_bed.commits(database).await?;
         let per_vote = |count: i64| count as f64 / (warm_up + self.votes) as f64;
         sample.commits_per_vote = per_vote(after.commits - before.commits);
         sample.syncs_per_vote = per_vote(after.syncs - before.syncs);
         Ok(sample)
     }
 
-    async fn measure(&self, ground: &Ground, database: &Database, rig: &Rig, first: u64) -> Result<Sample> {
-        database.ballots.cast(first, self.votes, &rig.queue)?;
+    async fn measure(
+        &self,
+        test_bed: &TestBed,
+        database: &Database,
+        pipeline: &Pipeline,
+        first: u64,
+    ) -> Result<Sample> {
+        database.ballots.cast(first, self.votes, &pipeline.queue)?;
         let before = database.votes(self.counts_rows()).await?;
         let size = database.size().await?;
-        ground.checkpoint().await?;
-        let (commands, wal) = (ground.redis_commands().await?, ground.wal_bytes().await?);
-        let invocations = rig.counts().invocations;
-        let cpu = ground.servers.cpu(&rig.counts().pids);
-        let taken = rig.drain().await?;
-        let counts = rig.counts();
-        let cpu = ground.servers.cpu(&counts.pids) - cpu;
+        test_bed.checkpoint().await?;
+        let (commands, wal) = (test_bed.redis_commands().await?, test_bed.wal_bytes().await?);
+        let invocations = pipeline.counts().invocations;
+        let cpu = test_bed.servers.cpu(&pipeline.counts().pids);
+        let taken = pipeline.drain().await?;
+        let counts = pipeline.counts();
+        let cpu = test_bed.servers.cpu(&counts.pids) - cpu;
         let counted = database.votes(self.counts_rows()).await? - before;
         ensure!(counted == self.votes as i64, "{} votes were cast, {counted} were counted", self.votes);
         let grown = database.size().await?;
@@ -190,9 +196,9 @@ impl Cell {
             invocations: counts.invocations - invocations,
             commits_per_vote: 0.0,
             syncs_per_vote: 0.0,
-            wal_bytes: ground.wal_bytes().await? - wal,
+            wal_bytes: test_bed.wal_bytes().await? - wal,
             // Asking is a command too.
-            redis_commands: ground.redis_commands().await? - commands - 1,
+            redis_commands: test_bed.redis_commands().await? - commands - 1,
             table_bytes: grown.table - size.table,
             index_bytes: grown.indexes - size.indexes,
             memory_peak_bytes: counts.pids.iter().filter_map(|pid| Some(memory(*pid)?.1)).max().unwrap_or(0),

@@ -11,7 +11,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     ballots::Columns,
     cell::{Cell, Sample},
-    ground::{Database, Ground, VOTER_HASH_KEY},
+    test_bed::{Database, TestBed, VOTER_HASH_KEY},
     usage::Cpu,
 };
 
@@ -23,7 +23,7 @@ const WARM_UP_BATCHES: u64 = 8;
 ///
 /// # Errors
 /// The server does not take them all.
-pub async fn run(cell: &Cell, ground: &Ground, database: &Database) -> Result<Sample> {
+pub async fn run(cell: &Cell, test_bed: &TestBed, database: &Database) -> Result<Sample> {
     let mut connections = Vec::new();
     for _ in 0..cell.concurrency {
         connections.push(database.connect().await?);
@@ -34,14 +34,14 @@ pub async fn run(cell: &Cell, ground: &Ground, database: &Database) -> Result<Sa
     let measured = batches.split_off((warm_up / cell.batch) as usize);
     let connections = insert_all(connections, batches).await?;
     let size = database.size().await?;
-    ground.checkpoint().await?;
-    let wal = ground.wal_bytes().await?;
+    test_bed.checkpoint().await?;
+    let wal = test_bed.wal_bytes().await?;
     let batch_count = measured.len() as u64;
-    let cpu = ground.servers.cpu(&[]);
+    let cpu = test_bed.servers.cpu(&[]);
     let started = Instant::now();
     let connections = insert_all(connections, measured).await?;
     let seconds = started.elapsed().as_secs_f64();
-    let cpu = ground.servers.cpu(&[]) - cpu;
+    let cpu = test_bed.servers.cpu(&[]) - cpu;
     drop(connections);
     let counted = database.votes(true).await? - warm_up as i64;
     ensure!(counted == cell.votes as i64, "{} votes were inserted, {counted} are there", cell.votes);
@@ -53,7 +53,7 @@ pub async fn run(cell: &Cell, ground: &Ground, database: &Database) -> Result<Sa
         invocations: 0,
         commits_per_vote: batch_count as f64 / cell.votes as f64,
         syncs_per_vote: 0.0,
-        wal_bytes: ground.wal_bytes().await? - wal,
+        wal_bytes: test_bed.wal_bytes().await? - wal,
         redis_commands: 0,
         table_bytes: grown.table - size.table,
         index_bytes: grown.indexes - size.indexes,

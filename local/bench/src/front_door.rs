@@ -21,10 +21,10 @@ use tokio::{
 };
 
 use super::{
-    ground::Ground,
     lag,
+    pipeline::VOTES_FUNCTION,
     plan::Plan,
-    rig::VOTES_FUNCTION,
+    test_bed::TestBed,
     usage::{self, Process},
 };
 use processes::end_with_parent;
@@ -74,10 +74,10 @@ impl FrontDoor {
 ///
 /// # Errors
 /// The stack or k6 fails, or a vote was lost.
-pub async fn run(ground: &Ground, plan: &Plan) -> Result<FrontDoor> {
-    let folder = ground.folder.path().join("front-door");
-    let (mut stack, base_url) = start_stack(ground, &folder).await?;
-    let measured = measure(ground, plan, &base_url, &stack).await;
+pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<FrontDoor> {
+    let folder = test_bed.folder.path().join("front-door");
+    let (mut stack, base_url) = start_stack(test_bed, &folder).await?;
+    let measured = measure(test_bed, plan, &base_url, &stack).await;
     stop(&mut stack).await?;
     let (summary, k6_cpu_seconds, processes) = measured?;
     let lags = lag::read(&folder.join("logs").join(format!("{VOTES_FUNCTION}.log")))?;
@@ -97,12 +97,12 @@ pub async fn run(ground: &Ground, plan: &Plan) -> Result<FrontDoor> {
     })
 }
 
-async fn start_stack(ground: &Ground, folder: &Path) -> Result<(Child, String)> {
+async fn start_stack(test_bed: &TestBed, folder: &Path) -> Result<(Child, String)> {
     let (port, aws_port) = (free_port()?, free_port()?);
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("run").args(["--port", &port.to_string(), "--aws-port", &aws_port.to_string()]);
-    command.arg("--data-dir").arg(folder).arg("--artifacts").arg(&ground.artifacts);
-    command.arg("--template").arg(&ground.template).env_remove("DATABASE_URL").env_remove("REDIS_URL");
+    command.arg("--data-dir").arg(folder).arg("--artifacts").arg(&test_bed.artifacts);
+    command.arg("--template").arg(&test_bed.template).env_remove("DATABASE_URL").env_remove("REDIS_URL");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
     end_with_parent(&mut command, Signal::SIGTERM);
     let mut stack = command.spawn().context("the stack cannot be started")?;
@@ -123,13 +123,13 @@ async fn start_stack(ground: &Ground, folder: &Path) -> Result<(Child, String)> 
 }
 
 async fn measure(
-    ground: &Ground,
+    test_bed: &TestBed,
     plan: &Plan,
     base_url: &str,
     stack: &Child,
 ) -> Result<(Value, f64, Vec<Process>)> {
     let pid = stack.id().context("the stack has ended")?;
-    let (log, export) = (ground.folder.path().join("k6.log"), ground.folder.path().join("k6.json"));
+    let (log, export) = (test_bed.folder.path().join("k6.log"), test_bed.folder.path().join("k6.json"));
     let before = usage::ended_children();
     let output = File::create(&log)?;
     let mut k6 = Command::new("scripts/loadtest.sh");

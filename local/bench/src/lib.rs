@@ -7,18 +7,18 @@ mod ballots;
 mod cell;
 mod floor;
 mod front_door;
-mod ground;
 mod lag;
 mod machine;
+mod pipeline;
 mod plan;
 mod plots;
 mod progress;
 mod report;
-mod rig;
 mod spread;
 mod start;
 mod surge;
 mod table;
+mod test_bed;
 mod usage;
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -28,11 +28,11 @@ use anyhow::{Context as _, Result};
 pub use self::arguments::{BenchArguments, Part};
 use self::{
     cell::Cell,
-    ground::{Database, Ground},
     machine::Machine,
     plan::{Plan, USUAL},
     progress::Progress,
     report::{Measured, Report},
+    test_bed::{Database, TestBed},
 };
 use stack::StopRequests;
 
@@ -47,18 +47,18 @@ pub async fn run(arguments: &BenchArguments) -> Result<()> {
     if let Some(repetitions) = arguments.repetitions {
         plan.repetitions = repetitions.into();
     }
-    let ground = Ground::prepare(arguments).await?;
+    let test_bed = TestBed::prepare(arguments).await?;
     let measured = tokio::select! {
-        measured = measure(&ground, &plan, &parts) => measured,
+        measured = measure(&test_bed, &plan, &parts) => measured,
         () = stop.reached(1) => Err(anyhow::anyhow!("stopped before there were figures")),
     };
-    ground.stores.stop().await;
+    test_bed.stores.stop().await;
     let report = measured?;
     write(&report, &arguments.out)?;
     Ok(())
 }
 
-async fn measure(ground: &Ground, plan: &Plan, parts: &[Part]) -> Result<Report> {
+async fn measure(test_bed: &TestBed, plan: &Plan, parts: &[Part]) -> Result<Report> {
     let cells = plan.cells(parts);
     let has = |part| parts.contains(&part);
     let mut ledgers: Vec<u64> =
@@ -69,7 +69,7 @@ async fn measure(ground: &Ground, plan: &Plan, parts: &[Part]) -> Result<Report>
     let mut progress = Progress::start((ledgers.len() + cells.len() * plan.repetitions + others) as u64);
     let mut report = Report {
         quick: plan.quick,
-        machine: Machine::describe(ground).await?,
+        machine: Machine::describe(test_bed).await?,
         cells: Vec::new(),
         evening: None,
         surge: None,
@@ -78,31 +78,35 @@ async fn measure(ground: &Ground, plan: &Plan, parts: &[Part]) -> Result<Report>
     };
     if has(Part::Start) {
         progress.step("starts of each function");
-        report.functions = start::run(ground, plan).await?;
+        report.functions = start::run(test_bed, plan).await?;
     }
     if has(Part::Front) {
         progress.step("front door");
-        report.front_door = Some(front_door::run(ground, plan).await?);
+        report.front_door = Some(front_door::run(test_bed, plan).await?);
     }
     if has(Part::Surge) {
         progress.step("surge");
-        report.surge = Some(surge::run(ground, plan).await?);
+        report.surge = Some(surge::run(test_bed, plan).await?);
         progress.step("an evening's votes");
         let evening = Cell::capacity(USUAL.0, USUAL.1, plan.evening_votes);
-        report.evening = Some(evening.run(ground, &BTreeMap::new()).await?);
+        report.evening = Some(evening.run(test_bed, &BTreeMap::new()).await?);
     }
-    let filled = fill(ground, &ledgers, &mut progress).await?;
-    report.cells = take_turns(ground, &cells, &filled, plan, &mut progress).await?;
+    let filled = fill(test_bed, &ledgers, &mut progress).await?;
+    report.cells = take_turns(test_bed, &cells, &filled, plan, &mut progress).await?;
     progress.finish();
     Ok(report)
 }
 
 /// Ledgers with votes of the past, by their number.
-async fn fill(ground: &Ground, ledgers: &[u64], progress: &mut Progress) -> Result<BTreeMap<u64, Database>> {
+async fn fill(
+    test_bed: &TestBed,
+    ledgers: &[u64],
+    progress: &mut Progress,
+) -> Result<BTreeMap<u64, Database>> {
     let mut filled = BTreeMap::new();
     for &votes in ledgers {
         progress.step(&format!("a ledger of {} million votes", votes / 1_000_000));
-        let database = ground.database(cell::POLLS, cell::CONTESTANTS).await?;
+        let database = test_bed.database(cell::POLLS, cell::CONTESTANTS).await?;
         database.fill(votes).await.context("a great ledger needs 170 bytes of disk a vote")?;
         filled.insert(votes, database);
     }
@@ -110,7 +114,7 @@ async fn fill(ground: &Ground, ledgers: &[u64], progress: &mut Progress) -> Resu
 }
 
 async fn take_turns(
-    ground: &Ground,
+    test_bed: &TestBed,
     cells: &[Cell],
     filled: &BTreeMap<u64, Database>,
     plan: &Plan,
@@ -120,7 +124,7 @@ async fn take_turns(
     for repetition in 1..=plan.repetitions {
         for Measured { cell, samples } in &mut measured {
             progress.step(&format!("{}, {repetition} of {}", cell.name(), plan.repetitions));
-            samples.push(cell.run(ground, filled).await.with_context(|| cell.name())?);
+            samples.push(cell.run(test_bed, filled).await.with_context(|| cell.name())?);
         }
     }
     Ok(measured)

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{ground::Ground, spread::Spread};
+use super::{spread::Spread, test_bed::TestBed};
 
 /// Settings of PostgreSQL that decide what a commit means and costs.
 const SETTINGS: [&str; 12] = [
@@ -42,21 +42,21 @@ impl Machine {
     ///
     /// # Errors
     /// A store does not tell, or the disk cannot be written.
-    pub async fn describe(ground: &Ground) -> Result<Self> {
+    pub async fn describe(test_bed: &TestBed) -> Result<Self> {
         let mut facts = vec![
             ("CPU".to_owned(), cpu()),
             ("Linux".to_owned(), read("/proc/sys/kernel/osrelease")),
             ("memory".to_owned(), memory()),
-            ("disk".to_owned(), disk(ground.folder.path())?),
+            ("disk".to_owned(), disk(test_bed.folder.path())?),
             ("load average before".to_owned(), read("/proc/loadavg")),
             ("commit".to_owned(), output("git", &["describe", "--always", "--dirty"])),
             ("rustc".to_owned(), output("rustc", &["--version"])),
         ];
         for name in SETTINGS {
-            facts.push((format!("PostgreSQL {name}"), ground.setting(name).await?));
+            facts.push((format!("PostgreSQL {name}"), test_bed.setting(name).await?));
         }
-        facts.push(("Redis".to_owned(), ground.redis_fact("redis_version").await?));
-        facts.push(("Redis aof_enabled".to_owned(), ground.redis_fact("aof_enabled").await?));
+        facts.push(("Redis".to_owned(), test_bed.redis_fact("redis_version").await?));
+        facts.push(("Redis aof_enabled".to_owned(), test_bed.redis_fact("aof_enabled").await?));
         Ok(Self(facts))
     }
 

@@ -9,9 +9,9 @@ use tokio::process::Command;
 
 use super::{
     cell::{CONTESTANTS, POLLS},
-    ground::Ground,
+    pipeline::{Load, Pipeline},
     plan::{Plan, USUAL},
-    rig::{Rig, Way},
+    test_bed::TestBed,
 };
 use emulator::{event_source, lambda::find_binary, template::Resource};
 
@@ -38,11 +38,11 @@ pub struct Function {
 ///
 /// # Errors
 /// One does not start, or fails.
-pub async fn run(ground: &Ground, plan: &Plan) -> Result<Vec<Function>> {
-    let database = ground.database(POLLS, CONTESTANTS).await?;
-    let way = Way { concurrency: USUAL.0, batch: USUAL.1 };
-    let rig = Rig::new(ground, &database, way, &ground.artifacts).await?;
-    let resources: Vec<&Resource> = rig.template.of_kind("AWS::Serverless::Function").collect();
+pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Vec<Function>> {
+    let database = test_bed.database(POLLS, CONTESTANTS).await?;
+    let way = Load { concurrency: USUAL.0, batch: USUAL.1 };
+    let pipeline = Pipeline::new(test_bed, &database, way, &test_bed.artifacts).await?;
+    let resources: Vec<&Resource> = pipeline.template.of_kind("AWS::Serverless::Function").collect();
     let mut measured = BTreeMap::new();
     let mut cast = 0;
     for start in 0..plan.starts {
@@ -51,14 +51,14 @@ pub async fn run(ground: &Ground, plan: &Plan) -> Result<Vec<Function>> {
                 Some(path) if start == 0 => vec![request(&path); REQUESTS],
                 Some(path) => vec![request(&path)],
                 None if consumes_queue(resource) => {
-                    database.ballots.cast(cast, way.batch, &rig.queue)?;
+                    database.ballots.cast(cast, way.batch, &pipeline.queue)?;
                     cast += way.batch;
-                    let messages = rig.queue.receive(way.batch as usize, None, Duration::ZERO).await;
-                    vec![event_source::event_of(&messages, &rig.queue.arn())]
+                    let messages = pipeline.queue.receive(way.batch as usize, None, Duration::ZERO).await;
+                    vec![event_source::event_of(&messages, &pipeline.queue.arn())]
                 }
                 None => Vec::new(),
             };
-            let fresh = rig.functions.start_and_invoke(&resource.id, &payloads).await?;
+            let fresh = pipeline.functions.start_and_invoke(&resource.id, &payloads).await?;
             let function: &mut Function = match measured.get_mut(&resource.id) {
                 Some(function) => function,
                 None => measured.entry(resource.id.clone()).or_insert(Function {
@@ -66,7 +66,7 @@ pub async fn run(ground: &Ground, plan: &Plan) -> Result<Vec<Function>> {
                     init_ms: Vec::new(),
                     first_ms: Vec::new(),
                     memory_peak_bytes: 0,
-                    package_bytes: package_bytes(&ground.artifacts, resource).await?,
+                    package_bytes: package_bytes(&test_bed.artifacts, resource).await?,
                 }),
             };
             let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
@@ -77,8 +77,8 @@ pub async fn run(ground: &Ground, plan: &Plan) -> Result<Vec<Function>> {
             function.memory_peak_bytes = function.memory_peak_bytes.max(fresh.memory_peak.unwrap_or(0));
         }
     }
-    rig.close().await?;
-    ground.remove(database).await?;
+    pipeline.close().await?;
+    test_bed.remove(database).await?;
     Ok(measured.into_values().collect())
 }
 

@@ -8,10 +8,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{
     cell::{CONTESTANTS, POLLS},
-    ground::Ground,
     lag::{self, Lag},
+    pipeline::{Load, Pipeline},
     plan::{Plan, USUAL},
-    rig::{Rig, Way},
+    test_bed::TestBed,
 };
 
 /// Votes a second, and for how many seconds.
@@ -39,11 +39,16 @@ pub struct Surge {
 ///
 /// # Errors
 /// Not every vote was counted.
-pub async fn run(ground: &Ground, plan: &Plan) -> Result<Surge> {
-    let database = ground.database(POLLS, CONTESTANTS).await?;
-    let rig =
-        Rig::new(ground, &database, Way { concurrency: USUAL.0, batch: USUAL.1 }, &ground.artifacts).await?;
-    let mappings = rig.map()?;
+pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Surge> {
+    let database = test_bed.database(POLLS, CONTESTANTS).await?;
+    let pipeline = Pipeline::new(
+        test_bed,
+        &database,
+        Load { concurrency: USUAL.0, batch: USUAL.1 },
+        &test_bed.artifacts,
+    )
+    .await?;
+    let mappings = pipeline.map()?;
     let started_ms = clock::now_ms();
     let (start, mut cast) = (Instant::now(), 0);
     let mut ticks = tokio::time::interval(TICK);
@@ -52,16 +57,16 @@ pub async fn run(ground: &Ground, plan: &Plan) -> Result<Surge> {
     while start.elapsed().as_secs_f64() < seconds {
         ticks.tick().await;
         let due = votes_until(start.elapsed().as_secs_f64() / plan.surge_share, plan.surge_share);
-        database.ballots.cast(cast, due - cast, &rig.queue)?;
+        database.ballots.cast(cast, due - cast, &pipeline.queue)?;
         cast = due;
     }
     mappings.drained().await;
     mappings.stop().await;
-    let log = rig.log();
-    rig.close().await?;
+    let log = pipeline.log();
+    pipeline.close().await?;
     let counted = database.votes(false).await?;
     anyhow::ensure!(counted == cast as i64, "{cast} votes were cast, {counted} were counted");
-    ground.remove(database).await?;
+    test_bed.remove(database).await?;
     let mut at = 0.0;
     let course = COURSE.map(|(rate, seconds)| {
         at += seconds * plan.surge_share;

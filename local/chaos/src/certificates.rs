@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 /// For the last sign of a failed batch to grow old, the probes, and a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a certificate of a poll that closed by itself stands on.
 const BASIS: &str = "evidence";
@@ -59,7 +59,7 @@ pub async fn wait_for(database_url: &str, polls: &[i32]) -> Result<Vec<Certifica
         if found.iter().all(|one| one.certified_ms.is_some()) || Instant::now() > give_up {
             return Ok(found);
         }
-        sleep(LOOK_AGAIN).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 

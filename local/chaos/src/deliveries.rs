@@ -11,7 +11,7 @@ use crate::{
 };
 use emulator::{
     event_source::Disturbance,
-    lambda::{Births, InvokeError},
+    lambda::{EnvironmentHook, InvokeError},
     sqs::Receipt,
 };
 
@@ -180,7 +180,7 @@ impl Disturbance for Deliveries {
     }
 }
 
-impl Births for Deliveries {
+impl EnvironmentHook for Deliveries {
     fn environment(&self, function: &str) -> Vec<(String, String)> {
         let mut environment = Vec::new();
         let mut state = self.lock();

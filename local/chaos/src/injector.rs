@@ -29,7 +29,7 @@ const WITHHELD_ONE_IN: u64 = 500;
 /// How long a fault that needs a batch waits for one. An outage may be on meanwhile; it is added to this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// All that can be broken.
 #[derive(Debug)]
@@ -221,7 +221,7 @@ impl Injector {
             if is_so() {
                 return true;
             }
-            if Instant::now() > give_up || wait(ending, LOOK_AGAIN).await {
+            if Instant::now() > give_up || wait(ending, POLL_INTERVAL).await {
                 return false;
             }
         }

@@ -12,10 +12,10 @@ mod driver;
 mod fault;
 mod finale;
 mod injector;
+mod ledger_diff;
 mod plan;
 mod polls;
 mod progress;
-mod reckoning;
 mod settings;
 mod store_proxy;
 mod verdict;
@@ -45,9 +45,9 @@ use self::{
     fault::Record,
     finale::Finale,
     injector::Injector,
+    ledger_diff::LedgerDiff,
     polls::{Poll, Window},
     progress::{Progress, Sources},
-    reckoning::Reckoning,
     settings::{hurried, sign, stack_arguments},
     store_proxy::StoreProxy,
     verdict::Verdict,
@@ -57,7 +57,7 @@ use emulator::{
     cloudwatch::CloudWatch,
     custom_resource,
     event_source::Disturbance,
-    lambda::{Births, Functions},
+    lambda::{EnvironmentHook, Functions},
     schedule,
     sqs::Queue,
 };
@@ -66,7 +66,7 @@ use local_stores::{
     upstream::{Upstream, database_through, redis_through},
 };
 use stack::{
-    Blueprint, Ground, Machine, RunArguments, Running, StopRequests, data_folder::DataFolder,
+    Blueprint, Machine, RunArguments, Running, Session, StopRequests, data_folder::DataFolder,
     server::Listeners,
 };
 
@@ -91,7 +91,7 @@ const MOVE_INTERVAL: Duration = Duration::from_millis(700);
 /// A move that takes longer, because a store is away, is given up: the end of the run does not wait for it.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs it and prints the verdict; `true`: everything held, and everything was tried.
 ///
@@ -170,10 +170,10 @@ impl Run {
         let functions =
             Functions::from_template(&blueprint.template, stack::artifacts(stack)?, Arc::clone(&logs))?;
         custom_resource::create_all(&blueprint.template, &functions).await?;
-        functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn Births>));
-        let ground = Ground { arguments: stack, stop, folder, stores: &stores };
+        functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn EnvironmentHook>));
+        let session = Session { arguments: stack, stop, folder, stores: &stores };
         let running =
-            stack::start(ground, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;
+            stack::start(session, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;
         let queue = running.queues.get("VotesQueue").context("the template has no VotesQueue")?;
         let counting = running.mappings.switch(VOTES).context("nothing is mapped to the votes function")?;
         let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
@@ -243,7 +243,7 @@ impl Run {
         let unhealed = Finale { injector: &self.injector, sending: &sending }.play(&books).await;
         progress.stage("reading");
         let lines = self.read_and_compare(&books, &polls).await?;
-        progress.stage("reckoning");
+        progress.stage("ledger_diff");
         self.judge(&sending, elapsed, lines, certificates, unhealed).await
     }
 
@@ -280,15 +280,15 @@ impl Run {
         let dead = dead.counts();
         let mut book = sending.take_book();
         let received = sending.queue.counts();
-        let reckoning = Reckoning::make(&self.database_url, &mut book, &sending.queue.withheld()).await?;
-        let (early, withheld) = (reckoning.early.clone(), reckoning.withheld_late);
+        let ledger_diff = LedgerDiff::make(&self.database_url, &mut book, &sending.queue.withheld()).await?;
+        let (early, withheld) = (ledger_diff.early.clone(), ledger_diff.withheld_late);
         Ok(Verdict {
             seed: self.seed,
             elapsed,
             accepted: book.accepted,
             // The functions' own messages are no votes.
             received: received.sent_total - received.sent_by_clients,
-            reckoning,
+            ledger_diff,
             certificates: Certificates { early, withheld, ..certificates },
             by_kind: book.by_kind,
             polls,
@@ -376,6 +376,6 @@ async fn drain(queue: &Queue) -> Result<()> {
         } else if since.elapsed() > DRAIN_PATIENCE {
             bail!("{left} messages do not leave the queue although all faults are over");
         }
-        sleep(LOOK_AGAIN).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a run: one table, one verdict.
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::{certificates::Certificates, comparison::Line, reckoning::Reckoning};
+use crate::{certificates::Certificates, comparison::Line, ledger_diff::LedgerDiff};
 
 /// Differences told for each kind.
 const SHOWN_MAX: usize = 20;
@@ -20,7 +20,7 @@ pub struct Verdict {
     /// By the queue.
     pub received: u64,
     /// The ledger against the book.
-    pub reckoning: Reckoning,
+    pub ledger_diff: LedgerDiff,
     /// Each poll in the three stores, after it has been read.
     pub polls: Vec<Line>,
     /// Of the polls that closed.
@@ -39,19 +39,19 @@ impl Verdict {
     /// What is wrong, for people; nothing: all is as promised.
     pub fn differences(&self) -> Vec<String> {
         let mut differences = Vec::new();
-        let rejected: u64 = self.reckoning.rejected.values().sum();
-        let decided = self.reckoning.counted + self.reckoning.duplicates + rejected;
+        let rejected: u64 = self.ledger_diff.rejected.values().sum();
+        let decided = self.ledger_diff.counted + self.ledger_diff.duplicates + rejected;
         if self.accepted != decided {
             differences.push(format!(
                 "accepted {} is not counted {} + duplicate {} + rejected {rejected} = {decided}",
-                self.accepted, self.reckoning.counted, self.reckoning.duplicates
+                self.accepted, self.ledger_diff.counted, self.ledger_diff.duplicates
             ));
         }
         if self.accepted != self.received {
             differences
                 .push(format!("the driver had {} accepted, the queue took {}", self.accepted, self.received));
         }
-        for (what, (count, examples)) in &self.reckoning.differences {
+        for (what, (count, examples)) in &self.ledger_diff.differences {
             differences.push(format!("{count} × {what}, such as {}", examples.join("; ")));
         }
         differences.extend(self.certificates.differences().into_iter().take(SHOWN_MAX));
@@ -76,16 +76,16 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.elapsed.as_secs_f64();
-        let rejected: u64 = self.reckoning.rejected.values().sum();
+        let rejected: u64 = self.ledger_diff.rejected.values().sum();
         writeln!(f, "seed {}, {seconds:.0} s, {:.0} votes/s", self.seed, self.accepted as f64 / seconds)?;
         writeln!(f, "\n{:>12}  accepted", self.accepted)?;
         for (kind, count) in &self.by_kind {
             writeln!(f, "{:>14}{count:>12}  {kind}", "")?;
         }
-        writeln!(f, "{:>12}  counted", self.reckoning.counted)?;
-        writeln!(f, "{:>12}  duplicate", self.reckoning.duplicates)?;
+        writeln!(f, "{:>12}  counted", self.ledger_diff.counted)?;
+        writeln!(f, "{:>12}  duplicate", self.ledger_diff.duplicates)?;
         writeln!(f, "{rejected:>12}  rejected")?;
-        for (reason, count) in &self.reckoning.rejected {
+        for (reason, count) in &self.ledger_diff.rejected {
             writeln!(f, "{:>14}{count:>12}  {reason}", "")?;
         }
         writeln!(f, "\n{:>12}{:>12}{:>12}{:>12}", "poll", "ledger", "tally", "ranking")?;
@@ -130,7 +130,7 @@ mod tests {
             accepted: 10,
             by_kind: BTreeMap::from([("plain", 10)]),
             received: 10,
-            reckoning: Reckoning { counted: 7, duplicates: 1, rejected, ..Reckoning::default() },
+            ledger_diff: LedgerDiff { counted: 7, duplicates: 1, rejected, ..LedgerDiff::default() },
             polls: vec![Line { poll: 1, ledger: 7, tally: 7, ranking: 7, differences: Vec::new() }],
             certificates: Certificates { closed: 1, undisturbed: vec![7.5], ..Certificates::default() },
             unhealed: Vec::new(),
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn each_difference_is_told() {
         let sum = "accepted 10 is not counted 6 + duplicate 1 + rejected 2 = 9";
-        assert_fails(|verdict| verdict.reckoning.counted = 6, sum);
+        assert_fails(|verdict| verdict.ledger_diff.counted = 6, sum);
         assert_fails(|verdict| verdict.received = 11, "the queue took 11");
         assert_fails(
             |verdict| verdict.certificates.early.extend([(7, 2)]),
@@ -173,7 +173,7 @@ mod tests {
         assert_fails(|verdict| verdict.unhealed.push("after a death".to_owned()), "after a death");
         let missing = ("missing", (3, vec!["vote 1".to_owned()]));
         assert_fails(
-            |verdict| verdict.reckoning.differences.extend([missing]),
+            |verdict| verdict.ledger_diff.differences.extend([missing]),
             "3 × missing, such as vote 1",
         );
     }

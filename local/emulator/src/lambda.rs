@@ -77,7 +77,7 @@ pub struct FunctionCounts {
 }
 
 /// What is added to the environment of a process that is about to start.
-pub trait Births: std::fmt::Debug + Send + Sync {
+pub trait EnvironmentHook: std::fmt::Debug + Send + Sync {
     /// Names and values, for a process of the function of this logical id.
     fn environment(&self, function: &str) -> Vec<(String, String)>;
 }
@@ -104,7 +104,7 @@ struct Function {
     settings: Arc<Settings>,
     logs: Arc<CloudWatch>,
     pool: Mutex<Pool>,
-    births: OnceLock<Arc<dyn Births>>,
+    environment_hook: OnceLock<Arc<dyn EnvironmentHook>>,
     invocations: AtomicU64,
     errors: AtomicU64,
     cold_starts: AtomicU64,
@@ -158,11 +158,11 @@ impl Functions {
         invocation.await.unwrap_or_else(|error| Err(InvokeError::Crashed(error.to_string())))
     }
 
-    /// Has every process that starts from now on ask `births` for more environment. Only the first call counts.
-    pub fn attend_births(&self, births: &Arc<dyn Births>) {
+    /// Has every process that starts from now on ask `environment_hook` for more environment. Only the first call counts.
+    pub fn attend_births(&self, environment_hook: &Arc<dyn EnvironmentHook>) {
         for function in self.by_id.values() {
             // Another one attends already.
-            let _later = function.births.set(Arc::clone(births));
+            let _later = function.environment_hook.set(Arc::clone(environment_hook));
         }
     }
 
@@ -230,7 +230,7 @@ impl Function {
             settings: Arc::new(settings),
             logs,
             pool: Mutex::default(),
-            births: OnceLock::new(),
+            environment_hook: OnceLock::new(),
             invocations: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             cold_starts: AtomicU64::new(0),
@@ -274,7 +274,10 @@ impl Function {
 
     async fn start(&self) -> Result<Instance, InvokeError> {
         self.cold_starts.fetch_add(1, Ordering::Relaxed);
-        let extra = self.births.get().map_or_else(Vec::new, |births| births.environment(&self.settings.id));
+        let extra = self
+            .environment_hook
+            .get()
+            .map_or_else(Vec::new, |environment_hook| environment_hook.environment(&self.settings.id));
         let started = Instance::start(Arc::clone(&self.settings), Arc::clone(&self.logs), extra).await;
         let instance = started.map_err(|error| InvokeError::Crashed(format!("{error:#}")))?;
         let handle = instance.handle();

@@ -69,15 +69,15 @@ pub async fn run(arguments: &RunArguments) -> Result<()> {
         stores = starting => stores?,
         () = stop.reached(1) => return Ok(()),
     };
-    let ground = Ground { arguments, stop: &stop, folder: &folder, stores: &stores };
-    let result = run_with_stores(ground, listeners).await;
+    let session = Session { arguments, stop: &stop, folder: &folder, stores: &stores };
+    let result = run_with_stores(session, listeners).await;
     stores.stop().await;
     result
 }
 
 /// What everything else stands on.
 #[derive(Clone, Copy)]
-pub struct Ground<'a> {
+pub struct Session<'a> {
     /// What was asked for.
     pub arguments: &'a RunArguments,
     /// Ctrl-C and SIGTERM.
@@ -88,8 +88,8 @@ pub struct Ground<'a> {
     pub stores: &'a Stores,
 }
 
-async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()> {
-    let Ground { arguments, folder, stores, .. } = ground;
+async fn run_with_stores(session: Session<'_>, listeners: Listeners) -> Result<()> {
+    let Session { arguments, folder, stores, .. } = session;
     let machine = Machine {
         database_url: stores.functions_url.clone(),
         owner_url: stores.owner_url(),
@@ -99,7 +99,7 @@ async fn run_with_stores(ground: Ground<'_>, listeners: Listeners) -> Result<()>
     let blueprint = Blueprint::read(arguments, &machine)?;
     let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
     let functions = Functions::from_template(&blueprint.template, artifacts(arguments)?, Arc::clone(&logs))?;
-    let result = run_with_functions(ground, listeners, blueprint, logs, &functions).await;
+    let result = run_with_functions(session, listeners, blueprint, logs, &functions).await;
     functions.shut_down().await;
     result
 }
@@ -125,7 +125,7 @@ pub struct Running {
 }
 
 async fn run_with_functions(
-    ground: Ground<'_>,
+    session: Session<'_>,
     listeners: Listeners,
     blueprint: Blueprint,
     logs: Arc<CloudWatch>,
@@ -133,22 +133,22 @@ async fn run_with_functions(
 ) -> Result<()> {
     tokio::select! {
         made = custom_resource::create_all(&blueprint.template, functions) => made?,
-        () = ground.stop.reached(1) => return Ok(()),
+        () = session.stop.reached(1) => return Ok(()),
     }
-    let running = start(ground, listeners, blueprint, logs, functions, None).await?;
-    serve(ground, running, functions).await
+    let running = start(session, listeners, blueprint, logs, functions, None).await?;
+    serve(session, running, functions).await
 }
 
 /// Starts and wires what stands on the stores and the functions. The stores have the schema.
 pub async fn start(
-    ground: Ground<'_>,
+    session: Session<'_>,
     listeners: Listeners,
     blueprint: Blueprint,
     logs: Arc<CloudWatch>,
     functions: &Arc<Functions>,
     disturbance: Option<&Arc<dyn Disturbance>>,
 ) -> Result<Running> {
-    let Ground { arguments, folder, stores, .. } = ground;
+    let Session { arguments, folder, stores, .. } = session;
     let queues = Queues::from_template(&blueprint.template)?;
     for name in &arguments.bad_queue {
         let queue =
@@ -188,8 +188,8 @@ pub async fn start(
     Ok(Running { queues, issuer, edge, figures, mappings, schedules, servers, restored })
 }
 
-async fn serve(ground: Ground<'_>, running: Running, functions: &Arc<Functions>) -> Result<()> {
-    let Ground { arguments, stop, folder, .. } = ground;
+async fn serve(session: Session<'_>, running: Running, functions: &Arc<Functions>) -> Result<()> {
+    let Session { arguments, stop, folder, .. } = session;
     let Running { queues, issuer, edge, figures, mut mappings, schedules, servers, restored } = running;
     let base_url = format!("http://localhost:{}", arguments.port);
     let poll = tokio::select! {

@@ -10,7 +10,7 @@ use ledger::Schema;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
-pub use cuts::{Way, Ways};
+pub use cuts::{Link, Links};
 pub use round_trips::RoundTrips;
 
 use crate::FUNCTIONS_ROLE;
@@ -34,7 +34,7 @@ impl Scratch {
     pub async fn new() -> Result<Self> {
         let owner_url = database(&server("DATABASE_URL")?).await?;
         Ok(Self {
-            database_url: admit(&owner_url).await?,
+            database_url: grant(&owner_url).await?,
             owner_url,
             redis_url: redis(&server("REDIS_URL")?).await?,
         })
@@ -104,10 +104,10 @@ async fn database(server: &str) -> Result<String> {
 ///
 /// # Errors
 /// The server does not do it.
-pub async fn admit(owner_url: &str) -> Result<String> {
+pub async fn grant(owner_url: &str) -> Result<String> {
     let schema = Schema::new(owner_url)?;
     schema.migrate().await?;
-    schema.admit(&FUNCTIONS_ROLE.parse()?).await?;
+    schema.grant(&FUNCTIONS_ROLE.parse()?).await?;
     Ok(PgConnectOptions::from_str(owner_url)?.username(FUNCTIONS_ROLE).to_url_lossy().to_string())
 }
 

@@ -76,10 +76,16 @@ impl From<ledger::Error> for Problem {
         match error {
             ledger::Error::Invalid(invalid) => invalid.into(),
             ledger::Error::Conflict(conflict) => conflict.into(),
-            unavailable => {
-                tracing::error!(error = error_chain(&unavailable), "request.failed");
+            failure if failure.retry().is_transient() => {
+                tracing::error!(error = error_chain(&failure), "request.failed");
                 let message = "The ledger does not answer at the moment. Nothing is lost; try again shortly.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+            }
+            defect => {
+                tracing::error!(error = error_chain(&defect), "request.defect");
+                let message =
+                    "This release cannot answer that, and its log says why. Trying again does not help.";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
             }
         }
     }

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
-use super::{Error, Ledger, close_fence, journal::enter, later::late_votes};
+use super::{Error, Ledger, journal::enter, later::late_votes, take_definition_lock};
 use domain::{Action, ContestantNumber, LateVotes, Order, PollId, Tally};
 
 /// What the ledger itself says of a poll, at one instant.
@@ -26,7 +26,7 @@ impl Ledger {
     /// whole of it: counting takes longer than any vote may wait.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn audit(&self, poll: PollId, limit: Duration) -> Result<Audit, Error> {
         let rejected_sql = "/* audit */ SELECT poll IS NOT DISTINCT FROM $1 AS attributed, reason, count(*) AS count \
             FROM rejections WHERE poll = $1 OR poll IS NULL OR NOT EXISTS (SELECT FROM polls WHERE id = poll) \
@@ -60,7 +60,7 @@ impl Ledger {
     /// A poll's counters: votes in its tally, and its rejected messages by reason. Reads no vote.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn progress(&self, poll: PollId) -> Result<(u64, BTreeMap<String, u64>), Error> {
         let sql = "/* progress */ \
             SELECT NULL AS reason, coalesce(sum(votes), 0)::bigint AS count FROM tallies WHERE poll = $1 \
@@ -83,7 +83,7 @@ impl Ledger {
     /// snapshot is still the drift when it is put right. Only that last step closes the fence, for milliseconds.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]; [`Error::Timeout`] after `limit`. Either may come although it has been
+    /// [`Error::Outage`]; [`Error::Defect`] after `limit`. Either may come although it has been
     /// done, when it was the commit that was not answered.
     pub async fn rebuild(&self, poll: PollId, who: &str, limit: Duration) -> Result<bool, Error> {
         // The two-number lock space is apart from the fence's. Two rebuilds at once would put a drift right twice.
@@ -100,7 +100,7 @@ impl Ledger {
             let drifts = count_one_by_one(&mut transaction, poll).await?.into_iter();
             let drifts = drifts.map(|count| (count.contestant, count.ledger - count.tally));
             let (contestants, drifts): (Vec<_>, Vec<_>) = drifts.filter(|(_, drift)| *drift != 0).unzip();
-            close_fence(&mut transaction).await?;
+            take_definition_lock(&mut transaction).await?;
             let Some(moved) = sqlx::query(epoch_sql).bind(poll.0).fetch_optional(&mut *transaction).await?
             else {
                 return Ok(false);

@@ -33,7 +33,7 @@ impl Ledger {
     /// the definition: so no batch that was judged before can count one either. Idempotent. `None`: no such poll.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn freeze(&self, poll: PollId, basis: Basis) -> Result<Option<Frozen>, Error> {
         self.freeze_by(poll, None, basis, None).await
     }
@@ -42,7 +42,7 @@ impl Ledger {
     /// meanwhile, [`Frozen::NotClosed`]. By order of the crew, where there is one, which the journal then has.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where the order is for another version; [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Conflict`] where the order is for another version; [`Error::Outage`], [`Error::Defect`].
     pub async fn freeze_by(
         &self,
         poll: PollId,
@@ -85,8 +85,8 @@ impl Ledger {
     /// digest that holds it. `limit` bounds the whole.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
-    pub async fn seal(&self, poll: PollId, rows: u32, limit: Duration) -> Result<bool, Error> {
+    /// [`Error::Outage`], [`Error::Defect`].
+    pub async fn advance_certificate(&self, poll: PollId, rows: u32, limit: Duration) -> Result<bool, Error> {
         let done = self
             .within(limit, async {
                 let mut connection = self.connection().await?;

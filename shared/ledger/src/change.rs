@@ -2,9 +2,10 @@ use sqlx::{Connection, PgConnection, Row, types::Json};
 use time::OffsetDateTime;
 
 use super::{
-    Error, Ledger, close_fence,
+    Error, Ledger,
     journal::{conflict, enter},
     polls::{name, poll, settle, timestamp},
+    take_definition_lock,
 };
 use domain::{BorneNames, Facts, Invalid, Order, Poll, PollId, PollWithTally, Timestamp, changes};
 
@@ -15,7 +16,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Conflict`] where the order is for another version; [`Error::Invalid`] where the rule says so;
-    /// [`Error::Unavailable`] or [`Error::Timeout`], also when it was only the commit that was not answered.
+    /// [`Error::Outage`] or [`Error::Defect`], also when it was only the commit that was not answered.
     pub async fn change_poll(
         &self,
         id: PollId,
@@ -53,8 +54,8 @@ impl Ledger {
     /// Deletes a poll that has never opened, and notes that its public file is to go; `false`: there is no such poll.
     ///
     /// # Errors
-    /// [`Error::Conflict`]; [`Error::Invalid`] as [`Poll::check_deletable`] says; [`Error::Unavailable`] or
-    /// [`Error::Timeout`].
+    /// [`Error::Conflict`]; [`Error::Invalid`] as [`Poll::check_deletable`] says; [`Error::Outage`] or
+    /// [`Error::Defect`].
     pub async fn delete_poll(&self, id: PollId, order: &Order) -> Result<bool, Error> {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
@@ -94,7 +95,7 @@ pub(super) struct Fenced {
 
 /// Closes the fence until the transaction ends, then reads a poll and the time.
 pub(super) async fn fenced(connection: &mut PgConnection, id: PollId) -> Result<Option<Fenced>, sqlx::Error> {
-    close_fence(connection).await?;
+    take_definition_lock(connection).await?;
     let sql = "/* fenced */ SELECT *, clock_timestamp() AS now, \
                EXISTS (SELECT FROM tallies WHERE poll = polls.id AND votes > 0) AS has_votes \
                FROM polls WHERE id = $1";

@@ -37,23 +37,6 @@ pub enum AddressError {
     IamWithoutTls,
 }
 
-/// SQLSTATEs with which the server ends a connection, or refuses its work for as long as it lives: connection exceptions
-/// (class 08), the server's shutdown, crash or restart, a session that was idle for too long, and a server that a
-/// failover has made read-only.
-const BROKEN: [&str; 6] = ["57P01", "57P02", "57P03", "57P05", "25P03", "25006"];
-const CONNECTION_EXCEPTION: &str = "08";
-
-/// Whether an error says that its connection is of no use any more, and another one may be.
-pub(super) fn is_broken(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) => true,
-        sqlx::Error::Database(error) => error
-            .code()
-            .is_some_and(|code| BROKEN.contains(&&*code) || code.starts_with(CONNECTION_EXCEPTION)),
-        _ => false,
-    }
-}
-
 /// Opens connections to the ledger.
 #[derive(Clone)]
 pub(super) struct Connector {

@@ -159,7 +159,7 @@ impl Ledger {
     /// or recorded already is left as it is, and the totals are answered all the same.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] or [`Error::Timeout`]; then the batch may or may not have been committed.
+    /// [`Error::Outage`] or [`Error::Defect`]; then the batch may or may not have been committed.
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ CALL count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
                    $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)";

@@ -13,7 +13,7 @@ impl Ledger {
     /// Deleted polls whose public file is to be deleted: at once, and again when nobody can be writing it any more.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn deleted_files(&self) -> Result<Vec<PollId>, Error> {
         let sql = "/* deleted_files */ SELECT poll FROM deleted_files \
                    WHERE removed_at IS NULL OR deleted_at < clock_timestamp() - $1 * interval '1 second' \
@@ -25,7 +25,7 @@ impl Ledger {
     /// Remembers that a deleted poll's file is gone. Idempotent.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn file_deleted(&self, poll: PollId) -> Result<(), Error> {
         let sql = "/* file_deleted */ WITH forgotten AS ( \
                        DELETE FROM deleted_files \

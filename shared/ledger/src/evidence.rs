@@ -31,7 +31,7 @@ impl Ledger {
     /// signs. What Redis and the queue know is not in it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn observe(&self, kept: Duration) -> Result<Observation, Error> {
         let sql = "/* observe */ SELECT clock_timestamp() AS now, sent_at, cast_at, decided_at, handled, failed, \
                        NULL AS kind, NULL::timestamptz AS seen_at \
@@ -68,7 +68,7 @@ impl Ledger {
     /// `kept` ago. Not idempotent: a probe that is then never sent is a sign that it was not.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn begin_probes(
         &self,
         count: usize,
@@ -91,7 +91,7 @@ impl Ledger {
     /// Remembers that the queue has taken these probes. Idempotent.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn probes_sent(&self, probes: &[ProbeId]) -> Result<(), Error> {
         let ids: Vec<_> = probes.iter().map(|probe| probe.0).collect();
         let sql = "/* probes_sent */ UPDATE probes SET failed = false WHERE id = ANY ($1)";
@@ -101,7 +101,7 @@ impl Ledger {
     /// Remembers a sign that was seen so long ago. Idempotent: the latest of its kind stays.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn note_sign(&self, sign: Sign, ago: Duration) -> Result<(), Error> {
         let sql = "/* note_sign */ INSERT INTO signs (kind, seen_at) \
                    VALUES ($1, clock_timestamp() - $2 * interval '1 millisecond') \
@@ -112,7 +112,7 @@ impl Ledger {
     /// Remembers what was observed of closed polls, in one statement. Idempotent.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn note_closings(&self, observed: &[Observed]) -> Result<(), Error> {
         let sql = "/* note_closings */ INSERT INTO closings AS closing \
                        (poll, closes_at, observed_at, waits_for, sign, until, waiting) \
@@ -139,7 +139,7 @@ impl Ledger {
     /// What has been observed of a closed poll since this close.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn closing(&self, poll: PollId, closes_at: Timestamp) -> Result<Closing, Error> {
         let sql = "/* closing */ SELECT clock_timestamp() AS now, observed_at, waits_for, sign, until, waiting \
                    FROM closings WHERE poll = $1 AND closes_at = $2";

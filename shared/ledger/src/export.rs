@@ -73,7 +73,7 @@ impl Ledger {
     /// what was given up goes on where it was. `None`: no such poll.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn ask_for_export(&self, poll: PollId, kept: Duration) -> Result<Option<Asked>, Error> {
         let sql = "/* ask_for_export */ SELECT certified_at IS NOT NULL AS is_certified \
                    FROM polls LEFT JOIN certificates ON poll = id WHERE id = $1";
@@ -94,7 +94,7 @@ impl Ledger {
     /// How far a poll's export is; `None`: nobody has asked for one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn export(&self, poll: PollId) -> Result<Option<Export>, Error> {
         let sql = format!("/* export */ SELECT {ROW} WHERE poll = $1");
         let row = self.fetch_all(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(poll.0)).await?.pop();
@@ -104,7 +104,7 @@ impl Ledger {
     /// The exports to go on with, those asked for first first.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn unfinished_exports(&self) -> Result<Vec<Export>, Error> {
         let sql = format!(
             "/* unfinished_exports */ SELECT {ROW} WHERE finished_at IS NULL AND failure IS NULL ORDER BY started_at"
@@ -117,7 +117,7 @@ impl Ledger {
     /// Constant memory. `limit` bounds the whole.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn export_piece(
         &self,
         poll: PollId,
@@ -160,7 +160,7 @@ impl Ledger {
     /// Remembers the bucket's id of an export. `false`: it has one already, or was begun anew.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn export_begun(&self, export: &Export, upload: &str) -> Result<bool, Error> {
         let sql = "/* export_begun */ UPDATE exports SET upload = $3 \
                    WHERE poll = $1 AND started_at = $2 AND upload IS NULL RETURNING poll";
@@ -171,7 +171,7 @@ impl Ledger {
     /// Remembers one more part. `false`: somebody else has remembered it, with the same votes.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn export_moved(
         &self,
         export: &Export,
@@ -196,7 +196,7 @@ impl Ledger {
     /// Remembers that the file is complete. Idempotent.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn export_finished(&self, export: &Export) -> Result<(), Error> {
         let sql = "/* export_finished */ UPDATE exports \
                    SET finished_at = coalesce(finished_at, date_trunc('milliseconds', clock_timestamp())) \
@@ -207,7 +207,7 @@ impl Ledger {
     /// Counts a failure; the tenth in a row gives the export up, for this reason, until it is asked for again.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn export_failed(&self, export: &Export, reason: &str) -> Result<(), Error> {
         let sql = "/* export_failed */ UPDATE exports SET failures = failures + 1, \
                    failure = CASE WHEN failures + 1 >= $3 THEN $4 END WHERE poll = $1 AND started_at = $2";
@@ -218,7 +218,7 @@ impl Ledger {
     /// Begins an export anew, whose upload the bucket does not know any more.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn export_lost(&self, export: &Export) -> Result<(), Error> {
         let sql = "/* export_lost */ UPDATE exports SET started_at = date_trunc('milliseconds', clock_timestamp()), \
                    upload = NULL, etags = '{}', exported_to = NULL, votes = 0, bytes = 0, failures = failures + 1, \

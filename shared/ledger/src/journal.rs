@@ -37,7 +37,7 @@ impl Ledger {
     /// Whether an order suits the poll as it was read, for an answer before any work. The change itself looks again.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where it does not; [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Conflict`] where it does not; [`Error::Outage`], [`Error::Defect`].
     pub async fn check_version(&self, order: &Order, poll: &Poll) -> Result<(), Error> {
         if order.suits(poll.version) {
             return Ok(());
@@ -55,7 +55,7 @@ impl Ledger {
     /// fewer where they are long. Also of a poll that has been deleted. Empty: there is nothing more.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn journal(&self, poll: PollId, before: Option<i64>) -> Result<Vec<JournalEntry>, Error> {
         let sql = "/* journal */ SELECT * FROM ( \
                        SELECT *, row_number() OVER newest AS place, sum(length(changes::text)) OVER newest AS bytes \

@@ -41,7 +41,7 @@ impl Ledger {
     /// the last. The poll's definition and version stay. `None`: no such poll.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where the order is for another version; [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Conflict`] where the order is for another version; [`Error::Outage`], [`Error::Defect`].
     pub async fn issue_later_certificate(
         &self,
         poll: PollId,
@@ -72,8 +72,13 @@ impl Ledger {
     /// whether none is unfinished now. Constant memory; safe to repeat, as [`Ledger::seal`] is. `limit` bounds the whole.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
-    pub async fn seal_later(&self, poll: PollId, rows: u32, limit: Duration) -> Result<bool, Error> {
+    /// [`Error::Outage`], [`Error::Defect`].
+    pub async fn advance_later_certificate(
+        &self,
+        poll: PollId,
+        rows: u32,
+        limit: Duration,
+    ) -> Result<bool, Error> {
         self.within(limit, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
@@ -94,7 +99,7 @@ impl Ledger {
     /// The finished certificates beside a poll's first, by number.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn later_certificates(&self, poll: PollId) -> Result<Vec<LaterCertificate>, Error> {
         let sql = "/* later_certificates */ SELECT * FROM later_certificates \
                    WHERE poll = $1 AND certified_at IS NOT NULL ORDER BY number";
@@ -106,7 +111,7 @@ impl Ledger {
     /// are there.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn late_published(
         &self,
         poll: PollId,

@@ -10,6 +10,7 @@ mod change;
 mod connect;
 mod count;
 mod deleted;
+mod error;
 mod evidence;
 mod export;
 mod iam;
@@ -40,6 +41,7 @@ pub use audit::Audit;
 pub use certify::Frozen;
 pub use connect::AddressError;
 pub use count::{Batch, Counted, Outcome};
+pub use error::{Defect, Error, Outage};
 pub use evidence::Observed;
 pub use export::{Asked, Export, Piece};
 pub use iam::IamSigner;
@@ -49,8 +51,8 @@ pub use results::Publishable;
 pub use schema::{Role, RoleError, Schema, SchemaError};
 
 use self::connect::Connector;
-use domain::{Invalid, VoteKey, Voter};
-use runtime::{telemetry::error_chain, tls::Authorities};
+use domain::{VoteKey, Voter};
+use runtime::{Retry, telemetry::error_chain, tls::Authorities};
 
 /// A connection used this recently is used again without asking whether it still lives: that would be a second
 /// round trip for every batch. An instance frozen for longer asks first.
@@ -63,33 +65,6 @@ pub struct Ledger {
     connector: Connector,
     idle: Arc<Mutex<Option<(PgConnection, Instant)>>>,
     timeout: Duration,
-}
-
-/// Why the ledger did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Not reached, broken off or refused. Trying again later is safe.
-    #[error("the ledger is unavailable")]
-    Unavailable(#[from] sqlx::Error),
-    /// No answer within the deadline. Trying again later is safe.
-    #[error("the ledger did not answer within {0:?}")]
-    Timeout(Duration),
-    /// The release was deployed before its migrations. Trying again is safe, and helps once they have run.
-    #[error(
-        "the ledger's schema is at version {found}, this release needs {needed}: run the function migrate"
-    )]
-    SchemaTooOld {
-        /// What the database has; 0: nothing.
-        found: i64,
-        /// What it must have.
-        needed: i64,
-    },
-    /// The rules of polls do not allow the change; nothing was changed.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// The change was meant for another version of the poll; nothing was changed.
-    #[error("the poll is of version {}", .0.version)]
-    Conflict(Conflict),
 }
 
 impl Ledger {
@@ -120,7 +95,7 @@ impl Ledger {
     /// Which of a voter's ballots, given by their keys, have been counted.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn counted_ballots(&self, keys: &[VoteKey], voter: Voter) -> Result<Vec<i16>, Error> {
         let sql = "/* counted_ballots */ SELECT ballot FROM votes WHERE key = ANY ($1) AND voter = $2 ORDER BY ballot";
         let keys: Vec<_> = keys.iter().map(|key| key.0).collect();
@@ -139,7 +114,7 @@ impl Ledger {
                 let answer =
                     sqlx::query_with(sql.clone(), arguments.clone()).fetch_all(&mut connection).await;
                 match answer {
-                    Err(error) if connect::is_broken(&error) => {
+                    Err(error) if error::retry(&error) == Retry::AtOnce => {
                         tracing::info!(error = error_chain(&error), "ledger.connection_replaced");
                     }
                     answer => {
@@ -163,7 +138,7 @@ impl Ledger {
         limit: Duration,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        timeout(limit, work).await.map_err(|_| Error::Timeout(limit))?
+        timeout(limit, work).await.map_err(|_| Outage::Timeout(limit))?
     }
 
     /// A connection that has just answered, opened anew where the kept one does not: for a transaction, which must not
@@ -203,7 +178,7 @@ impl fmt::Debug for Ledger {
 }
 
 /// Shuts batches out until the transaction ends: see `fence` in the migrations.
-async fn close_fence(transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn take_definition_lock(transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("/* close_fence */ SELECT pg_advisory_xact_lock(fence())").execute(transaction).await?;
     Ok(())
 }

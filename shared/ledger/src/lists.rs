@@ -20,7 +20,7 @@ impl Ledger {
     /// other scheduled ones. Neither drafts nor archived ones.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn current_polls(&self) -> Result<Vec<Poll>, Error> {
         let sql = format!(
             "/* current_polls */ SELECT * FROM ( \
@@ -38,7 +38,7 @@ impl Ledger {
     /// not certified, the last first. Drafts and archived ones as well.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn unfinished_polls(&self) -> Result<Vec<Poll>, Error> {
         let sql = format!(
             "/* unfinished_polls */ SELECT * FROM ( \
@@ -57,7 +57,7 @@ impl Ledger {
     /// All polls below a number, newest first, at most 100.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn polls_before(&self, id: PollId) -> Result<Vec<Poll>, Error> {
         let sql = "/* polls_before */ SELECT * FROM polls WHERE id < $1 ORDER BY id DESC LIMIT 100";
         let rows = self.fetch_all(sqlx::query(sql).bind(id.0)).await?;

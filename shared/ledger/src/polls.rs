@@ -1,7 +1,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
 
-use super::{Error, Ledger, close_fence, journal::enter};
+use super::{Error, Ledger, journal::enter, take_definition_lock};
 use domain::{
     Action, Contestant, ContestantNumber, Draft, Order, Poll, PollId, PollWithTally, Results, Tally,
     Timestamp, changes,
@@ -19,7 +19,7 @@ impl Ledger {
     /// makes two polls.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the draft is; [`Error::Unavailable`] or [`Error::Timeout`].
+    /// [`Error::Invalid`] where the draft is; [`Error::Outage`] or [`Error::Defect`].
     pub async fn create_poll(&self, draft: &Draft, who: &str) -> Result<PollWithTally, Error> {
         let contestants = draft.check()?;
         let sql = "/* create_poll */ INSERT INTO polls \
@@ -29,7 +29,7 @@ impl Ledger {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
             // Until the commit nobody is rejected for lack of this poll, so that it is known who was.
-            close_fence(&mut transaction).await?;
+            take_definition_lock(&mut transaction).await?;
             let row = sqlx::query(sql)
                 .bind(&draft.title)
                 .bind(draft.opens_at.map(OffsetDateTime::from))
@@ -55,7 +55,7 @@ impl Ledger {
     /// The polls of these numbers that exist, with their tallies, once these are on disk.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<PollWithTally>, Error> {
         let sql = format!("/* polls */ SELECT polls.*, tally.* FROM polls {WITH_TALLY} WHERE id = ANY ($1)");
         let ids: Vec<i32> = ids.iter().map(|id| id.0).collect();

@@ -11,7 +11,7 @@ impl Ledger {
     /// answered.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn receipt(&self, inquiry: &Inquiry) -> Result<Receipt, Error> {
         let sql = "/* receipt */ SELECT contestant, cast_at, ballot, reason FROM ( \
                        SELECT contestant, cast_at, ballot, NULL AS reason FROM votes \

@@ -32,7 +32,7 @@ impl Ledger {
     /// are on disk.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn publishable(&self, soon: Duration) -> Result<Vec<Publishable>, Error> {
         let sql = format!(
             "/* publishable */ SELECT polls.*, tally.*, certified_at, basis, digest, certificates.tally AS certified_tally, rejected, voters, \
@@ -69,7 +69,7 @@ impl Ledger {
     /// The certified result, where there is one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn certificate(&self, poll: PollId) -> Result<Option<Certificate>, Error> {
         let sql = "/* certificate */ SELECT certified_at, basis, digest, tally AS certified_tally, rejected, voters \
                    FROM certificates WHERE poll = $1";
@@ -80,7 +80,7 @@ impl Ledger {
     /// Remembers that the certified result has been published with this version of the poll.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn published(&self, poll: PollId, version: i32) -> Result<(), Error> {
         let sql = "/* published */ UPDATE certificates SET published = $2 WHERE poll = $1 AND published < $2";
         self.fetch_all(sqlx::query(sql).bind(poll.0).bind(version)).await.map(drop)

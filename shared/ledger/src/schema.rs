@@ -5,7 +5,7 @@ use sqlx::{
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{AddressError, Error, IamSigner, connect::Connector};
+use super::{AddressError, Error, IamSigner, Outage, connect::Connector};
 use runtime::tls::Authorities;
 
 /// The migrations of this release, oldest first, compiled in.
@@ -117,20 +117,20 @@ impl Schema {
     ///
     /// # Errors
     /// [`SchemaError::Unavailable`], also when the schema's owner is somebody else; [`SchemaError::NoRole`].
-    pub async fn admit(&self, role: &Role) -> Result<(), SchemaError> {
+    pub async fn grant(&self, role: &Role) -> Result<(), SchemaError> {
         let mut connection = self.0.open().await?;
         let mut transaction = connection.begin().await?;
         // Two at once would meet in the rows of the catalogue, and one would fail. 'role' in ASCII.
-        sqlx::raw_sql("/* admit */ SELECT pg_advisory_xact_lock(1919904869)")
+        sqlx::raw_sql("/* grant */ SELECT pg_advisory_xact_lock(1919904869)")
             .execute(&mut *transaction)
             .await?;
-        let sql = "/* admit */ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) \
+        let sql = "/* grant */ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) \
                    OR (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)";
         let possible: bool = sqlx::query_scalar(sql).bind(&role.0).fetch_one(&mut *transaction).await?;
         if !possible {
             return Err(SchemaError::NoRole(role.0.clone()));
         }
-        sqlx::raw_sql(AssertSqlSafe(admission(role))).execute(&mut *transaction).await?;
+        sqlx::raw_sql(AssertSqlSafe(grants(role))).execute(&mut *transaction).await?;
         transaction.commit().await?;
         connection.close().await?;
         Ok(())
@@ -158,11 +158,11 @@ impl FromStr for Role {
 }
 
 /// Roles belong to the server, not to the database: another database's migration may make the same one meanwhile.
-fn admission(Role(role): &Role) -> String {
+fn grants(Role(role): &Role) -> String {
     let rights: String =
         RIGHTS.iter().map(|(table, rights)| format!("GRANT {rights} ON {table} TO \"{role}\";")).collect();
     format!(
-        "/* admit */
+        "/* grant */
         DO $$
         BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
@@ -186,7 +186,7 @@ fn admission(Role(role): &Role) -> String {
 pub(super) async fn check(connection: &mut PgConnection) -> Result<(), Error> {
     let found = version(connection).await?;
     if found < VERSION_MIN {
-        return Err(Error::SchemaTooOld { found, needed: VERSION_MIN });
+        return Err(Outage::SchemaTooOld { found, needed: VERSION_MIN }.into());
     }
     Ok(())
 }

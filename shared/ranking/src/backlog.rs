@@ -26,7 +26,7 @@ impl RankingStore {
     /// Keeps the figure for 15 s.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn keep_backlog(&self, backlog: Backlog) -> Result<(), Error> {
         let text = serde_json::to_string(&backlog).expect("two numbers are plain data");
         let mut pipeline = redis::pipe();
@@ -37,7 +37,7 @@ impl RankingStore {
     /// The latest figure; `None` where there is none of the last 15 s.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn backlog(&self) -> Result<Option<Backlog>, Error> {
         let mut pipeline = redis::pipe();
         pipeline.get(KEY);

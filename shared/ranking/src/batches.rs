@@ -55,7 +55,7 @@ impl RankingStore {
     /// Announces that a batch is under way. Sent before anything else of the batch, and not to be waited for.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`]; it may be announced all the same.
+    /// [`Error::Outage`], [`Error::Defect`]; it may be announced all the same.
     pub async fn announce(&self, batch: Uuid) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         let command = pipeline.cmd("EVAL").arg(ANNOUNCE).arg(1).arg(ANNOUNCED);
@@ -67,7 +67,7 @@ impl RankingStore {
     /// of which none is a probe, to those handled.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`]; some of it may have been done.
+    /// [`Error::Outage`], [`Error::Defect`]; some of it may have been done.
     pub async fn raise_batch(
         &self,
         totals: &BTreeMap<(PollId, i32), Tally>,
@@ -83,7 +83,7 @@ impl RankingStore {
     /// What is known of batches. Forgets announcements that are older than `kept`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn batches(&self, kept: Duration) -> Result<Batches, Error> {
         let mut pipeline = redis::pipe();
         let command = pipeline.cmd("EVAL").arg(OBSERVE).arg(3).arg(ANNOUNCED).arg(WHOLE_KEY).arg(HANDLED);

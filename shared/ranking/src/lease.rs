@@ -29,7 +29,7 @@ impl RankingStore {
     /// A lease spares work and does not guard anything: what is done under it must bear being done twice.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn claim(&self, name: &str, duration: Duration) -> Result<Option<Lease>, Error> {
         let lease = Lease { key: format!("lease:{name}"), holder: Uuid::new_v4().to_string() };
         let mut command = redis::pipe();
@@ -47,7 +47,7 @@ impl RankingStore {
     /// Makes a lease last `duration` from now; `false`: it had run out.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn renew(&self, lease: &Lease, duration: Duration) -> Result<bool, Error> {
         let mut command = redis::pipe();
         command
@@ -64,7 +64,7 @@ impl RankingStore {
     /// Gives a lease back before it runs out.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`]; then it runs out by itself.
+    /// [`Error::Outage`], [`Error::Defect`]; then it runs out by itself.
     pub async fn release(&self, lease: Lease) -> Result<(), Error> {
         let mut command = redis::pipe();
         command.cmd("EVAL").arg(RELEASE).arg(1).arg(lease.key).arg(lease.holder).ignore();

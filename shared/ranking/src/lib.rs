@@ -18,6 +18,7 @@
 mod backlog;
 mod batches;
 mod breaker;
+mod error;
 mod lease;
 mod voters;
 
@@ -41,12 +42,13 @@ use tokio::time::timeout;
 
 pub use backlog::Backlog;
 pub use batches::Batches;
+pub use error::{AddressError, Defect, Error, Outage};
 pub use lease::Lease;
 pub use voters::VOTERS_ERROR;
 
 use crate::breaker::Breaker;
 use domain::{ContestantNumber, Poll, PollId, PollWithTally, Tally, Timestamp, Voters};
-use runtime::{environment::Reader, tls::Authorities};
+use runtime::{Retry, environment::Reader, tls::Authorities};
 
 /// Something read from Redis, and when it was read from the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,23 +57,6 @@ pub struct Cached<T> {
     pub value: T,
     /// When the ledger was asked.
     pub loaded_at: Timestamp,
-}
-
-/// Why Redis gave no answer. Votes count all the same.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Not reached, broken off or refused.
-    #[error("Redis is unavailable")]
-    Unavailable(#[from] RedisError),
-    /// No answer in time.
-    #[error("Redis did not answer within {0:?}")]
-    Timeout(Duration),
-    /// It was not asked, because it did not answer a moment ago.
-    #[error("Redis is left alone for a moment, since it did not answer")]
-    Resting,
-    /// `#insecure` would believe any server.
-    #[error("take #insecure off: the server's certificate is always verified")]
-    Unverified,
 }
 
 /// Redis, through one connection that is opened when first used and renewed when it breaks or is silent. A command that
@@ -110,7 +95,7 @@ impl RankingStore {
     ///
     /// # Errors
     /// When the URL is not one of Redis.
-    pub fn new(url: &str, timeout: Duration, lifetime_seconds: u64) -> Result<Self, Error> {
+    pub fn new(url: &str, timeout: Duration, lifetime_seconds: u64) -> Result<Self, AddressError> {
         Self::trusting(&Authorities::amazon(), url, timeout, lifetime_seconds)
     }
 
@@ -123,10 +108,10 @@ impl RankingStore {
         url: &str,
         timeout: Duration,
         lifetime_seconds: u64,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, AddressError> {
         let address = url.into_connection_info()?;
         if matches!(address.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
-            return Err(Error::Unverified);
+            return Err(AddressError::Unverified);
         }
         let client = if matches!(address.addr(), ConnectionAddr::TcpTls { .. }) {
             let root_cert = Some(authorities.pem().to_vec());
@@ -167,7 +152,7 @@ impl RankingStore {
     /// The definitions that are known here, in the order asked for; `value: None` says that there is no such poll.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<Option<Cached<Option<Poll>>>>, Error> {
         let mut pipeline = redis::pipe();
         for id in ids {
@@ -180,7 +165,7 @@ impl RankingStore {
     /// The list of current polls, if it is known here.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn current_polls(&self) -> Result<Option<Cached<Vec<Poll>>>, Error> {
         Ok(decoded(self.ask(&Cmd::get("polls")).await?))
     }
@@ -188,7 +173,7 @@ impl RankingStore {
     /// Every total of a poll; `None` where there are none.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn tally(&self, poll: &Poll) -> Result<Option<Tally>, Error> {
         let command = Cmd::zrange_withscores(ranking_key(poll.id, poll.epoch), 0, -1);
         let members: Vec<(i16, f64)> = self.ask(&command).await?;
@@ -201,7 +186,7 @@ impl RankingStore {
     /// Raises totals and adds voters, of any number of polls, in one round trip. Idempotent, and indifferent to order.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`]; some totals may have been raised.
+    /// [`Error::Outage`], [`Error::Defect`]; some totals may have been raised.
     pub async fn raise(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Result<(), Error> {
         self.run(&self.raising(totals, voters)).await
     }
@@ -210,7 +195,7 @@ impl RankingStore {
     /// heals its ranking.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`]; some may have been kept.
+    /// [`Error::Outage`], [`Error::Defect`]; some may have been kept.
     pub async fn keep_polls(&self, polls: &[PollWithTally], loaded_at: Timestamp) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         for PollWithTally { poll, tally } in polls {
@@ -224,7 +209,7 @@ impl RankingStore {
     /// deleted, and its number will not come again; else a poll that was made meanwhile stays.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn keep_absence(
         &self,
         id: PollId,
@@ -243,7 +228,7 @@ impl RankingStore {
     /// Keeps the list of current polls as loaded from the ledger at `loaded_at`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn keep_current_polls(&self, polls: &[Poll], loaded_at: Timestamp) -> Result<(), Error> {
         self.ask(&Cmd::set_ex("polls", encoded(&polls, loaded_at), self.lifetime_seconds)).await
     }
@@ -251,7 +236,7 @@ impl RankingStore {
     /// Forgets a poll that the ledger does not have.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`], [`Error::Resting`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn forget_poll(&self, id: PollId) -> Result<(), Error> {
         self.ask(&Cmd::del(poll_key(id))).await
     }
@@ -297,7 +282,7 @@ impl RankingStore {
         F: Future<Output = RedisResult<T>>,
     {
         if self.breaker().is_resting(Instant::now()) {
-            return Err(Error::Resting);
+            return Err(Outage::Resting.into());
         }
         let answer = timeout(self.timeout, self.sent(send)).await;
         let timed_out = match &answer {
@@ -309,7 +294,7 @@ impl RankingStore {
         if timed_out {
             self.renew_connection();
         }
-        Ok(answer.map_err(|_| Error::Timeout(self.timeout))??)
+        Ok(answer.map_err(|_| Outage::Timeout(self.timeout))??)
     }
 
     /// Sends commands, and once more where a connection that has answered before turns out to be broken: every command
@@ -320,9 +305,8 @@ impl RankingStore {
         F: Future<Output = RedisResult<T>>,
     {
         let mut answer = send(self.connection()).await;
-        let is_broken =
-            |answer: &RedisResult<T>| answer.as_ref().is_err_and(RedisError::is_unrecoverable_error);
-        if is_broken(&answer) && self.has_answered.swap(false, Ordering::Relaxed) {
+        let is_broken = answer.as_ref().is_err_and(|error| error::retry(error) == Retry::AtOnce);
+        if is_broken && self.has_answered.swap(false, Ordering::Relaxed) {
             tracing::info!("ranking.connection_replaced");
             answer = send(self.connection()).await;
         }

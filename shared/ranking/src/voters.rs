@@ -17,7 +17,7 @@ impl RankingStore {
     /// before has voters that are not in its estimate.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::Timeout`].
+    /// [`Error::Outage`], [`Error::Defect`].
     pub async fn voters(&self, polls: &[PollId], now: Timestamp) -> Result<(Vec<u64>, Timestamp), Error> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("EVAL").arg(WHOLE_SINCE).arg(1).arg(WHOLE_KEY);

@@ -2,7 +2,9 @@
 
 pub mod clock;
 pub mod environment;
+mod retry;
 pub mod telemetry;
 pub mod tls;
 
 pub use clock::Clock;
+pub use retry::Retry;

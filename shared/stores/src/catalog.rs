@@ -18,7 +18,7 @@ use ranking::{Cached, Lease, RankingStore};
 use runtime::{Clock, telemetry::error_chain};
 
 /// How often who has nothing to show looks whether the holder of the lease is done.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Finds polls in both stores.
 #[derive(Debug, Clone)]
@@ -149,8 +149,8 @@ impl Catalog {
             // Seen after the claim: a holder writes before giving the lease back.
             match (turn, see().await) {
                 (Turn::Theirs, Sight::Fresh(seen) | Sight::Stale(seen)) => return Ok(seen),
-                (Turn::Theirs, Sight::Nothing) if Instant::now() < deadline => sleep(LOOK_AGAIN).await,
-                (Turn::Theirs, Sight::Nothing) => return Err(ledger::Error::Timeout(self.lease)),
+                (Turn::Theirs, Sight::Nothing) if Instant::now() < deadline => sleep(POLL_INTERVAL).await,
+                (Turn::Theirs, Sight::Nothing) => return Err(ledger::Outage::Timeout(self.lease).into()),
                 (Turn::Ours(lease), Sight::Fresh(seen)) => {
                     self.release(lease).await;
                     return Ok(seen);
@@ -275,7 +275,12 @@ fn lease_name(id: PollId) -> String {
     format!("poll:{}", id.0)
 }
 
-/// Redis being away is noted and otherwise the same as its knowing nothing.
+/// Logs a failure of Redis, which otherwise counts as a Redis that knows nothing.
 fn noted<T>(answer: Result<T, ranking::Error>) -> Option<T> {
-    answer.inspect_err(|error| tracing::warn!(error = error_chain(error), "ranking.unavailable")).ok()
+    answer
+        .inspect_err(|error| match error {
+            ranking::Error::Outage(_) => tracing::warn!(error = error_chain(error), "ranking.unavailable"),
+            ranking::Error::Defect(_) => tracing::error!(error = error_chain(error), "ranking.defect"),
+        })
+        .ok()
 }

@@ -27,7 +27,7 @@ fn body(response: &Response<Body>) -> Value {
     serde_json::from_slice(response.body()).unwrap()
 }
 
-impl Bench {
+impl Fixture {
     /// With this `If-Match`, by somebody of that address.
     async fn if_match(&self, route: &str, id: i64, body: &str, tag: &str, email: &str) -> Response<Body> {
         self.respond_to(route, id, body, "", &json!({"if-match": tag}), &json!({"sub": "1", "email": email}))
@@ -51,8 +51,8 @@ impl Bench {
 
 #[tokio::test]
 async fn every_answer_about_a_poll_has_its_version_as_its_tag() {
-    let bench = Bench::new().await;
-    let created = bench.respond("POST /admin/polls", 0, &draft(json!({})), "").await;
+    let fixture = Fixture::new().await;
+    let created = fixture.respond("POST /admin/polls", 0, &draft(json!({})), "").await;
     assert_eq!(tag(&created), r#""1""#);
     let id = body(&created)["id"].as_i64().unwrap();
     for (route, request, version) in [
@@ -68,18 +68,18 @@ async fn every_answer_about_a_poll_has_its_version_as_its_tag() {
         (CORRECT, r#"{"text":"Ana is Anna."}"#, 8),
         (READ, "", 8),
     ] {
-        let answer = bench.respond(route, id, request, "").await;
+        let answer = fixture.respond(route, id, request, "").await;
         assert!(answer.status().is_success(), "{route}: {:?}", answer.body());
         assert_eq!(tag(&answer), format!("\"{version}\""), "{route}");
     }
-    assert_eq!(bench.call(READ, id, "").await.1["version"], 8);
+    assert_eq!(fixture.call(READ, id, "").await.1["version"], 8);
 }
 
 #[tokio::test]
 async fn a_change_of_what_somebody_else_has_changed_is_refused_and_says_who_it_was() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({})).await;
-    let theirs = bench.if_match(PATCH, id, r#"{"title":"Theirs"}"#, r#""1""#, "ada@example.com").await;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({})).await;
+    let theirs = fixture.if_match(PATCH, id, r#"{"title":"Theirs"}"#, r#""1""#, "ada@example.com").await;
     assert_eq!((theirs.status().as_u16(), tag(&theirs)), (200, r#""2""#.to_owned()));
     for (route, request) in [
         (PATCH, r#"{"title":"Mine"}"#),
@@ -87,7 +87,7 @@ async fn a_change_of_what_somebody_else_has_changed_is_refused_and_says_who_it_w
         (DELETE, ""),
         (WITHDRAW, r#"{"contestant":2}"#),
     ] {
-        let mine = bench.if_match(route, id, request, r#""1""#, "bob@example.com").await;
+        let mine = fixture.if_match(route, id, request, r#""1""#, "bob@example.com").await;
         let error = &body(&mine)["error"];
         assert_eq!((mine.status().as_u16(), &error["code"]), (412, &json!("versionConflict")), "{route}");
         assert_eq!(
@@ -99,40 +99,44 @@ async fn a_change_of_what_somebody_else_has_changed_is_refused_and_says_who_it_w
             error["changedAt"].is_string() && error["message"].as_str().unwrap().contains("ada@example.com")
         );
     }
-    assert_eq!(bench.call(READ, id, "").await.1["title"], "Theirs");
+    assert_eq!(fixture.call(READ, id, "").await.1["title"], "Theirs");
     assert_eq!(
-        bench.if_match(OPEN, id, "", r#""1""#, "bob@example.com").await.status(),
+        fixture.if_match(OPEN, id, "", r#""1""#, "bob@example.com").await.status(),
         200,
         "a show does not wait"
     );
-    assert_eq!(bench.if_match(CLOSE, id, "", r#""1""#, "bob@example.com").await.status(), 200);
+    assert_eq!(fixture.if_match(CLOSE, id, "", r#""1""#, "bob@example.com").await.status(), 200);
     for (route, request) in [(ARCHIVE, ""), (CERTIFY, FORCE)] {
         assert_eq!(
-            bench.if_match(route, id, request, r#""1""#, "bob@example.com").await.status(),
+            fixture.if_match(route, id, request, r#""1""#, "bob@example.com").await.status(),
             412,
             "{route}"
         );
-        assert_eq!(bench.if_match(route, id, request, "*", "bob@example.com").await.status(), 200, "{route}");
+        assert_eq!(
+            fixture.if_match(route, id, request, "*", "bob@example.com").await.status(),
+            200,
+            "{route}"
+        );
     }
-    let certified = bench.if_match(CERTIFY, id, "", r#""1""#, "bob@example.com").await;
+    let certified = fixture.if_match(CERTIFY, id, "", r#""1""#, "bob@example.com").await;
     assert_eq!(certified.status(), 412);
     assert_eq!(
-        bench.if_match(CORRECT, id, r#"{"text":"a"}"#, r#""1""#, "bob@example.com").await.status(),
+        fixture.if_match(CORRECT, id, r#"{"text":"a"}"#, r#""1""#, "bob@example.com").await.status(),
         412
     );
     assert_eq!(
-        bench.if_match(PATCH, id, r#"{"title":"Theirs"}"#, "W/\"6\"", "bob@example.com").await.status(),
+        fixture.if_match(PATCH, id, r#"{"title":"Theirs"}"#, "W/\"6\"", "bob@example.com").await.status(),
         200
     );
 }
 
 #[tokio::test]
 async fn what_nobody_of_the_crew_changed_is_nobodys_in_a_conflict() {
-    let bench = Bench::new().await;
-    let id = bench.created(over()).await;
-    let ledger = Ledger::new(&bench.scratch.database_url, Duration::from_secs(20)).unwrap();
+    let fixture = Fixture::new().await;
+    let id = fixture.created(over()).await;
+    let ledger = Ledger::new(&fixture.scratch.database_url, Duration::from_secs(20)).unwrap();
     ledger.freeze(PollId(id as i32), domain::Basis::Forced).await.unwrap();
-    let late = bench.if_match(PATCH, id, r#"{"title":"Mine"}"#, r#""1""#, "bob@example.com").await;
+    let late = fixture.if_match(PATCH, id, r#"{"title":"Mine"}"#, r#""1""#, "bob@example.com").await;
     let error = &body(&late)["error"];
     assert_eq!(
         (&error["version"], &error["changedBy"], &error["changedAt"]),
@@ -142,26 +146,26 @@ async fn what_nobody_of_the_crew_changed_is_nobodys_in_a_conflict() {
 
 #[tokio::test]
 async fn a_draft_is_published_by_hand_and_for_good() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({})).await;
-    assert_eq!(bench.call(READ, id, "").await.1["draft"], true);
-    let (status, published) = bench.call(PATCH, id, r#"{"draft":false}"#).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({})).await;
+    assert_eq!(fixture.call(READ, id, "").await.1["draft"], true);
+    let (status, published) = fixture.call(PATCH, id, r#"{"draft":false}"#).await;
     assert_eq!(
         (status, &published["draft"], &published["status"]),
         (200, &json!(false), &json!("scheduled"))
     );
-    assert_eq!(bench.code(PATCH, id, r#"{"draft":true}"#).await, (409, json!("pollPublished")));
-    let open = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z", "draft": true})).await;
-    assert_eq!(bench.call(READ, open, "").await.1["draft"], false);
-    let pressed = bench.created(json!({})).await;
-    assert_eq!(bench.call(OPEN, pressed, "").await.1["draft"], false);
-    assert_eq!(bench.told(id).await[0].0, "publish");
+    assert_eq!(fixture.code(PATCH, id, r#"{"draft":true}"#).await, (409, json!("pollPublished")));
+    let open = fixture.created(json!({"opensAt": "2026-01-01T00:00:00Z", "draft": true})).await;
+    assert_eq!(fixture.call(READ, open, "").await.1["draft"], false);
+    let pressed = fixture.created(json!({})).await;
+    assert_eq!(fixture.call(OPEN, pressed, "").await.1["draft"], false);
+    assert_eq!(fixture.told(id).await[0].0, "publish");
 }
 
 #[tokio::test]
 async fn an_opened_poll_keeps_its_window_and_a_certified_one_everything() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
     for (change, expected) in [
         (json!({"opensAt": "2026-01-01T00:00:01Z"}), (409, "pollOpened")),
         (json!({"opensAt": null}), (409, "pollOpened")),
@@ -173,19 +177,19 @@ async fn an_opened_poll_keeps_its_window_and_a_certified_one_everything() {
         ),
         (json!({"votesPerVoter": 3}), (409, "pollOpened")),
     ] {
-        let (status, code) = bench.code(PATCH, id, &change.to_string()).await;
+        let (status, code) = fixture.code(PATCH, id, &change.to_string()).await;
         assert_eq!((status, code), (expected.0, json!(expected.1)), "{change}");
     }
-    bench.call(CLOSE, id, "").await;
-    assert_eq!(bench.call(CERTIFY, id, FORCE).await.0, 200);
-    let (_, certified) = bench.call(READ, id, "").await;
+    fixture.call(CLOSE, id, "").await;
+    assert_eq!(fixture.call(CERTIFY, id, FORCE).await.0, 200);
+    let (_, certified) = fixture.call(READ, id, "").await;
     for change in [
         json!({"title": "Who stayed?"}),
         json!({"results": "hidden"}),
         json!({"contestants": [{"name": "Anna", "number": 1}, {"name": "Bia", "number": 2}]}),
     ] {
         assert_eq!(
-            bench.code(PATCH, id, &change.to_string()).await,
+            fixture.code(PATCH, id, &change.to_string()).await,
             (409, json!("pollCertified")),
             "{change}"
         );
@@ -193,23 +197,23 @@ async fn an_opened_poll_keeps_its_window_and_a_certified_one_everything() {
     let same = json!({"title": certified["title"], "opensAt": certified["opensAt"], "closesAt": certified["closesAt"],
         "contestants": certified["contestants"], "results": certified["results"], "draft": false});
     assert_eq!(
-        bench.call(PATCH, id, &same.to_string()).await,
+        fixture.call(PATCH, id, &same.to_string()).await,
         (200, certified),
         "what changes nothing is allowed"
     );
-    assert_eq!(bench.code(DELETE, id, "").await, (409, json!("pollCertified")));
-    assert_eq!(bench.code(WITHDRAW, id, r#"{"contestant":1}"#).await, (409, json!("pollCertified")));
+    assert_eq!(fixture.code(DELETE, id, "").await, (409, json!("pollCertified")));
+    assert_eq!(fixture.code(WITHDRAW, id, r#"{"contestant":1}"#).await, (409, json!("pollCertified")));
 }
 
 #[tokio::test]
 async fn a_reopened_poll_shows_its_gap() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     for reopen in
         [(OPEN, ""), (PATCH, r#"{"closesAt":null}"#), (PATCH, r#"{"closesAt":"2126-01-01T00:00:00Z"}"#)]
     {
-        let id = bench.created(over()).await;
-        assert!(bench.call(READ, id, "").await.1.get("gaps").is_none());
-        let (status, reopened) = bench.call(reopen.0, id, reopen.1).await;
+        let id = fixture.created(over()).await;
+        assert!(fixture.call(READ, id, "").await.1.get("gaps").is_none());
+        let (status, reopened) = fixture.call(reopen.0, id, reopen.1).await;
         assert_eq!((status, &reopened["status"]), (200, &json!("open")), "{reopened}");
         assert_eq!(reopened["gaps"].as_array().unwrap().len(), 1);
         assert_eq!(reopened["gaps"][0]["from"], "2026-01-01T01:00:00Z");
@@ -218,79 +222,82 @@ async fn a_reopened_poll_shows_its_gap() {
 
 #[tokio::test]
 async fn a_contestant_is_withdrawn_once() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
-    let (status, withdrawn) = bench.call(WITHDRAW, id, r#"{"contestant":2}"#).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    let (status, withdrawn) = fixture.call(WITHDRAW, id, r#"{"contestant":2}"#).await;
     assert_eq!(status, 200);
     assert!(withdrawn["contestants"][1]["withdrawnAt"].is_string());
     assert!(withdrawn["contestants"][0].get("withdrawnAt").is_none());
-    assert_eq!(bench.call(WITHDRAW, id, r#"{"contestant":2}"#).await, (200, withdrawn.clone()));
+    assert_eq!(fixture.call(WITHDRAW, id, r#"{"contestant":2}"#).await, (200, withdrawn.clone()));
     let unmarked = json!({"contestants": [{"name": "Ana", "number": 1}, {"name": "Bia", "number": 2, "withdrawnAt": null}]});
     assert_eq!(
-        bench.call(PATCH, id, &unmarked.to_string()).await,
+        fixture.call(PATCH, id, &unmarked.to_string()).await,
         (200, withdrawn),
         "only withdrawing changes it"
     );
-    assert_eq!(bench.code(WITHDRAW, id, r#"{"contestant":9}"#).await, (422, json!("unknownContestant")));
-    assert_eq!(bench.code(WITHDRAW, id, r#"{"contestant":"2"}"#).await.0, 422);
-    assert_eq!(bench.code(WITHDRAW, id + 1, r#"{"contestant":2}"#).await, (404, json!("pollNotFound")));
+    assert_eq!(fixture.code(WITHDRAW, id, r#"{"contestant":9}"#).await, (422, json!("unknownContestant")));
+    assert_eq!(fixture.code(WITHDRAW, id, r#"{"contestant":"2"}"#).await.0, 422);
+    assert_eq!(fixture.code(WITHDRAW, id + 1, r#"{"contestant":2}"#).await, (404, json!("pollNotFound")));
 }
 
 #[tokio::test]
 async fn an_archived_poll_leaves_the_list_until_it_is_open_again() {
-    let bench = Bench::new().await;
-    let id = bench.created(over()).await;
-    let open = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
-    assert_eq!(bench.code(ARCHIVE, open, "").await, (409, json!("pollNotClosed")));
-    let listed = async || bench.ranking().current_polls().await.unwrap().unwrap().value.len();
+    let fixture = Fixture::new().await;
+    let id = fixture.created(over()).await;
+    let open = fixture.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    assert_eq!(fixture.code(ARCHIVE, open, "").await, (409, json!("pollNotClosed")));
+    let listed = async || fixture.ranking().current_polls().await.unwrap().unwrap().value.len();
     assert_eq!(listed().await, 2);
-    let (status, archived) = bench.call(ARCHIVE, id, "").await;
+    let (status, archived) = fixture.call(ARCHIVE, id, "").await;
     assert!(status == 200 && archived["archivedAt"].is_string(), "{archived}");
-    assert_eq!(bench.call(ARCHIVE, id, "").await, (200, archived));
+    assert_eq!(fixture.call(ARCHIVE, id, "").await, (200, archived));
     assert_eq!(listed().await, 1);
-    assert_eq!(bench.call(OPEN, id, "").await.1["archivedAt"], json!(null));
+    assert_eq!(fixture.call(OPEN, id, "").await.1["archivedAt"], json!(null));
     assert_eq!(listed().await, 2);
 }
 
 #[tokio::test]
 async fn errata_stand_beside_a_certified_result() {
-    let bench = Bench::new().await;
-    let id = bench.created(over()).await;
-    assert_eq!(bench.code(CORRECT, id, r#"{"text":"Ana is Anna."}"#).await, (409, json!("pollNotCertified")));
-    bench.call(CERTIFY, id, FORCE).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(over()).await;
+    assert_eq!(
+        fixture.code(CORRECT, id, r#"{"text":"Ana is Anna."}"#).await,
+        (409, json!("pollNotCertified"))
+    );
+    fixture.call(CERTIFY, id, FORCE).await;
     for text in ["", "\u{200b}", &"x".repeat(1_001)] {
         let body = json!({"text": text}).to_string();
-        assert_eq!(bench.code(CORRECT, id, &body).await, (422, json!("invalidErratum")), "{text:?}");
+        assert_eq!(fixture.code(CORRECT, id, &body).await, (422, json!("invalidErratum")), "{text:?}");
     }
-    let (status, answer) = bench.call(CORRECT, id, r#"{"text":"Ana is Anna."}"#).await;
+    let (status, answer) = fixture.call(CORRECT, id, r#"{"text":"Ana is Anna."}"#).await;
     assert_eq!(
         (status, &answer["poll"], &answer["errata"][0]["text"]),
         (201, &json!(id), &json!("Ana is Anna."))
     );
-    assert_eq!(bench.call(READ, id, "").await.1["errata"], answer["errata"]);
+    assert_eq!(fixture.call(READ, id, "").await.1["errata"], answer["errata"]);
 }
 
 #[tokio::test]
 async fn the_journal_names_people_as_their_tokens_do() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({})).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({})).await;
     let change = async |title: &str, claims: Value| {
         let body = json!({ "title": title }).to_string();
-        assert_eq!(bench.respond_to(PATCH, id, &body, "", &json!({}), &claims).await.status(), 200);
+        assert_eq!(fixture.respond_to(PATCH, id, &body, "", &json!({}), &claims).await.status(), 200);
     };
     change("a", json!({"sub": "s", "cognito:username": "c", "username": "u", "email": "e@example.com"}))
         .await;
     change("b", json!({"sub": "s", "cognito:username": "c", "username": "u", "email": " "})).await;
     change("c", json!({"sub": "s", "cognito:username": "c"})).await;
     change("d", json!({"sub": "s\u{0}"})).await;
-    let who: Vec<_> = bench.told(id).await.into_iter().map(|(_, who)| who).collect();
+    let who: Vec<_> = fixture.told(id).await.into_iter().map(|(_, who)| who).collect();
     assert_eq!(who, ["s", "c", "u", "e@example.com", "crew"]);
 }
 
 #[tokio::test]
 async fn every_change_is_journalled_and_the_journal_outlives_the_poll() {
-    let bench = Bench::new().await;
-    let id = bench.created(json!({})).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.created(json!({})).await;
     for (route, body) in [
         (PATCH, r#"{"title":"Who goes?"}"#),
         (OPEN, ""),
@@ -301,34 +308,34 @@ async fn every_change_is_journalled_and_the_journal_outlives_the_poll() {
         (CERTIFY, FORCE),
         (CORRECT, r#"{"text":"Ana is Anna."}"#),
     ] {
-        let (status, answer) = bench.call(route, id, body).await;
+        let (status, answer) = fixture.call(route, id, body).await;
         assert!(status < 300, "{route}: {answer}");
     }
-    let actions: Vec<_> = bench.told(id).await.into_iter().map(|(action, _)| action).collect();
+    let actions: Vec<_> = fixture.told(id).await.into_iter().map(|(action, _)| action).collect();
     let expected =
         ["erratum", "forceCertify", "rebuild", "archive", "close", "withdraw", "open", "patch", "create"];
     assert_eq!(actions, expected);
-    let (_, journal) = bench.call(JOURNAL, id, "").await;
+    let (_, journal) = fixture.call(JOURNAL, id, "").await;
     assert_eq!(journal["entries"][7]["changes"], json!({"title": {"from": "Who stays?", "to": "Who goes?"}}));
     let before = journal["entries"][1]["id"].as_i64().unwrap();
-    let page = body(&bench.respond(JOURNAL, id, "", &format!("before={before}")).await);
+    let page = body(&fixture.respond(JOURNAL, id, "", &format!("before={before}")).await);
     assert_eq!(page["entries"].as_array().unwrap()[..], journal["entries"].as_array().unwrap()[2..]);
-    assert_eq!(bench.respond(JOURNAL, id, "", "before=0").await.status(), 400);
+    assert_eq!(fixture.respond(JOURNAL, id, "", "before=0").await.status(), 400);
 
-    let deleted = bench.created(json!({})).await;
-    assert_eq!(bench.call(DELETE, deleted, "").await.0, 204);
-    assert_eq!(bench.told(deleted).await[0].0, "delete");
-    assert_eq!(bench.code(JOURNAL, deleted + 1, "").await, (404, json!("pollNotFound")));
+    let deleted = fixture.created(json!({})).await;
+    assert_eq!(fixture.call(DELETE, deleted, "").await.0, 204);
+    assert_eq!(fixture.told(deleted).await[0].0, "delete");
+    assert_eq!(fixture.code(JOURNAL, deleted + 1, "").await, (404, json!("pollNotFound")));
 }
 
 #[tokio::test]
 async fn the_desk_reaches_an_open_poll_behind_a_hundred_newer_ones() {
-    let bench = Bench::new().await;
-    let open = bench.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
+    let fixture = Fixture::new().await;
+    let open = fixture.created(json!({"opensAt": "2026-01-01T00:00:00Z"})).await;
     for _ in 0..101 {
-        bench.created(json!({})).await;
+        fixture.created(json!({})).await;
     }
-    let list = body(&bench.respond("GET /admin/polls", 0, "", "").await);
+    let list = body(&fixture.respond("GET /admin/polls", 0, "", "").await);
     assert_eq!((list["current"].as_array().unwrap().len(), &list["current"][0]["id"]), (1, &json!(open)));
     assert_eq!(list["polls"].as_array().unwrap().len(), 100);
     assert!(list["polls"].as_array().unwrap().iter().all(|poll| poll["draft"] == true));

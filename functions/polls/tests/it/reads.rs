@@ -7,15 +7,15 @@ use polls::Handler;
 use runtime::Clock;
 use serde_json::json;
 
-use crate::support::{at_ms, bench, header, json_of, request};
+use crate::support::{at_ms, fixture, header, json_of, request};
 
 #[tokio::test]
 async fn a_ranking_is_public_cacheable_and_tagged() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let poll = bench.poll(json!({})).await;
-    bench.vote(&poll, "alice", 2, None).await;
-    let response = bench.get("GET /polls/{id}/ranking", poll.id).await;
+    let fixture = fixture(&scratch);
+    let poll = fixture.poll(json!({})).await;
+    fixture.vote(&poll, "alice", 2, None).await;
+    let response = fixture.get("GET /polls/{id}/ranking", poll.id).await;
     let body = json_of(&response);
     assert_eq!(response.status(), 200);
     assert_eq!(header(&response, "cache-control"), "public, max-age=1, s-maxage=3");
@@ -27,7 +27,7 @@ async fn a_ranking_is_public_cacheable_and_tagged() {
     assert_eq!(body["ranking"][0], leader);
     let tag = json!({"if-none-match": header(&response, "etag")});
     let again = request("GET /polls/{id}/ranking", &poll.id.0.to_string(), &tag, None);
-    let unchanged = bench.handler.handle(again).await.unwrap();
+    let unchanged = fixture.handler.handle(again).await.unwrap();
     assert_eq!((unchanged.status().as_u16(), unchanged.body().is_empty()), (304, true));
     assert_eq!(header(&unchanged, "cache-control"), "public, max-age=1, s-maxage=3");
     assert_eq!(header(&unchanged, "content-type"), "application/json", "or the gateway names one of its own");
@@ -36,22 +36,22 @@ async fn a_ranking_is_public_cacheable_and_tagged() {
 #[tokio::test]
 async fn a_changed_standing_has_another_tag() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let poll = bench.poll(json!({})).await;
-    let before = bench.get("GET /polls/{id}/ranking", poll.id).await;
-    bench.vote(&poll, "alice", 2, None).await;
+    let fixture = fixture(&scratch);
+    let poll = fixture.poll(json!({})).await;
+    let before = fixture.get("GET /polls/{id}/ranking", poll.id).await;
+    fixture.vote(&poll, "alice", 2, None).await;
     // What a batch does after counting: the ranking is raised.
     let ranking = ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
-    let loaded = bench.ledger.polls(&[poll.id]).await.unwrap();
+    let loaded = fixture.ledger.polls(&[poll.id]).await.unwrap();
     ranking.keep_polls(&loaded, Clock::system().now()).await.unwrap();
-    let after = bench.get("GET /polls/{id}/ranking", poll.id).await;
+    let after = fixture.get("GET /polls/{id}/ranking", poll.id).await;
     assert_ne!(header(&before, "etag"), header(&after, "etag"));
 }
 
 #[tokio::test]
 async fn a_standing_is_withheld_as_the_poll_says() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
+    let fixture = fixture(&scratch);
     let closed = json!(at_ms(-1_000));
     for (results, closes_at, status) in [
         ("afterClose", json!(null), 403),
@@ -59,8 +59,8 @@ async fn a_standing_is_withheld_as_the_poll_says() {
         ("hidden", json!(null), 403),
         ("hidden", closed, 403),
     ] {
-        let poll = bench.poll(json!({"results": results, "closesAt": closes_at})).await;
-        let response = bench.get("GET /polls/{id}/ranking", poll.id).await;
+        let poll = fixture.poll(json!({"results": results, "closesAt": closes_at})).await;
+        let response = fixture.get("GET /polls/{id}/ranking", poll.id).await;
         assert_eq!(response.status(), status, "{results}");
         if status == 403 {
             assert_eq!(json_of(&response)["error"]["code"], "resultsWithheld");
@@ -71,9 +71,9 @@ async fn a_standing_is_withheld_as_the_poll_says() {
 #[tokio::test]
 async fn polls_are_listed_and_shown_with_their_status() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let poll = bench.poll(json!({"opensAt": at_ms(60_000)})).await;
-    let one = json_of(&bench.get("GET /polls/{id}", poll.id).await);
+    let fixture = fixture(&scratch);
+    let poll = fixture.poll(json!({"opensAt": at_ms(60_000)})).await;
+    let one = json_of(&fixture.get("GET /polls/{id}", poll.id).await);
     assert_eq!(
         (&one["id"], &one["status"], &one["votesPerVoter"]),
         (&json!(poll.id), &json!("scheduled"), &json!(null))
@@ -82,16 +82,17 @@ async fn polls_are_listed_and_shown_with_their_status() {
     let contract =
         ["closesAt", "contestants", "id", "opensAt", "results", "status", "title", "votesPerVoter"];
     assert_eq!(fields, contract);
-    let list = json_of(&bench.get("GET /polls", poll.id).await);
+    let list = json_of(&fixture.get("GET /polls", poll.id).await);
     assert_eq!(list["polls"], json!([one]));
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_not_found_and_cached_all_the_same() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
+    let fixture = fixture(&scratch);
     for id in ["1000000", "0", "-1", "one", "99999999999"] {
-        let response = bench.handler.handle(request("GET /polls/{id}", id, &json!({}), None)).await.unwrap();
+        let response =
+            fixture.handler.handle(request("GET /polls/{id}", id, &json!({}), None)).await.unwrap();
         assert_eq!(response.status(), 404, "{id}");
         assert_eq!(json_of(&response)["error"]["code"], "pollNotFound");
         assert_eq!(header(&response, "cache-control"), "public, max-age=1, s-maxage=3");
@@ -101,18 +102,18 @@ async fn what_is_not_there_is_not_found_and_cached_all_the_same() {
 #[tokio::test]
 async fn a_voter_sees_their_own_ballots() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let poll = bench.poll(json!({"votesPerVoter": 3})).await;
-    bench.vote(&poll, "alice", 1, Some(3)).await;
-    bench.vote(&poll, "alice", 2, Some(1)).await;
-    bench.vote(&poll, "bob", 2, Some(2)).await;
-    let response = bench.mine(poll.id, Some("alice")).await;
+    let fixture = fixture(&scratch);
+    let poll = fixture.poll(json!({"votesPerVoter": 3})).await;
+    fixture.vote(&poll, "alice", 1, Some(3)).await;
+    fixture.vote(&poll, "alice", 2, Some(1)).await;
+    fixture.vote(&poll, "bob", 2, Some(2)).await;
+    let response = fixture.mine(poll.id, Some("alice")).await;
     assert_eq!(json_of(&response), json!({"limit": 3, "used": [1, 3], "remaining": 1}));
     assert_eq!(header(&response, "cache-control"), "private, no-store");
-    let unlimited = bench.poll(json!({})).await;
-    let response = bench.mine(unlimited.id, Some("alice")).await;
+    let unlimited = fixture.poll(json!({})).await;
+    let response = fixture.mine(unlimited.id, Some("alice")).await;
     assert_eq!(json_of(&response), json!({"limit": null, "used": [], "remaining": null}));
-    assert_eq!(bench.mine(poll.id, None).await.status(), 401);
+    assert_eq!(fixture.mine(poll.id, None).await.status(), 401);
 }
 
 #[tokio::test]
@@ -134,11 +135,11 @@ async fn with_both_stores_away_the_answer_is_an_apology_without_internals() {
 #[tokio::test]
 async fn while_the_ledger_is_away_the_last_standing_is_shown_with_its_age() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let poll = bench.poll(json!({})).await;
-    bench.vote(&poll, "alice", 2, None).await;
+    let fixture = fixture(&scratch);
+    let poll = fixture.poll(json!({})).await;
+    fixture.vote(&poll, "alice", 2, None).await;
     let ranking = ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
-    let (loaded, minutes_ago) = (bench.ledger.polls(&[poll.id]).await.unwrap(), at_ms(-5 * 60_000));
+    let (loaded, minutes_ago) = (fixture.ledger.polls(&[poll.id]).await.unwrap(), at_ms(-5 * 60_000));
     ranking.keep_polls(&loaded, minutes_ago).await.unwrap();
     let lookup = |name: &str| match name {
         "DATABASE_URL" => Some("postgres://nobody@127.0.0.1:1/nothing".to_owned()),

@@ -8,11 +8,11 @@ use runtime::Clock;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Bench, bench, header, json_of, request_with_query};
+use crate::support::{Fixture, fixture, header, json_of, request_with_query};
 
-async fn receipt(bench: &Bench, poll: &Poll, sub: &str, id: impl ToString) -> Value {
+async fn receipt(fixture: &Fixture, poll: &Poll, sub: &str, id: impl ToString) -> Value {
     let query = format!("id={}", id.to_string());
-    let response = bench.ask(&poll.id.0.to_string(), Some(sub), &query).await;
+    let response = fixture.ask(&poll.id.0.to_string(), Some(sub), &query).await;
     assert_eq!(response.status(), 200);
     assert_eq!(header(&response, "cache-control"), "private, no-store");
     json_of(&response)
@@ -26,102 +26,102 @@ fn problem(response: &Response<Body>) -> (u16, Value) {
 #[tokio::test]
 async fn a_voter_is_told_that_a_vote_counted_and_for_whom() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let (poll, id) = (bench.poll(json!({})).await, Uuid::new_v4());
-    let plain = bench.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 2})).await;
-    let with_id = bench.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 3, "id": id})).await;
+    let fixture = fixture(&scratch);
+    let (poll, id) = (fixture.poll(json!({})).await, Uuid::new_v4());
+    let plain = fixture.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 2})).await;
+    let with_id = fixture.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 3, "id": id})).await;
     for (asked, contestant, cast_at) in [(plain.id, 2, plain.sent_at), (id, 3, with_id.sent_at)] {
         let counted = json!({
             "id": asked, "outcome": "counted", "contestant": contestant, "castAt": cast_at, "ballot": null,
         });
-        assert_eq!(receipt(&bench, &poll, "alice", asked).await, counted);
+        assert_eq!(receipt(&fixture, &poll, "alice", asked).await, counted);
         let unknown = json!({"id": asked, "outcome": "unknown"});
-        assert_eq!(receipt(&bench, &poll, "bob", asked).await, unknown);
+        assert_eq!(receipt(&fixture, &poll, "bob", asked).await, unknown);
     }
 }
 
 #[tokio::test]
 async fn in_a_limited_poll_a_voter_is_told_the_ballot_too() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let (poll, id) = (bench.poll(json!({"votesPerVoter": 3})).await, Uuid::new_v4());
+    let fixture = fixture(&scratch);
+    let (poll, id) = (fixture.poll(json!({"votesPerVoter": 3})).await, Uuid::new_v4());
     let body = json!({"poll": poll.id, "contestant": 2, "ballot": 3, "id": id});
-    let first = bench.cast(&poll, "alice", &body).await;
-    bench.cast(&poll, "alice", &body).await;
+    let first = fixture.cast(&poll, "alice", &body).await;
+    fixture.cast(&poll, "alice", &body).await;
     for asked in [first.id, id] {
         let counted = json!({
             "id": asked, "outcome": "counted", "contestant": 2, "castAt": first.sent_at, "ballot": 3,
         });
-        assert_eq!(receipt(&bench, &poll, "alice", asked).await, counted, "a retry changes nothing");
+        assert_eq!(receipt(&fixture, &poll, "alice", asked).await, counted, "a retry changes nothing");
         let unknown = json!({"id": asked, "outcome": "unknown"});
-        assert_eq!(receipt(&bench, &poll, "bob", asked).await, unknown);
+        assert_eq!(receipt(&fixture, &poll, "bob", asked).await, unknown);
     }
 }
 
 #[tokio::test]
 async fn a_voter_is_told_why_a_vote_was_rejected() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let (poll, id) = (bench.poll(json!({})).await, Uuid::new_v4());
-    let wrong = bench.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 99, "id": id})).await;
+    let fixture = fixture(&scratch);
+    let (poll, id) = (fixture.poll(json!({})).await, Uuid::new_v4());
+    let wrong = fixture.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 99, "id": id})).await;
     for asked in [wrong.id, id] {
         let rejected = json!({
             "id": asked, "outcome": "rejected", "reason": "unknownContestant", "castAt": wrong.sent_at,
         });
-        assert_eq!(receipt(&bench, &poll, "alice", asked).await, rejected);
+        assert_eq!(receipt(&fixture, &poll, "alice", asked).await, rejected);
         let unknown = json!({"id": asked, "outcome": "unknown"});
-        assert_eq!(receipt(&bench, &poll, "bob", asked).await, unknown);
+        assert_eq!(receipt(&fixture, &poll, "bob", asked).await, unknown);
     }
-    bench.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 1, "id": id})).await;
-    assert_eq!(receipt(&bench, &poll, "alice", id).await["outcome"], "counted", "a retry counted");
+    fixture.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 1, "id": id})).await;
+    assert_eq!(receipt(&fixture, &poll, "alice", id).await["outcome"], "counted", "a retry counted");
 }
 
 #[tokio::test]
 async fn an_id_may_be_written_as_in_a_vote_and_is_answered_in_one_form() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let (poll, id) = (bench.poll(json!({})).await, Uuid::new_v4());
+    let fixture = fixture(&scratch);
+    let (poll, id) = (fixture.poll(json!({})).await, Uuid::new_v4());
     let written = id.simple().to_string().to_uppercase();
-    bench.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 1, "id": written})).await;
-    let answer = receipt(&bench, &poll, "alice", &written).await;
+    fixture.cast(&poll, "alice", &json!({"poll": poll.id, "contestant": 1, "id": written})).await;
+    let answer = receipt(&fixture, &poll, "alice", &written).await;
     assert_eq!((&answer["id"], &answer["outcome"]), (&json!(id), &json!("counted")));
 }
 
 #[tokio::test]
 async fn what_is_not_one_uuid_is_refused_by_name() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let poll = bench.poll(json!({"votesPerVoter": 3})).await;
+    let fixture = fixture(&scratch);
+    let poll = fixture.poll(json!({"votesPerVoter": 3})).await;
     let number = poll.id.0.to_string();
     let twice = format!("id={0}&id={0}", Uuid::new_v4());
     for query in ["id=", "id", "id=7", "id=9a8f%E2%80%A6", twice.as_str()] {
-        let response = bench.ask(&number, Some("alice"), query).await;
+        let response = fixture.ask(&number, Some("alice"), query).await;
         assert_eq!(problem(&response), (400, json!("invalidId")), "{query}");
         let message = json_of(&response)["error"]["message"].as_str().unwrap().to_owned();
         assert!(message.starts_with("id: "), "{message}");
     }
     let ballots = json!({"limit": 3, "used": [], "remaining": 3});
     for query in ["", "other=7"] {
-        assert_eq!(json_of(&bench.ask(&number, Some("alice"), query).await), ballots, "{query}");
+        assert_eq!(json_of(&fixture.ask(&number, Some("alice"), query).await), ballots, "{query}");
     }
 }
 
 #[tokio::test]
 async fn only_a_voter_is_told_and_only_of_a_poll_that_is() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let poll = bench.poll(json!({})).await.id.0.to_string();
+    let fixture = fixture(&scratch);
+    let poll = fixture.poll(json!({})).await.id.0.to_string();
     let query = format!("id={}", Uuid::new_v4());
-    assert_eq!(problem(&bench.ask(&poll, None, &query).await), (401, json!("unauthorized")));
-    assert_eq!(problem(&bench.ask("1000000", Some("alice"), &query).await), (404, json!("pollNotFound")));
+    assert_eq!(problem(&fixture.ask(&poll, None, &query).await), (401, json!("unauthorized")));
+    assert_eq!(problem(&fixture.ask("1000000", Some("alice"), &query).await), (404, json!("pollNotFound")));
 }
 
 #[tokio::test]
 async fn while_the_ledger_is_away_a_vote_is_not_called_unknown() {
     let scratch = Scratch::new().await.unwrap();
-    let bench = bench(&scratch);
-    let poll = bench.poll(json!({})).await.id.0.to_string();
-    bench.ask(&poll, Some("alice"), "").await;
+    let fixture = fixture(&scratch);
+    let poll = fixture.poll(json!({})).await.id.0.to_string();
+    fixture.ask(&poll, Some("alice"), "").await;
     let away = |name: &str| match name {
         "DATABASE_URL" => Some("postgres://secret@127.0.0.1:1/nothing".to_owned()),
         _ => scratch.environment(name),
@@ -136,12 +136,12 @@ async fn while_the_ledger_is_away_a_vote_is_not_called_unknown() {
 async fn a_warm_answer_is_one_round_trip_to_each_store() {
     let scratch = Scratch::new().await.unwrap();
     let (through, trips) = scratch.counted().await.unwrap();
-    let bench = Bench { handler: bench(&through).handler, ..bench(&scratch) };
+    let fixture = Fixture { handler: fixture(&through).handler, ..fixture(&scratch) };
     for changes in [json!({}), json!({"votesPerVoter": 100})] {
-        let poll = bench.poll(changes).await;
-        receipt(&bench, &poll, "alice", Uuid::new_v4()).await;
+        let poll = fixture.poll(changes).await;
+        receipt(&fixture, &poll, "alice", Uuid::new_v4()).await;
         let before = trips.so_far();
-        receipt(&bench, &poll, "alice", Uuid::new_v4()).await;
+        receipt(&fixture, &poll, "alice", Uuid::new_v4()).await;
         let after = trips.so_far();
         assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
     }

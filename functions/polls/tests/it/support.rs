@@ -10,14 +10,14 @@ use polls::Handler;
 use runtime::Clock;
 use serde_json::{Value, json};
 
-pub struct Bench {
+pub struct Fixture {
     pub ledger: Ledger,
     pub handler: Handler,
     pub hasher: VoterHasher,
 }
 
-pub fn bench(scratch: &Scratch) -> Bench {
-    Bench {
+pub fn fixture(scratch: &Scratch) -> Fixture {
+    Fixture {
         ledger: Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap(),
         handler: Handler::new(&|name| scratch.environment(name), Clock::system()).unwrap(),
         hasher: scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap(),
@@ -47,7 +47,7 @@ pub fn request_with_query(route: &str, id: &str, query: &str, headers: &Value, s
     request::from_str(&event.to_string()).unwrap()
 }
 
-impl Bench {
+impl Fixture {
     pub async fn get(&self, route: &str, id: PollId) -> Response<Body> {
         self.handler.handle(request(route, &id.0.to_string(), &json!({}), None)).await.unwrap()
     }

@@ -10,13 +10,13 @@ use runtime::Clock;
 use serde_json::json;
 use votes::Handler;
 
-use crate::support::{Bench, CAST_AT, LIMIT, at, record, vote};
+use crate::support::{CAST_AT, Fixture, LIMIT, at, record, vote};
 
 #[tokio::test]
 async fn each_bad_vote_is_rejected_for_its_reason_and_its_neighbours_count() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let limited = bench.poll(json!({"votesPerVoter": 2})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let limited = fixture.poll(json!({"votesPerVoter": 2})).await;
     let (open, limited) = (poll.id.0, limited.id.0);
     let good = json!({"poll": open, "contestant": 1}).to_string();
     let padded = format!("{good:1025}");
@@ -43,9 +43,9 @@ async fn each_bad_vote_is_rejected_for_its_reason_and_its_neighbours_count() {
     let mut anonymous = record(2_000, "", CAST_AT, &good);
     anonymous["attributes"].as_object_mut().unwrap().remove("MessageGroupId");
     records.push(anonymous);
-    assert!(bench.deliver(&records).await.unwrap().is_empty(), "every one is acknowledged");
-    assert_eq!(bench.votes(&poll).await, cases.len() as u64);
-    let (of_open, of_limited) = (bench.audit(PollId(open)).await, bench.audit(PollId(limited)).await);
+    assert!(fixture.deliver(&records).await.unwrap().is_empty(), "every one is acknowledged");
+    assert_eq!(fixture.votes(&poll).await, cases.len() as u64);
+    let (of_open, of_limited) = (fixture.audit(PollId(open)).await, fixture.audit(PollId(limited)).await);
     let mut seen: Vec<_> =
         of_open.rejected.into_iter().chain(of_limited.rejected).chain(of_open.unattributed).collect();
     seen.sort();
@@ -60,22 +60,25 @@ async fn each_bad_vote_is_rejected_for_its_reason_and_its_neighbours_count() {
 
 #[tokio::test]
 async fn a_clients_id_counts_once_for_each_voter() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1, "id": "0194f0c0-0000-7000-8000-000000000000"});
-    bench.deliver(&[vote(1, "alice", &body), vote(2, "alice", &body), vote(3, "bob", &body)]).await.unwrap();
-    bench.deliver(&[vote(4, "alice", &body)]).await.unwrap();
-    assert_eq!(bench.votes(&poll).await, 2);
+    fixture
+        .deliver(&[vote(1, "alice", &body), vote(2, "alice", &body), vote(3, "bob", &body)])
+        .await
+        .unwrap();
+    fixture.deliver(&[vote(4, "alice", &body)]).await.unwrap();
+    assert_eq!(fixture.votes(&poll).await, 2);
 }
 
 /// A redrive that dies between sending and deleting sends the vote again later: three messages, one vote.
 #[tokio::test]
 async fn a_redriven_vote_is_the_vote_that_was_cast() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1}).to_string();
     let first = record(1, "alice", CAST_AT, &body);
-    let hasher: VoterHasher = bench.scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap();
+    let hasher: VoterHasher = fixture.scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap();
     let redriven = |id, signed_for| {
         let mut record = record(id, "alice", CAST_AT + 3_600_000, &body);
         let (message_id, cast_at_ms) = (first["messageId"].as_str().unwrap(), CAST_AT.to_string());
@@ -88,16 +91,16 @@ async fn a_redriven_vote_is_the_vote_that_was_cast() {
         }
         record
     };
-    bench.deliver(&[redriven(2, "alice"), redriven(3, "alice")]).await.unwrap();
-    bench.deliver(std::slice::from_ref(&first)).await.unwrap();
-    let audit = bench.audit(poll.id).await;
+    fixture.deliver(&[redriven(2, "alice"), redriven(3, "alice")]).await.unwrap();
+    fixture.deliver(std::slice::from_ref(&first)).await.unwrap();
+    let audit = fixture.audit(poll.id).await;
     assert_eq!(
         (audit.ledger.values().sum::<u64>(), audit.rejected.len()),
         (1, 0),
         "though long after the bell"
     );
-    bench.deliver(&[redriven(4, "bob")]).await.unwrap();
-    let audit = bench.audit(poll.id).await;
+    fixture.deliver(&[redriven(4, "bob")]).await.unwrap();
+    let audit = fixture.audit(poll.id).await;
     assert_eq!(
         audit.rejected,
         BTreeMap::from([("afterClosing".to_owned(), 1)]),
@@ -107,39 +110,39 @@ async fn a_redriven_vote_is_the_vote_that_was_cast() {
 
 #[tokio::test]
 async fn a_ballot_counts_once() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({"votesPerVoter": 2})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({"votesPerVoter": 2})).await;
     let body = |contestant, ballot| json!({"poll": poll.id.0, "contestant": contestant, "ballot": ballot});
-    bench.deliver(&[vote(1, "alice", &body(1, 1)), vote(2, "alice", &body(2, 2))]).await.unwrap();
-    bench.deliver(&[vote(3, "alice", &body(3, 1)), vote(4, "bob", &body(3, 1))]).await.unwrap();
-    let tally: Vec<_> = bench.audit(poll.id).await.ledger.into_values().collect();
+    fixture.deliver(&[vote(1, "alice", &body(1, 1)), vote(2, "alice", &body(2, 2))]).await.unwrap();
+    fixture.deliver(&[vote(3, "alice", &body(3, 1)), vote(4, "bob", &body(3, 1))]).await.unwrap();
+    let tally: Vec<_> = fixture.audit(poll.id).await.ledger.into_values().collect();
     assert_eq!(tally, [1, 1, 1]);
 }
 
 #[tokio::test]
 async fn definitions_in_memory_follow_the_ledger() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({"opensAt": at(CAST_AT + 1)})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({"opensAt": at(CAST_AT + 1)})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1});
-    bench.deliver(&[vote(1, "alice", &body)]).await.unwrap();
-    assert_eq!(bench.votes(&poll).await, 0);
+    fixture.deliver(&[vote(1, "alice", &body)]).await.unwrap();
+    assert_eq!(fixture.votes(&poll).await, 0);
     let order = Order::new("crew", Action::Open);
-    bench.ledger.change_poll(poll.id, &order, |poll, _, _| poll.opened(at(CAST_AT))).await.unwrap();
-    bench.deliver(&[vote(2, "alice", &body)]).await.unwrap();
-    assert_eq!(bench.votes(&poll).await, 1);
+    fixture.ledger.change_poll(poll.id, &order, |poll, _, _| poll.opened(at(CAST_AT))).await.unwrap();
+    fixture.deliver(&[vote(2, "alice", &body)]).await.unwrap();
+    assert_eq!(fixture.votes(&poll).await, 1);
     let unknown = json!({"poll": poll.id.0 + 1, "contestant": 1});
-    bench.deliver(&[vote(3, "alice", &unknown)]).await.unwrap();
-    let created = bench.poll(json!({})).await;
+    fixture.deliver(&[vote(3, "alice", &unknown)]).await.unwrap();
+    let created = fixture.poll(json!({})).await;
     assert_eq!(created.id.0, poll.id.0 + 1);
-    bench.deliver(&[vote(4, "alice", &unknown)]).await.unwrap();
-    assert_eq!(bench.votes(&created).await, 1, "absence is not remembered either");
+    fixture.deliver(&[vote(4, "alice", &unknown)]).await.unwrap();
+    assert_eq!(fixture.votes(&created).await, 1, "absence is not remembered either");
 }
 
 /// Coming again would change nothing, and a message that comes again keeps the queue from ever being empty.
 #[tokio::test]
 async fn what_sqs_would_not_make_is_rejected_once_and_never_comes_again() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1});
     let mut timeless = vote(1, "alice", &body);
     timeless["attributes"] = json!({});
@@ -151,25 +154,28 @@ async fn what_sqs_would_not_make_is_rejected_once_and_never_comes_again() {
     nameless.as_object_mut().unwrap().remove("messageId");
     let records = [timeless, negative, misnamed, nameless, json!(7), vote(5, "alice", &body)];
     for _ in 0..2 {
-        assert!(bench.deliver(&records).await.unwrap().is_empty(), "every one is acknowledged");
+        assert!(fixture.deliver(&records).await.unwrap().is_empty(), "every one is acknowledged");
     }
-    assert!(bench.deliver(&records[3..4]).await.unwrap().is_empty(), "also where there is nothing to count");
-    let audit = bench.audit(poll.id).await;
+    assert!(
+        fixture.deliver(&records[3..4]).await.unwrap().is_empty(),
+        "also where there is nothing to count"
+    );
+    let audit = fixture.audit(poll.id).await;
     assert_eq!(audit.rejected, BTreeMap::from([("unreadable".to_owned(), 3)]));
-    assert_eq!(bench.votes(&poll).await, 1, "their neighbour counts");
+    assert_eq!(fixture.votes(&poll).await, 1, "their neighbour counts");
 }
 
 #[tokio::test]
 async fn every_batch_sends_the_totals_also_when_nothing_in_it_is_new() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let records = [vote(1, "alice", &json!({"poll": poll.id.0, "contestant": 2}))];
-    bench.deliver(&records).await.unwrap();
-    let client = redis::Client::open(bench.scratch.redis_url.as_str()).unwrap();
+    fixture.deliver(&records).await.unwrap();
+    let client = redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
-    bench.deliver(&records).await.unwrap();
-    let ranking = RankingStore::new(&bench.scratch.redis_url, Duration::from_secs(5), 600).unwrap();
+    fixture.deliver(&records).await.unwrap();
+    let ranking = RankingStore::new(&fixture.scratch.redis_url, Duration::from_secs(5), 600).unwrap();
     let tally: Vec<_> = ranking.tally(&poll).await.unwrap().unwrap().into_values().collect();
     assert_eq!(tally, [0, 1, 0]);
 }
@@ -180,20 +186,23 @@ async fn a_warm_batch_is_one_awaited_round_trip_to_each_store_whatever_its_size(
     let (through, turns) = scratch.counted().await.unwrap();
     let lookup = |variable: &str| through.environment(variable);
     let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
-    let bench =
-        Bench { handler: Handler::new(&lookup, Clock::system()).unwrap(), ledger, scratch: scratch.clone() };
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture {
+        handler: Handler::new(&lookup, Clock::system()).unwrap(),
+        ledger,
+        scratch: scratch.clone(),
+    };
+    let poll = fixture.poll(json!({})).await;
     let body = json!({"poll": poll.id.0, "contestant": 1});
-    bench.deliver(&[vote(0, "alice", &body)]).await.unwrap();
+    fixture.deliver(&[vote(0, "alice", &body)]).await.unwrap();
     for (first, last) in [(1, 2), (1_000, 1_300), (10_000, 13_000)] {
         let before = turns.so_far();
         let records: Vec<_> = (first..last).map(|id| vote(id, "alice", &body)).collect();
-        bench.deliver(&records).await.unwrap();
+        fixture.deliver(&records).await.unwrap();
         let after = turns.so_far();
         // Redis may answer the announcement before the totals are sent, or after.
         let (to_database, to_redis) = (after.0 - before.0, after.1 - before.1);
         assert_eq!(to_database, 1, "{} votes", last - first);
         assert!((1..=2).contains(&to_redis), "{to_redis} for {} votes", last - first);
     }
-    assert_eq!(bench.votes(&poll).await, 3_302);
+    assert_eq!(fixture.votes(&poll).await, 3_302);
 }

@@ -6,7 +6,7 @@ use runtime::Clock;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::support::{Bench, LIMIT, vote};
+use crate::support::{Fixture, LIMIT, vote};
 
 /// Counts the connections to a test's own stores, but for its own two.
 struct Counter {
@@ -51,15 +51,15 @@ impl Counter {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_has_one_connection_to_each_store_however_many_there_are() {
     for instances in [11, 50] {
-        let bench = Bench::new().await;
-        let poll = bench.poll(json!({})).await;
+        let fixture = Fixture::new().await;
+        let poll = fixture.poll(json!({})).await;
         let lookup = |name: &str| match name {
             "DATABASE_TIMEOUT_MS" => Some("10000".to_owned()),
-            _ => bench.scratch.environment(name),
+            _ => fixture.scratch.environment(name),
         };
         let handlers: Vec<_> =
             (0..instances).map(|_| votes::Handler::new(&lookup, Clock::system()).unwrap()).collect();
-        let mut counter = Counter::new(&bench.scratch).await;
+        let mut counter = Counter::new(&fixture.scratch).await;
         let all = join_all(handlers.iter().enumerate().map(|(instance, handler)| {
             let body = json!({"poll": poll.id.0, "contestant": instance % 3 + 1});
             async move {
@@ -71,9 +71,9 @@ async fn an_instance_has_one_connection_to_each_store_however_many_there_are() {
             }
         }));
         let (most, _) = counter.most_during(all).await;
-        // The bench has one too, to make the poll.
+        // The fixture has one too, to make the poll.
         assert!(most.0 <= instances + 1 && most.1 <= instances, "{most:?} for {instances}");
-        assert_eq!(bench.votes(&poll).await, instances as u64 * 80);
+        assert_eq!(fixture.votes(&poll).await, instances as u64 * 80);
     }
 }
 
@@ -82,18 +82,18 @@ async fn an_instance_has_one_connection_to_each_store_however_many_there_are() {
 async fn what_instances_gave_up_does_not_add_up() {
     const INSTANCES: usize = 20;
     const ATTEMPTS: usize = 8;
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let lookup = |name: &str| match name {
         // The server's own timeout must not be what ends the statement.
         "DATABASE_TIMEOUT_MS" => Some("60000".to_owned()),
         "BATCH_TIMEOUT_MS" => Some("500".to_owned()),
-        _ => bench.scratch.environment(name),
+        _ => fixture.scratch.environment(name),
     };
     let handlers: Vec<_> =
         (0..INSTANCES).map(|_| votes::Handler::new(&lookup, Clock::system()).unwrap()).collect();
-    let mut counter = Counter::new(&bench.scratch).await;
-    let mut holder = bench.scratch.connect().await.unwrap();
+    let mut counter = Counter::new(&fixture.scratch).await;
+    let mut holder = fixture.scratch.connect().await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();
     let votes = [vote(1, "alice", &json!({"poll": poll.id.0, "contestant": 1}))];
     let all = join_all(handlers.iter().map(|handler| async {

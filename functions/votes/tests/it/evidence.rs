@@ -6,11 +6,11 @@ use domain::{Probe, ProbeId, Sign, VoterHasher};
 use ranking::{Batches, RankingStore};
 use serde_json::{Value, json};
 
-use crate::support::{Bench, CAST_AT, LIMIT, record, vote};
+use crate::support::{CAST_AT, Fixture, LIMIT, record, vote};
 
 const KEPT: Duration = Duration::from_secs(900);
 
-impl Bench {
+impl Fixture {
     fn hasher(&self) -> VoterHasher {
         self.scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap()
     }
@@ -38,80 +38,83 @@ impl Bench {
 
 #[tokio::test]
 async fn a_probe_is_decided_and_is_no_vote_no_rejection_and_not_handled() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let ids = bench.ledger.begin_probes(2, None, KEPT).await.unwrap();
-    let signed = |id: ProbeId| bench.probe(id, &id.sign(&bench.hasher()).to_string());
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let ids = fixture.ledger.begin_probes(2, None, KEPT).await.unwrap();
+    let signed = |id: ProbeId| fixture.probe(id, &id.sign(&fixture.hasher()).to_string());
     let body = json!({"poll": poll.id.0, "contestant": 1});
     let records = [signed(ids[0]), vote(1, "alice", &body), vote(2, "alice", &body)];
-    assert!(bench.deliver(&records).await.unwrap().is_empty());
-    assert!(bench.deliver(&[signed(ids[1])]).await.unwrap().is_empty(), "alone, too");
-    assert!(bench.probes().await.iter().all(|probe| probe.cast_at.is_some_and(|at| at.millis() == CAST_AT)));
-    let audit = bench.audit(poll.id).await;
+    assert!(fixture.deliver(&records).await.unwrap().is_empty());
+    assert!(fixture.deliver(&[signed(ids[1])]).await.unwrap().is_empty(), "alone, too");
+    assert!(
+        fixture.probes().await.iter().all(|probe| probe.cast_at.is_some_and(|at| at.millis() == CAST_AT))
+    );
+    let audit = fixture.audit(poll.id).await;
     assert_eq!(
         (audit.ledger.values().sum::<u64>(), audit.rejected.len(), audit.unattributed.len()),
         (2, 0, 0)
     );
-    let batches = bench.batches().await;
+    let batches = fixture.batches().await;
     assert_eq!((batches.handled, batches.outstanding.len()), (2, 0));
 }
 
 #[tokio::test]
 async fn a_crafted_probe_decides_nothing_and_is_a_bad_vote() {
-    let bench = Bench::new().await;
-    let ids = bench.ledger.begin_probes(2, None, KEPT).await.unwrap();
-    let of_another = ids[1].sign(&bench.hasher()).to_string();
-    let crafted = ["", "00000000000000000000000000000000", &of_another].map(|it| bench.probe(ids[0], it));
+    let fixture = Fixture::new().await;
+    let ids = fixture.ledger.begin_probes(2, None, KEPT).await.unwrap();
+    let of_another = ids[1].sign(&fixture.hasher()).to_string();
+    let crafted = ["", "00000000000000000000000000000000", &of_another].map(|it| fixture.probe(ids[0], it));
     for record in &crafted {
-        assert!(bench.deliver(std::slice::from_ref(record)).await.unwrap().is_empty());
+        assert!(fixture.deliver(std::slice::from_ref(record)).await.unwrap().is_empty());
     }
-    assert!(bench.probes().await.iter().all(|probe| probe.decided_at.is_none()));
-    let poll = bench.poll(json!({})).await;
-    assert_eq!(bench.audit(poll.id).await.unattributed.values().sum::<u64>(), 1, "of one message");
+    assert!(fixture.probes().await.iter().all(|probe| probe.decided_at.is_none()));
+    let poll = fixture.poll(json!({})).await;
+    assert_eq!(fixture.audit(poll.id).await.unattributed.values().sum::<u64>(), 1, "of one message");
 }
 
 #[tokio::test]
 async fn a_message_that_comes_again_is_a_sign() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let mut again = vote(1, "alice", &json!({"poll": poll.id.0, "contestant": 1}));
-    bench.deliver(std::slice::from_ref(&again)).await.unwrap();
-    assert_eq!(bench.signs().await, []);
+    fixture.deliver(std::slice::from_ref(&again)).await.unwrap();
+    assert_eq!(fixture.signs().await, []);
     again["attributes"]["ApproximateReceiveCount"] = "2".into();
-    bench.deliver(&[again]).await.unwrap();
-    assert_eq!(bench.signs().await, [Sign::Redelivered]);
+    fixture.deliver(&[again]).await.unwrap();
+    assert_eq!(fixture.signs().await, [Sign::Redelivered]);
 }
 
 #[tokio::test]
 async fn a_batch_that_fails_leaves_its_announcement() {
-    let bench = Bench::with(|_, name| match name {
+    let fixture = Fixture::with(|_, name| match name {
         "DATABASE_TIMEOUT_MS" => Some("60000".to_owned()),
         "BATCH_TIMEOUT_MS" => Some("300".to_owned()),
         _ => None,
     })
     .await;
-    let poll = bench.poll(json!({})).await;
+    let poll = fixture.poll(json!({})).await;
     let votes = [vote(1, "alice", &json!({"poll": poll.id.0, "contestant": 1}))];
-    let mut holder = bench.scratch.connect().await.unwrap();
+    let mut holder = fixture.scratch.connect().await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();
-    assert!(bench.deliver(&votes).await.is_err());
-    let batches = bench.batches().await;
+    assert!(fixture.deliver(&votes).await.is_err());
+    let batches = fixture.batches().await;
     assert_eq!((batches.handled, batches.outstanding.len()), (0, 1));
     sqlx::query("SELECT pg_advisory_unlock(fence())").execute(&mut holder).await.unwrap();
-    bench.deliver(&votes).await.unwrap();
-    let batches = bench.batches().await;
+    fixture.deliver(&votes).await.unwrap();
+    let batches = fixture.batches().await;
     assert_eq!((batches.handled, batches.outstanding.len()), (1, 1), "it is another batch that counts them");
 }
 
 /// Redis refuses the announcement: what cannot be seen there is a sign in the ledger, with the next count at the latest.
 #[tokio::test]
 async fn a_batch_that_could_not_announce_itself_is_a_sign() {
-    let bench = Bench::with(|_, name| (name == "REDIS_URL").then(|| "redis://127.0.0.1:1".to_owned())).await;
-    let poll = bench.poll(json!({})).await;
+    let fixture =
+        Fixture::with(|_, name| (name == "REDIS_URL").then(|| "redis://127.0.0.1:1".to_owned())).await;
+    let poll = fixture.poll(json!({})).await;
     for id in 1..=2 {
-        bench.deliver(&[vote(id, "alice", &json!({"poll": poll.id.0, "contestant": 1}))]).await.unwrap();
+        fixture.deliver(&[vote(id, "alice", &json!({"poll": poll.id.0, "contestant": 1}))]).await.unwrap();
     }
-    assert_eq!(bench.signs().await, [Sign::RedisAway]);
+    assert_eq!(fixture.signs().await, [Sign::RedisAway]);
 }
 
 /// Redis is silent for longer than the test waits: the votes are in the ledger all the same.
@@ -119,7 +122,7 @@ async fn a_batch_that_could_not_announce_itself_is_a_sign() {
 async fn nothing_waits_for_the_announcement() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
-    let bench = Bench::with(|_, name| match name {
+    let fixture = Fixture::with(|_, name| match name {
         "REDIS_URL" => Some(format!("redis://{address}")),
         "REDIS_TIMEOUT_MS" => Some("60000".to_owned()),
         _ => None,
@@ -127,7 +130,7 @@ async fn nothing_waits_for_the_announcement() {
     .await;
     // Judging it takes no definition: nothing but the announcement goes to Redis before the count.
     let bad = [record(1, "alice", CAST_AT, "vote")];
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let counted = async {
         while sqlx::query_scalar::<_, i64>("SELECT count(*) FROM rejections")
             .fetch_one(&mut connection)
@@ -139,7 +142,7 @@ async fn nothing_waits_for_the_announcement() {
         }
     };
     tokio::select! {
-        _ = bench.deliver(&bad) => panic!("the totals are waited for"),
+        _ = fixture.deliver(&bad) => panic!("the totals are waited for"),
         () = counted => {}
         () = tokio::time::sleep(LIMIT) => panic!("the announcement was waited for"),
     }

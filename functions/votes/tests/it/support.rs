@@ -20,13 +20,13 @@ pub fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis).unwrap()
 }
 
-pub struct Bench {
+pub struct Fixture {
     pub scratch: Scratch,
     pub ledger: Ledger,
     pub handler: Handler,
 }
 
-impl Bench {
+impl Fixture {
     pub async fn new() -> Self {
         Self::with(|_, _| None).await
     }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 /// Long enough for anything that happens at all, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A stack that publishes nothing, and so sends no probes: its votes' queue is empty when all votes are counted.
 pub const WITHOUT_PROBES: [&str; 4] = [
@@ -225,7 +225,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

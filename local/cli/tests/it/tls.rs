@@ -152,7 +152,7 @@ async fn prepare(stores: &Stores, addresses: &Addresses) -> (Ledger, Poll) {
     let authorities = Authorities::from_file(&addresses.ca_file).unwrap();
     let schema = Schema::new(&stores.database_url).unwrap().trusting(&authorities);
     schema.migrate().await.unwrap();
-    schema.admit(&FUNCTIONS_ROLE.parse().unwrap()).await.unwrap();
+    schema.grant(&FUNCTIONS_ROLE.parse().unwrap()).await.unwrap();
     let ledger = Ledger::new(&addresses.database_url, LIMIT).unwrap().trusting(&authorities);
     let draft = json!({
         "title": "Who stays?", "opensAt": "2025-06-01T00:00:00Z", "closesAt": "2025-07-01T00:00:00Z",

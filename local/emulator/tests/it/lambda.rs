@@ -11,7 +11,7 @@ use std::{
 use axum::body::Bytes;
 use emulator::{
     cloudwatch::CloudWatch,
-    lambda::{Births, FunctionCounts, Functions, InvokeError, PAYLOAD_BYTES_MAX},
+    lambda::{EnvironmentHook, FunctionCounts, Functions, InvokeError, PAYLOAD_BYTES_MAX},
     template::{Context, Template},
 };
 use nix::{
@@ -98,7 +98,7 @@ async fn an_invocation_gets_its_answer_and_only_its_own_environment() {
 #[derive(Debug)]
 struct Marked;
 
-impl Births for Marked {
+impl EnvironmentHook for Marked {
     fn environment(&self, function: &str) -> Vec<(String, String)> {
         vec![("MARK".to_owned(), format!("born for {function}"))]
     }
@@ -114,8 +114,8 @@ async fn the_next_process_can_be_a_new_one_with_more_environment() {
         environment.into_iter().find(|(name, _)| name == "MARK").map(|(_, value)| value)
     };
     assert_eq!(mark().await, None);
-    let births: Arc<dyn Births> = Arc::new(Marked);
-    stack.functions.attend_births(&births);
+    let environment_hook: Arc<dyn EnvironmentHook> = Arc::new(Marked);
+    stack.functions.attend_births(&environment_hook);
     assert_eq!(mark().await, None, "it was born before");
     stack.functions.start_next_anew("F");
     assert_eq!(mark().await.as_deref(), Some("born for F"));

@@ -54,37 +54,37 @@ impl Scratch {
     ///
     /// # Errors
     /// When their addresses cannot be read, or no port is free.
-    pub async fn behind_ways(&self) -> Result<(Self, Ways)> {
-        let database = Way::to(Upstream::of_database(&self.database_url)?).await?;
-        let redis = Way::to(Upstream::of_redis(&self.redis_url)?).await?;
+    pub async fn behind_ways(&self) -> Result<(Self, Links)> {
+        let database = Link::to(Upstream::of_database(&self.database_url)?).await?;
+        let redis = Link::to(Upstream::of_redis(&self.redis_url)?).await?;
         let through = Self {
             owner_url: self.owner_url.clone(),
             database_url: database_through(&self.database_url, database.port)?,
             redis_url: redis_through(&self.redis_url, redis.port)?,
         };
-        Ok((through, Ways { database, redis }))
+        Ok((through, Links { database, redis }))
     }
 }
 
 /// The ways to both stores.
 #[derive(Debug)]
-pub struct Ways {
+pub struct Links {
     /// To PostgreSQL.
-    pub database: Way,
+    pub database: Link,
     /// To Redis.
-    pub redis: Way,
+    pub redis: Link,
 }
 
 /// A way to a store that can be cut, and then answers nobody.
 #[derive(Debug)]
-pub struct Way {
+pub struct Link {
     port: u16,
     taken: Arc<AtomicUsize>,
     cut: Arc<Notify>,
     is_silent: Arc<AtomicBool>,
 }
 
-impl Way {
+impl Link {
     async fn to(upstream: Upstream) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();

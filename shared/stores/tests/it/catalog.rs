@@ -10,7 +10,7 @@ use runtime::Clock;
 use serde_json::json;
 use stores::Catalog;
 
-use crate::support::{Bench, at};
+use crate::support::{Fixture, at};
 
 fn tally(votes: [u64; 3]) -> Tally {
     (1..).map(ContestantNumber).zip(votes).collect()
@@ -41,16 +41,16 @@ async fn title(ranking: &RankingStore, poll: &Poll) -> Option<String> {
     kept.value.map(|poll| poll.title)
 }
 
-async fn flush(bench: &Bench) {
-    let client = redis::Client::open(bench.scratch.redis_url.as_str()).unwrap();
+async fn flush(fixture: &Fixture) {
+    let client = redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
 }
 
 #[tokio::test]
 async fn totals_that_arrive_late_change_nothing() {
-    let bench = Bench::new().await;
-    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let fixture = Fixture::new().await;
+    let (poll, ranking) = (fixture.poll(json!({})).await, fixture.ranking());
     assert_eq!(ranking.tally(&poll).await.unwrap(), None);
     ranking.raise(&totals(&poll, [5, 0, 7]), &[].into()).await.unwrap();
     ranking.raise(&totals(&poll, [4, 1, 7]), &[].into()).await.unwrap();
@@ -59,8 +59,8 @@ async fn totals_that_arrive_late_change_nothing() {
 
 #[tokio::test]
 async fn totals_of_an_earlier_epoch_do_not_reach_the_ranking() {
-    let bench = Bench::new().await;
-    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let fixture = Fixture::new().await;
+    let (poll, ranking) = (fixture.poll(json!({})).await, fixture.ranking());
     let rebuilt = Poll { epoch: 2, ..poll.clone() };
     ranking.raise(&totals(&rebuilt, [1, 1, 1]), &[].into()).await.unwrap();
     ranking.raise(&totals(&poll, [9, 9, 9]), &[].into()).await.unwrap();
@@ -69,8 +69,8 @@ async fn totals_of_an_earlier_epoch_do_not_reach_the_ranking() {
 
 #[tokio::test]
 async fn a_definition_is_never_replaced_by_an_older_one() {
-    let bench = Bench::new().await;
-    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
+    let fixture = Fixture::new().await;
+    let (poll, ranking) = (fixture.poll(json!({})).await, fixture.ranking());
     let keep = async |version, title: &str| {
         let poll = Poll { version, title: title.to_owned(), ..poll.clone() };
         ranking
@@ -89,23 +89,23 @@ async fn a_definition_is_never_replaced_by_an_older_one() {
 
 #[tokio::test]
 async fn a_lost_ranking_is_whole_again_when_it_is_read() {
-    let bench = Bench::new().await;
-    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
-    let catalog = catalog(&bench.ledger, &ranking);
-    bench.count(&bench.votes(&poll, 0..300)).await;
+    let fixture = Fixture::new().await;
+    let (poll, ranking) = (fixture.poll(json!({})).await, fixture.ranking());
+    let catalog = catalog(&fixture.ledger, &ranking);
+    fixture.count(&fixture.votes(&poll, 0..300)).await;
     assert_eq!(shown(&catalog, &poll).await, tally([100; 3]), "from the ledger");
     assert_eq!(ranking.tally(&poll).await.unwrap(), Some(tally([100; 3])), "and kept");
-    flush(&bench).await;
+    flush(&fixture).await;
     assert_eq!(catalog.poll(poll.id).await.unwrap(), Some(poll.clone()));
     assert_eq!(ranking.tally(&poll).await.unwrap(), Some(tally([100; 3])), "by loading the definition alone");
 }
 
 #[tokio::test]
 async fn a_ranking_that_missed_a_contestant_is_not_believed() {
-    let bench = Bench::new().await;
-    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
-    let catalog = catalog(&bench.ledger, &ranking);
-    bench.count(&bench.votes(&poll, 0..300)).await;
+    let fixture = Fixture::new().await;
+    let (poll, ranking) = (fixture.poll(json!({})).await, fixture.ranking());
+    let catalog = catalog(&fixture.ledger, &ranking);
+    fixture.count(&fixture.votes(&poll, 0..300)).await;
     let partial: Tally = [(ContestantNumber(1), 1)].into();
     ranking.raise(&BTreeMap::from([((poll.id, poll.epoch), partial)]), &[].into()).await.unwrap();
     assert_eq!(shown(&catalog, &poll).await, tally([100; 3]));
@@ -113,9 +113,9 @@ async fn a_ranking_that_missed_a_contestant_is_not_believed() {
 
 #[tokio::test]
 async fn the_ledger_is_asked_again_once_redis_is_out_of_date() {
-    let bench = Bench::new().await;
-    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
-    let catalog = catalog(&bench.ledger, &ranking);
+    let fixture = Fixture::new().await;
+    let (poll, ranking) = (fixture.poll(json!({})).await, fixture.ranking());
+    let catalog = catalog(&fixture.ledger, &ranking);
     let outdated = Poll { title: "outdated".to_owned(), ..poll.clone() };
     let kept = [PollWithTally { poll: outdated, tally: tally([0; 3]) }];
     ranking.keep_polls(&kept, Clock::system().now()).await.unwrap();
@@ -128,35 +128,35 @@ async fn the_ledger_is_asked_again_once_redis_is_out_of_date() {
 
 #[tokio::test]
 async fn a_deleted_poll_is_forgotten_when_next_asked_for() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let scheduled = json!({"opensAt": null, "closesAt": null, "draft": false});
-    let (poll, ranking) = (bench.poll(scheduled).await, bench.ranking());
-    let catalog = sceptic(&bench.ledger, &ranking);
+    let (poll, ranking) = (fixture.poll(scheduled).await, fixture.ranking());
+    let catalog = sceptic(&fixture.ledger, &ranking);
     assert!(catalog.poll(poll.id).await.unwrap().is_some());
-    bench.ledger.delete_poll(poll.id, &Order::new("crew", Action::Delete)).await.unwrap();
+    fixture.ledger.delete_poll(poll.id, &Order::new("crew", Action::Delete)).await.unwrap();
     assert!(catalog.poll(poll.id).await.unwrap().is_none());
     assert_eq!(title(&ranking, &poll).await, None);
 }
 
 #[tokio::test]
 async fn a_draft_does_not_exist_for_a_reader_until_it_opens() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let opening = Clock::system().now().millis() + 3_600_000;
     for opens_at in [json!(null), json!(at(opening))] {
-        let poll = bench.poll(json!({"opensAt": opens_at, "closesAt": null})).await;
+        let poll = fixture.poll(json!({"opensAt": opens_at, "closesAt": null})).await;
         assert!(poll.draft, "unless it is said otherwise");
-        let catalog = catalog(&bench.ledger, &bench.ranking());
+        let catalog = catalog(&fixture.ledger, &fixture.ranking());
         for whose in ["the ledger", "Redis"] {
             assert_eq!(catalog.poll(poll.id).await.unwrap(), None, "{whose}");
             assert!(catalog.standing(poll.id).await.unwrap().value.is_none(), "{whose}");
         }
         assert!(catalog.refresh_current_polls().await.unwrap().is_empty());
-        bench.change(poll.id, |poll, _, now| poll.opened(now)).await.unwrap();
-        let sceptic = sceptic(&bench.ledger, &bench.ranking());
+        fixture.change(poll.id, |poll, _, now| poll.opened(now)).await.unwrap();
+        let sceptic = sceptic(&fixture.ledger, &fixture.ranking());
         assert!(sceptic.poll(poll.id).await.unwrap().is_some(), "open");
         assert!(sceptic.standing(poll.id).await.unwrap().value.is_some());
         assert_eq!(catalog.refresh_current_polls().await.unwrap().len(), 1);
-        bench.change(poll.id, |poll, _, now| poll.closed(now)?.archived(now)).await.unwrap();
+        fixture.change(poll.id, |poll, _, now| poll.closed(now)?.archived(now)).await.unwrap();
         assert!(catalog.refresh_current_polls().await.unwrap().is_empty(), "archived");
         assert!(sceptic.poll(poll.id).await.unwrap().is_some());
     }
@@ -164,10 +164,10 @@ async fn a_draft_does_not_exist_for_a_reader_until_it_opens() {
 
 #[tokio::test]
 async fn reads_go_on_from_redis_while_the_ledger_is_away() {
-    let bench = Bench::new().await;
-    let (poll, ranking) = (bench.poll(json!({})).await, bench.ranking());
-    bench.count(&bench.votes(&poll, 0..300)).await;
-    let with_ledger = sceptic(&bench.ledger, &ranking);
+    let fixture = Fixture::new().await;
+    let (poll, ranking) = (fixture.poll(json!({})).await, fixture.ranking());
+    fixture.count(&fixture.votes(&poll, 0..300)).await;
+    let with_ledger = sceptic(&fixture.ledger, &ranking);
     with_ledger.load(&[poll.id]).await.unwrap();
     with_ledger.refresh_current_polls().await.unwrap();
     let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", Duration::from_secs(5)).unwrap();
@@ -180,8 +180,8 @@ async fn reads_go_on_from_redis_while_the_ledger_is_away() {
 /// A batch of bodies that name no poll has no totals, and a load may find nothing.
 #[tokio::test]
 async fn nothing_to_write_is_no_failure() {
-    let bench = Bench::new().await;
-    let ranking = bench.ranking();
+    let fixture = Fixture::new().await;
+    let ranking = fixture.ranking();
     ranking.raise(&BTreeMap::new(), &BTreeMap::new()).await.unwrap();
     ranking.keep_polls(&[], Clock::system().now()).await.unwrap();
     assert!(ranking.polls(&[]).await.unwrap().is_empty());

@@ -7,33 +7,33 @@ use ledger::{Batch, Outcome};
 use serde_json::json;
 use sqlx::Connection;
 
-use crate::support::{Bench, CAST_AT, LIMIT, at, rejected, until};
+use crate::support::{CAST_AT, Fixture, LIMIT, at, rejected, until};
 
 #[tokio::test]
 async fn a_batch_delivered_again_counts_nothing_and_still_answers_the_totals() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let batch = bench.votes(&poll, 0..300);
-    let first = bench.count(&batch).await;
-    let again = bench.count(&batch).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let batch = fixture.votes(&poll, 0..300);
+    let first = fixture.count(&batch).await;
+    let again = fixture.count(&batch).await;
     assert_eq!((first.counted, again.counted), (300, 0));
     assert_eq!(first.tallies, again.tallies);
     let hundred_each = [1, 2, 3].map(|number| (ContestantNumber(number), 100)).into();
     assert_eq!(again.tallies, BTreeMap::from([(poll.id, hundred_each)]));
-    assert_eq!(bench.ledger_votes(&poll).await, 300);
+    assert_eq!(fixture.ledger_votes(&poll).await, 300);
 }
 
 /// Overlapping batches in opposite orders, from many functions at once: what an unordered insert or tally update
 /// would deadlock on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_deliveries_in_any_order_count_once() {
-    let bench = Arc::new(Bench::new().await);
-    let polls = Arc::new([bench.poll(json!({})).await, bench.poll(json!({})).await]);
+    let fixture = Arc::new(Fixture::new().await);
+    let polls = Arc::new([fixture.poll(json!({})).await, fixture.poll(json!({})).await]);
     let workers: Vec<_> = (0..8)
         .map(|worker| {
-            let (bench, polls) = (bench.clone(), polls.clone());
+            let (fixture, polls) = (fixture.clone(), polls.clone());
             tokio::spawn(async move {
-                let ledger = bench.second_ledger();
+                let ledger = fixture.second_ledger();
                 let mut counted = 0;
                 for start in (0..400_u128).step_by(100) {
                     for poll in polls.iter() {
@@ -41,7 +41,7 @@ async fn concurrent_deliveries_in_any_order_count_once() {
                         if worker % 2 == 1 {
                             ids.reverse();
                         }
-                        match ledger.count(&bench.votes(poll, ids)).await.unwrap() {
+                        match ledger.count(&fixture.votes(poll, ids)).await.unwrap() {
                             Outcome::Counted(done) => counted += done.counted,
                             Outcome::Stale => panic!("no definition has changed"),
                         }
@@ -56,8 +56,8 @@ async fn concurrent_deliveries_in_any_order_count_once() {
         counted += worker.await.unwrap();
     }
     assert_eq!(counted, 900);
-    assert_eq!(bench.ledger_votes(&polls[0]).await, 450);
-    assert_eq!(bench.ledger_votes(&polls[1]).await, 450);
+    assert_eq!(fixture.ledger_votes(&polls[0]).await, 450);
+    assert_eq!(fixture.ledger_votes(&polls[1]).await, 450);
 }
 
 /// Different votes for the same contestants of the same polls, from many functions at once: they meet nowhere but at
@@ -69,17 +69,17 @@ async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
     const POLLS: usize = 100;
     /// On each poll of each batch: a batch of 300.
     const VOTES: u128 = 3;
-    let bench = Arc::new(Bench::new().await);
+    let fixture = Arc::new(Fixture::new().await);
     let contestants: Vec<_> = (0..10).map(|number| json!({"name": format!("{number}")})).collect();
     let mut polls = Vec::new();
     for _ in 0..POLLS {
-        polls.push(bench.poll(json!({ "contestants": contestants })).await);
+        polls.push(fixture.poll(json!({ "contestants": contestants })).await);
     }
     let polls = Arc::new(polls);
     let workers = (0..FUNCTIONS).map(|worker| {
-        let (bench, polls) = (bench.clone(), polls.clone());
+        let (fixture, polls) = (fixture.clone(), polls.clone());
         tokio::spawn(async move {
-            let ledger = bench.second_ledger();
+            let ledger = fixture.second_ledger();
             for turn in 0..BATCHES {
                 let mut batch = Batch::default();
                 for poll in polls.iter() {
@@ -87,8 +87,8 @@ async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
                     for vote in 0..VOTES {
                         let id = (worker * BATCHES + turn) * VOTES + vote;
                         let message =
-                            bench.message(id, &json!({"poll": poll.id.0, "contestant": id % 10 + 1}));
-                        batch.vote(message.id, &judge(&message, Some(poll), &bench.hasher).unwrap());
+                            fixture.message(id, &json!({"poll": poll.id.0, "contestant": id % 10 + 1}));
+                        batch.vote(message.id, &judge(&message, Some(poll), &fixture.hasher).unwrap());
                     }
                 }
                 assert!(matches!(ledger.count(&batch).await.unwrap(), Outcome::Counted(_)));
@@ -99,28 +99,28 @@ async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
         worker.await.unwrap();
     }
     for poll in polls.iter() {
-        assert_eq!(bench.ledger_votes(poll).await, (FUNCTIONS * BATCHES * VOTES) as u64);
+        assert_eq!(fixture.ledger_votes(poll).await, (FUNCTIONS * BATCHES * VOTES) as u64);
     }
 }
 
 /// With a snapshot, those that wait would keep old versions of the tallies for all others to pass by.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_batch_waits_for_its_place_without_a_snapshot() {
-    let bench = Arc::new(Bench::new().await);
-    let poll = bench.poll(json!({})).await;
+    let fixture = Arc::new(Fixture::new().await);
+    let poll = fixture.poll(json!({})).await;
     // A connection's first call has one, to look at the catalogue.
-    bench.count(&bench.votes(&poll, 0..3)).await;
-    let mut connection = bench.scratch.connect().await.unwrap();
+    fixture.count(&fixture.votes(&poll, 0..3)).await;
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let mut occupied = connection.begin().await.unwrap();
     sqlx::query("LOCK TABLE counting_place_0, counting_place_1, counting_place_2 IN EXCLUSIVE MODE")
         .execute(&mut *occupied)
         .await
         .unwrap();
     let counting = {
-        let (ledger, batch) = (bench.ledger.clone(), bench.votes(&poll, 3..6));
+        let (ledger, batch) = (fixture.ledger.clone(), fixture.votes(&poll, 3..6));
         tokio::spawn(async move { ledger.count(&batch).await })
     };
-    let mut watcher = bench.scratch.connect().await.unwrap();
+    let mut watcher = fixture.scratch.connect().await.unwrap();
     let waits = "SELECT count(*) = 1 FROM pg_stat_activity \
                  WHERE datname = current_database() AND wait_event = 'relation'";
     until(&mut watcher, waits).await;
@@ -133,105 +133,109 @@ async fn a_batch_waits_for_its_place_without_a_snapshot() {
 
 #[tokio::test]
 async fn of_two_votes_on_one_ballot_the_one_cast_first_counts() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({"votesPerVoter": 2})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({"votesPerVoter": 2})).await;
     let vote = |id, contestant, cast_at| Message {
         sent_at: at(cast_at),
-        ..bench.message(id, &json!({"poll": poll.id.0, "contestant": contestant, "ballot": 1}))
+        ..fixture.message(id, &json!({"poll": poll.id.0, "contestant": contestant, "ballot": 1}))
     };
-    let counted = bench.count(&bench.batch(&poll, &[vote(1, 2, CAST_AT + 1), vote(2, 3, CAST_AT)])).await;
+    let counted = fixture.count(&fixture.batch(&poll, &[vote(1, 2, CAST_AT + 1), vote(2, 3, CAST_AT)])).await;
     assert_eq!(counted.counted, 1);
     assert_eq!(counted.tallies[&poll.id][&ContestantNumber(3)], 1);
-    let voter = bench.hasher.voter("alice");
-    let keys = bench.hasher.ballot_keys(&poll, voter, 2);
-    assert_eq!(bench.ledger.counted_ballots(&keys, voter).await.unwrap(), [1]);
-    assert!(bench.ledger.counted_ballots(&keys, bench.hasher.voter("bob")).await.unwrap().is_empty());
+    let voter = fixture.hasher.voter("alice");
+    let keys = fixture.hasher.ballot_keys(&poll, voter, 2);
+    assert_eq!(fixture.ledger.counted_ballots(&keys, voter).await.unwrap(), [1]);
+    assert!(fixture.ledger.counted_ballots(&keys, fixture.hasher.voter("bob")).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_batch_judged_by_an_old_definition_changes_nothing() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let batch = bench.votes(&poll, 0..3);
-    bench.change(poll.id, |poll, _, _| poll.opened(at(0))).await.unwrap();
-    assert!(matches!(bench.ledger.count(&batch).await.unwrap(), Outcome::Stale));
-    assert_eq!(bench.ledger_votes(&poll).await, 0);
-    let poll = bench.reload(poll.id).await;
-    assert_eq!(bench.count(&bench.votes(&poll, 0..3)).await.counted, 3);
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let batch = fixture.votes(&poll, 0..3);
+    fixture.change(poll.id, |poll, _, _| poll.opened(at(0))).await.unwrap();
+    assert!(matches!(fixture.ledger.count(&batch).await.unwrap(), Outcome::Stale));
+    assert_eq!(fixture.ledger_votes(&poll).await, 0);
+    let poll = fixture.reload(poll.id).await;
+    assert_eq!(fixture.count(&fixture.votes(&poll, 0..3)).await.counted, 3);
 }
 
 #[tokio::test]
 async fn a_poll_thought_absent_that_exists_makes_the_batch_stale() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let mut batch = Batch::default();
     batch.judged_by(poll.id, 0);
-    let message = bench.message(1, &json!({"poll": poll.id.0, "contestant": 1}));
+    let message = fixture.message(1, &json!({"poll": poll.id.0, "contestant": 1}));
     rejected(&mut batch, &message, Rejection::UnknownPoll);
-    assert!(matches!(bench.ledger.count(&batch).await.unwrap(), Outcome::Stale));
-    assert!(bench.ledger.audit(poll.id, LIMIT).await.unwrap().rejected.is_empty());
+    assert!(matches!(fixture.ledger.count(&batch).await.unwrap(), Outcome::Stale));
+    assert!(fixture.ledger.audit(poll.id, LIMIT).await.unwrap().rejected.is_empty());
 }
 
 /// A close waits for batches under way and lets none through that began later: the fence is fair.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_change_waits_for_batches_under_way_and_batches_wait_for_the_change() {
-    let bench = Arc::new(Bench::new().await);
-    let poll = bench.poll(json!({})).await;
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let fixture = Arc::new(Fixture::new().await);
+    let poll = fixture.poll(json!({})).await;
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let mut under_way = connection.begin().await.unwrap();
     sqlx::query("SELECT pg_advisory_xact_lock_shared(fence())").execute(&mut *under_way).await.unwrap();
-    let (id, crew) = (poll.id, Arc::clone(&bench));
+    let (id, crew) = (poll.id, Arc::clone(&fixture));
     let change =
         tokio::spawn(async move { crew.change(id, |poll, _, now| poll.opened(now)?.closed(now)).await });
-    bench.until_someone_waits_at_the_fence().await;
-    assert_eq!(bench.reload(id).await.version, poll.version, "the change is not made");
-    let late_batch = bench.votes(&poll, 0..3);
-    let ledger = bench.ledger.clone();
+    fixture.until_someone_waits_at_the_fence().await;
+    assert_eq!(fixture.reload(id).await.version, poll.version, "the change is not made");
+    let late_batch = fixture.votes(&poll, 0..3);
+    let ledger = fixture.ledger.clone();
     let late = tokio::spawn(async move { ledger.count(&late_batch).await });
     under_way.commit().await.unwrap();
     change.await.unwrap().unwrap();
     let outcome = late.await.unwrap().unwrap();
     // The late batch either went through before the change was made, or found it made; never both.
-    let votes = bench.ledger_votes(&poll).await;
+    let votes = fixture.ledger_votes(&poll).await;
     assert_eq!(matches!(outcome, Outcome::Stale), votes == 0);
 }
 
 #[tokio::test]
 async fn what_was_rejected_stays_rejected_when_the_window_moves() {
-    let bench = Bench::new().await;
-    let early = bench.poll(json!({"opensAt": at(CAST_AT + 1)})).await;
-    let counted = bench.count(&bench.votes(&early, 0..3)).await;
+    let fixture = Fixture::new().await;
+    let early = fixture.poll(json!({"opensAt": at(CAST_AT + 1)})).await;
+    let counted = fixture.count(&fixture.votes(&early, 0..3)).await;
     assert_eq!(counted.rejected, BTreeMap::from([("beforeOpening".to_owned(), 3)]));
-    let moved = bench.change(early.id, |poll, _, _| poll.opened(at(CAST_AT - 1))).await.unwrap();
-    let again = bench.count(&bench.votes(&moved.unwrap().poll, 0..4)).await;
+    let moved = fixture.change(early.id, |poll, _, _| poll.opened(at(CAST_AT - 1))).await.unwrap();
+    let again = fixture.count(&fixture.votes(&moved.unwrap().poll, 0..4)).await;
     assert_eq!((again.counted, again.rejected.len()), (1, 0), "only the message that is new");
 }
 
 #[tokio::test]
 async fn what_was_rejected_for_lack_of_its_poll_stays_rejected_when_there_is_one() {
-    let bench = Bench::new().await;
-    let next = bench.poll(json!({})).await.id.0 + 1;
+    let fixture = Fixture::new().await;
+    let next = fixture.poll(json!({})).await.id.0 + 1;
     let mut batch = Batch::default();
     batch.judged_by(PollId(next), 0);
-    rejected(&mut batch, &bench.message(0, &json!({"poll": next, "contestant": 1})), Rejection::UnknownPoll);
-    assert_eq!(bench.count(&batch).await.rejected.len(), 1);
-    let poll = bench.poll(json!({})).await;
+    rejected(
+        &mut batch,
+        &fixture.message(0, &json!({"poll": next, "contestant": 1})),
+        Rejection::UnknownPoll,
+    );
+    assert_eq!(fixture.count(&batch).await.rejected.len(), 1);
+    let poll = fixture.poll(json!({})).await;
     assert_eq!(poll.id.0, next);
-    assert_eq!(bench.count(&bench.votes(&poll, 0..3)).await.counted, 2, "only the messages that are new");
+    assert_eq!(fixture.count(&fixture.votes(&poll, 0..3)).await.counted, 2, "only the messages that are new");
 }
 
 /// A poll that is made waits for batches that found none: else it would not know whom they rejected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_poll_that_is_made_waits_for_batches_under_way() {
-    let bench = Arc::new(Bench::new().await);
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let fixture = Arc::new(Fixture::new().await);
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let mut under_way = connection.begin().await.unwrap();
     sqlx::query("SELECT pg_advisory_xact_lock_shared(fence())").execute(&mut *under_way).await.unwrap();
     let making = {
-        let bench = bench.clone();
-        tokio::spawn(async move { bench.poll(json!({})).await })
+        let fixture = fixture.clone();
+        tokio::spawn(async move { fixture.poll(json!({})).await })
     };
-    bench.until_someone_waits_at_the_fence().await;
+    fixture.until_someone_waits_at_the_fence().await;
     under_way.commit().await.unwrap();
     making.await.unwrap();
 }
@@ -240,11 +244,11 @@ async fn a_poll_that_is_made_waits_for_batches_under_way() {
 /// may not have reached the ranking.
 #[tokio::test]
 async fn totals_of_every_contestant_come_with_whatever_is_not_new() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let vote = |id, contestant| bench.message(id, &json!({"poll": poll.id.0, "contestant": contestant}));
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let vote = |id, contestant| fixture.message(id, &json!({"poll": poll.id.0, "contestant": contestant}));
     let totals = async |messages: &[Message]| {
-        let mut counted = bench.count(&bench.batch(&poll, messages)).await;
+        let mut counted = fixture.count(&fixture.batch(&poll, messages)).await;
         counted
             .tallies
             .remove(&poll.id)
@@ -265,51 +269,52 @@ async fn totals_of_every_contestant_come_with_whatever_is_not_new() {
 
 #[tokio::test]
 async fn votes_count_also_where_a_hand_has_deleted_tallies() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    bench.count(&bench.votes(&poll, 0..3)).await;
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    fixture.count(&fixture.votes(&poll, 0..3)).await;
+    let mut connection = fixture.scratch.connect().await.unwrap();
     sqlx::query("DELETE FROM tallies WHERE contestant > 1").execute(&mut connection).await.unwrap();
-    let counted = bench.count(&bench.votes(&poll, 3..6)).await;
+    let counted = fixture.count(&fixture.votes(&poll, 3..6)).await;
     assert_eq!(counted.counted, 3);
     let totals = [(1, 2), (2, 1), (3, 1)].map(|(number, votes)| (ContestantNumber(number), votes));
     assert_eq!(counted.tallies[&poll.id], totals.into());
-    assert!(bench.ledger.rebuild(poll.id, "crew", LIMIT).await.unwrap());
-    assert_eq!(bench.ledger_votes(&poll).await, 6);
+    assert!(fixture.ledger.rebuild(poll.id, "crew", LIMIT).await.unwrap());
+    assert_eq!(fixture.ledger_votes(&poll).await, 6);
 }
 
 #[tokio::test]
 async fn what_was_counted_is_not_rejected_when_the_window_moves() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    bench.count(&bench.votes(&poll, 0..3)).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    fixture.count(&fixture.votes(&poll, 0..3)).await;
     let close = |poll: &domain::Poll, _: &Facts, _| poll.closed(at(CAST_AT - 1));
-    let closed = bench.change(poll.id, close).await.unwrap().unwrap().poll;
-    let again = bench.count(&bench.votes(&closed, 0..4)).await;
+    let closed = fixture.change(poll.id, close).await.unwrap().unwrap().poll;
+    let again = fixture.count(&fixture.votes(&closed, 0..4)).await;
     assert_eq!(
         again.rejected,
         BTreeMap::from([("afterClosing".to_owned(), 1)]),
         "only the message that is new"
     );
-    assert_eq!(bench.ledger_votes(&poll).await, 3);
+    assert_eq!(fixture.ledger_votes(&poll).await, 3);
 }
 
 #[tokio::test]
 async fn a_rejection_is_recorded_once_and_shown_where_it_belongs() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let absent = poll.id.0 + 1_000;
-    let mut batch = bench.batch(&poll, &[bench.message(1, &json!({"poll": poll.id.0, "contestant": 99}))]);
+    let mut batch =
+        fixture.batch(&poll, &[fixture.message(1, &json!({"poll": poll.id.0, "contestant": 99}))]);
     batch.judged_by(PollId(absent), 0);
-    let unknown = bench.message(2, &json!({"poll": absent, "contestant": 1}));
+    let unknown = fixture.message(2, &json!({"poll": absent, "contestant": 1}));
     rejected(&mut batch, &unknown, Rejection::UnknownPoll);
-    let garbage = Message { request: VoteRequest::parse("garbage"), ..bench.message(3, &json!({})) };
+    let garbage = Message { request: VoteRequest::parse("garbage"), ..fixture.message(3, &json!({})) };
     rejected(&mut batch, &garbage, Rejection::NotJson);
-    let beyond = bench.message(4, &json!({"poll": i64::MAX, "contestant": 1}));
+    let beyond = fixture.message(4, &json!({"poll": i64::MAX, "contestant": 1}));
     rejected(&mut batch, &beyond, Rejection::UnknownPoll);
-    assert_eq!(bench.count(&batch).await.rejected.values().sum::<u64>(), 4);
-    assert!(bench.count(&batch).await.rejected.is_empty());
-    let audit = bench.ledger.audit(poll.id, LIMIT).await.unwrap();
+    assert_eq!(fixture.count(&batch).await.rejected.values().sum::<u64>(), 4);
+    assert!(fixture.count(&batch).await.rejected.is_empty());
+    let audit = fixture.ledger.audit(poll.id, LIMIT).await.unwrap();
     assert_eq!(audit.rejected, BTreeMap::from([("unknownContestant".to_owned(), 1)]));
     let elsewhere = [("notJson".to_owned(), 1), ("unknownPoll".to_owned(), 2)];
     assert_eq!(audit.unattributed, BTreeMap::from(elsewhere));
@@ -317,12 +322,12 @@ async fn a_rejection_is_recorded_once_and_shown_where_it_belongs() {
 
 #[tokio::test]
 async fn votes_at_the_ends_of_time_are_stored() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({"opensAt": at(0), "closesAt": null})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({"opensAt": at(0), "closesAt": null})).await;
     let cast = |id, moment: Timestamp| Message {
         sent_at: moment,
-        ..bench.message(id, &json!({"poll": poll.id.0, "contestant": 1}))
+        ..fixture.message(id, &json!({"poll": poll.id.0, "contestant": 1}))
     };
-    let batch = bench.batch(&poll, &[cast(1, at(0)), cast(2, at(253_402_300_799_999))]);
-    assert_eq!(bench.count(&batch).await.counted, 2);
+    let batch = fixture.batch(&poll, &[cast(1, at(0)), cast(2, at(253_402_300_799_999))]);
+    assert_eq!(fixture.count(&batch).await.counted, 2);
 }

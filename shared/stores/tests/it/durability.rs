@@ -12,10 +12,10 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
-use crate::support::{Bench, LIMIT};
+use crate::support::{Fixture, LIMIT};
 
 struct Fragile {
-    bench: Bench,
+    fixture: Fixture,
     poll: Poll,
     /// A batch of three votes that nobody has counted.
     batch: Batch,
@@ -26,14 +26,14 @@ struct Fragile {
 
 impl Fragile {
     async fn new() -> Self {
-        let bench = Bench::new().await;
+        let fixture = Fixture::new().await;
         let folder = tempfile::tempdir().unwrap();
-        let given = Given { redis_url: Some(bench.scratch.redis_url.clone()), ..Given::default() };
+        let given = Given { redis_url: Some(fixture.scratch.redis_url.clone()), ..Given::default() };
         let stores = Stores::start(folder.path(), &given, false).await.unwrap();
         Schema::new(&stores.database_url).unwrap().migrate().await.unwrap();
-        let bench = Bench { ledger: Ledger::new(&stores.database_url, LIMIT).unwrap(), ..bench };
-        let poll = bench.poll(json!({})).await;
-        let batch = bench.votes(&poll, [1, 2, 3]);
+        let fixture = Fixture { ledger: Ledger::new(&stores.database_url, LIMIT).unwrap(), ..fixture };
+        let poll = fixture.poll(json!({})).await;
+        let batch = fixture.votes(&poll, [1, 2, 3]);
         let mut connection = PgConnection::connect(&stores.database_url).await.unwrap();
         let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type <> 'client backend'";
         let helpers: Vec<i32> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
@@ -41,7 +41,7 @@ impl Fragile {
         for &helper in &helpers {
             kill(Pid::from_raw(helper), Signal::SIGSTOP).unwrap();
         }
-        Self { bench, poll, batch, stores, helpers, _folder: folder }
+        Self { fixture, poll, batch, stores, helpers, _folder: folder }
     }
 
     /// Counts the batch; what is committed waits for no disk.
@@ -59,7 +59,7 @@ impl Fragile {
         }
         self.stores.bring_back(Store::Postgres).await.unwrap();
         let ledger = Ledger::new(&self.stores.database_url, LIMIT).unwrap();
-        let votes = Bench { ledger, ..self.bench }.ledger_votes(&self.poll).await;
+        let votes = Fixture { ledger, ..self.fixture }.ledger_votes(&self.poll).await;
         self.stores.stop().await;
         votes
     }
@@ -68,7 +68,7 @@ impl Fragile {
 #[tokio::test]
 async fn what_is_answered_is_on_disk() {
     let fragile = Fragile::new().await;
-    assert_eq!(fragile.bench.count(&fragile.batch).await.counted, 3);
+    assert_eq!(fragile.fixture.count(&fragile.batch).await.counted, 3);
     assert_eq!(fragile.votes_after_crash().await, 3);
 }
 
@@ -77,7 +77,7 @@ async fn what_is_answered_is_on_disk() {
 async fn what_is_committed_in_haste_is_lost() {
     let fragile = Fragile::new().await;
     fragile.count_in_haste().await;
-    assert_eq!(fragile.bench.ledger_votes(&fragile.poll).await, 3, "seen by all, on no disk");
+    assert_eq!(fragile.fixture.ledger_votes(&fragile.poll).await, 3, "seen by all, on no disk");
     assert_eq!(fragile.votes_after_crash().await, 0);
 }
 
@@ -86,7 +86,7 @@ async fn what_is_committed_in_haste_is_lost() {
 async fn a_batch_of_duplicates_is_answered_when_their_votes_are_on_disk() {
     let fragile = Fragile::new().await;
     fragile.count_in_haste().await;
-    assert_eq!(fragile.bench.count(&fragile.batch).await.counted, 0);
+    assert_eq!(fragile.fixture.count(&fragile.batch).await.counted, 0);
     assert_eq!(fragile.votes_after_crash().await, 3);
 }
 
@@ -94,7 +94,7 @@ async fn a_batch_of_duplicates_is_answered_when_their_votes_are_on_disk() {
 async fn totals_to_be_raised_are_on_disk() {
     let fragile = Fragile::new().await;
     fragile.count_in_haste().await;
-    let loaded = fragile.bench.ledger.polls(&[fragile.poll.id]).await.unwrap().pop().unwrap();
+    let loaded = fragile.fixture.ledger.polls(&[fragile.poll.id]).await.unwrap().pop().unwrap();
     assert_eq!(loaded.tally.values().sum::<u64>(), 3);
     assert_eq!(fragile.votes_after_crash().await, 3);
 }
@@ -103,7 +103,7 @@ async fn totals_to_be_raised_are_on_disk() {
 async fn totals_to_be_published_are_on_disk() {
     let fragile = Fragile::new().await;
     fragile.count_in_haste().await;
-    let due = fragile.bench.ledger.publishable(LIMIT).await.unwrap().pop().unwrap();
+    let due = fragile.fixture.ledger.publishable(LIMIT).await.unwrap().pop().unwrap();
     assert_eq!(due.loaded.tally.values().sum::<u64>(), 3);
     assert_eq!(fragile.votes_after_crash().await, 3);
 }

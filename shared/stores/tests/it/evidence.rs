@@ -7,11 +7,11 @@ use ledger::{Batch, Frozen, Observed, Outcome};
 use serde_json::json;
 use sqlx::Connection;
 
-use crate::support::{Bench, CAST_AT, at, until, uuid};
+use crate::support::{CAST_AT, Fixture, at, until, uuid};
 
 const KEPT: Duration = Duration::from_secs(900);
 
-impl Bench {
+impl Fixture {
     /// A probe that the queue has taken.
     async fn probe(&self) -> ProbeId {
         let probe = self.ledger.begin_probes(1, Some(7), KEPT).await.unwrap()[0];
@@ -32,122 +32,122 @@ fn only(probe: ProbeId, cast_at: Timestamp) -> Batch {
 
 #[tokio::test]
 async fn a_probe_is_decided_once_and_is_no_message() {
-    let bench = Bench::new().await;
-    let (first, second) = (bench.probe().await, bench.probe().await);
-    let undecided = bench.observe().await;
+    let fixture = Fixture::new().await;
+    let (first, second) = (fixture.probe().await, fixture.probe().await);
+    let undecided = fixture.observe().await;
     assert!(undecided.probes.iter().all(|probe| probe.decided_at.is_none() && probe.handled == Some(7)));
-    let poll = bench.poll(json!({})).await;
-    let mut batch = bench.votes(&poll, 0..3);
+    let poll = fixture.poll(json!({})).await;
+    let mut batch = fixture.votes(&poll, 0..3);
     batch.probe(first, at(CAST_AT));
     assert_eq!(batch.len(), 3);
-    let counted = bench.count(&batch).await;
+    let counted = fixture.count(&batch).await;
     assert_eq!((counted.counted, counted.rejected.len()), (3, 0));
-    let decided = bench.observe().await.probes;
+    let decided = fixture.observe().await.probes;
     assert_eq!(decided[0].cast_at, Some(at(CAST_AT)));
     assert!(decided[0].decided_at.is_some_and(|decided_at| decided_at >= decided[0].sent_at));
     assert_eq!(decided[1].decided_at, None);
-    let again = bench.count(&only(first, at(CAST_AT + 60_000))).await;
+    let again = fixture.count(&only(first, at(CAST_AT + 60_000))).await;
     assert_eq!((again.counted, again.tallies.len()), (0, 0));
-    assert_eq!(bench.observe().await.probes, decided, "the first decision stays");
-    bench.count(&only(ProbeId(second.0 + 1), at(CAST_AT))).await;
-    assert_eq!(bench.observe().await.probes, decided, "there is no such probe");
+    assert_eq!(fixture.observe().await.probes, decided, "the first decision stays");
+    fixture.count(&only(ProbeId(second.0 + 1), at(CAST_AT))).await;
+    assert_eq!(fixture.observe().await.probes, decided, "there is no such probe");
 }
 
 #[tokio::test]
 async fn a_batch_that_is_judged_again_decides_nothing_and_is_no_sign() {
-    let bench = Bench::new().await;
-    let (probe, poll) = (bench.probe().await, bench.poll(json!({})).await);
-    let mut batch = bench.votes(&poll, 0..3);
+    let fixture = Fixture::new().await;
+    let (probe, poll) = (fixture.probe().await, fixture.poll(json!({})).await);
+    let mut batch = fixture.votes(&poll, 0..3);
     batch.probe(probe, at(CAST_AT));
     batch.signs(true, true);
     let order = Order::new("crew", Action::Close);
-    bench.ledger.change_poll(poll.id, &order, |poll, _, _| poll.closed(at(CAST_AT))).await.unwrap();
-    assert!(matches!(bench.ledger.count(&batch).await.unwrap(), Outcome::Stale));
-    let observation = bench.observe().await;
+    fixture.ledger.change_poll(poll.id, &order, |poll, _, _| poll.closed(at(CAST_AT))).await.unwrap();
+    assert!(matches!(fixture.ledger.count(&batch).await.unwrap(), Outcome::Stale));
+    let observation = fixture.observe().await;
     assert_eq!((observation.probes[0].decided_at, observation.signs), (None, Vec::new()));
 }
 
 /// What `CREATE INDEX` takes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_keeps_votes_from_being_counted_keeps_probes_from_being_decided() {
-    let bench = Arc::new(Bench::new().await);
-    let probe = bench.probe().await;
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let fixture = Arc::new(Fixture::new().await);
+    let probe = fixture.probe().await;
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let mut locked = connection.begin().await.unwrap();
     sqlx::query("LOCK TABLE votes IN SHARE MODE").execute(&mut *locked).await.unwrap();
     let counting = tokio::spawn({
-        let bench = Arc::clone(&bench);
-        async move { bench.second_ledger().count(&only(probe, at(CAST_AT))).await.unwrap() }
+        let fixture = Arc::clone(&fixture);
+        async move { fixture.second_ledger().count(&only(probe, at(CAST_AT))).await.unwrap() }
     });
     let waiting = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'votes'::regclass AND NOT granted";
-    until(&mut bench.scratch.connect().await.unwrap(), waiting).await;
-    assert_eq!(bench.observe().await.probes[0].decided_at, None);
+    until(&mut fixture.scratch.connect().await.unwrap(), waiting).await;
+    assert_eq!(fixture.observe().await.probes[0].decided_at, None);
     locked.rollback().await.unwrap();
     counting.await.unwrap();
-    assert!(bench.observe().await.probes[0].decided_at.is_some());
+    assert!(fixture.observe().await.probes[0].decided_at.is_some());
 }
 
 #[tokio::test]
 async fn signs_are_remembered_with_the_batch_that_shows_them() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    bench.count(&bench.votes(&poll, 0..3)).await;
-    assert_eq!(bench.observe().await.signs, []);
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    fixture.count(&fixture.votes(&poll, 0..3)).await;
+    assert_eq!(fixture.observe().await.signs, []);
     let kinds = async || {
-        let mut kinds: Vec<_> = bench.observe().await.signs.iter().map(|(sign, _)| *sign).collect();
+        let mut kinds: Vec<_> = fixture.observe().await.signs.iter().map(|(sign, _)| *sign).collect();
         kinds.sort();
         kinds
     };
-    let mut batch = bench.votes(&poll, 0..3);
+    let mut batch = fixture.votes(&poll, 0..3);
     batch.signs(true, false);
-    bench.count(&batch).await;
+    fixture.count(&batch).await;
     assert_eq!(kinds().await, [Sign::Redelivered]);
     batch.signs(false, true);
-    bench.count(&batch).await;
+    fixture.count(&batch).await;
     assert_eq!(kinds().await, [Sign::Redelivered, Sign::RedisAway]);
-    bench.ledger.note_sign(Sign::Announced, Duration::from_secs(60)).await.unwrap();
+    fixture.ledger.note_sign(Sign::Announced, Duration::from_secs(60)).await.unwrap();
     let seen = |observation: &Observation| {
         observation.signs.iter().find(|(sign, _)| *sign == Sign::Announced).unwrap().1
     };
-    let first = seen(&bench.observe().await);
-    bench.ledger.note_sign(Sign::Announced, Duration::from_secs(90)).await.unwrap();
-    assert_eq!(seen(&bench.observe().await), first, "the latest stays");
+    let first = seen(&fixture.observe().await);
+    fixture.ledger.note_sign(Sign::Announced, Duration::from_secs(90)).await.unwrap();
+    assert_eq!(seen(&fixture.observe().await), first, "the latest stays");
 }
 
 #[tokio::test]
 async fn a_probe_counts_as_not_taken_until_the_queue_has_taken_it() {
-    let bench = Bench::new().await;
-    let probes = bench.ledger.begin_probes(3, None, KEPT).await.unwrap();
-    assert!(bench.observe().await.probes.iter().all(|probe| probe.failed));
-    bench.ledger.probes_sent(&probes[1..]).await.unwrap();
-    let failed: Vec<_> = bench.observe().await.probes.iter().map(|probe| probe.failed).collect();
+    let fixture = Fixture::new().await;
+    let probes = fixture.ledger.begin_probes(3, None, KEPT).await.unwrap();
+    assert!(fixture.observe().await.probes.iter().all(|probe| probe.failed));
+    fixture.ledger.probes_sent(&probes[1..]).await.unwrap();
+    let failed: Vec<_> = fixture.observe().await.probes.iter().map(|probe| probe.failed).collect();
     assert_eq!(failed.iter().filter(|&&failed| failed).count(), 1);
 }
 
 #[tokio::test]
 async fn decided_probes_are_forgotten_and_undecided_ones_kept() {
-    let bench = Bench::new().await;
-    let (decided, _undecided) = (bench.probe().await, bench.probe().await);
-    bench.count(&only(decided, at(CAST_AT))).await;
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let fixture = Fixture::new().await;
+    let (decided, _undecided) = (fixture.probe().await, fixture.probe().await);
+    fixture.count(&only(decided, at(CAST_AT))).await;
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let age = "UPDATE probes SET sent_at = sent_at - interval '1 hour'";
     sqlx::query(age).execute(&mut connection).await.unwrap();
-    bench.probe().await;
-    let kept: Vec<_> = bench.observe().await.probes;
+    fixture.probe().await;
+    let kept: Vec<_> = fixture.observe().await.probes;
     assert_eq!(kept.len(), 2);
     assert!(kept.iter().all(|probe| probe.decided_at.is_none()));
     let age = "UPDATE probes SET sent_at = sent_at - interval '15 days'";
     sqlx::query(age).execute(&mut connection).await.unwrap();
-    bench.probe().await;
-    assert_eq!(bench.observe().await.probes.len(), 1, "their messages are gone, too");
+    fixture.probe().await;
+    assert_eq!(fixture.observe().await.probes.len(), 1, "their messages are gone, too");
 }
 
 #[tokio::test]
 async fn what_was_observed_is_of_one_close() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let closes_at = poll.closes_at.unwrap();
-    assert_eq!(bench.ledger.closing(poll.id, closes_at).await.unwrap().observed, None);
+    assert_eq!(fixture.ledger.closing(poll.id, closes_at).await.unwrap().observed, None);
     let waiting = Waiting {
         waits_for: WaitsFor::Sign,
         sign: Some(Sign::ProbeLate),
@@ -156,20 +156,20 @@ async fn what_was_observed_is_of_one_close() {
     };
     for waiting in [Some(waiting), None] {
         let observed = Observed { poll: poll.id, closes_at, waiting };
-        bench.ledger.note_closings(&[observed]).await.unwrap();
-        let closing = bench.ledger.closing(poll.id, closes_at).await.unwrap();
+        fixture.ledger.note_closings(&[observed]).await.unwrap();
+        let closing = fixture.ledger.closing(poll.id, closes_at).await.unwrap();
         assert_eq!(closing.waiting, waiting);
         assert!(closing.observed.unwrap() < Duration::from_secs(20));
     }
-    assert_eq!(bench.ledger.closing(poll.id, at(CAST_AT)).await.unwrap().observed, None);
+    assert_eq!(fixture.ledger.closing(poll.id, at(CAST_AT)).await.unwrap().observed, None);
 }
 
 #[tokio::test]
 async fn what_was_judged_by_one_close_freezes_no_other() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     let freeze = async |closes_at| {
-        bench.ledger.freeze_by(poll.id, Some(closes_at), Basis::Evidence, None).await.unwrap()
+        fixture.ledger.freeze_by(poll.id, Some(closes_at), Basis::Evidence, None).await.unwrap()
     };
     assert_eq!(freeze(at(CAST_AT)).await, Some(Frozen::NotClosed), "it was opened again and closed since");
     assert_eq!(freeze(poll.closes_at.unwrap()).await, Some(Frozen::Now));
@@ -178,8 +178,8 @@ async fn what_was_judged_by_one_close_freezes_no_other() {
 
 #[tokio::test]
 async fn a_batch_announces_itself_and_takes_that_back_as_it_ends() {
-    let bench = Bench::new().await;
-    let ranking = bench.ranking();
+    let fixture = Fixture::new().await;
+    let ranking = fixture.ranking();
     let none = ranking.batches(KEPT).await.unwrap();
     assert_eq!((none.handled, none.outstanding.len()), (0, 0));
     ranking.announce(uuid(1)).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_batch_announces_itself_and_takes_that_back_as_it_ends() {
     let one = ranking.batches(KEPT).await.unwrap();
     assert_eq!((one.handled, one.outstanding.len()), (300, 1));
     assert!(one.outstanding[0] < Duration::from_secs(20) && one.whole_for < Duration::from_secs(20));
-    let mut connection = redis::Client::open(bench.scratch.redis_url.as_str())
+    let mut connection = redis::Client::open(fixture.scratch.redis_url.as_str())
         .unwrap()
         .get_multiplexed_async_connection()
         .await

@@ -5,67 +5,68 @@ use ledger::{Batch, Issued};
 use serde_json::{Value, json};
 use sqlx::Row;
 
-use crate::support::{Bench, CAST_AT, LIMIT, at};
+use crate::support::{CAST_AT, Fixture, LIMIT, at};
 
 const ID: &str = "0194f0c0-0000-4000-8000-000000000000";
 
 /// A certified poll with three votes, one for each contestant, as the next batch is judged by it.
-async fn certified(bench: &Bench, changes: Value) -> Poll {
-    let poll = bench.poll(changes).await;
+async fn certified(fixture: &Fixture, changes: Value) -> Poll {
+    let poll = fixture.poll(changes).await;
     let ballot = poll.votes_per_voter.map(|_| 1);
-    let vote =
-        |id: u128| bench.message(id, &json!({"poll": poll.id.0, "contestant": id % 3 + 1, "ballot": ballot}));
+    let vote = |id: u128| {
+        fixture.message(id, &json!({"poll": poll.id.0, "contestant": id % 3 + 1, "ballot": ballot}))
+    };
     let mut first: Vec<_> = (1..4).map(vote).collect();
     for (message, sub) in first.iter_mut().zip(["dave", "erin", "frank"]) {
-        message.voter = Some(bench.hasher.voter(sub));
+        message.voter = Some(fixture.hasher.voter(sub));
     }
-    assert_eq!(bench.count(&bench.batch(&poll, &first)).await.counted, 3);
-    bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
-    while !bench.ledger.seal(poll.id, 100, LIMIT).await.unwrap() {}
-    bench.reload(poll.id).await
+    assert_eq!(fixture.count(&fixture.batch(&poll, &first)).await.counted, 3);
+    fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
+    while !fixture.ledger.advance_certificate(poll.id, 100, LIMIT).await.unwrap() {}
+    fixture.reload(poll.id).await
 }
 
 /// Late votes for the first contestant, one for each message.
-fn late(bench: &Bench, poll: &Poll, messages: impl IntoIterator<Item = u128>) -> Batch {
-    let vote = |id| bench.message(id, &json!({"poll": poll.id.0, "contestant": 1}));
-    bench.batch(poll, &messages.into_iter().map(vote).collect::<Vec<_>>())
+fn late(fixture: &Fixture, poll: &Poll, messages: impl IntoIterator<Item = u128>) -> Batch {
+    let vote = |id| fixture.message(id, &json!({"poll": poll.id.0, "contestant": 1}));
+    fixture.batch(poll, &messages.into_iter().map(vote).collect::<Vec<_>>())
 }
 
-async fn late_votes(bench: &Bench, poll: PollId) -> Option<u64> {
-    bench.ledger.audit(poll, LIMIT).await.unwrap().late.map(|late| late.votes)
+async fn late_votes(fixture: &Fixture, poll: PollId) -> Option<u64> {
+    fixture.ledger.audit(poll, LIMIT).await.unwrap().late.map(|late| late.votes)
 }
 
-async fn issue(bench: &Bench, poll: PollId) -> Option<Issued> {
+async fn issue(fixture: &Fixture, poll: PollId) -> Option<Issued> {
     let order = Order::new("crew", Action::SecondCertificate);
-    bench.ledger.issue_later_certificate(poll, &order).await.unwrap()
+    fixture.ledger.issue_later_certificate(poll, &order).await.unwrap()
 }
 
 /// Finishes all that is issued, `rows` at a time. How many pieces it took.
-async fn seal(bench: &Bench, poll: PollId, rows: u32) -> u32 {
+async fn advance_certificate(fixture: &Fixture, poll: PollId, rows: u32) -> u32 {
     let mut pieces = 0;
-    while !bench.ledger.seal_later(poll, rows, LIMIT).await.unwrap() {
+    while !fixture.ledger.advance_later_certificate(poll, rows, LIMIT).await.unwrap() {
         pieces += 1;
     }
     pieces
 }
 
-async fn later(bench: &Bench, poll: PollId) -> Vec<LaterCertificate> {
-    bench.ledger.later_certificates(poll).await.unwrap()
+async fn later(fixture: &Fixture, poll: PollId) -> Vec<LaterCertificate> {
+    fixture.ledger.later_certificates(poll).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_late_vote_is_kept_whole_beside_its_rejection() {
-    let bench = Bench::new().await;
-    let poll = certified(&bench, json!({"votesPerVoter": 3})).await;
+    let fixture = Fixture::new().await;
+    let poll = certified(&fixture, json!({"votesPerVoter": 3})).await;
     let body = json!({"poll": poll.id.0, "contestant": 2, "ballot": 3, "id": ID});
-    let message = bench.message(9, &body);
-    let counted = bench.count(&bench.batch(&poll, std::slice::from_ref(&message))).await;
+    let message = fixture.message(9, &body);
+    let counted = fixture.count(&fixture.batch(&poll, std::slice::from_ref(&message))).await;
     assert_eq!((counted.counted, counted.rejected["late"]), (0, 1));
-    let mut connection = bench.scratch.connect().await.unwrap();
+    let mut connection = fixture.scratch.connect().await.unwrap();
     let sql = "SELECT late_votes.*, arrived_at >= cast_at AS is_after FROM late_votes WHERE poll = $1";
     let row = sqlx::query(sql).bind(poll.id.0).fetch_one(&mut connection).await.unwrap();
     let open = Poll { frozen_at: None, ..poll.clone() };
-    let vote = domain::judge(&message, Some(&open), &bench.hasher).unwrap();
+    let vote = domain::judge(&message, Some(&open), &fixture.hasher).unwrap();
     assert_eq!(row.get::<uuid::Uuid, _>("key"), vote.key.0);
     assert_eq!(row.get::<uuid::Uuid, _>("message_id"), message.id);
     assert_eq!(row.get::<i64, _>("voter"), vote.voter.ledger_column());
@@ -78,22 +79,22 @@ async fn a_late_vote_is_kept_whole_beside_its_rejection() {
 
 #[tokio::test]
 async fn a_late_vote_is_kept_once_and_nothing_else_is_kept() {
-    let bench = Bench::new().await;
-    let poll = certified(&bench, json!({})).await;
-    assert_eq!(late_votes(&bench, poll.id).await, None);
-    let with_id = |message| bench.message(message, &json!({"poll": poll.id.0, "contestant": 3, "id": ID}));
-    let mut after_the_bell = bench.message(20, &json!({"poll": poll.id.0, "contestant": 1}));
+    let fixture = Fixture::new().await;
+    let poll = certified(&fixture, json!({})).await;
+    assert_eq!(late_votes(&fixture, poll.id).await, None);
+    let with_id = |message| fixture.message(message, &json!({"poll": poll.id.0, "contestant": 3, "id": ID}));
+    let mut after_the_bell = fixture.message(20, &json!({"poll": poll.id.0, "contestant": 1}));
     after_the_bell.sent_at = at(CAST_AT + 1_000);
-    let unknown = bench.message(21, &json!({"poll": poll.id.0, "contestant": 9}));
-    let batch = bench.batch(&poll, &[unknown, with_id(10), after_the_bell, with_id(11), with_id(12)]);
+    let unknown = fixture.message(21, &json!({"poll": poll.id.0, "contestant": 9}));
+    let batch = fixture.batch(&poll, &[unknown, with_id(10), after_the_bell, with_id(11), with_id(12)]);
     for _ in 0..2 {
-        bench.count(&batch).await;
+        fixture.count(&batch).await;
     }
-    assert_eq!(late_votes(&bench, poll.id).await, Some(1), "three messages are one vote");
-    bench.count(&late(&bench, &poll, [30, 31])).await;
-    let audit = bench.ledger.audit(poll.id, LIMIT).await.unwrap();
+    assert_eq!(late_votes(&fixture, poll.id).await, Some(1), "three messages are one vote");
+    fixture.count(&late(&fixture, &poll, [30, 31])).await;
+    let audit = fixture.ledger.audit(poll.id, LIMIT).await.unwrap();
     assert_eq!((audit.late.unwrap().votes, audit.rejected["late"]), (3, 5));
-    let due = bench.ledger.publishable(LIMIT).await.unwrap();
+    let due = fixture.ledger.publishable(LIMIT).await.unwrap();
     assert_eq!(
         (due[0].late, due[0].is_file_due),
         (audit.late, true),
@@ -104,20 +105,20 @@ async fn a_late_vote_is_kept_once_and_nothing_else_is_kept() {
 
 #[tokio::test]
 async fn a_later_certificate_has_all_votes_in_any_pieces_and_the_first_stays() {
-    let bench = Bench::new().await;
+    let fixture = Fixture::new().await;
     let mut digests = Vec::new();
     for (index, rows) in [1, 2, 1_000].into_iter().enumerate() {
-        let poll = certified(&bench, json!({})).await;
-        let first = bench.ledger.certificate(poll.id).await.unwrap();
+        let poll = certified(&fixture, json!({})).await;
+        let first = fixture.ledger.certificate(poll.id).await.unwrap();
         let start = 100 * (index as u128 + 1);
-        bench.count(&late(&bench, &poll, start..start + 2)).await;
-        assert_eq!(issue(&bench, poll.id).await, Some(Issued::Certificate { number: 2, is_new: true }));
-        assert_eq!(seal(&bench, poll.id, rows).await, 5_u32.div_ceil(rows) + 1);
-        let certificates = later(&bench, poll.id).await;
+        fixture.count(&late(&fixture, &poll, start..start + 2)).await;
+        assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 2, is_new: true }));
+        assert_eq!(advance_certificate(&fixture, poll.id, rows).await, 5_u32.div_ceil(rows) + 1);
+        let certificates = later(&fixture, poll.id).await;
         let [second] = certificates.as_slice() else { panic!("{certificates:?}") };
         assert_eq!(second.late_tally, Tally::from([(ContestantNumber(1), 2)]));
-        assert_eq!(Some(second.late), bench.ledger.audit(poll.id, LIMIT).await.unwrap().late);
-        let mut connection = bench.scratch.connect().await.unwrap();
+        assert_eq!(Some(second.late), fixture.ledger.audit(poll.id, LIMIT).await.unwrap().late);
+        let mut connection = fixture.scratch.connect().await.unwrap();
         let lines = "concat_ws(',', key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, contestant, \
                      coalesce(ballot::text, '')) || E'\\n'";
         let sql = format!(
@@ -132,7 +133,7 @@ async fn a_later_certificate_has_all_votes_in_any_pieces_and_the_first_stays() {
             .await
             .unwrap();
         assert_eq!((second.digest.clone(), second.late_digest.clone()), expected, "in pieces of {rows}");
-        assert_eq!(bench.ledger.certificate(poll.id).await.unwrap(), first, "the first one stays");
+        assert_eq!(fixture.ledger.certificate(poll.id).await.unwrap(), first, "the first one stays");
         digests.push(second.digest.clone());
     }
     assert_ne!(digests[0], digests[1], "other votes");
@@ -140,44 +141,44 @@ async fn a_later_certificate_has_all_votes_in_any_pieces_and_the_first_stays() {
 
 #[tokio::test]
 async fn each_later_certificate_has_the_late_votes_until_then() {
-    let bench = Bench::new().await;
-    assert_eq!(issue(&bench, PollId(1_000_000)).await, None);
-    let open = bench.poll(json!({})).await;
-    assert_eq!(issue(&bench, open.id).await, Some(Issued::NotCertified));
-    let poll = certified(&bench, json!({})).await;
-    assert_eq!(issue(&bench, poll.id).await, Some(Issued::NoLateVotes));
-    bench.count(&late(&bench, &poll, [100])).await;
-    assert_eq!(issue(&bench, poll.id).await, Some(Issued::Certificate { number: 2, is_new: true }));
-    assert_eq!(later(&bench, poll.id).await, [], "it is not made yet");
-    bench.count(&late(&bench, &poll, [101, 102])).await;
-    seal(&bench, poll.id, 100).await;
-    assert_eq!(later(&bench, poll.id).await[0].late.votes, 1, "what came after it was issued is not in it");
-    assert_eq!(issue(&bench, poll.id).await, Some(Issued::Certificate { number: 3, is_new: true }));
-    assert_eq!(issue(&bench, poll.id).await, Some(Issued::Certificate { number: 3, is_new: false }));
-    seal(&bench, poll.id, 100).await;
-    let certificates = later(&bench, poll.id).await;
+    let fixture = Fixture::new().await;
+    assert_eq!(issue(&fixture, PollId(1_000_000)).await, None);
+    let open = fixture.poll(json!({})).await;
+    assert_eq!(issue(&fixture, open.id).await, Some(Issued::NotCertified));
+    let poll = certified(&fixture, json!({})).await;
+    assert_eq!(issue(&fixture, poll.id).await, Some(Issued::NoLateVotes));
+    fixture.count(&late(&fixture, &poll, [100])).await;
+    assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 2, is_new: true }));
+    assert_eq!(later(&fixture, poll.id).await, [], "it is not made yet");
+    fixture.count(&late(&fixture, &poll, [101, 102])).await;
+    advance_certificate(&fixture, poll.id, 100).await;
+    assert_eq!(later(&fixture, poll.id).await[0].late.votes, 1, "what came after it was issued is not in it");
+    assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 3, is_new: true }));
+    assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 3, is_new: false }));
+    advance_certificate(&fixture, poll.id, 100).await;
+    let certificates = later(&fixture, poll.id).await;
     let votes: Vec<_> = certificates.iter().map(|later| (later.number, later.late.votes)).collect();
     assert_eq!(votes, [(2, 1), (3, 3)]);
 }
 
 #[tokio::test]
 async fn what_has_been_published_is_not_due_again() {
-    let bench = Bench::new().await;
-    let poll = certified(&bench, json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = certified(&fixture, json!({})).await;
     let due = async || {
-        let due = bench.ledger.publishable(LIMIT).await.unwrap();
+        let due = fixture.ledger.publishable(LIMIT).await.unwrap();
         due.iter().find(|one| one.loaded.poll.id == poll.id).map(|one| one.is_file_due)
     };
-    bench.ledger.published(poll.id, poll.version).await.unwrap();
+    fixture.ledger.published(poll.id, poll.version).await.unwrap();
     assert_eq!(due().await, None);
-    bench.count(&late(&bench, &poll, [100])).await;
+    fixture.count(&late(&fixture, &poll, [100])).await;
     assert_eq!(due().await, Some(true), "a late vote");
-    bench.ledger.late_published(poll.id, 1, &[]).await.unwrap();
+    fixture.ledger.late_published(poll.id, 1, &[]).await.unwrap();
     assert_eq!(due().await, None);
-    issue(&bench, poll.id).await;
+    issue(&fixture, poll.id).await;
     assert_eq!(due().await, Some(false), "a certificate to be made");
-    seal(&bench, poll.id, 100).await;
+    advance_certificate(&fixture, poll.id, 100).await;
     assert_eq!(due().await, Some(true), "and to be published");
-    bench.ledger.late_published(poll.id, 1, &later(&bench, poll.id).await).await.unwrap();
+    fixture.ledger.late_published(poll.id, 1, &later(&fixture, poll.id).await).await.unwrap();
     assert_eq!(due().await, None);
 }

@@ -10,7 +10,7 @@ use ranking::RankingStore;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::{Bench, LIMIT, until};
+use crate::support::{Fixture, LIMIT, until};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -25,15 +25,41 @@ async fn silent_server() -> (TcpListener, String) {
 async fn a_ledger_that_is_away_fails_at_once() {
     let ledger = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", Duration::from_secs(60)).unwrap();
     let started = Instant::now();
-    assert!(matches!(ledger.current_polls().await.unwrap_err(), ledger::Error::Unavailable(_)));
+    assert!(matches!(
+        ledger.current_polls().await.unwrap_err(),
+        ledger::Error::Outage(ledger::Outage::Unavailable(_))
+    ));
     assert!(started.elapsed() < Duration::from_secs(30), "it did not wait for the limit");
+}
+
+#[tokio::test]
+async fn what_no_later_call_can_do_is_a_defect_and_no_outage() {
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let mut owner = fixture.scratch.connect().await.unwrap();
+    sqlx::query("ALTER TABLE tallies RENAME COLUMN votes TO ballots").execute(&mut owner).await.unwrap();
+    let error = fixture.ledger.count(&fixture.votes(&poll, [1])).await.unwrap_err();
+    assert!(matches!(error, ledger::Error::Defect(_)) && !error.retry().is_transient(), "{error}");
+    let ranking = fixture.ranking();
+    let mut redis =
+        redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap().get_connection().unwrap();
+    redis::cmd("SET")
+        .arg(format!("ranking:{}:{}", poll.id.0, poll.epoch))
+        .arg("no set")
+        .exec(&mut redis)
+        .unwrap();
+    let error = ranking.tally(&poll).await.unwrap_err();
+    assert!(matches!(error, ranking::Error::Defect(_)) && !error.retry().is_transient(), "{error}");
 }
 
 #[tokio::test]
 async fn a_ledger_that_hangs_fails_within_the_limit() {
     let (_listener, address) = silent_server().await;
     let ledger = Ledger::new(&format!("postgres://nobody@{address}/nothing"), SHORT).unwrap();
-    assert!(matches!(ledger.current_polls().await.unwrap_err(), ledger::Error::Timeout(SHORT)));
+    assert!(matches!(
+        ledger.current_polls().await.unwrap_err(),
+        ledger::Error::Outage(ledger::Outage::Timeout(SHORT))
+    ));
 }
 
 #[tokio::test]
@@ -43,7 +69,14 @@ async fn a_redis_that_is_away_or_hangs_fails_within_the_limit() {
         let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
         let error = ranking.raise(&BTreeMap::from([((domain::PollId(1), 1), [].into())]), &[].into()).await;
         let error = error.and(ranking.current_polls().await.map(drop)).unwrap_err();
-        assert!(matches!(error, ranking::Error::Unavailable(_) | ranking::Error::Timeout(SHORT)), "{error}");
+        assert!(
+            matches!(
+                error,
+                ranking::Error::Outage(ranking::Outage::Unavailable(_))
+                    | ranking::Error::Outage(ranking::Outage::Timeout(SHORT))
+            ),
+            "{error}"
+        );
     }
 }
 
@@ -52,28 +85,34 @@ async fn a_redis_that_hangs_is_left_alone_for_a_while() {
     let (listener, address) = silent_server().await;
     let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
     let silence = ranking.current_polls().await.unwrap_err();
-    assert!(!matches!(silence, ranking::Error::Resting), "it was asked");
+    assert!(!matches!(silence, ranking::Error::Outage(ranking::Outage::Resting)), "it was asked");
     let same_instance = ranking.clone();
-    assert!(matches!(same_instance.current_polls().await.unwrap_err(), ranking::Error::Resting));
+    assert!(matches!(
+        same_instance.current_polls().await.unwrap_err(),
+        ranking::Error::Outage(ranking::Outage::Resting)
+    ));
     // One that refuses costs nothing to ask.
     drop(listener);
     let ranking = RankingStore::new("redis://127.0.0.1:1", SHORT, 600).unwrap();
     for _ in 0..2 {
-        assert!(matches!(ranking.current_polls().await.unwrap_err(), ranking::Error::Unavailable(_)));
+        assert!(matches!(
+            ranking.current_polls().await.unwrap_err(),
+            ranking::Error::Outage(ranking::Outage::Unavailable(_))
+        ));
     }
 }
 
 /// A killed function must not hold what others wait for until its statement's own time is over.
 #[tokio::test]
 async fn an_abandoned_statement_ends_soon_after_its_client() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let mut holder = bench.scratch.connect().await.unwrap();
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let mut holder = fixture.scratch.connect().await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();
-    let ledger = Ledger::new(&bench.scratch.database_url, 10 * LIMIT).unwrap();
-    let batch = bench.votes(&poll, 0..3);
+    let ledger = Ledger::new(&fixture.scratch.database_url, 10 * LIMIT).unwrap();
+    let batch = fixture.votes(&poll, 0..3);
     let counting = tokio::spawn(async move { ledger.count(&batch).await });
-    bench.until_someone_waits_at_the_fence().await;
+    fixture.until_someone_waits_at_the_fence().await;
     counting.abort();
     let given_up = "SELECT count(*) = 0 FROM pg_stat_activity \
                     WHERE datname = current_database() AND wait_event = 'advisory'";
@@ -82,17 +121,17 @@ async fn an_abandoned_statement_ends_soon_after_its_client() {
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_given_up_by_the_server_too() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let mut holder = bench.scratch.connect().await.unwrap();
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let mut holder = fixture.scratch.connect().await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut holder).await.unwrap();
-    let ledger = Ledger::new(&bench.scratch.database_url, SHORT).unwrap();
-    let batch = bench.votes(&poll, 0..3);
+    let ledger = Ledger::new(&fixture.scratch.database_url, SHORT).unwrap();
+    let batch = fixture.votes(&poll, 0..3);
     assert!(ledger.count(&batch).await.is_err());
     let given_up = "SELECT count(*) = 0 FROM pg_stat_activity \
                     WHERE datname = current_database() AND wait_event = 'advisory'";
     until(&mut holder, given_up).await;
     sqlx::query("SELECT pg_advisory_unlock(fence())").execute(&mut holder).await.unwrap();
-    assert_eq!(bench.ledger_votes(&poll).await, 0);
-    assert_eq!(bench.count(&batch).await.counted, 3);
+    assert_eq!(fixture.ledger_votes(&poll).await, 0);
+    assert_eq!(fixture.count(&batch).await.counted, 3);
 }

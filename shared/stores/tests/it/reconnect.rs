@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Bench, LIMIT};
+use crate::support::{Fixture, LIMIT};
 use domain::{Action, Basis, ContestantNumber, Order, Poll, PollId, Tally};
 use ledger::{Ledger, Outcome};
 use ranking::RankingStore;
@@ -20,93 +20,106 @@ fn totals(poll: PollId, votes: u64) -> BTreeMap<(PollId, i32), Tally> {
 
 #[tokio::test]
 async fn a_batch_that_finds_its_connection_cut_counts_at_once() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
     for round in 0..3 {
-        bench.scratch.cut_database().await.unwrap();
-        let counted = bench.count(&bench.votes(&poll, round * 3..round * 3 + 3)).await;
+        fixture.scratch.cut_database().await.unwrap();
+        let counted = fixture.count(&fixture.votes(&poll, round * 3..round * 3 + 3)).await;
         assert_eq!(counted.counted, 3, "no redelivery is needed");
     }
-    assert_eq!(bench.ledger_votes(&poll).await, 9);
+    assert_eq!(fixture.ledger_votes(&poll).await, 9);
 }
 
 #[tokio::test]
 async fn every_call_of_the_ledger_outlives_a_cut_connection() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let cut = || async { bench.scratch.cut_database().await.unwrap() };
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let cut = || async { fixture.scratch.cut_database().await.unwrap() };
     cut().await;
-    assert_eq!(bench.ledger.current_polls().await.unwrap().len(), 1);
+    assert_eq!(fixture.ledger.current_polls().await.unwrap().len(), 1);
     cut().await;
-    assert_eq!(bench.ledger.polls(&[poll.id]).await.unwrap().len(), 1);
+    assert_eq!(fixture.ledger.polls(&[poll.id]).await.unwrap().len(), 1);
     cut().await;
-    assert_eq!(bench.ledger.progress(poll.id).await.unwrap().0, 0);
+    assert_eq!(fixture.ledger.progress(poll.id).await.unwrap().0, 0);
     cut().await;
-    bench.ledger.audit(poll.id, LIMIT).await.unwrap();
+    fixture.ledger.audit(poll.id, LIMIT).await.unwrap();
     cut().await;
-    assert!(bench.ledger.rebuild(poll.id, "crew", LIMIT).await.unwrap());
+    assert!(fixture.ledger.rebuild(poll.id, "crew", LIMIT).await.unwrap());
     cut().await;
     let order = Order::new("crew", Action::Patch);
-    let renamed = bench.ledger.change_poll(poll.id, &order, |poll, _, _| {
+    let renamed = fixture.ledger.change_poll(poll.id, &order, |poll, _, _| {
         Ok(Poll { title: "Who goes?".to_owned(), ..poll.clone() })
     });
     assert_eq!(renamed.await.unwrap().unwrap().poll.title, "Who goes?");
     cut().await;
-    assert!(bench.ledger.freeze(poll.id, Basis::Forced).await.unwrap().is_some());
+    assert!(fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap().is_some());
 }
 
 /// Making a poll is the one change that must not be repeated.
 #[tokio::test]
 async fn a_poll_made_over_a_cut_connection_is_made_once() {
-    let bench = Bench::new().await;
-    bench.poll(json!({})).await;
-    bench.scratch.cut_database().await.unwrap();
-    bench.poll(json!({"title": "Who goes?"})).await;
-    assert_eq!(bench.ledger.current_polls().await.unwrap().len(), 2);
+    let fixture = Fixture::new().await;
+    fixture.poll(json!({})).await;
+    fixture.scratch.cut_database().await.unwrap();
+    fixture.poll(json!({"title": "Who goes?"})).await;
+    assert_eq!(fixture.ledger.current_polls().await.unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn a_ranking_that_finds_its_connection_cut_is_raised_at_once() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let ranking = bench.ranking();
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let ranking = fixture.ranking();
     for votes in 1..4 {
         ranking.raise(&totals(poll.id, votes), &[].into()).await.unwrap();
-        bench.scratch.cut_redis().await.unwrap();
+        fixture.scratch.cut_redis().await.unwrap();
         assert_eq!(ranking.tally(&poll).await.unwrap().unwrap()[&ContestantNumber(1)], votes);
-        bench.scratch.cut_redis().await.unwrap();
+        fixture.scratch.cut_redis().await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn the_second_attempt_shares_the_first_ones_deadline() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let (behind, ways) = bench.scratch.behind_ways().await.unwrap();
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let (behind, ways) = fixture.scratch.behind_ways().await.unwrap();
     let ledger = Ledger::new(&behind.database_url, SHORT).unwrap();
-    let batch = bench.votes(&poll, 0..3);
+    let batch = fixture.votes(&poll, 0..3);
     // The first connection may take its time on a busy machine.
     while !matches!(ledger.count(&batch).await, Ok(Outcome::Counted(_))) {}
     let before = ways.database.taken();
     ways.database.cut_and_fall_silent();
     let started = Instant::now();
-    assert!(matches!(ledger.count(&batch).await.unwrap_err(), ledger::Error::Timeout(SHORT)));
+    assert!(matches!(
+        ledger.count(&batch).await.unwrap_err(),
+        ledger::Error::Outage(ledger::Outage::Timeout(SHORT))
+    ));
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
     assert_eq!(ways.database.taken(), before + 1, "one more connection, and no more");
 }
 
 #[tokio::test]
 async fn a_second_attempt_at_redis_shares_the_first_ones_deadline() {
-    let bench = Bench::new().await;
-    let poll = bench.poll(json!({})).await;
-    let (behind, ways) = bench.scratch.behind_ways().await.unwrap();
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let (behind, ways) = fixture.scratch.behind_ways().await.unwrap();
     let ranking = RankingStore::new(&behind.redis_url, SHORT, 600).unwrap();
     let raise = || async { ranking.raise(&totals(poll.id, 1), &[].into()).await };
     while raise().await.is_err() {}
     ways.redis.cut_and_fall_silent();
     let started = Instant::now();
     let error = raise().await.unwrap_err();
-    assert!(matches!(error, ranking::Error::Unavailable(_) | ranking::Error::Timeout(SHORT)), "{error}");
+    assert!(
+        matches!(
+            error,
+            ranking::Error::Outage(ranking::Outage::Unavailable(_))
+                | ranking::Error::Outage(ranking::Outage::Timeout(SHORT))
+        ),
+        "{error}"
+    );
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
-    assert!(matches!(raise().await.unwrap_err(), ranking::Error::Resting), "silence is silence");
+    assert!(
+        matches!(raise().await.unwrap_err(), ranking::Error::Outage(ranking::Outage::Resting)),
+        "silence is silence"
+    );
 }

@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection};
 use stores::Catalog;
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::support::{Bench, LIMIT, at, until};
+use crate::support::{Fixture, LIMIT, at, until};
 
 const READERS: usize = 12;
 const FRESH: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const LEASE: Duration = Duration::from_secs(30);
 
 /// A ledger that counts its loads, and the poll that is read.
 struct Stage {
-    bench: Bench,
+    fixture: Fixture,
     poll: Poll,
     ranking: RankingStore,
     connection: PgConnection,
@@ -27,9 +27,9 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
-        let bench = Bench::new().await;
-        let poll = bench.poll(json!({})).await;
-        let mut connection = bench.scratch.connect().await.unwrap();
+        let fixture = Fixture::new().await;
+        let poll = fixture.poll(json!({})).await;
+        let mut connection = fixture.scratch.connect().await.unwrap();
         for sql in [
             "CREATE SEQUENCE loads MINVALUE 0",
             "SELECT nextval('loads')",
@@ -41,13 +41,13 @@ impl Stage {
         ] {
             sqlx::query(sql).execute(&mut connection).await.unwrap();
         }
-        let ranking = bench.ranking();
-        Self { bench, poll, ranking, connection }
+        let ranking = fixture.ranking();
+        Self { fixture, poll, ranking, connection }
     }
 
     /// A reader of another instance, with connections of its own.
     fn reader(&self) -> Catalog {
-        Catalog::new(self.bench.second_ledger(), self.bench.ranking(), FRESH, LEASE, Clock::system())
+        Catalog::new(self.fixture.second_ledger(), self.fixture.ranking(), FRESH, LEASE, Clock::system())
     }
 
     async fn loads(&mut self) -> i64 {
@@ -56,7 +56,7 @@ impl Stage {
 
     /// Puts a definition of another title into Redis, as loaded long ago.
     async fn outdate(&self) {
-        let mut loaded = self.bench.ledger.polls(&[self.poll.id]).await.unwrap();
+        let mut loaded = self.fixture.ledger.polls(&[self.poll.id]).await.unwrap();
         loaded[0].poll.title = "outdated".to_owned();
         let long_ago = at(Clock::system().now().millis() - 10 * 60_000);
         self.ranking.keep_polls(&loaded, long_ago).await.unwrap();
@@ -65,7 +65,7 @@ impl Stage {
     /// A ledger that cannot be reached.
     fn cut_off(&self, lease: Duration) -> Catalog {
         let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", LIMIT).unwrap();
-        Catalog::new(away, self.bench.ranking(), FRESH, lease, Clock::system())
+        Catalog::new(away, self.fixture.ranking(), FRESH, lease, Clock::system())
     }
 }
 
@@ -81,7 +81,7 @@ async fn while_one_reloads_the_others_show_what_there_is() {
     let mut stage = Stage::new().await;
     stage.outdate().await;
     let before = stage.loads().await;
-    let mut holder = stage.bench.scratch.connect().await.unwrap();
+    let mut holder = stage.fixture.scratch.connect().await.unwrap();
     let mut lock = holder.begin().await.unwrap();
     sqlx::query("LOCK TABLE kept_polls").execute(&mut *lock).await.unwrap();
     let (id, first) = (stage.poll.id, stage.reader());
@@ -101,7 +101,7 @@ async fn while_one_reloads_the_others_show_what_there_is() {
 async fn with_nothing_to_show_the_others_wait_for_the_one() {
     let mut stage = Stage::new().await;
     let before = stage.loads().await;
-    let mut holder = stage.bench.scratch.connect().await.unwrap();
+    let mut holder = stage.fixture.scratch.connect().await.unwrap();
     let mut lock = holder.begin().await.unwrap();
     sqlx::query("LOCK TABLE kept_polls").execute(&mut *lock).await.unwrap();
     let id = stage.poll.id;
@@ -129,7 +129,7 @@ async fn that_there_is_no_such_poll_is_loaded_once_too() {
 #[tokio::test]
 async fn a_poll_that_was_made_meanwhile_is_not_taken_for_absent() {
     let stage = Stage::new().await;
-    let (id, made) = (stage.poll.id, stage.bench.ledger.polls(&[stage.poll.id]).await.unwrap());
+    let (id, made) = (stage.poll.id, stage.fixture.ledger.polls(&[stage.poll.id]).await.unwrap());
     let is_there = async || stage.cut_off(LEASE).poll(id).await.unwrap().is_some();
     stage.ranking.keep_absence(id, false, Clock::system().now(), FRESH).await.unwrap();
     assert!(!is_there().await);
@@ -155,9 +155,12 @@ async fn nobody_waits_longer_than_a_lease() {
     stage.ranking.claim(&lease_of(&stage.poll), LEASE * 10).await.unwrap().unwrap();
     let lease = Duration::from_millis(200);
     let reader =
-        Catalog::new(stage.bench.second_ledger(), stage.bench.ranking(), FRESH, lease, Clock::system());
+        Catalog::new(stage.fixture.second_ledger(), stage.fixture.ranking(), FRESH, lease, Clock::system());
     let error = reader.poll(stage.poll.id).await.unwrap_err();
-    assert!(matches!(error, ledger::Error::Timeout(waited) if waited == lease), "{error}");
+    assert!(
+        matches!(error, ledger::Error::Outage(ledger::Outage::Timeout(waited)) if waited == lease),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -203,7 +206,7 @@ async fn without_a_lease_everybody_reloads() {
     stage.outdate().await;
     let before = stage.loads().await;
     let reader = Catalog::new(
-        stage.bench.second_ledger(),
+        stage.fixture.second_ledger(),
         stage.ranking.clone(),
         Duration::ZERO,
         Duration::ZERO,

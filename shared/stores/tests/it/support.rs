@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-pub struct Bench {
+pub struct Fixture {
     pub scratch: Scratch,
     pub ledger: Ledger,
     pub hasher: VoterHasher,
@@ -36,7 +36,7 @@ pub fn uuid(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-impl Bench {
+impl Fixture {
     pub async fn new() -> Self {
         let scratch = Scratch::new().await.unwrap();
         let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();

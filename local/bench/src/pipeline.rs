@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::ground::{Database, Ground, VOTER_HASH_KEY};
+use super::test_bed::{Database, TestBed, VOTER_HASH_KEY};
 use emulator::{
     aws_endpoint::{self, Services},
     cloudwatch::CloudWatch,
@@ -33,16 +33,16 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How votes reach the function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub struct Load {
     /// Batches at a time.
     pub concurrency: u64,
     /// Votes of a batch.
     pub batch: u64,
 }
 
-/// The rig. Instances stay from one drain to the next.
-pub struct Rig {
-    /// The template with this rig's numbers.
+/// The pipeline. Instances stay from one drain to the next.
+pub struct Pipeline {
+    /// The template with this pipeline's numbers.
     pub template: Template,
     /// Of votes.
     pub queue: Arc<Queue>,
@@ -51,33 +51,33 @@ pub struct Rig {
     queues: Arc<Queues>,
     logs: Arc<CloudWatch>,
     log_folder: PathBuf,
-    way: Way,
-    /// The AWS endpoint; it ends with the rig.
+    way: Load,
+    /// The AWS endpoint; it ends with the pipeline.
     _endpoint: JoinSet<()>,
 }
 
-impl Rig {
+impl Pipeline {
     /// Puts it together; no instance runs yet. `artifacts`: where the binaries are.
     ///
     /// # Errors
     /// What the template says cannot be done, or a binary is missing.
-    pub async fn new(ground: &Ground, database: &Database, way: Way, artifacts: &Path) -> Result<Self> {
+    pub async fn new(test_bed: &TestBed, database: &Database, way: Load, artifacts: &Path) -> Result<Self> {
         let concurrency = way.concurrency.max(CONCURRENCY_MIN);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let arguments = RunArguments {
             aws_port: listener.local_addr()?.port(),
             set: vec![format!("{VOTES_FUNCTION}.Events.Votes.BatchSize={}", way.batch)],
             parameter: vec![("VotesMaximumConcurrency".to_owned(), concurrency.to_string())],
-            ..RunArguments::new(ground.template.clone())
+            ..RunArguments::new(test_bed.template.clone())
         };
         let machine = Machine {
             database_url: database.functions_url.clone(),
             owner_url: Some(database.url.clone()),
-            redis_url: ground.stores.redis_url.clone(),
+            redis_url: test_bed.stores.redis_url.clone(),
             voter_hash_key: VOTER_HASH_KEY.to_owned(),
         };
         let template = Blueprint::read(&arguments, &machine)?.template;
-        let log_folder = tempfile::Builder::new().prefix("logs-").tempdir_in(ground.folder.path())?.keep();
+        let log_folder = tempfile::Builder::new().prefix("logs-").tempdir_in(test_bed.folder.path())?.keep();
         let logs = Arc::new(CloudWatch::new(log_folder.clone())?);
         let functions = Functions::from_template(&template, artifacts.to_owned(), Arc::clone(&logs))?;
         let queues = Queues::from_template(&template)?;
@@ -127,7 +127,7 @@ impl Rig {
         self.log_folder.join(format!("{VOTES_FUNCTION}.log"))
     }
 
-    /// A figure of a rig in trouble is none.
+    /// A figure of a pipeline in trouble is none.
     fn check(&self) -> Result<()> {
         let problems = self.logs.problems();
         ensure!(problems.is_empty(), "{} logged: {}", problems[0].function, problems[0].line);

@@ -17,7 +17,7 @@ const EXAMPLES_MAX: usize = 5;
 
 /// What is in the ledger, and how it differs from the book.
 #[derive(Debug, Default)]
-pub struct Reckoning {
+pub struct LedgerDiff {
     /// Rows of votes.
     pub counted: u64,
     /// Rows of rejections, by reason.
@@ -32,7 +32,7 @@ pub struct Reckoning {
     pub differences: BTreeMap<&'static str, (u64, Vec<String>)>,
 }
 
-impl Reckoning {
+impl LedgerDiff {
     /// Reads all votes and rejections of the run. `withheld`: messages that the queue withheld by themselves. The SQL is here and not in `shared`: it is to be another reading of
     /// the ledger than the one under test.
     ///
@@ -40,13 +40,13 @@ impl Reckoning {
     /// The ledger cannot be read.
     pub async fn make(database_url: &str, book: &mut Book, withheld: &[Uuid]) -> Result<Self> {
         let mut connection = PgConnection::connect(database_url).await?;
-        let mut reckoning = Self::default();
-        reckoning
+        let mut ledger_diff = Self::default();
+        ledger_diff
             .rejections(&mut connection, book, withheld)
             .await
             .context("the rejections cannot be read")?;
-        reckoning.votes(&mut connection, book).await.context("the votes cannot be read")?;
-        Ok(reckoning)
+        ledger_diff.votes(&mut connection, book).await.context("the votes cannot be read")?;
+        Ok(ledger_diff)
     }
 
     async fn rejections(

@@ -27,7 +27,7 @@ const REQUEST_ID: &str = "requestId";
 
 /// A message that was given up.
 #[derive(Debug)]
-pub struct Letter {
+pub struct DeadLetter {
     /// Names this delivery of it.
     pub receipt: String,
     /// The id it had when it was cast.
@@ -40,7 +40,7 @@ pub struct Letter {
     request_id: Option<MessageAttributeValue>,
 }
 
-impl Letter {
+impl DeadLetter {
     /// `None` for what SQS does not deliver: a message without receipt, id or time.
     ///
     /// One that has been redriven before brings its first id and time along; they are believed with our signature.
@@ -149,7 +149,13 @@ pub mod tests {
     }
 
     /// A letter of a voter (empty: of nobody), sent at this moment with this id and these attributes.
-    pub fn letter(voter: &str, id: &str, sent_ms: &str, body: &str, given: &[(String, String)]) -> Letter {
+    pub fn letter(
+        voter: &str,
+        id: &str,
+        sent_ms: &str,
+        body: &str,
+        given: &[(String, String)],
+    ) -> DeadLetter {
         let value = |text: &str| {
             MessageAttributeValue::builder().data_type("String").string_value(text).build().unwrap()
         };
@@ -164,7 +170,7 @@ pub mod tests {
         for (name, text) in given {
             message = message.message_attributes(name, value(text));
         }
-        Letter::new(message.build(), &hasher()).unwrap()
+        DeadLetter::new(message.build(), &hasher()).unwrap()
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {
@@ -187,7 +193,7 @@ pub mod tests {
     }
 
     /// Body, voter and attributes of the message that a letter goes back as.
-    fn sent(letter: &Letter) -> (String, Option<String>, Vec<(String, String)>) {
+    fn sent(letter: &DeadLetter) -> (String, Option<String>, Vec<(String, String)>) {
         let entry = letter.sent_back(3, &hasher()).unwrap();
         let mut attributes: Vec<_> = entry
             .message_attributes

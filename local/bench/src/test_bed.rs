@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{Instant, sleep};
 
-use super::{ballots::Ballots, rig::VOTES_FUNCTION, usage::Servers};
+use super::{ballots::Ballots, pipeline::VOTES_FUNCTION, usage::Servers};
 use crate::arguments::BenchArguments;
 use local_stores::{Given, Stores, scratch};
 
@@ -39,7 +39,7 @@ const FILL_STEP: u64 = 1_000_000;
 
 /// The stores and the binaries.
 #[derive(Debug)]
-pub struct Ground {
+pub struct TestBed {
     /// The functions' release binaries, a folder each.
     pub artifacts: PathBuf,
     /// The same, but with the first design in the place of the votes function.
@@ -84,7 +84,7 @@ pub struct LedgerSize {
     pub indexes: i64,
 }
 
-impl Ground {
+impl TestBed {
     /// Starts the stores.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl Ground {
         self.execute(&format!("CREATE DATABASE {name}")).await?;
         let options = PgConnectOptions::from_str(&self.stores.database_url)?;
         let url = options.database(&name).to_url_lossy().to_string();
-        let functions_url = scratch::admit(&url).await?;
+        let functions_url = scratch::grant(&url).await?;
         let polls = open_polls(&url, polls, contestants).await?;
         self.redis("FLUSHALL").await?;
         Ok(Database { name, url, functions_url, ballots: Ballots { polls, contestants } })
