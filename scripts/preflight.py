@@ -39,7 +39,7 @@ CONCURRENCY_ASKED = 1000
 VPC_QUOTA = ("vpc", "L-F678F1CE")
 GATEWAY_RATE_QUOTA = ("apigateway", "L-8A5B8E43")
 PROGRAMS = {"cargo": "get Rust from https://rustup.rs", "sam": "make tools", "cargo-lambda": "make tools"}
-AUTHORITIES = "shared/certs/amazon.pem"
+AUTHORITIES = "shared/runtime/certs/amazon.pem"
 TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
 MACHINES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64", "AMD64": "x86_64"}
 UNREACHABLE = (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError)
@@ -58,6 +58,18 @@ def note(text):
     return Finding(text, is_note=True)
 
 
+class Unusable(Exception):
+    """Settings with which boto3 can make no session or client, or find no credentials. It raises what it stumbles over
+    then: errors of its own, and Python's."""
+
+    def __init__(self, error):
+        why = one_line(error) or type(error).__name__
+        super().__init__(
+            f"the AWS settings cannot be used ({why}): check the AWS_ variables of the environment, and the files of"
+            " aws configure"
+        )
+
+
 class Target:
     """What is to be deployed, and where."""
 
@@ -70,7 +82,10 @@ class Target:
         self.values = parameters.values_of(self.template, self.overrides)
 
     def client(self, service, region=None):
-        return self.deployment.session.client(service, region_name=region or self.region, config=CALLS)
+        try:
+            return self.deployment.session.client(service, region_name=region or self.region, config=CALLS)
+        except Exception as error:
+            raise Unusable(error) from error
 
     def stack(self):
         """The stack as CloudFormation has it; `None`: there is none."""
@@ -151,14 +166,23 @@ def credentials(target):
     except UNREACHABLE as error:
         why = one_line(error)
         return Finding(f"AWS cannot be reached in {target.region} ({why}): check network, proxy and the Region's name")
+    except Unusable as error:
+        return Finding(str(error))
     except botocore.exceptions.BotoCoreError as error:
         return Finding(f"the AWS credentials cannot be used ({one_line(error)}): run aws configure or aws sso login")
     return None
 
 
 def frozen(session):
-    found = session.get_credentials()
-    return found and found.get_frozen_credentials()
+    try:
+        found = session.get_credentials()
+        return found and found.get_frozen_credentials()
+    except botocore.exceptions.ConfigParseError as error:
+        raise Unusable(error) from error
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+        raise
+    except Exception as error:
+        raise Unusable(error) from error
 
 
 def refusal(error):
@@ -346,6 +370,8 @@ def checked(check, target):
         action = error.operation_name
         why = f"the credentials may not call {action}" if code in NOT_ALLOWED else f"{action} says {one_line(error)}"
         return [unknown(check, why)]
+    except Unusable as error:
+        return [Finding(str(error))]
     except botocore.exceptions.BotoCoreError as error:
         return [unknown(check, one_line(error))]
 
@@ -368,7 +394,8 @@ def all_findings(target):
             findings += answer.get(timeout=max(0.0, end - time.monotonic()))
         except queue.Empty:
             findings.append(unknown(check, f"no answer within {CHECKS_SECONDS_MAX} s"))
-    return findings
+    # Checks that need the same service may stumble over the same.
+    return list(dict.fromkeys(findings))
 
 
 def target_of(environment):
@@ -376,6 +403,8 @@ def target_of(environment):
         deployment = Deployment(environment)
     except botocore.exceptions.ProfileNotFound as error:
         raise Refused(f"preflight: {one_line(error)}: set AWS_PROFILE to one of aws configure list-profiles") from error
+    except botocore.exceptions.BotoCoreError as error:
+        raise Refused(f"preflight: {Unusable(error)}") from error
     return Target(deployment, dict(parameters.environments())[environment])
 
 

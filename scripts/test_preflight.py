@@ -1,9 +1,12 @@
 """`make preflight` says in one line each what a deployment would lack, within seconds, and asks AWS's real client."""
 
 import os
+import pathlib
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 from unittest import mock
@@ -207,6 +210,10 @@ class Preflight(unittest.TestCase):
             self.only_problem(text, {"GetCallerIdentity": fails(code, "no", 403)})
             self.assertNotIn("DescribeStacks", self.calls)
 
+    def test_a_service_whose_settings_cannot_be_used_is_told_once(self):
+        with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL_CLOUDFORMATION": "nonsense"}):
+            self.only_problem("the AWS settings cannot be used .Invalid endpoint: nonsense.: check the AWS_ variables")
+
     def test_regions(self):
         values = parameters.values_of(TEMPLATE, DOMAIN)
         self.assertIn("give ApiCertificateArn", " ".join(parameters.objections(TEMPLATE, DOMAIN, "eu-west-1")))
@@ -255,11 +262,11 @@ class Windows(unittest.TestCase):
 class Command(unittest.TestCase):
     """The program itself, as make runs it."""
 
-    def run_with(self, environment):
+    def run_with(self, environment, *more):
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         started = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "scripts/preflight.py", "--environment", "production"],
+            [sys.executable, "scripts/preflight.py", "--environment", "production", *more],
             env={**kept, "AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere", **environment},
             capture_output=True,
             text=True,
@@ -279,6 +286,31 @@ class Command(unittest.TestCase):
 
     def test_a_profile_that_is_not_there(self):
         self.assertIn("set AWS_PROFILE", self.run_with({"AWS_PROFILE": "nobody"}))
+
+    def test_settings_that_boto3_cannot_use_are_one_sentence(self):
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        with tempfile.TemporaryDirectory() as folder:
+            malformed, no_program, no_json, no_object = (pathlib.Path(folder, name) for name in "abcd")
+            malformed.write_text("this is [not a config", encoding="ascii")
+            no_program.write_text("[default]\ncredential_process=/nowhere/x\n", encoding="ascii")
+            no_json.write_text("[default]\ncredential_process=echo no\n", encoding="ascii")
+            no_object.write_text("[default]\ncredential_process=echo []\n", encoding="ascii")
+            for given, text in (
+                ({"AWS_CONFIG_FILE": str(malformed)}, f"Unable to parse config file: {malformed}"),
+                ({"AWS_SHARED_CREDENTIALS_FILE": str(malformed)}, f"Unable to parse config file: {malformed}"),
+                ({"AWS_CONFIG_FILE": str(no_program)}, "No such file or directory: '/nowhere/x'"),
+                ({"AWS_CONFIG_FILE": str(no_json)}, "Expecting value"),
+                ({"AWS_CONFIG_FILE": str(no_object)}, "'list' object"),
+                ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere/t", "AWS_ROLE_ARN": "arn:aws:iam::1:role/r"}, "'/nowhere/t'"),
+                ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://a.example/"}, "Unsupported host 'a.example'"),
+                (keys | {"AWS_ENDPOINT_URL": "nonsense"}, "Invalid endpoint: nonsense"),
+                (keys | {"AWS_ENDPOINT_URL_STS": "http://[x"}, "Invalid IPv6 URL"),
+                (keys | {"AWS_RETRY_MODE": "x"}, 'Invalid value provided to "mode"'),
+            ):
+                said = self.run_with({"AWS_EC2_METADATA_DISABLED": "true"} | given, "--credentials")
+                self.assertEqual([line for line in said.splitlines() if not line.startswith("preflight: ")], [], said)
+                pattern = f"preflight: the AWS settings cannot be used .*{re.escape(text)}.*: check the AWS_ variables"
+                self.assertRegex(said, pattern)
 
     def test_an_aws_that_cannot_be_reached(self):
         given = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
