@@ -6,17 +6,17 @@ use time::OffsetDateTime;
 
 use crate::{Aws, Bytes, Error};
 
-/// CloudFront is everywhere; its own API is here.
+/// CloudFront is global; its API is in this Region.
 const REGION: &str = "us-east-1";
 const ADDRESS: &str = "https://cloudfront.amazonaws.com";
 const NAMESPACE: &str = "http://cloudfront.amazonaws.com/doc/2020-05-31/";
 
-/// An invalidation that CloudFront carries out, or has carried out.
+/// An invalidation, in progress or completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalidation {
     /// Its id.
     pub id: String,
-    /// When CloudFront took it: what the distribution kept before is not shown any more.
+    /// When CloudFront accepted it. Objects cached before are not served any more.
     pub created_at: SystemTime,
 }
 
@@ -45,7 +45,7 @@ struct ItemsRequest<'a> {
     paths: &'a [&'a str],
 }
 
-/// `Invalidation`, and `InvalidationSummary` without what was asked.
+/// `Invalidation`, or `InvalidationSummary`, which has no batch.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(rename = "Id")]
@@ -87,8 +87,8 @@ struct Summaries {
 }
 
 impl Aws {
-    /// Has a distribution ask its origins anew for these paths, one or more. Idempotent by `reference`: with the same
-    /// paths the answer is the invalidation that was made first; with others it is refused.
+    /// Creates an invalidation for these paths, one or more. Idempotent by `reference`: a call with the same paths
+    /// returns the first invalidation; a call with other paths is refused.
     /// <https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_CreateInvalidation.html>
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Aws {
         Ok(read::<Answer>(&answer)?.into())
     }
 
-    /// A distribution's newest invalidations, newest first.
+    /// Lists a distribution's invalidations, newest first.
     /// <https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_ListInvalidations.html>
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Aws {
         Ok(read::<List>(&answer)?.items.summaries.into_iter().map(Invalidation::from).collect())
     }
 
-    /// The paths of an invalidation.
+    /// Returns the paths of an invalidation.
     /// <https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_GetInvalidation.html>
     ///
     /// # Errors
@@ -133,8 +133,8 @@ impl Aws {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         let endpoint = self.endpoint.as_deref().unwrap_or(ADDRESS);
         let url = format!("{endpoint}/2020-05-31/distribution/{path}");
-        let there = Self { region: REGION.to_owned(), ..self.clone() };
-        there.send("cloudfront", method, &url, headers, body).await.map(|(_, body)| body)
+        let client = Self { region: REGION.to_owned(), ..self.clone() };
+        client.send("cloudfront", method, &url, headers, body).await.map(|(_, body)| body)
     }
 }
 

@@ -1,5 +1,13 @@
-//! The few calls to AWS that the functions make, signed by AWS's own signer. The services' SDKs would be larger than the
-//! functions themselves, in size and in cold start, for one request of each.
+//! A small client for the few AWS calls of the functions. Requests are signed by AWS's own signer.
+//!
+//! The services' SDKs are left out: for one request of each service they would outweigh the functions, in size and in
+//! cold start.
+//!
+//! To add a call:
+//! 1. Add a method to `impl Aws` in the service's module. Build the URL with `endpoint`, send with `send`.
+//! 2. State in its doc comment whether it is idempotent, and link the API reference.
+//! 3. Every call must be safe to repeat, since [`Error::retry`] decides by the error alone.
+//! 4. Grant the action to the function's role in `template.yaml`.
 
 mod cloudfront;
 mod message;
@@ -32,10 +40,10 @@ pub use bytes::Bytes;
 pub use cloudfront::Invalidation;
 pub use storage::Serving;
 
-/// Longest answer that is read: none of these calls has more than some lines.
+/// Maximum size of an answer. No call here returns more than some lines.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// AWS as a function's role sees it.
+/// An AWS client with the credentials of the function's role.
 #[derive(Clone)]
 pub struct Aws {
     http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -52,35 +60,35 @@ impl std::fmt::Debug for Aws {
     }
 }
 
-/// Why a call had no success.
+/// An error of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not reached, or broken off.
+    /// The connection failed, or broke off.
     #[error("AWS is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No answer within the deadline.
     #[error("AWS did not answer within {0:?}")]
     Timeout(Duration),
-    /// An answer other than success.
+    /// A status other than success.
     #[error("{service} answered {status}: {message}")]
     Refused {
         /// The service.
         service: &'static str,
         /// HTTP status.
         status: StatusCode,
-        /// The body's beginning.
+        /// The first 500 characters of the body.
         message: String,
     },
-    /// The request cannot be made.
-    #[error("the request is not one that can be signed")]
+    /// The request cannot be signed.
+    #[error("the request cannot be signed")]
     Unsigned(#[from] SigningError),
-    /// An answer that is not what the service documents.
+    /// An answer in another format than the service documents.
     #[error("the answer cannot be read")]
     Unreadable(#[from] serde_json::Error),
 }
 
 impl Error {
-    /// What this asks of the caller: a service may be busy or away, and every call here is safe to repeat.
+    /// Returns whether a retry may help: yes if the service is busy or away. Every call here is safe to repeat.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Unavailable(_) | Self::Timeout(_) => Retry::Later,
@@ -98,15 +106,15 @@ impl Error {
 }
 
 impl Aws {
-    /// As [`Aws::with_timeout`], with `CALL_TIMEOUT_MS` for the bound.
+    /// Reads the configuration like [`Aws::with_timeout`], with `CALL_TIMEOUT_MS` as the timeout.
     pub fn read(reader: &mut Reader<'_>, clock: &Clock) -> Option<Self> {
         let timeout = reader.parsed("CALL_TIMEOUT_MS").map(Duration::from_millis);
         Self::with_timeout(reader, timeout?, clock)
     }
 
-    /// With the credentials and the Region that Lambda puts into the environment; `AWS_ENDPOINT_URL`, where it is set,
-    /// stands for every service. `timeout` bounds each call. Connects to nobody yet. `None`: something is missing, and
-    /// the reader knows what.
+    /// Reads the credentials and the Region that Lambda puts into the environment. `AWS_ENDPOINT_URL`, if set,
+    /// replaces the endpoint of every service. `timeout` bounds each call. Opens no connection. Returns `None` if a
+    /// variable is missing; the reader reports it.
     pub fn with_timeout(reader: &mut Reader<'_>, timeout: Duration, clock: &Clock) -> Option<Self> {
         let authorities = reader.built("AWS_REGION", Authorities::amazon().store());
         let access_key_id = reader.text("AWS_ACCESS_KEY_ID");
@@ -132,13 +140,13 @@ impl Aws {
         })
     }
 
-    /// The address of a service, without the slash at its end.
+    /// Returns the endpoint of a service, without a trailing slash.
     fn endpoint(&self, service: &str) -> String {
-        let own = || format!("https://{service}.{}.amazonaws.com", self.region);
-        self.endpoint.clone().unwrap_or_else(own)
+        let regional = || format!("https://{service}.{}.amazonaws.com", self.region);
+        self.endpoint.clone().unwrap_or_else(regional)
     }
 
-    /// Signs and sends a request, and answers headers and body of its success.
+    /// Signs and sends a request. Returns headers and body of a successful answer.
     async fn send(
         &self,
         service: &'static str,
@@ -148,7 +156,7 @@ impl Aws {
         body: Bytes,
     ) -> Result<(HeaderMap, Bytes), Error> {
         let mut request = Request::new(Full::new(body.clone()));
-        *request.method_mut() = method.parse().expect("written here");
+        *request.method_mut() = method.parse().expect("a valid method name");
         *request.uri_mut() = url.parse().map_err(|error| Error::Unavailable(Box::new(error)))?;
         *request.headers_mut() = headers;
         self.sign(service, &mut request, &body)?;
@@ -175,7 +183,7 @@ impl Aws {
     ) -> Result<(), Error> {
         self.sign_with(service, request, SignableBody::Bytes(body), |settings| {
             if service == "s3" {
-                // S3 wants the hash of the body in a header.
+                // S3 requires the hash of the body in a header.
                 settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
             }
         })
@@ -190,7 +198,7 @@ impl Aws {
     ) -> Result<(), Error> {
         let mut settings = SigningSettings::default();
         if service == "s3" {
-            // S3 signs paths as they are.
+            // S3 signs paths without normalization.
             settings.percent_encoding_mode = PercentEncodingMode::Single;
             settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         }
@@ -206,7 +214,7 @@ impl Aws {
             .time(self.clock.now().into())
             .settings(settings)
             .build()
-            .expect("all of them are set");
+            .expect("all parameters are set");
         let headers =
             request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let signable =

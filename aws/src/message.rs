@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use crate::{Aws, Error};
 
 impl Aws {
-    /// Puts a message into a queue, with attributes of text. Not idempotent: sent twice, it is there twice.
+    /// Sends a message to a queue, with string attributes. Not idempotent: each call adds a message.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
     ///
     /// # Errors
-    /// See [`Error`]; where there was no answer, the message may be in the queue all the same.
+    /// See [`Error`]. Without an answer, the message may still be in the queue.
     pub async fn send_message(
         &self,
         queue_url: &str,
@@ -33,9 +33,9 @@ impl Aws {
         serde_json::from_slice::<Value>(&answer).map(drop).map_err(Error::Unreadable)
     }
 
-    /// Asks for paths of the distribution to be invalidated, through the invalidations queue: within some 10 s, together
-    /// with what others ask for. A path begins with a slash; a star at its end stands for all that begin so. Send it
-    /// after the change, never before. Harmless when repeated.
+    /// Requests an invalidation of these paths of the distribution, through the invalidations queue. It is created
+    /// within some 10 s, together with other requests. A path begins with a slash; a star at its end makes it a
+    /// prefix. Call this after the change, never before. Idempotent.
     ///
     /// # Errors
     /// See [`Error`].

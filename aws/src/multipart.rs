@@ -9,13 +9,13 @@ use crate::{Aws, Bytes, Error};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Begun {
+struct UploadCreated {
     upload_id: String,
 }
 
 impl Aws {
-    /// Begins an object that is put in parts. Not idempotent: what is begun and never completed has to be aborted, by
-    /// the bucket's lifecycle. Answers the upload's id.
+    /// Creates a multipart upload and returns its id. Not idempotent: the bucket's lifecycle has to abort uploads
+    /// that are never completed.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html>
     ///
     /// # Errors
@@ -30,12 +30,12 @@ impl Aws {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let url = format!("{}/{bucket}/{key}?uploads=", self.endpoint("s3"));
         let (_, body) = self.send("s3", "POST", &url, headers, Bytes::new()).await?;
-        let begun: Begun = quick_xml::de::from_reader(body.as_ref()).map_err(unreadable)?;
-        Ok(begun.upload_id)
+        let created: UploadCreated = quick_xml::de::from_reader(body.as_ref()).map_err(unreadable)?;
+        Ok(created.upload_id)
     }
 
-    /// Puts one part, from 1 to 10,000; each but the last has 5 MiB or more. Idempotent: the last one of a number stays.
-    /// Answers its `ETag`.
+    /// Uploads one part and returns its `ETag`. Parts are numbered from 1 to 10,000; each except the last has at
+    /// least 5 MiB. Idempotent: the last upload of a number replaces the ones before.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html>
     ///
     /// # Errors
@@ -54,11 +54,11 @@ impl Aws {
         etag.map(str::to_owned).ok_or_else(|| unreadable("a part without an ETag"))
     }
 
-    /// Makes the object of its parts, in order. After success the upload is no more: asked again, S3 knows none.
+    /// Assembles the object from its parts, in order. Success ends the upload: a second call gets a 404.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
     ///
     /// # Errors
-    /// See [`Error`]; where there was no answer, the object may be there all the same.
+    /// See [`Error`]. Without an answer, the object may still have been created.
     pub async fn complete_upload(
         &self,
         bucket: &str,
@@ -77,7 +77,7 @@ impl Aws {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         let url = format!("{}/{bucket}/{key}?uploadId={upload}", self.endpoint("s3"));
         let (_, answer) = self.send("s3", "POST", &url, headers, body.into()).await?;
-        // S3 may answer 200, keep the connection with spaces, and fail in the end.
+        // S3 may answer 200, keep the connection alive with spaces, and report an error at the end of the body.
         let text = String::from_utf8_lossy(&answer);
         if text.contains("<Error>") {
             let message = text.chars().take(500).collect();
@@ -86,7 +86,7 @@ impl Aws {
         Ok(())
     }
 
-    /// Whether there is an object. `false` also where S3 does not say so, for want of a permission to list.
+    /// Returns whether an object exists. Also `false` if the role may not list the bucket: S3 then answers 403.
     ///
     /// # Errors
     /// See [`Error`].
@@ -99,8 +99,8 @@ impl Aws {
         }
     }
 
-    /// A link with which anybody may read an object, made without a call. It is good for `lifetime`, 7 days at most, and
-    /// never longer than the credentials.
+    /// Returns a presigned link that lets anybody read an object. Makes no call. The link is valid for `lifetime`,
+    /// at most 7 days, and never longer than the credentials.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{Aws, Error};
 
-/// Waiting, in flight, and delayed.
+/// Messages waiting, in flight, and delayed.
 const COUNTS: [&str; 3] = [
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -20,7 +20,7 @@ struct Answer {
 }
 
 impl Aws {
-    /// How many messages a queue says it holds, those in flight included. It may be a minute behind.
+    /// Returns SQS's estimate of the messages in a queue, including those in flight. It may lag by a minute.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html>
     ///
     /// # Errors

@@ -2,7 +2,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::{Aws, Bytes, Error};
 
-/// How an object is to be served.
+/// The headers that S3 stores with an object and serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serving<'a> {
     /// `Content-Type`.
@@ -14,7 +14,7 @@ pub struct Serving<'a> {
 }
 
 impl Aws {
-    /// Puts an object into a bucket, whole. Idempotent: the last one stays.
+    /// Uploads an object in one request. Idempotent: the last upload replaces the ones before.
     ///
     /// # Errors
     /// See [`Error`].
@@ -35,7 +35,7 @@ impl Aws {
         self.send("s3", "PUT", &url, headers, body).await.map(drop)
     }
 
-    /// Deletes an object. Idempotent: an object that is not there is as good as deleted.
+    /// Deletes an object. Idempotent: deleting a missing object succeeds.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html>
     ///
     /// # Errors

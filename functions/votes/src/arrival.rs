@@ -1,4 +1,4 @@
-//! What a batch says of the way that it came: probes that are in it, and signs that a batch before it has failed.
+//! Evidence that a batch carries besides its votes: probes, and signs that an earlier batch failed.
 
 use std::sync::{
     Arc,
@@ -12,39 +12,39 @@ use runtime::telemetry::error_chain;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// Announces batches in Redis, so that one that fails, or whose function dies, is missed.
+/// Announces batches in Redis, so that a batch that fails, or whose function dies, is detected.
 #[derive(Debug)]
 pub struct Announcer {
     ranking: RankingStore,
-    /// An announcement has failed since the last count.
+    /// Whether an announcement has failed since the last count.
     failed: Arc<AtomicBool>,
 }
 
-/// A batch's announcement, which may still be on its way.
+/// A batch's announcement, which may still be in flight.
 #[derive(Debug)]
 pub struct Announcement {
-    /// The name that the batch was announced by.
+    /// The id under which the batch was announced.
     pub batch: Uuid,
     sending: JoinHandle<()>,
 }
 
 impl Announcement {
-    /// Waits until it has been sent, or has failed: taken back before, it would stay for good. By the time that a batch is
-    /// counted it nearly always has.
+    /// Waits until the announcement has been sent or has failed. Removing it earlier would leave it in Redis for
+    /// good. It is nearly always sent by the time that its batch is counted.
     pub async fn sent(&mut self) {
-        // It cannot panic, and nobody cancels it.
+        // The task cannot panic and is never cancelled.
         let _ended = (&mut self.sending).await;
     }
 }
 
-/// A batch's arrival, apart from its messages.
+/// The arrival of a batch, without its messages.
 #[derive(Debug)]
 pub struct Arrival {
-    /// How it was announced.
+    /// The batch's announcement.
     pub announcement: Announcement,
-    /// The probes in it, and when each was sent.
+    /// The batch's probes, and when each was sent.
     pub probes: Vec<(ProbeId, Timestamp)>,
-    /// Whether a record was delivered before.
+    /// Whether any record was delivered before.
     pub redelivered: bool,
 }
 
@@ -53,7 +53,7 @@ impl Announcer {
         Self { ranking, failed: Arc::default() }
     }
 
-    /// Announces a batch, and does not wait for it: [`Announcement::sent`] does, before it is taken back.
+    /// Announces a batch without waiting. Await [`Announcement::sent`] before removing the announcement.
     pub fn announce(&self) -> Announcement {
         let batch = Uuid::new_v4();
         let (ranking, failed) = (self.ranking.clone(), Arc::clone(&self.failed));
@@ -66,19 +66,19 @@ impl Announcer {
         Announcement { batch, sending }
     }
 
-    /// Whether an announcement has failed since this was asked last. Whoever cannot pass it on gives it back.
+    /// Returns and clears the flag of a failed announcement. A caller that cannot record it calls `restore_failure`.
     pub fn take_failure(&self) -> bool {
         self.failed.swap(false, Ordering::SeqCst)
     }
 
-    /// Gives a failure back.
-    pub fn give_back(&self, failure: bool) {
+    /// Sets the flag again.
+    pub fn restore_failure(&self, failure: bool) {
         self.failed.fetch_or(failure, Ordering::SeqCst);
     }
 }
 
 impl Arrival {
-    /// Adds what it says to the batch.
+    /// Adds probes and signs to the batch.
     pub fn add_to(&self, batch: &mut Batch, unannounced: bool) {
         for &(probe, sent_at) in &self.probes {
             batch.probe(probe, sent_at);

@@ -1,20 +1,23 @@
-//! Points inside a batch at which a process can be told to die, so that a test can prove that nothing is lost there.
+//! Crash points: places inside a batch at which a test can kill the process, to prove that no vote is lost there.
 //!
-//! They are in debug builds only. In what is deployed, [`CrashPoints`] is empty and so are its methods: `make check`
-//! looks for the variable's name in the release artifact.
+//! They exist in debug builds only. In release builds [`CrashPoints`] and its methods are empty; `make check`
+//! searches the release artifact for the variable's name.
+//!
+//! To add a point: 1. Add a variant to [`Point`]. 2. Add its name to `NAMES`. 3. Call [`CrashPoints::pass`] or
+//! [`CrashPoints::within`] at the place. 4. Kill the function there in a test of `local/cli/tests/it`.
 
-/// The places, in the order in which a batch passes them.
+/// The crash points, in the order in which a batch passes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
-    /// Judged, and not yet sent to the ledger.
+    /// After judging, before the call of the ledger.
     Judged,
-    /// While the ledger counts: the transaction may or may not be committed, now or later.
+    /// During the call of the ledger. The transaction may or may not be committed, now or later.
     Counting,
-    /// In the ledger, and not yet in the ranking.
+    /// After the commit, before the ranking is raised.
     Committed,
-    /// While the ranking is raised.
+    /// During the update of the ranking.
     Raising,
-    /// Done, and not yet answered.
+    /// After the update of the ranking, before the answer.
     Raised,
 }
 
@@ -29,8 +32,9 @@ mod armed {
 
     use super::Point;
 
-    /// What to die at: `<point>:<times passed before>:<turns>`, where the turns of the runtime are those that a call
-    /// which is to be cut short may take. A timer would be too coarse: Redis answers within its millisecond.
+    /// The crash point: `<point>:<passes>:<turns>`. `passes` is the number of times that the point is passed before
+    /// the crash, `turns` the number of runtime turns after which a call is cut short. A timer would be too coarse:
+    /// Redis answers within a timer's millisecond.
     const VARIABLE: &str = "CRASH_POINT";
 
     const NAMES: [(&str, Point); 5] = [
@@ -41,7 +45,7 @@ mod armed {
         ("raised", Point::Raised),
     ];
 
-    /// Where this process is to die.
+    /// The crash point of this process, if any.
     #[derive(Debug)]
     pub struct CrashPoints(Option<Armed>);
 
@@ -54,10 +58,10 @@ mod armed {
     }
 
     impl CrashPoints {
-        /// As `CRASH_POINT` says; nowhere without it.
+        /// Reads `CRASH_POINT`. Without it no point is armed.
         ///
         /// # Panics
-        /// When it says nothing that is known: a test that kills nobody would prove nothing.
+        /// If the value is malformed: a test that kills nothing would prove nothing.
         pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Self {
             Self(lookup(VARIABLE).map(|text| {
                 parse(&text)
@@ -65,14 +69,14 @@ mod armed {
             }))
         }
 
-        /// Dies here if this is the place.
+        /// Aborts the process if this point is armed.
         pub fn pass(&self, point: Point) {
             if let Some(armed) = self.armed(point) {
-                armed.die();
+                armed.abort();
             }
         }
 
-        /// Dies in the middle of the call if this is the place. A call that is faster than that lives on.
+        /// Aborts the process during the call if this point is armed. A call that ends earlier survives.
         pub async fn within<T>(&self, point: Point, call: impl Future<Output = T>) -> T {
             let Some(armed) = self.armed(point) else { return call.await };
             let turns = async {
@@ -83,25 +87,25 @@ mod armed {
             tokio::select! {
                 biased;
                 answer = call => answer,
-                () = turns => armed.die(),
+                () = turns => armed.abort(),
             }
         }
 
         fn armed(&self, point: Point) -> Option<&Armed> {
             let armed = self.0.as_ref().filter(|armed| armed.point == point)?;
-            let passes = |left: u32| left.checked_sub(1);
+            let decrement = |left: u32| left.checked_sub(1);
             armed
                 .passes_left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, passes)
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, decrement)
                 .is_err()
                 .then_some(armed)
         }
     }
 
     impl Armed {
-        /// Like SIGKILL: nothing is unwound, dropped or flushed.
-        fn die(&self) -> ! {
-            // Where the metrics go too, so that it is the process's last line.
+        /// Aborts like SIGKILL: without unwinding, drops or flushes.
+        fn abort(&self) -> ! {
+            // On stdout, like the metrics, so that it is the process's last line.
             println!("crash point {}", self.name);
             std::process::abort()
         }
@@ -149,7 +153,7 @@ mod armed {
 mod unarmed {
     use super::Point;
 
-    /// Nothing.
+    /// No crash points.
     #[derive(Debug)]
     pub struct CrashPoints;
 
@@ -163,7 +167,7 @@ mod unarmed {
         #[inline(always)]
         pub fn pass(&self, _: Point) {}
 
-        /// The call itself.
+        /// Returns the call unchanged.
         #[inline(always)]
         pub fn within<F: Future>(&self, _: Point, call: F) -> F {
             call

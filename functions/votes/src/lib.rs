@@ -1,8 +1,11 @@
-//! Takes votes out of the queue, a batch at a time: judges them, counts them in the ledger, raises the ranking.
+//! The votes function: judges a batch of the queue's messages, counts the votes in the ledger, raises the ranking.
 //!
-//! The order is the promise: a message is acknowledged after the commit that decided it, and never before. When
-//! anything fails before, the batch comes again and is counted as if for the first time. When only the ranking
-//! fails, the votes have counted, and the ranking heals at the next load of its poll.
+//! Invariant: a message is acknowledged after the commit that decided it, never before. If an earlier step fails, SQS
+//! delivers the batch again, and it is counted as on the first delivery. If only the ranking fails, the votes are
+//! counted, and the ranking is repaired at the next load of its poll.
+//!
+//! To add a reason for a rejection: add a `Rejection` and its check to `judge` in `shared/domain`; nothing changes
+//! here.
 
 mod arrival;
 mod crash;
@@ -36,29 +39,29 @@ use crate::{
     record::Record,
 };
 
-/// A definition may change while a batch is judged by it; that it does so this often in a row, in the few
-/// milliseconds of each attempt, means that something is wrong.
+/// Maximum number of times that a batch is judged. A definition may change while a batch is judged by it. So many
+/// changes in a row, each within the few milliseconds of an attempt, indicate a defect.
 const JUDGEMENTS_MAX: usize = 5;
 
-/// Why a batch is left in the queue, whole. Nothing is lost: it comes again.
+/// An error that leaves the whole batch in the queue. No vote is lost: SQS delivers the batch again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The ledger could not be asked, or did not answer.
+    /// The ledger could not be reached, or did not answer.
     #[error("batch not counted")]
     Ledger(#[from] ledger::Error),
-    /// The batch is given up before Lambda would cut it short, which would tell nothing.
+    /// The batch exceeded its deadline, which ends before Lambda's timeout: Lambda would report no cause.
     #[error("batch not counted within {0:?}")]
     BatchTimeout(Duration),
     /// Definitions kept changing.
     #[error("poll definitions changed {JUDGEMENTS_MAX} times while the batch was judged")]
     DefinitionsKeptChanging,
-    /// Only a defect can bring it about.
-    #[error("the event is not one of SQS")]
+    /// The event has another format, which only a defect can cause.
+    #[error("the event is not an SQS event")]
     Event(#[from] serde_json::Error),
 }
 
 impl Error {
-    /// What this asks for. SQS delivers the batch again whatever it is; only an outage passes by itself.
+    /// Returns whether a retry may help. SQS delivers the batch again in any case; only an outage ends by itself.
     fn retry(&self) -> Retry {
         match self {
             Self::Ledger(error) => error.retry(),
@@ -68,7 +71,7 @@ impl Error {
     }
 }
 
-/// What Lambda is told; the cause has been logged.
+/// The error that Lambda reports. The cause has been logged.
 impl From<Error> for Diagnostic {
     fn from(error: Error) -> Self {
         let error_type = if error.retry().is_transient() { "BatchNotCounted" } else { "Defect" };
@@ -93,7 +96,7 @@ impl Handler {
     /// Reads the configuration through `lookup` and prepares the clients without connecting.
     ///
     /// # Errors
-    /// All that is wrong with the configuration.
+    /// Every error in the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
         let mut reader = Reader::new(lookup);
         let stores = Stores::read(&mut reader, &clock).zip(reader.parsed("VOTER_HASH_KEY"));
@@ -115,13 +118,14 @@ impl Handler {
         })
     }
 
-    /// Counts one batch. Two round trips where the definitions are known, one to PostgreSQL and one to Redis, and the
-    /// batch's announcement, which nothing waits for.
+    /// Counts one batch. With cached definitions this takes two round trips, one to PostgreSQL and one to Redis. The
+    /// batch's announcement is sent in the background.
     ///
-    /// Idempotent. The answer names no record: each has an outcome, or none has. What no retry can help is rejected.
+    /// Idempotent. The answer names no failed record: either every record has an outcome, or none has. Records that
+    /// no retry can help are rejected.
     ///
     /// # Errors
-    /// The whole batch is to come again.
+    /// SQS must deliver the whole batch again.
     pub async fn handle(&self, event: LambdaEvent<Event>) -> Result<SqsBatchResponse, Error> {
         let started = Instant::now();
         let announcement = self.announcer.announce();
@@ -132,37 +136,38 @@ impl Handler {
         let mut arrival = Arrival { announcement, probes: Vec::new(), redelivered };
         let arrived = self.clock.now();
         let mut messages = Vec::with_capacity(records.len());
-        let mut nameless = 0;
+        let mut without_id = 0;
         for record in &records {
             if let Some(probe) = record.probe(&self.hasher) {
                 arrival.probes.push(probe);
             } else if let Some(message) = record.message(&self.hasher, arrived) {
                 messages.push(message);
             } else {
-                nameless += 1;
+                without_id += 1;
             }
         }
-        if nameless > 0 {
-            // Nothing can be recorded of them, and only a defect can have put them there.
-            tracing::error!(records = nameless, "record.nameless");
+        if without_id > 0 {
+            // They cannot be recorded, and only a defect can have put them into the queue.
+            tracing::error!(records = without_id, "record.nameless");
         }
         let outcome = self.count_and_raise(&messages, &mut arrival).await.inspect_err(|error| {
             let defect = !error.retry().is_transient();
             tracing::error!(error = error_chain(error), received = records.len(), defect, "batch.failed");
         })?;
-        // A batch of probes alone is nobody's vote.
+        // A batch of probes alone has no votes to report.
         if arrival.probes.len() < records.len() {
-            outcome.report(&self.metrics_namespace, &messages, nameless, started, self.clock.now());
+            outcome.report(&self.metrics_namespace, &messages, without_id, started, self.clock.now());
         }
         Ok(SqsBatchResponse::default())
     }
 
     async fn count_and_raise(&self, messages: &[Message], arrival: &mut Arrival) -> Result<Done, Error> {
         let unannounced = self.announcer.take_failure();
-        // Each call is bounded, but not how many a batch makes whose definitions change meanwhile.
+        // Each call has a timeout, but the number of calls grows when definitions change meanwhile.
         let counting = timeout(self.batch_timeout, self.count(messages, arrival, unannounced));
         let counted = counting.await.unwrap_or(Err(Error::BatchTimeout(self.batch_timeout)));
-        let (counted, totals, voters) = counted.inspect_err(|_| self.announcer.give_back(unannounced))?;
+        let (counted, totals, voters) =
+            counted.inspect_err(|_| self.announcer.restore_failure(unannounced))?;
         self.crash_points.pass(Point::Committed);
         let handled = messages.len() as u64;
         arrival.announcement.sent().await;
@@ -176,7 +181,7 @@ impl Handler {
         Ok(Done { counted, raised: raised.is_ok() })
     }
 
-    /// Judges and counts, again whenever a definition turns out to have changed meanwhile.
+    /// Judges and counts the batch, and repeats both when a definition has changed meanwhile.
     async fn count(
         &self,
         messages: &[Message],
@@ -218,10 +223,10 @@ impl Handler {
     }
 }
 
-/// As the ranking takes them: by poll and epoch.
+/// Absolute totals by poll and epoch.
 type Totals = BTreeMap<(PollId, i32), Tally>;
 
-/// A batch that is in the ledger.
+/// The outcome of a batch that is in the ledger.
 #[derive(Default)]
 struct Done {
     counted: Counted,
@@ -229,21 +234,21 @@ struct Done {
 }
 
 impl Done {
-    /// Prints the batch's metrics, which are also its one log line. `nameless`: records besides the messages, of which
-    /// nothing but this could be recorded.
+    /// Prints the batch's metrics, which are also its one log line. `without_id` counts the records that have no
+    /// message id and so no row in the ledger.
     fn report(
         mut self,
         namespace: &str,
         messages: &[Message],
-        nameless: u64,
+        without_id: u64,
         started: Instant,
         at: Timestamp,
     ) {
         let oldest = messages.iter().map(|message| message.sent_at).min().unwrap_or(at);
         let lag_ms = u64::try_from(at.millis() - oldest.millis()).unwrap_or(0);
-        let received = messages.len() as u64 + nameless;
-        if nameless > 0 {
-            *self.counted.rejected.entry(Rejection::Unreadable.name().to_owned()).or_default() += nameless;
+        let received = messages.len() as u64 + without_id;
+        if without_id > 0 {
+            *self.counted.rejected.entry(Rejection::Unreadable.name().to_owned()).or_default() += without_id;
         }
         let rejected: u64 = self.counted.rejected.values().sum();
         let metrics = BatchMetrics {

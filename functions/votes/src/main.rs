@@ -1,4 +1,4 @@
-//! Counts votes: wiring.
+//! Entry point of the votes function.
 
 use lambda_runtime::{Error, run, service_fn, tracing};
 use runtime::{Clock, environment};

@@ -1,5 +1,5 @@
-//! An event of SQS, and one record of it as a vote. What SQS and the gateway set is believed; of what is in the message
-//! itself the body is a request, and the attributes are believed only with our own signature.
+//! Parses SQS events and their records. System attributes, which SQS and the gateway set, are trusted. The body is
+//! untrusted input. Message attributes are trusted only with a valid signature of the service.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,8 +11,8 @@ use serde::{
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// An event as Lambda delivers it, not yet read: the runtime would read it into strings of its own, some forty for each
-/// record, and note the path to every one of them.
+/// An event as Lambda delivers it, unparsed. The runtime's own parser would allocate some forty strings for each
+/// record and track the path to each of them.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub struct Event(Box<RawValue>);
@@ -24,11 +24,10 @@ struct Records<T> {
 }
 
 impl Event {
-    /// Reads what is needed of it. A record of another shape than SQS gives it spoils no other: what can be read of it
-    /// is its id.
+    /// Parses the records. A record of an unexpected shape does not affect the others; only its id is read.
     ///
     /// # Errors
-    /// It is not an event of SQS.
+    /// The event is not an SQS event.
     pub fn records(&self) -> Result<Vec<Record<'_>>, serde_json::Error> {
         let text = self.0.get();
         if let Ok(event) = serde_json::from_str::<Records<Record<'_>>>(text) {
@@ -39,7 +38,7 @@ impl Event {
     }
 }
 
-/// A record, as far as it matters.
+/// The fields of an SQS record that the function uses.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record<'a> {
@@ -60,12 +59,12 @@ struct Attributes<'a> {
     sent_timestamp: Option<Text<'a>>,
     #[serde(borrow)]
     approximate_receive_count: Option<Text<'a>>,
-    /// The token's `sub`: a parameter of the gateway's call by itself, so nothing in it can set anything else.
+    /// The token's `sub`. The gateway passes it as a separate parameter, so its text cannot set any other attribute.
     #[serde(borrow)]
     message_group_id: Option<Text<'a>>,
 }
 
-/// Those of [`domain::attribute`].
+/// The attributes of [`domain::attribute`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MessageAttributes<'a> {
@@ -86,11 +85,11 @@ struct Attribute<'a> {
     string_value: Option<Text<'a>>,
 }
 
-/// Text of the event, copied only where it has escapes.
+/// A string of the event, copied only if it has escapes.
 #[derive(Debug, Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A body, read where it stands: a vote is full of escapes.
+/// A body, parsed in place: a vote in JSON is full of escapes.
 #[derive(Debug)]
 struct Body(Result<VoteRequest, Malformed>);
 
@@ -112,7 +111,7 @@ impl<'de> Deserialize<'de> for Body {
     }
 }
 
-/// Which message a record is, and when it was cast, both as text.
+/// A record's message id and moment of casting, both as text.
 #[derive(Debug, Clone, Copy)]
 struct Origin<'a> {
     message_id: &'a str,
@@ -120,39 +119,39 @@ struct Origin<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// A record by itself; of one that has another shape than SQS gives it, what can be read.
+    /// Parses one record. Keeps only the id of a record of an unexpected shape.
     fn read(text: &'a str) -> Self {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Named<'a> {
+        struct IdOnly<'a> {
             #[serde(borrow)]
             message_id: Option<Text<'a>>,
         }
         serde_json::from_str(text).unwrap_or_else(|_| {
-            let named = serde_json::from_str::<Named<'_>>(text).ok();
-            Self { message_id: named.and_then(|named| named.message_id), ..Self::default() }
+            let id = serde_json::from_str::<IdOnly<'_>>(text).ok();
+            Self { message_id: id.and_then(|id| id.message_id), ..Self::default() }
         })
     }
 
-    /// Whether SQS has delivered it before: then a batch that it was in has failed.
+    /// Returns whether SQS has delivered this record before. If so, an earlier batch with it failed.
     pub fn is_redelivered(&self) -> bool {
         let count = text(&self.attributes.approximate_receive_count);
         count.and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count > 1)
     }
 
-    /// The probe that it is, and when it was sent; `None`: it is none of ours, whatever it says of itself.
+    /// Returns the probe and when it was sent; `None` without a valid signature of the service.
     pub fn probe(&self, hasher: &VoterHasher) -> Option<(ProbeId, Timestamp)> {
         let signature = value(&self.message_attributes.probe)?;
         let probe = ProbeId::read(&self.body()?.0).filter(|probe| probe.is_signed(signature, hasher))?;
         Some((probe, time(text(&self.attributes.sent_timestamp))?))
     }
 
-    /// Reads it as a message. An absent body is an empty one. A record without a time, or with an id that is no UUID,
-    /// is one all the same: it is rejected as [`Rejection::Unreadable`], since no retry would change it, and counts as
-    /// cast when it `arrived`. `None`: it has no id at all, so that nothing can be recorded of it.
+    /// Parses the record as a message. A missing body counts as empty. A record without a time, or whose id is not
+    /// a UUID, becomes a message rejected as [`Rejection::Unreadable`], cast when it `arrived`: no retry would
+    /// change it. Returns `None` for a record without an id, which cannot be recorded.
     ///
-    /// What came back out of the dead-letter queue was sent anew. It brings its first id and the moment it was cast
-    /// along, and by these it is judged and counted, if the signature says that the redrive wrote them.
+    /// A redriven message was sent a second time. Its attributes hold its first id and the moment of casting, and
+    /// it is judged and counted by these if they carry the redrive's signature.
     pub fn message(&self, hasher: &VoterHasher, arrived: Timestamp) -> Option<Message> {
         let own_id = text(&self.message_id).filter(|id| !id.is_empty())?;
         let sent = Origin { message_id: own_id, cast_at_ms: text(&self.attributes.sent_timestamp) };
@@ -171,7 +170,7 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// What the redrive says of it; `None` without a signature of ours.
+    /// Returns the origin that the redrive attached; `None` without a valid signature of the service.
     fn redriven(&self, hasher: &VoterHasher) -> Option<Origin<'_>> {
         let set = &self.message_attributes;
         let signature = value(&set.redrive_signature)?;
@@ -186,12 +185,12 @@ impl<'a> Record<'a> {
         Some(Origin { message_id, cast_at_ms: Some(cast_at_ms) })
     }
 
-    /// The token's `sub`; empty: the gateway's authorizer has not been passed.
+    /// Returns the token's `sub`; empty if the message did not pass the gateway's authorizer.
     fn voter(&self) -> &str {
         text(&self.attributes.message_group_id).unwrap_or_default()
     }
 
-    /// As text; a vote is read where it stands instead.
+    /// Returns the body as text. Votes are parsed in place instead.
     fn body(&self) -> Option<Text<'_>> {
         serde_json::from_str(self.body?.get()).ok()
     }
@@ -202,7 +201,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Keeps the poll and the client's id that a record names, so that its poll's audit and its voter find it.
+/// Keeps the poll and the client's id of an unreadable record, so that the poll's audit and the voter can find it.
 fn unreadable(request: &Result<VoteRequest, Malformed>) -> Malformed {
     let (poll, id) = match request {
         Ok(request) => (Some(request.poll), request.id),
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_authorizers_word_there_is_no_voter() {
+    fn a_record_without_a_subject_has_no_voter() {
         for sub in [None, Some("")] {
             assert_eq!(read(&record(ID, SENT, sub)).voter, None);
         }
@@ -327,7 +326,7 @@ mod tests {
         }
     }
 
-    /// What the redrive sends of a vote of alice.
+    /// A record of alice's vote as the redrive sends it.
     fn redriven(body: &str, signed: Redrive<'_>) -> Value {
         let mut record = record(ID, SENT, Some("alice"));
         record["body"] = body.into();
@@ -398,10 +397,10 @@ mod tests {
             let expected = Malformed { reason: Rejection::Unreadable, poll: Some(1), id: None };
             assert_eq!(message.request, Err(expected), "{sent:?}");
         }
-        let nameless = || read(&record("7", SENT, Some("alice")));
-        assert_eq!(nameless().id, nameless().id);
-        assert_ne!(nameless().id, read(&record("8", SENT, None)).id);
-        assert_eq!(reason(nameless()), Rejection::Unreadable);
+        let misnamed = || read(&record("7", SENT, Some("alice")));
+        assert_eq!(misnamed().id, misnamed().id);
+        assert_ne!(misnamed().id, read(&record("8", SENT, None)).id);
+        assert_eq!(reason(misnamed()), Rejection::Unreadable);
     }
 
     #[test]
