@@ -1,9 +1,9 @@
-//! Writes the votes of certified polls into files in a private bucket, for whoever wants to count them again.
+//! The export function: writes the votes of certified polls into files in a private bucket, for independent recounts.
 //!
-//! Started every minute; with nothing asked for it ends at once. Else it goes on for a shift, part by part: a part's
-//! votes are read from the ledger, compressed in memory and put into the bucket, and then the ledger remembers how far
-//! the file is. So memory does not grow with the votes, and whatever dies, the next shift goes on after the last part.
-//! A certified poll's votes do not change: a part that is made twice is the same.
+//! A schedule starts a shift every minute; without a request it ends at once. A shift writes the file part by part:
+//! it reads a part's votes from the ledger, compresses them in memory, uploads the part to the bucket, and records a
+//! checkpoint in the ledger. So memory does not grow with the votes, and after a crash the next shift continues after
+//! the last part. A certified poll's votes do not change, so writing a part twice gives the same part.
 
 use std::{
     io::Write,
@@ -20,16 +20,16 @@ use runtime::{
     telemetry::error_chain,
 };
 
-/// Votes that are asked of the ledger at a time, and make one member of the compressed file: some 3 MB.
+/// Votes read from the ledger in one call, which form one gzip member of the file, some 3 MB.
 const PIECE_VOTES: u64 = 100_000;
 
-/// Reading and compressing one piece takes less than a second; a database that is at work may take longer.
+/// Timeout of one piece. Reading and compressing it takes less than a second, longer on a busy database.
 const PIECE_LIMIT: Duration = Duration::from_secs(20);
 
-/// As small as it is quickly: pseudonyms and keys hardly compress.
+/// Fast, since pseudonyms and keys hardly compress at any level.
 const LEVEL: Compression = Compression::fast();
 
-/// The function, built once at start.
+/// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
     ledger: Ledger,
@@ -39,16 +39,16 @@ pub struct Handler {
     shift: Duration,
 }
 
-/// Why a shift ended early. The next one goes on.
+/// An error that ends an export's shift early. The next shift continues.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The ledger does not answer.
     #[error("votes not read")]
     Ledger(#[from] ledger::Error),
-    /// The bucket does not take it.
+    /// The bucket does not accept the file.
     #[error("file not written")]
     Bucket(#[from] aws::Error),
-    /// More or fewer than were certified.
+    /// The number of votes differs from the certificate.
     #[error("the ledger has {votes} votes of the poll, its certificate says {certified}")]
     Differs {
         /// Votes in the file.
@@ -58,14 +58,14 @@ pub enum Error {
     },
 }
 
-/// What Lambda is told; the cause has been logged.
+/// The error that Lambda reports. The cause has been logged.
 impl From<Error> for Diagnostic {
     fn from(error: Error) -> Self {
         Self { error_type: "NotExported".to_owned(), error_message: error.to_string() }
     }
 }
 
-/// Some members of the compressed file.
+/// A part of the compressed file: one or more gzip members.
 struct Part {
     body: Vec<u8>,
     piece: Piece,
@@ -73,12 +73,12 @@ struct Part {
 }
 
 impl Handler {
-    /// Reads the configuration through `lookup` and prepares the clients without connecting: the ledger's,
-    /// `EXPORTS_BUCKET`, `CALL_TIMEOUT_MS`, `PART_BYTES` (from when on a part is large enough; 5 MiB is S3's least),
-    /// `SHIFT_SECONDS` (after which no part is begun).
+    /// Reads the configuration through `lookup` and prepares the clients without connecting. Variables: the ledger's,
+    /// `EXPORTS_BUCKET`, `CALL_TIMEOUT_MS`, `PART_BYTES` (minimum size of a part; S3 requires 5 MiB),
+    /// `SHIFT_SECONDS` (no part is begun later).
     ///
     /// # Errors
-    /// All that is wrong with the configuration.
+    /// Every error in the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: &Clock) -> Result<Self, environment::Error> {
         let mut reader = Reader::new(lookup);
         let ledger = Ledger::read(&mut reader, clock);
@@ -93,15 +93,15 @@ impl Handler {
         reader.finish(built)
     }
 
-    /// One shift: a part at least, where something is asked for.
+    /// Runs one shift. Writes at least one part if an export is unfinished.
     ///
     /// # Errors
-    /// The first export's that failed; the others were gone on with all the same.
+    /// The error of the first export that failed. The other exports have been continued all the same.
     pub async fn handle(&self) -> Result<(), Error> {
         let end = Instant::now() + self.shift;
         let mut failed = Ok(());
         for export in self.ledger.unfinished_exports().await? {
-            if let Err(error) = self.go_on(export, end).await {
+            if let Err(error) = self.advance(export, end).await {
                 failed = failed.and(Err(error));
             }
             if Instant::now() >= end {
@@ -111,21 +111,21 @@ impl Handler {
         failed
     }
 
-    async fn go_on(&self, export: Export, end: Instant) -> Result<(), Error> {
+    async fn advance(&self, export: Export, end: Instant) -> Result<(), Error> {
         let poll = export.poll.0;
-        let worked = match self.work(&export, end).await {
-            Err(Error::Bucket(error)) if is_unknown(&error) => self.after_loss(&export).await,
-            worked => worked,
+        let result = match self.write_parts(&export, end).await {
+            Err(Error::Bucket(error)) if is_unknown(&error) => self.recover_lost_upload(&export).await,
+            result => result,
         };
-        if let Err(error) = &worked {
+        if let Err(error) = &result {
             tracing::error!(error = error_chain(error), poll, "export.failed");
             self.ledger.export_failed(&export, &error.to_string()).await?;
         }
-        worked
+        result
     }
 
-    /// Writes parts until the end of the shift, or of the votes.
-    async fn work(&self, export: &Export, end: Instant) -> Result<(), Error> {
+    /// Writes parts until the shift ends, or until the file has all votes.
+    async fn write_parts(&self, export: &Export, end: Instant) -> Result<(), Error> {
         let mut export = export.clone();
         let key = export.object_key();
         let upload = match export.upload.clone() {
@@ -177,8 +177,9 @@ impl Handler {
         Ok(())
     }
 
-    /// The bucket knows no such upload: it was completed, and nobody was told, or the lifecycle has taken it.
-    async fn after_loss(&self, before: &Export) -> Result<(), Error> {
+    /// Handles an upload unknown to the bucket. Either it was completed and the answer was lost, or the lifecycle
+    /// aborted it; then the export starts again.
+    async fn recover_lost_upload(&self, before: &Export) -> Result<(), Error> {
         let Some(export) = self.ledger.export(before.poll).await? else { return Ok(()) };
         if self.aws.has_object(&self.bucket, &export.object_key()).await? {
             return Ok(self.ledger.export_finished(&export).await?);
@@ -187,7 +188,7 @@ impl Handler {
         Ok(self.ledger.export_lost(&export).await?)
     }
 
-    /// The votes after those in the file, compressed; nothing, where the file has all.
+    /// Reads and compresses the votes after the checkpoint. The part is empty if the file has all votes.
     async fn part(&self, export: &Export) -> Result<Part, Error> {
         let mut part = Part { body: Vec::new(), piece: Piece { last: None, votes: 0 }, is_last: false };
         while !part.is_last && part.body.len() < self.part_bytes {
@@ -199,7 +200,7 @@ impl Handler {
             let piece = reading.await?;
             member.finish().expect("memory takes all that is written");
             part.is_last = piece.votes < PIECE_VOTES;
-            // A file without votes is one empty member.
+            // A poll without votes still gets a file: one empty member.
             if piece.votes == 0 && (before > 0 || !export.etags.is_empty()) {
                 part.body.truncate(before);
             }

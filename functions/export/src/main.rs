@@ -1,4 +1,4 @@
-//! Writes certified polls' votes into files: wiring.
+//! Entry point of the export function.
 
 use lambda_runtime::{Error, run, service_fn, tracing};
 use runtime::{Clock, environment};

@@ -23,71 +23,71 @@ use tracing::warn;
 
 use crate::Request;
 
-/// S3 answers within milliseconds; three such tries and the pauses between them fit into `ANSWER_TIME`.
-const TRY_TIME: Duration = Duration::from_secs(5);
-const TRIES: u32 = 3;
+/// Timeout of an attempt. S3 answers within milliseconds; three attempts and their pauses fit into `ANSWER_TIME`.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+const ATTEMPTS_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// CloudFormation takes 4,096 bytes in all; the ids take less than a quarter of that.
+/// CloudFormation accepts answers of 4,096 bytes. The ids take less than a quarter of that.
 const REASON_BYTES_MAX: usize = 2_048;
 
-/// The way back to CloudFormation.
+/// A client that sends answers to CloudFormation.
 #[derive(Debug, Clone)]
 pub struct Answers(rustls::ClientConfig);
 
-/// CloudFormation was not told. It waits, and may be told again.
+/// An answer was not delivered. CloudFormation keeps waiting, so sending it again helps.
 #[derive(Debug, thiserror::Error)]
 pub enum Undelivered {
-    /// It gave no address that could be called.
-    #[error("the ResponseURL is none")]
+    /// The address in the request is invalid.
+    #[error("the ResponseURL is invalid")]
     Address(#[from] hyper::http::Error),
-    /// Not reached, or not within seconds.
+    /// The address could not be reached within seconds.
     #[error("the ResponseURL was not reached")]
     Unreachable,
-    /// It was reached and did not take the answer.
+    /// The server refused the answer.
     #[error("the ResponseURL answered {0}")]
     Refused(StatusCode),
 }
 
-/// What to tell.
+/// The outcome of a request.
 pub(crate) enum Outcome {
-    /// With the schema's version, where it was looked at.
+    /// Success, with the schema's version if the database was read.
     Success(Option<i64>),
-    /// Why.
+    /// Failure, with the reason.
     Failed(String),
 }
 
 impl Answers {
-    /// Over HTTPS, to whom these authorities vouch for. Plain HTTP is there for CloudFormation's stand-in on one
-    /// machine: CloudFormation's own addresses all begin with `https`.
+    /// Builds an HTTPS client that trusts these authorities. Plain HTTP is allowed for the local emulator;
+    /// CloudFormation's own addresses all begin with `https`.
     ///
     /// # Errors
-    /// When one of the authorities is none.
+    /// One of the authorities is invalid.
     pub fn new(authorities: &Authorities) -> Result<Self, tls::Error> {
         let config = rustls::ClientConfig::builder().with_root_certificates(authorities.store()?);
         Ok(Self(config.with_no_client_auth()))
     }
 
-    /// Puts the answer where CloudFormation looks for it; a try that fails is repeated. Idempotent.
+    /// Sends the answer to the request's address, with retries. Idempotent.
     ///
     /// # Errors
-    /// The last try's.
-    pub(crate) async fn give(&self, request: &Request, outcome: &Outcome) -> Result<(), Undelivered> {
+    /// The error of the last attempt.
+    pub(crate) async fn send(&self, request: &Request, outcome: &Outcome) -> Result<(), Undelivered> {
         let client = Client::builder(TokioExecutor::new()).build(self.connector());
-        let mut tries = 1;
+        let mut attempts = 1;
         loop {
-            let put = timeout(TRY_TIME, client.request(put(request, outcome)?)).await;
+            let put = timeout(ATTEMPT_TIMEOUT, client.request(put(request, outcome)?)).await;
             let error = match put {
                 Ok(Ok(response)) if response.status().is_success() => return Ok(()),
                 Ok(Ok(response)) => Undelivered::Refused(response.status()),
-                // Never the error itself: it could show the address.
+                // Not the error itself, which could contain the address.
                 Ok(Err(_)) | Err(_) => Undelivered::Unreachable,
             };
-            if tries == TRIES {
+            if attempts == ATTEMPTS_MAX {
                 return Err(error);
             }
-            warn!(name: "answer.not_taken", tries, %error, "answer.not_taken");
-            tries += 1;
+            warn!(name: "answer.not_taken", tries = attempts, %error, "answer.not_taken");
+            attempts += 1;
             sleep(PAUSE).await;
         }
     }
@@ -100,7 +100,7 @@ impl Answers {
 fn put(request: &Request, outcome: &Outcome) -> Result<hyper::Request<Full<Bytes>>, Undelivered> {
     let body = Full::from(body(request, outcome));
     let put = hyper::Request::builder().method(Method::PUT).uri(&request.response_url);
-    // The address is signed for an empty type: with another one S3 refuses the answer.
+    // The address is signed for an empty content type; S3 refuses any other.
     Ok(put.header(CONTENT_TYPE, HeaderValue::from_static("")).body(body)?)
 }
 
@@ -125,40 +125,41 @@ fn shortened(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }
 
-/// Whom a panic would leave without an answer.
-static OWED: Mutex<Option<(Answers, Request)>> = Mutex::new(None);
+/// The request to answer if the handler panics.
+static PENDING: Mutex<Option<(Answers, Request)>> = Mutex::new(None);
 
-/// For as long as it lives, a panic is answered.
+/// A guard: while it lives, a panic answers the pending request.
 #[must_use]
-pub(crate) struct Owed;
+pub(crate) struct PendingAnswer;
 
-/// A panic from here on fails this request, until what is returned is dropped.
-pub(crate) fn owe(answers: &Answers, request: &Request) -> Owed {
-    *OWED.lock().unwrap_or_else(PoisonError::into_inner) = Some((answers.clone(), request.clone()));
-    Owed
+/// Marks a request as pending until the guard is dropped. A panic in between answers it with a failure.
+pub(crate) fn guard(answers: &Answers, request: &Request) -> PendingAnswer {
+    *PENDING.lock().unwrap_or_else(PoisonError::into_inner) = Some((answers.clone(), request.clone()));
+    PendingAnswer
 }
 
-impl Drop for Owed {
+impl Drop for PendingAnswer {
     fn drop(&mut self) {
-        OWED.lock().unwrap_or_else(PoisonError::into_inner).take();
+        PENDING.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
-/// Has a panic tell CloudFormation before it ends the process: in release builds nothing else could.
+/// Sets a panic hook that answers CloudFormation before the process ends. In release builds a panic aborts, so
+/// nothing else could answer.
 pub fn answer_panics() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         report(panic);
-        let owed = OWED.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((answers, request)) = owed else { return };
-        // The panicking thread may be in the midst of a runtime, in which another cannot run.
+        let pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((answers, request)) = pending else { return };
+        // The panicking thread may be inside a runtime, in which another one cannot block.
         let answering = thread::spawn(move || {
             let outcome = Outcome::Failed("the function panicked: its log says where".to_owned());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            runtime.block_on(answers.give(&request, &outcome)).ok()
+            runtime.block_on(answers.send(&request, &outcome)).ok()
         });
-        // Whether or not it was told, there is nothing left to do.
-        let _told = answering.join();
+        // A failed delivery cannot be handled here.
+        let _delivered = answering.join();
     }));
 }
 

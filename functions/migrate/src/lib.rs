@@ -1,8 +1,10 @@
-//! A custom resource of CloudFormation: the ledger's schema, brought up to the release at every deployment, before
-//! the functions that need it.
+//! A custom resource of CloudFormation: migrates the ledger's schema at every deployment, before the functions that
+//! need it are updated.
 //!
-//! Invariants: CloudFormation is answered in every case, since a deployment waits for as long as it is not; whatever
-//! it asks for may be asked again, and twice at once; nothing that is deleted or rolled back takes data away.
+//! Invariants: CloudFormation gets an answer in every case, since a deployment waits until then. Every request is
+//! idempotent, also when two arrive at once. Neither a deletion nor a rollback removes data.
+//!
+//! To add a migration: see `shared/ledger/migrations/README.md`. Nothing changes here.
 
 mod answer;
 mod request;
@@ -28,45 +30,45 @@ pub use request::Request;
 use answer::Outcome;
 use request::Kind;
 
-/// What is left of the function's time when the work is given up, to say so: three tries to answer.
+/// Time reserved for the answer when the migration exceeds its deadline: three attempts.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
 
-/// The handler, with what outlives an invocation.
+/// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
-    work: Result<Work, environment::Error>,
+    migration: Result<Migration, environment::Error>,
     answers: Answers,
     clock: Clock,
 }
 
-/// What is to be done.
+/// The migration of a schema, and the role to grant rights to.
 #[derive(Debug)]
-struct Work {
+struct Migration {
     schema: Schema,
     role: Option<Role>,
 }
 
-/// Why it was not done.
+/// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
     Environment(String),
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    #[error("it took longer than {0:?}; what was under way is rolled back")]
+    #[error("it took longer than {0:?}; the unfinished migration is rolled back")]
     Time(Duration),
     #[error("the request {0} is unknown")]
     Kind(String),
 }
 
 impl Handler {
-    /// Reads `DATABASE_URL` (of the schema's owner), `DATABASE_AUTH`, `TLS_CA_FILE`, and `APPLICATION_ROLE` (whom the
-    /// functions connect as; empty: as the owner, and no role is made).
+    /// Reads `DATABASE_URL` (of the schema's owner), `DATABASE_AUTH`, `TLS_CA_FILE`, and `APPLICATION_ROLE` (the
+    /// role of the functions; if empty, they connect as the owner, and no role is created).
     ///
-    /// A mistake in them is told to CloudFormation: a function that does not start would leave it waiting.
+    /// Configuration errors are reported to CloudFormation: a function that fails to start would leave it waiting.
     ///
     /// # Errors
-    /// When no HTTPS can be had.
+    /// The HTTPS client cannot be built.
     pub fn new(lookup: impl Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, runtime::tls::Error> {
         let mut reader = Reader::new(&lookup);
         let schema = Schema::read(&mut reader, &clock);
@@ -74,22 +76,23 @@ impl Handler {
             Some(_) => reader.parsed("APPLICATION_ROLE").map(Some),
             None => Some(None),
         };
-        let work = schema.zip(role).map(|(schema, role)| Work { schema, role });
-        // S3's certificates come from Amazon whatever the stores' come from.
-        Ok(Self { work: reader.finish(work), answers: Answers::new(&Authorities::amazon())?, clock })
+        let migration = schema.zip(role).map(|(schema, role)| Migration { schema, role });
+        // Amazon signs S3's certificates, whichever authority signs the stores'.
+        let migration = reader.finish(migration);
+        Ok(Self { migration, answers: Answers::new(&Authorities::amazon())?, clock })
     }
 
-    /// Does what CloudFormation asks and answers it.
+    /// Carries out a request of CloudFormation and answers it.
     ///
     /// # Errors
-    /// When the event is no request of CloudFormation, or the answer does not reach it: Lambda then tries again.
+    /// The event is no request of CloudFormation, or the answer was not delivered. Lambda then retries.
     pub async fn handle(&self, event: LambdaEvent<Value>) -> Result<(), Error> {
         let request: Request = serde_json::from_value(event.payload)?;
-        let owed = answer::owe(&self.answers, &request);
-        let time = left(event.context.deadline, self.clock.now()).saturating_sub(ANSWER_TIME);
-        let done = timeout(time, self.done(&request)).await.unwrap_or(Err(Failure::Time(time)));
-        drop(owed);
-        let outcome = match done {
+        let pending = answer::guard(&self.answers, &request);
+        let time = time_left(event.context.deadline, self.clock.now()).saturating_sub(ANSWER_TIME);
+        let result = timeout(time, self.carry_out(&request)).await.unwrap_or(Err(Failure::Time(time)));
+        drop(pending);
+        let outcome = match result {
             Ok(version) => Outcome::Success(version),
             Err(failure) => {
                 let reason = error_chain(&failure);
@@ -97,30 +100,34 @@ impl Handler {
                 Outcome::Failed(reason)
             }
         };
-        Ok(self.answers.give(&request, &outcome).await?)
+        Ok(self.answers.send(&request, &outcome).await?)
     }
 
-    /// The version that the schema has then, where it was looked at.
-    async fn done(&self, request: &Request) -> Result<Option<i64>, Failure> {
+    /// Carries out the request. Returns the schema's version afterwards, if the database was read.
+    async fn carry_out(&self, request: &Request) -> Result<Option<i64>, Failure> {
         match &request.kind {
-            // The votes stay. Whoever wants them gone deletes the database.
+            // The votes stay. To remove them, delete the database.
             Kind::Delete => Ok(None),
-            // A rollback is an update too, to what was before. It needs no database, which may be why it is there, and
+            // A rollback is also an update. It uses no database, which may be the cause of the rollback. A rollback
             // must not fail: CloudFormation would be stuck between two releases.
-            Kind::Update if request.asks_for_nothing_new() => {
-                info!(name: "schema.kept", "schema.kept: this release has been here, and the schema is its own or a later one");
+            Kind::Update if request.needs_no_migration() => {
+                info!(
+                    name: "schema.kept",
+                    "schema.kept: this release was deployed before; its schema or a later one is in place"
+                );
                 Ok(None)
             }
             Kind::Create | Kind::Update => {
-                let work = self.work.as_ref().map_err(|error| Failure::Environment(error.to_string()))?;
-                work.run().await.map(Some)
+                let migration = self.migration.as_ref();
+                let migration = migration.map_err(|error| Failure::Environment(error.to_string()))?;
+                migration.run().await.map(Some)
             }
             Kind::Unknown(kind) => Err(Failure::Kind(kind.clone())),
         }
     }
 }
 
-impl Work {
+impl Migration {
     async fn run(&self) -> Result<i64, Failure> {
         let version = self.schema.migrate().await?;
         info!(name: "schema.migrated", version, "schema.migrated");
@@ -131,8 +138,8 @@ impl Work {
     }
 }
 
-/// Until a deadline in milliseconds since 1970.
-fn left(deadline_ms: u64, now: Timestamp) -> Duration {
+/// Returns the time until a deadline in milliseconds since 1970.
+fn time_left(deadline_ms: u64, now: Timestamp) -> Duration {
     let now_ms = u64::try_from(now.millis()).unwrap_or_default();
     Duration::from_millis(deadline_ms.saturating_sub(now_ms))
 }

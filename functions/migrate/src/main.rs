@@ -1,4 +1,4 @@
-//! Brings the schema up at every deployment: wiring.
+//! Entry point of the migrate function.
 
 use lambda_runtime::{Error, run, service_fn, tracing};
 use runtime::{Clock, environment};

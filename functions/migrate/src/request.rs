@@ -1,16 +1,16 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// The resource's name to CloudFormation. It never changes: another name would have CloudFormation delete the old one.
+/// The physical id of the resource. It never changes: CloudFormation would delete the resource of the old id.
 const PHYSICAL_ID: &str = "schema";
 
-/// What CloudFormation asks of a custom resource; of the rest nothing depends.
+/// A request of CloudFormation to a custom resource: the fields that the function uses.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Request {
     #[serde(rename = "RequestType")]
     pub(crate) kind: Kind,
-    /// A presigned address in S3: whoever has it can answer.
+    /// A presigned S3 URL. Anyone with this URL can answer, so it is never logged.
     #[serde(rename = "ResponseURL")]
     pub(crate) response_url: String,
     pub(crate) stack_id: String,
@@ -20,11 +20,11 @@ pub struct Request {
     pub(crate) physical_resource_id: String,
     #[serde(default)]
     resource_properties: Properties,
-    /// Those from which an update starts.
+    /// The properties before an update.
     old_resource_properties: Option<Properties>,
 }
 
-/// What the template says of the resource: `Release`, and what must be there before. It may hold a password.
+/// The resource's properties in the template: `Release`, and its dependencies, one of which may contain a password.
 #[derive(Clone, Default, PartialEq, Deserialize)]
 #[serde(transparent)]
 struct Properties(Map<String, Value>);
@@ -50,20 +50,21 @@ impl From<String> for Kind {
 }
 
 impl Request {
-    /// Whether this takes the stack back to a release that has been at work, or leaves it at the one it has: what
-    /// that release needs of the schema is there, and nothing was taken away since.
-    pub(crate) fn asks_for_nothing_new(&self) -> bool {
+    /// Returns whether this update is a rollback to an earlier release, or changes nothing. The schema of that
+    /// release is in place then, and no migration since has removed anything.
+    pub(crate) fn needs_no_migration(&self) -> bool {
         let (Kind::Update, Some(from)) = (&self.kind, &self.old_resource_properties) else { return false };
-        let goes_back = match (self.resource_properties.release(), from.release()) {
+        let is_rollback = match (self.resource_properties.release(), from.release()) {
             (Some((function, to)), Some((before, from))) => function == before && to < from,
             _ => false,
         };
-        goes_back || self.resource_properties == *from
+        is_rollback || self.resource_properties == *from
     }
 }
 
 impl Properties {
-    /// A function and the number of its version, which Lambda counts up and gives once: `arn:…:function:name:7`.
+    /// Returns the function and its version number, which Lambda increments and never reuses:
+    /// `arn:…:function:name:7`.
     fn release(&self) -> Option<(&str, u64)> {
         let (function, number) = self.0.get("Release")?.as_str()?.rsplit_once(':')?;
         Some((function, number.parse().ok()?))
@@ -91,25 +92,24 @@ mod tests {
     }
 
     #[test]
-    fn only_an_update_to_what_was_there_asks_for_nothing_new() {
+    fn only_a_rollback_or_an_unchanged_update_needs_no_migration() {
         let release = |number: &str| json!({"Release": format!("{FUNCTION}:{number}"), "Database": "first"});
-        let asks_for_nothing_new =
-            |to: &Value, from: &Value| request("Update", to, from).asks_for_nothing_new();
-        assert!(asks_for_nothing_new(&release("9"), &release("10")));
-        assert!(asks_for_nothing_new(&release("9"), &release("9")));
-        assert!(!asks_for_nothing_new(&release("10"), &release("9")));
-        // Of another function, of another database, or of nobody knows what.
+        let needs_no_migration = |to: &Value, from: &Value| request("Update", to, from).needs_no_migration();
+        assert!(needs_no_migration(&release("9"), &release("10")));
+        assert!(needs_no_migration(&release("9"), &release("9")));
+        assert!(!needs_no_migration(&release("10"), &release("9")));
+        // Another function, another database, or unknown properties.
         let other = json!({"Release": format!("{FUNCTION}-2:1"), "Database": "first"});
-        assert!(!asks_for_nothing_new(&other, &release("9")));
+        assert!(!needs_no_migration(&other, &release("9")));
         let database = json!({"Release": format!("{FUNCTION}:9"), "Database": "second"});
-        assert!(!asks_for_nothing_new(&database, &release("9")));
+        assert!(!needs_no_migration(&database, &release("9")));
         for unknown in [json!({}), json!({"Release": 1}), release("$LATEST")] {
-            assert!(!asks_for_nothing_new(&unknown, &release("9")), "{unknown}");
-            assert!(!asks_for_nothing_new(&release("9"), &unknown), "{unknown}");
+            assert!(!needs_no_migration(&unknown, &release("9")), "{unknown}");
+            assert!(!needs_no_migration(&release("9"), &unknown), "{unknown}");
         }
-        assert!(!asks_for_nothing_new(&release("9"), &Value::Null));
+        assert!(!needs_no_migration(&release("9"), &Value::Null));
         for kind in ["Create", "Delete", "Observe"] {
-            assert!(!request(kind, &release("1"), &release("2")).asks_for_nothing_new(), "{kind}");
+            assert!(!request(kind, &release("1"), &release("2")).needs_no_migration(), "{kind}");
         }
     }
 }

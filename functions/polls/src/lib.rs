@@ -1,6 +1,11 @@
-//! What viewers may read: polls, rankings, and what became of their own votes.
+//! The viewers' read routes: polls, rankings, and the receipts of a viewer's own votes.
 //!
-//! The edge absorbs the audience, so a request that arrives here is about one in three seconds for each page.
+//! CloudFront caches the public reads, so about one request every three seconds arrives here for each path.
+//!
+//! To add a public route:
+//! 1. Add a method that answers with [`Handler`]'s `public`, and its arm to the match in [`Handler::handle`].
+//! 2. Add the event to `template.yaml`, the path to `docs/openapi.yaml`, the route to `scripts/check_template.py`.
+//! 3. Add a test to `functions/polls/tests/it/reads.rs`.
 
 mod mine;
 
@@ -25,7 +30,7 @@ use serde::Serialize;
 use serde_json::json;
 use stores::Stores;
 
-/// The function, built once at start.
+/// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
     stores: Stores,
@@ -38,7 +43,7 @@ impl Handler {
     /// Reads the configuration through `lookup` and prepares the clients without connecting.
     ///
     /// # Errors
-    /// All that is wrong with the configuration.
+    /// Every error in the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
         let mut reader = Reader::new(lookup);
         let (stores, hasher) = (Stores::read(&mut reader, &clock), reader.parsed("VOTER_HASH_KEY"));
@@ -48,7 +53,7 @@ impl Handler {
         Ok(Self { stores, hasher, public_cache_control, clock })
     }
 
-    /// Answers one request of the gateway. It never fails: every failure is an answer.
+    /// Answers one HTTP request of the gateway. Never fails: every failure becomes a response.
     ///
     /// # Errors
     /// None.
@@ -65,9 +70,9 @@ impl Handler {
             _ => Err(Problem::new(StatusCode::NOT_FOUND, "routeNotFound", "There is no such route.")),
         };
         Ok(answer.unwrap_or_else(|problem| {
-            // A refusal is the same for everyone; a failure of ours should be over at the next request.
-            let is_ours = problem.status.is_server_error();
-            problem.into_response(if is_ours { NO_STORE } else { &self.public_cache_control })
+            // A client error is the same for everyone and cacheable. A server error must not outlive its request.
+            let is_server_error = problem.status.is_server_error();
+            problem.into_response(if is_server_error { NO_STORE } else { &self.public_cache_control })
         }))
     }
 
@@ -95,7 +100,7 @@ impl Handler {
             return Err(Problem::new(StatusCode::FORBIDDEN, "resultsWithheld", message));
         }
         let ranking = Ranking::new(&poll, &tally, loaded_at, now);
-        // The time changes with every load: what a reader has is current while the rest is.
+        // `asOf` changes with every load and is left out of the entity tag.
         Ok(self.public(request, &ranking, &(ranking.poll, &ranking.ranking, ranking.status)))
     }
 
@@ -104,16 +109,16 @@ impl Handler {
         self.stores.catalog.poll(id).await?.ok_or_else(Problem::poll_not_found)
     }
 
-    /// An answer for everyone, or 304 where the reader has it. `identity` is what the tag depends on.
+    /// Returns a cacheable response, or 304 if `If-None-Match` names it. The entity tag is a hash of `identity`.
     fn public(&self, request: &Request, body: &impl Serialize, identity: &impl Serialize) -> Response<Body> {
         let tag = entity_tag(identity);
-        let known =
+        let given =
             request.headers().get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let is_known = known
+        let is_current = given
             .flat_map(|list| list.split(','))
             .any(|one| matches!(one.trim(), "*") || weakly_equal(one, &tag));
         let mut response = json_response(StatusCode::OK, &self.public_cache_control, body);
-        if is_known {
+        if is_current {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.body_mut() = Body::Empty;
         }
@@ -123,7 +128,7 @@ impl Handler {
     }
 }
 
-/// A header's value, checked at start.
+/// A header value, validated at start.
 struct HeaderText(String);
 
 impl std::str::FromStr for HeaderText {
@@ -135,15 +140,15 @@ impl std::str::FromStr for HeaderText {
     }
 }
 
-/// Weak: two answers of one tag say the same, not necessarily in the same bytes (RFC 9110, 8.8.1). `SipHash` with
-/// its fixed key, so that every instance gives the same tag.
+/// Returns a weak entity tag: responses with one tag are equivalent, not byte-identical (RFC 9110, 8.8.1).
+/// `SipHash` with its fixed key gives the same tag in every instance.
 fn entity_tag(identity: &impl Serialize) -> String {
     let mut hasher = DefaultHasher::new();
     serde_json::to_vec(identity).expect("answers are plain data").hash(&mut hasher);
     format!("W/\"{:016x}\"", hasher.finish())
 }
 
-/// RFC 9110, 8.8.3.2: `If-None-Match` compares what is in the quotes.
+/// Compares two entity tags weakly, by their opaque part, as `If-None-Match` requires (RFC 9110, 8.8.3.2).
 fn weakly_equal(theirs: &str, ours: &str) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     opaque(theirs) == opaque(ours)
@@ -161,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_follows_what_is_said() {
+    fn the_tag_follows_the_content() {
         assert_eq!(entity_tag(&json!({"votes": 1})), entity_tag(&json!({"votes": 1})));
         assert_ne!(entity_tag(&json!({"votes": 1})), entity_tag(&json!({"votes": 2})));
     }

@@ -1,4 +1,4 @@
-//! Answers the public reads: wiring.
+//! Entry point of the polls function.
 
 use lambda_http::{Error, run, service_fn, tracing};
 use runtime::{Clock, environment};

@@ -1,4 +1,4 @@
-//! What a voter may ask about their own votes.
+//! `GET /polls/{id}/votes/mine`: a voter's used ballots, and the receipt of one vote.
 
 use api::{NO_STORE, Problem, json_response};
 use domain::{Inquiry, Poll, Receipt, Voter};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::Handler;
 
-/// The answer about one vote.
+/// The response about one vote.
 #[derive(Debug, Serialize)]
 struct Answer {
     id: Uuid,
@@ -18,10 +18,10 @@ struct Answer {
 }
 
 impl Handler {
-    /// The caller's ballots; or with `?id=`, what became of one of their votes.
+    /// Answers with the caller's ballots, or with `?id=` with the receipt of one of the caller's votes.
     pub(crate) async fn votes_mine(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let voter = self.voter(request)?;
-        let id = asked_id(request)?;
+        let id = query_id(request)?;
         let poll = self.find(request).await?;
         match id {
             None => self.ballots(&poll, voter).await,
@@ -29,7 +29,7 @@ impl Handler {
         }
     }
 
-    /// Found by their keys: no index on voters is needed.
+    /// Looks the ballots up by their keys, which needs no index on voters.
     async fn ballots(&self, poll: &Poll, voter: Voter) -> Result<Response<Body>, Problem> {
         let Some(limit) = poll.votes_per_voter else {
             let body = json!({"limit": null, "used": [], "remaining": null});
@@ -48,7 +48,7 @@ impl Handler {
         Ok(json_response(StatusCode::OK, NO_STORE, &Answer { id, receipt }))
     }
 
-    /// Who asks, by the authorizer's word alone.
+    /// Returns the caller, from the authorizer's claims only.
     fn voter(&self, request: &Request) -> Result<Voter, Problem> {
         let RequestContext::ApiGatewayV2(context) = request.request_context() else {
             return Err(unauthorized());
@@ -58,8 +58,8 @@ impl Handler {
     }
 }
 
-/// The query's `id`, in any form that a vote's `id` may have.
-fn asked_id(request: &Request) -> Result<Option<Uuid>, Problem> {
+/// Parses the query parameter `id`, in any form that a vote's `id` may have.
+fn query_id(request: &Request) -> Result<Option<Uuid>, Problem> {
     let parameters = request.query_string_parameters();
     let given = parameters.all("id").unwrap_or_default();
     let parsed = match given.as_slice() {

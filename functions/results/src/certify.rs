@@ -1,4 +1,4 @@
-//! Certifying closed polls, each for itself: what goes wrong with one is logged, and the next goes on.
+//! Certifies closed polls independently: a failure of one poll is logged and does not affect the others.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio::time::Instant;
 
 use crate::{Handler, TICK};
 
-/// A tick's share of a certificate: some hundred thousand votes take a second.
+/// Votes digested in one call. Some hundred thousand take a second.
 const PIECE_ROWS: u32 = 200_000;
-/// The last piece counts all of the poll's votes, and its voters.
+/// Timeout of a piece. The last one counts all of the poll's votes and voters.
 const PIECE_LIMIT: Duration = Duration::from_secs(120);
 
 impl Handler {
-    /// Remembers what each closed poll waits for, freezes those that wait for nothing, and takes certificates further.
+    /// Records what each closed poll waits for, freezes the polls that wait for nothing, and advances certificates.
     pub(crate) async fn certify(&self, polls: &[Publishable], observation: &Observation) {
         let observed: Vec<_> = polls.iter().filter_map(|one| self.judge(one, observation)).collect();
         if !observed.is_empty()
@@ -47,7 +47,7 @@ impl Handler {
         }
     }
 
-    /// `None`: it is not closed, or frozen already.
+    /// Judges the evidence for a closed poll. Returns `None` if it is not closed, or is frozen already.
     fn judge(&self, one: &Publishable, observation: &Observation) -> Option<Observed> {
         let closes_at = closed_at(one, observation.now)?;
         let opens_at = one.loaded.poll.opens_at.unwrap_or(closes_at);
@@ -55,7 +55,7 @@ impl Handler {
         Some(Observed { poll: one.loaded.poll.id, closes_at, waiting })
     }
 
-    /// Unless its close has moved meanwhile: what was observed is of this close.
+    /// Freezes the poll, unless its close has moved since the observation. Returns whether it is frozen.
     async fn freeze(&self, ready: &Observed) -> Result<bool, ledger::Error> {
         let basis = Basis::Evidence;
         let frozen = self.stores.ledger.freeze_by(ready.poll, Some(ready.closes_at), basis, None).await?;
@@ -63,19 +63,19 @@ impl Handler {
         Ok(matches!(frozen, Some(Frozen::Now | Frozen::Before)))
     }
 
-    /// As far as a tick goes; the certified file is written by the tick after the last piece.
+    /// Advances the certificate for up to a tick. The tick after the last piece writes the certified file.
     async fn advance_certificate(&self, poll: PollId) -> Result<(), ledger::Error> {
         in_pieces(async || self.stores.ledger.advance_certificate(poll, PIECE_ROWS, PIECE_LIMIT).await).await
     }
 
-    /// The same for a certificate beside the first, where one has been issued.
+    /// Advances a later certificate, if one was issued.
     async fn advance_later_certificate(&self, poll: PollId) -> Result<(), ledger::Error> {
         in_pieces(async || self.stores.ledger.advance_later_certificate(poll, PIECE_ROWS, PIECE_LIMIT).await)
             .await
     }
 }
 
-/// Makes pieces until `piece` says that it was the last, or a tick is over.
+/// Calls `piece` until it returns that it was the last, or a tick is over.
 async fn in_pieces(piece: impl AsyncFn() -> Result<bool, ledger::Error>) -> Result<(), ledger::Error> {
     let until = Instant::now() + TICK;
     while !piece().await? {
@@ -86,7 +86,7 @@ async fn in_pieces(piece: impl AsyncFn() -> Result<bool, ledger::Error>) -> Resu
     Ok(())
 }
 
-/// When a poll closed that waits for its certificate; `None`: it is open, or has one or gets one.
+/// Returns when a poll closed, if it is neither frozen nor certified; `None` otherwise.
 pub(crate) fn closed_at(one: &Publishable, now: Timestamp) -> Option<Timestamp> {
     let poll = &one.loaded.poll;
     poll.closes_at

@@ -1,13 +1,13 @@
-//! The files of deleted polls go, too.
+//! Deletes the files of deleted polls.
 
 use crate::Handler;
 
 impl Handler {
-    /// Deletes the files of deleted polls, at the edge as well, and says whether there were any. What fails is logged, and
-    /// tried again by the next tick. Idempotent.
+    /// Deletes the files of deleted polls, from the bucket and from the edge. Returns whether there were any.
+    /// Failures are logged and retried at the next tick. Idempotent.
     ///
     /// # Errors
-    /// When the ledger does not answer.
+    /// The ledger does not answer.
     pub(crate) async fn delete_files(&self) -> Result<bool, ledger::Error> {
         let deleted = self.stores.ledger.deleted_files().await?;
         for &poll in &deleted {
@@ -16,7 +16,7 @@ impl Handler {
                 tracing::error!(error = &error as &dyn std::error::Error, poll = poll.0, "file.not_deleted");
                 continue;
             }
-            if self.is_forgotten_by_the_edge(&key).await {
+            if self.request_invalidation(&key).await {
                 self.stores.ledger.file_deleted(poll).await?;
             }
         }

@@ -1,5 +1,4 @@
-//! Observing the way that all votes take, and sending probes along it. What follows from an observation is decided in
-//! [`Observation`].
+//! Observes the voting pipeline and sends probes through it. [`Observation`] decides what follows from the evidence.
 
 use std::time::Duration;
 
@@ -12,15 +11,15 @@ use tokio::time::Instant;
 
 use crate::Handler;
 
-/// How much later than the ledger's clock says Redis may be asked and a probe be sent, at the least: moments closer
-/// together are not told apart.
-const CLOCKS_APART: Duration = Duration::from_secs(2);
+/// Tolerance between the clocks of the ledger, Redis and this function. Moments closer together count as
+/// simultaneous.
+const CLOCK_SKEW: Duration = Duration::from_secs(2);
 
 impl Handler {
-    /// Observes, then sends the probes that are due.
+    /// Observes the pipeline, then sends the probes that are due.
     ///
     /// # Errors
-    /// When the ledger does not answer. What Redis and the queue do not tell is part of the observation.
+    /// The ledger does not answer. Missing answers of Redis and the queue are part of the observation.
     pub(crate) async fn observe_and_probe(
         &self,
         polls: &[Publishable],
@@ -37,22 +36,22 @@ impl Handler {
 
     async fn observe(&self) -> Result<Observation, ledger::Error> {
         let mut observation = self.stores.ledger.observe(self.policy.kept()).await?;
-        // Redis and the queue are asked after the ledger: a batch that has begun before the probes were read is then
-        // known, unless it has ended, and the queue's count has no probe that the ledger does not.
-        let asked = Instant::now();
+        // Redis and the queue are read after the ledger. So a batch that began before the probes were read is
+        // visible, unless it has ended, and the queue's count includes no probe that the ledger lacks.
+        let read_at = Instant::now();
         let batches = self.stores.ranking.batches(self.policy.kept());
         let (batches, queued) = tokio::join!(batches, self.aws.queued(&self.queue_url));
-        let now = observation.now.saturating_add(asked.elapsed());
+        let now = observation.now.saturating_add(read_at.elapsed());
         self.add_batches(&mut observation, batches, now).await?;
         match queued {
             Ok(queued) => observation.queued = Some(queued),
             Err(error) => tracing::warn!(error = error_chain(&error), "queue.unavailable"),
         }
-        self.pass_on(observation.votes_queued()).await;
+        self.publish_backlog(observation.votes_queued()).await;
         Ok(observation)
     }
 
-    /// Adds what Redis says of batches, and remembers it where it is a sign.
+    /// Adds Redis's data on batches to the observation, and records signs of failed batches.
     async fn add_batches(
         &self,
         observation: &mut Observation,
@@ -71,8 +70,8 @@ impl Handler {
         if let Some(&age) = batches.outstanding.iter().filter(|&&age| age > self.policy.probe_late).min() {
             self.note(observation, Sign::Announced, age, now).await?;
         }
-        // A new Redis is one that has lost data only if there were batches to be announced before.
-        let whole_since = now.saturating_sub(batches.whole_for + CLOCKS_APART);
+        // A new Redis has lost data only if batches were announced before it started.
+        let whole_since = now.saturating_sub(batches.whole_for + CLOCK_SKEW);
         if batches.whole_for < self.policy.kept()
             && observation.probes.first().is_some_and(|first| first.sent_at < whole_since)
         {
@@ -81,7 +80,7 @@ impl Handler {
         Ok(())
     }
 
-    /// Remembers a sign, unless it is known.
+    /// Records a sign in the ledger, unless it is recorded already.
     async fn note(
         &self,
         observation: &mut Observation,
@@ -91,7 +90,7 @@ impl Handler {
     ) -> Result<(), ledger::Error> {
         let at = now.saturating_sub(ago);
         let is_known =
-            |&(known, seen): &(Sign, Timestamp)| known == sign && seen.saturating_add(CLOCKS_APART) >= at;
+            |&(known, seen): &(Sign, Timestamp)| known == sign && seen.saturating_add(CLOCK_SKEW) >= at;
         if !observation.signs.iter().any(is_known) {
             self.stores.ledger.note_sign(sign, ago).await?;
         }
@@ -99,7 +98,7 @@ impl Handler {
         Ok(())
     }
 
-    /// Sends probes, all at a time. One that the queue did not take stays marked so.
+    /// Sends probes concurrently. A probe that the queue did not accept stays recorded as unsent.
     async fn send_probes(&self, count: usize, handled: Option<u64>) -> Result<(), ledger::Error> {
         let probes = self.stores.ledger.begin_probes(count, handled, self.policy.kept()).await?;
         let sent = join_all(probes.iter().map(|&probe| self.send_probe(probe))).await;
@@ -116,8 +115,8 @@ impl Handler {
             .then_some(probe)
     }
 
-    /// What the queue holds, for the crew.
-    async fn pass_on(&self, votes: Option<u64>) {
+    /// Writes the queue's length to Redis, for the crew's live figures.
+    async fn publish_backlog(&self, votes: Option<u64>) {
         let Some(messages) = votes else { return };
         if let Err(error) =
             self.stores.ranking.keep_backlog(Backlog { messages, as_of: self.clock.now() }).await
@@ -126,7 +125,7 @@ impl Handler {
         }
     }
 
-    /// Prints whether anything is counted at all, as a metric.
+    /// Prints the metric that tells whether counting has stopped.
     fn report(&self, observation: &Observation) {
         let stopped = matches!(observation.counting(self.policy), domain::Counting::Stopped(_));
         println!(

@@ -1,9 +1,9 @@
-//! Makes results public: writes each poll's file every 3 s from its opening until its certified result is out, repairs
-//! the ranking as it goes, and certifies what is closed on evidence that no vote is outstanding.
+//! The results function: writes each poll's file every 3 s, from the opening until the certified result is published.
+//! The function also repairs the ranking, and certifies closed polls once the evidence shows that no vote is outstanding.
 //!
-//! Started every minute, and woken by a message after every change. With nothing to do it ends at once; else it goes on
-//! for most of a minute. One of all instances works at a time, by lease, and writes no file of a poll as it was before
-//! another may have begun.
+//! A schedule starts a shift every minute, and a message wakes one after every change. A shift without work ends at
+//! once; otherwise it lasts most of a minute. A lease elects one instance. The holder begins no file so late that a
+//! stale file could replace the next holder's.
 
 mod certify;
 mod deleted;
@@ -28,25 +28,25 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 pub use start::Start;
 
-/// As long as the edge keeps a file.
+/// The interval of publishing: as long as the edge caches a file.
 const TICK: Duration = Duration::from_secs(3);
 
-/// From start to end: the next start is a minute after this one.
+/// The length of a shift. The next one starts a minute after this one.
 const SHIFT: Duration = Duration::from_secs(57);
 
-/// Longer than one tick's files take; a dead holder keeps the others out for so long.
+/// TTL of the lease: longer than writing one tick's files. A dead holder blocks the others for this long.
 const LEASE: Duration = Duration::from_secs(20);
-/// From the beginning of a tick, no file is begun after these: the wait for the tick and the last file's own time are
-/// within the lease, too. Else an old file could take the place of the next holder's.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(12);
+/// No file is begun later than this after the start of a tick. The lease also covers the wait for the tick and the
+/// last write; otherwise a stale file could replace the next holder's.
+const WRITE_DEADLINE: Duration = Duration::from_secs(12);
 const LEASE_NAME: &str = "results";
 
-/// How long a woken one waits for the holder of the lease: a holder that is at work sees the change with its next tick,
-/// and is one that has just found nothing to do if it ends before.
+/// How long a woken shift waits for the lease. A holder at work sees the change at its next tick. A holder that ends
+/// within this time may have found nothing to do before the change, so the woken shift takes over.
 const WAKE_WAIT: Duration = Duration::from_secs(5);
-const CLAIM_AGAIN: Duration = Duration::from_millis(200);
+const CLAIM_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The function, built once at start.
+/// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
     stores: Stores,
@@ -62,23 +62,23 @@ pub struct Handler {
     clock: Clock,
 }
 
-/// What a tick found to do.
+/// Whether a tick found work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
-    /// A poll is open, or closed and not certified, or about to open; or a deleted one had a file.
+    /// A poll is about to open, open, or closed and not certified, or a deleted poll's file was found.
     Busy,
-    /// There is nothing to do.
+    /// There is no work.
     Idle,
 }
 
-/// Why a shift ended early. The next one begins within a minute.
+/// An error that ends a shift early. The next one begins within a minute.
 #[derive(Debug)]
-pub struct Ended(ledger::Error);
+pub struct Error(ledger::Error);
 
-/// What Lambda is told; the cause has been logged.
-impl From<Ended> for Diagnostic {
-    fn from(ended: Ended) -> Self {
-        Self { error_type: "NotPublished".to_owned(), error_message: ended.0.to_string() }
+/// The error that Lambda reports. The cause has been logged.
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Self {
+        Self { error_type: "NotPublished".to_owned(), error_message: error.0.to_string() }
     }
 }
 
@@ -86,7 +86,7 @@ impl Handler {
     /// Reads the configuration through `lookup` and prepares the clients without connecting.
     ///
     /// # Errors
-    /// All that is wrong with the configuration.
+    /// Every error in the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
         let mut reader = Reader::new(lookup);
         let stores = Stores::read(&mut reader, &clock);
@@ -117,16 +117,16 @@ impl Handler {
         reader.finish(built())
     }
 
-    /// One shift.
+    /// Runs one shift.
     ///
     /// # Errors
-    /// When the ledger does not answer.
-    pub async fn handle(&self, start: Start) -> Result<(), Ended> {
+    /// The ledger does not answer.
+    pub async fn handle(&self, start: Start) -> Result<(), Error> {
         let end = Instant::now() + SHIFT;
         let lease = match self.claim(start, end).await {
             Ok(Some(lease)) => Some(lease),
             Ok(None) => return Ok(()),
-            // The ledger's work must not wait for Redis.
+            // Certification needs only the ledger and must not wait for Redis.
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "ranking.unavailable");
                 None
@@ -140,12 +140,12 @@ impl Handler {
         }
         worked.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "results.failed");
-            Ended(error)
+            Error(error)
         })
     }
 
-    /// The lease, as soon as its holder is done: one that has just found nothing to do must not be what a wake meets,
-    /// and a shift that a wake began may end in the middle of a minute.
+    /// Claims the lease, and retries while another shift holds it. A woken shift must not give up on a holder that
+    /// has just found no work, and a scheduled shift takes over when a woken one ends in the middle of a minute.
     async fn claim(&self, start: Start, end: Instant) -> Result<Option<Lease>, ranking::Error> {
         let until = match start {
             Start::Scheduled => end - TICK,
@@ -153,10 +153,10 @@ impl Handler {
         };
         loop {
             let lease = self.stores.ranking.claim(LEASE_NAME, LEASE).await?;
-            if lease.is_some() || Instant::now() + CLAIM_AGAIN > until {
+            if lease.is_some() || Instant::now() + CLAIM_INTERVAL > until {
                 return Ok(lease);
             }
-            sleep(CLAIM_AGAIN).await;
+            sleep(CLAIM_INTERVAL).await;
         }
     }
 
@@ -171,17 +171,17 @@ impl Handler {
             if let Some(lease) = lease
                 && let Ok(false) = self.stores.ranking.renew(lease, LEASE).await
             {
-                // Another one has taken over.
+                // Another instance has taken the lease over.
                 break;
             }
         }
         Ok(())
     }
 
-    /// Publishes everything that is to be published now, sends probes, and takes certificates a piece further.
+    /// Publishes all polls that are due, sends probes, and advances certificates by a piece.
     ///
     /// # Errors
-    /// When the ledger does not say what is to be published. What else fails is logged, and done with the next tick.
+    /// The ledger does not return the polls that are due. Other failures are logged and retried at the next tick.
     pub async fn tick(&self) -> Result<Tick, ledger::Error> {
         let deleted = self.delete_files().await?;
         let (as_of, started) = (self.clock.now(), Instant::now());
@@ -191,10 +191,10 @@ impl Handler {
         }
         self.repair(&due, as_of).await;
         let later = self.later_certificates(&due).await;
-        let publishing = self.publish(&due, later, as_of, started + WRITTEN_WITHIN);
+        let publishing = self.publish(&due, later, as_of, started + WRITE_DEADLINE);
         let (certified, observation) = tokio::join!(publishing, self.observe_and_probe(&due));
         for (poll, later) in certified {
-            self.remember(poll, &later).await;
+            self.record_published(poll, &later).await;
         }
         match observation {
             Ok(observation) => self.certify(&due, &observation).await,
@@ -203,7 +203,7 @@ impl Handler {
         Ok(Tick::Busy)
     }
 
-    /// The ranking, and the definitions with it, as the ledger has them.
+    /// Overwrites ranking and definitions in Redis with the ledger's.
     async fn repair(&self, polls: &[Publishable], loaded_at: Timestamp) {
         let loaded: Vec<_> = polls.iter().map(|one| one.loaded.clone()).collect();
         if let Err(error) = self.stores.ranking.keep_polls(&loaded, loaded_at).await {

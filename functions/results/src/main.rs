@@ -1,4 +1,4 @@
-//! Publishes results: wiring.
+//! Entry point of the results function.
 
 use lambda_runtime::{Error, run, service_fn, tracing};
 use runtime::{Clock, environment};

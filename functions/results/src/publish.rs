@@ -1,4 +1,4 @@
-//! The files: `results/{id}.json`.
+//! Writes the result files, `results/{id}.json`.
 
 use std::{future::ready, io::Write};
 
@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use crate::Handler;
 
-/// Files that are written at a time: a thousand, at some 50 ms each, are written within a tick.
-const WRITTEN_AT_A_TIME: usize = 32;
+/// Concurrent writes: a thousand files, at some 50 ms each, are written within a tick.
+const CONCURRENT_WRITES: usize = 32;
 
 impl Handler {
-    /// Writes each poll's file, but none of a draft, and answers the polls whose certified file is out. What fails is
-    /// logged, and tried again by the next tick; what is not begun before `until` is left to it. `later` is of each poll
-    /// what [`Handler::later_certificates`] answers.
+    /// Writes the file of each poll that is no draft. Returns the polls whose certified file is published. Failures
+    /// are logged and retried at the next tick; so are files not begun before `until`. `later` holds the result of
+    /// [`Handler::later_certificates`] for each poll.
     pub(crate) async fn publish<'a>(
         &self,
         polls: &'a [Publishable],
@@ -31,10 +31,10 @@ impl Handler {
         let voters = self.voters(polls).await;
         let due = polls.iter().zip(voters).zip(later).filter(|((one, _), _)| one.is_file_due);
         let writing = due.map(|((one, voters), later)| self.publish_one(one, voters, later, as_of, until));
-        stream::iter(writing).buffer_unordered(WRITTEN_AT_A_TIME).filter_map(ready).collect().await
+        stream::iter(writing).buffer_unordered(CONCURRENT_WRITES).filter_map(ready).collect().await
     }
 
-    /// Answers the poll, and its later certificates, where it is certified and its file is out.
+    /// Writes one file. Returns the poll and its later certificates if it is certified and its file is published.
     async fn publish_one<'a>(
         &self,
         one: &'a Publishable,
@@ -60,12 +60,12 @@ impl Handler {
         let key = format!("results/{}.json", poll.id.0);
         let is_done = self.write(poll, &key, cache_control, &file).await
             && certificate.is_some()
-            && self.is_forgotten_by_the_edge(&key).await;
+            && self.request_invalidation(&key).await;
         is_done.then_some((one, later))
     }
 
-    /// The certificates of each poll beside the first, once all of their files are there: the poll's file names none
-    /// before. `None` where a file is not there yet, which is logged.
+    /// Writes the later certificates' documents and returns the later certificates of each poll. A poll's file
+    /// names a document only after it is written. `None` if a write failed, which is logged.
     pub(crate) async fn later_certificates(
         &self,
         polls: &[Publishable],
@@ -96,7 +96,7 @@ impl Handler {
         Some(later)
     }
 
-    /// Whether the file has been written.
+    /// Writes a file. Returns whether it succeeded; a failure is logged.
     async fn write(&self, poll: &Poll, key: &str, cache_control: &str, file: &impl Serialize) -> bool {
         let serving = Serving { content_type: "application/json", content_encoding: "gzip", cache_control };
         let body = gzip(&serde_json::to_vec(file).expect("a file is plain data"));
@@ -107,8 +107,9 @@ impl Handler {
         written.is_ok()
     }
 
-    /// Has the edge forget the file before, which may be kept for a minute. Without that the file is not done.
-    pub(crate) async fn is_forgotten_by_the_edge(&self, key: &str) -> bool {
+    /// Requests an invalidation of the file, whose previous version the edge may cache for a minute. Returns
+    /// whether the request succeeded. A file without it does not count as published.
+    pub(crate) async fn request_invalidation(&self, key: &str) -> bool {
         let asked = self.aws.ask_to_invalidate(&self.invalidations_url, &[&format!("/{key}")]).await;
         if let Err(error) = &asked {
             tracing::warn!(error = error as &dyn std::error::Error, key, "invalidation.not_asked_for");
@@ -116,20 +117,20 @@ impl Handler {
         asked.is_ok()
     }
 
-    /// Remembers that a certified file is out, and what it tells.
-    pub(crate) async fn remember(&self, one: &Publishable, later: &[LaterCertificate]) {
+    /// Records in the ledger that a certified file is published, with its version and late votes.
+    pub(crate) async fn record_published(&self, one: &Publishable, later: &[LaterCertificate]) {
         let (poll, ledger) = (&one.loaded.poll, &self.stores.ledger);
         let late_votes = one.late.map_or(0, |late| late.votes);
-        let remembered = async {
+        let recorded = async {
             ledger.published(poll.id, poll.version).await?;
             ledger.late_published(poll.id, late_votes, later).await
         };
-        if let Err(error) = remembered.await {
+        if let Err(error) = recorded.await {
             tracing::warn!(error = &error as &dyn std::error::Error, "publication.not_remembered");
         }
     }
 
-    /// Estimates where they hold all of the poll's voters.
+    /// Returns the estimated number of voters of each poll, if the estimate covers the poll since its opening.
     async fn voters(&self, polls: &[Publishable]) -> Vec<Option<(u64, f64)>> {
         let ids: Vec<_> = polls.iter().map(|one| one.loaded.poll.id).collect();
         match self.stores.ranking.voters(&ids, self.clock.now()).await {

@@ -1,19 +1,19 @@
-//! What starts a shift.
+//! The event that starts a shift.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// What a shift was started by.
+/// The trigger of a shift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(from = "Event")]
 pub enum Start {
-    /// The minute's schedule.
+    /// The schedule, every minute.
     Scheduled,
-    /// Messages in the wake queue. Which polls they name does not matter: a tick looks at all.
+    /// Messages in the wake queue. Their polls do not matter, since a tick handles all polls.
     Woken,
 }
 
-/// An event of SQS has records, one of the schedule has none.
+/// An SQS event has records; an event of the schedule has none.
 #[derive(Debug, Deserialize)]
 struct Event {
     #[serde(rename = "Records")]

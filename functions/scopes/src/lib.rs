@@ -1,9 +1,10 @@
-//! Answers Cognito before it makes a token: members of the group `crew` get the scope `admin`, nobody else does.
+//! Cognito's pre-token-generation trigger: adds the scope `admin` to the tokens of the group `crew`, and to no
+//! others.
 //!
-//! A scope that a client may ask for would be anybody's who signs in with that client. So the client has none, and
-//! the group decides, into which only the user pool's administrators can put someone.
+//! A scope allowed to a client would be granted to every user of that client. So the client has none, and the group
+//! decides. Only administrators of the user pool can add members.
 //!
-//! Event and answer, version 2 of the trigger:
+//! Event and response, version 2 of the trigger:
 //! <https://docs.aws.amazon.com/cognito/latest/developerguide/user-pool-lambda-pre-token-generation.html>
 
 use serde_json::{Value, json};
@@ -11,10 +12,10 @@ use serde_json::{Value, json};
 /// The group of the user pool whose members may use the crew's routes.
 const GROUP: &str = "crew";
 
-/// The scope that the crew's routes ask for.
+/// The scope that the crew's routes require.
 const SCOPE: &str = "admin";
 
-/// The event as Cognito wants it back: whole, with the response filled in.
+/// Returns the whole event with its response filled in, as Cognito expects it.
 pub fn with_scopes(mut event: Value) -> Value {
     let groups = event.pointer("/request/groupConfiguration/groupsToOverride").and_then(Value::as_array);
     if groups.is_some_and(|groups| groups.iter().any(|group| group == GROUP)) {
@@ -47,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn the_crew_gets_the_scope() {
+    fn members_of_the_crew_get_the_scope() {
         let given = event(&json!({"groupsToOverride": ["vip", "crew"], "iamRolesToOverride": []}));
         let answer = with_scopes(given.clone());
         let added =
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_does() {
+    fn others_get_no_scope() {
         for groups in [json!({}), Value::Null, json!({"groupsToOverride": ["crews", "Crew", "admin"]})] {
             let given = event(&groups);
             assert_eq!(with_scopes(given.clone()), given, "{groups}");

@@ -1,4 +1,4 @@
-//! Adds the scope `admin` to the tokens of the crew: wiring.
+//! Entry point of the scopes function.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
 

@@ -79,7 +79,7 @@ impl From<Error> for Diagnostic {
     }
 }
 
-/// The function, built once at start.
+/// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
     stores: Stores,

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// Plays S3: takes a request for each of the statuses, in order.
+/// A fake S3 that answers one request with each of the statuses, in order.
 struct S3 {
     port: u16,
     requests: mpsc::Receiver<String>,
@@ -31,15 +31,15 @@ impl S3 {
         thread::spawn(move || {
             for status in statuses {
                 let (client, _) = listener.accept().unwrap();
-                let taken = match &tls {
+                let received = match &tls {
                     Some(tls) => {
                         let connection = ServerConnection::new(Arc::clone(tls)).unwrap();
-                        take(StreamOwned::new(connection, client), *status)
+                        serve(StreamOwned::new(connection, client), *status)
                     }
-                    None => take(client, *status),
+                    None => serve(client, *status),
                 };
-                // A client that does not believe us hangs up before it says anything.
-                if let Ok(request) = taken {
+                // A client that does not trust the certificate hangs up before it sends anything.
+                if let Ok(request) = received {
                     sender.send(request).unwrap();
                 }
             }
@@ -58,7 +58,7 @@ impl S3 {
 }
 
 /// Reads one request and answers it.
-fn take(client: impl Read + Write, status: u16) -> std::io::Result<String> {
+fn serve(client: impl Read + Write, status: u16) -> std::io::Result<String> {
     let mut client = BufReader::new(client);
     let (mut head, mut length) = (String::new(), 0);
     loop {
@@ -86,7 +86,7 @@ fn body_of(request: &str) -> Value {
     serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
-/// Nobody's authorities are asked in plain HTTP.
+/// Answers over plain HTTP, where the authorities do not matter.
 fn answers() -> Answers {
     Answers::new(&Authorities::amazon()).unwrap()
 }
@@ -94,7 +94,7 @@ fn answers() -> Answers {
 #[tokio::test]
 async fn an_answer_is_put_as_cloudformation_takes_it() {
     let s3 = S3::plain(&[200]);
-    answers().give(&s3.request("http", "127.0.0.1"), &Outcome::Success(Some(3))).await.unwrap();
+    answers().send(&s3.request("http", "127.0.0.1"), &Outcome::Success(Some(3))).await.unwrap();
     let request = s3.requests.recv().unwrap();
     assert!(request.starts_with("PUT /answer?X-Amz-Signature=secret HTTP/1.1\r\n"), "{request}");
     assert!(request.contains("\r\ncontent-type: \r\n"), "{request}");
@@ -108,11 +108,11 @@ async fn an_answer_is_put_as_cloudformation_takes_it() {
 #[tokio::test]
 async fn an_answer_that_is_not_taken_is_given_again_and_then_given_up() {
     let s3 = S3::plain(&[503, 200]);
-    answers().give(&s3.request("http", "127.0.0.1"), &Outcome::Success(None)).await.unwrap();
+    answers().send(&s3.request("http", "127.0.0.1"), &Outcome::Success(None)).await.unwrap();
     assert_eq!(s3.requests.iter().count(), 2);
 
     let s3 = S3::plain(&[403, 403, 403]);
-    let error = answers().give(&s3.request("http", "127.0.0.1"), &Outcome::Success(None)).await.unwrap_err();
+    let error = answers().send(&s3.request("http", "127.0.0.1"), &Outcome::Success(None)).await.unwrap_err();
     assert_eq!(error.to_string(), "the ResponseURL answered 403 Forbidden");
 }
 
@@ -148,12 +148,12 @@ async fn over_https_only_the_right_server_is_told() {
     let tls = Arc::new(config);
 
     let s3 = S3::start(&[200], Some(Arc::clone(&tls)));
-    trusting.give(&s3.request("https", "localhost"), &Outcome::Success(None)).await.unwrap();
+    trusting.send(&s3.request("https", "localhost"), &Outcome::Success(None)).await.unwrap();
     assert_eq!(body_of(&s3.requests.recv().unwrap())["Status"], "SUCCESS");
 
     for (answers, host) in [(&trusting, "127.0.0.1"), (&answers(), "localhost")] {
         let s3 = S3::start(&[200, 200, 200], Some(Arc::clone(&tls)));
-        let error = answers.give(&s3.request("https", host), &Outcome::Success(None)).await.unwrap_err();
+        let error = answers.send(&s3.request("https", host), &Outcome::Success(None)).await.unwrap_err();
         assert_eq!(error.to_string(), "the ResponseURL was not reached");
         assert_eq!(s3.requests.iter().count(), 0, "nothing is said to {host}");
     }
@@ -163,7 +163,7 @@ async fn over_https_only_the_right_server_is_told() {
 fn a_panic_is_answered() {
     let s3 = S3::plain(&[200]);
     answer_panics();
-    let owed = owe(&answers(), &s3.request("http", "127.0.0.1"));
+    let pending = guard(&answers(), &s3.request("http", "127.0.0.1"));
     let work = thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async { panic!("on purpose") });
@@ -172,5 +172,5 @@ fn a_panic_is_answered() {
     let answer = body_of(&s3.requests.recv().unwrap());
     assert_eq!((&answer["Status"], &answer["RequestId"]), (&"FAILED".into(), &"the request".into()));
     assert!(!answer["Reason"].as_str().unwrap().contains("on purpose"), "a panic may say anything");
-    drop(owed);
+    drop(pending);
 }

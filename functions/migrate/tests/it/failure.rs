@@ -34,7 +34,7 @@ async fn a_rollback_succeeds_while_the_database_is_away() {
     // Nothing changes, neither release nor database: what is there is good enough.
     assert_eq!(deployment.update_from(2).await["Status"], "SUCCESS");
     let log = deployment.log().await;
-    assert_eq!(log.matches("schema.kept: this release has been here").count(), 2, "{log}");
+    assert_eq!(log.matches("schema.kept: this release was deployed before").count(), 2, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
