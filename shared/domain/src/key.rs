@@ -1,4 +1,4 @@
-//! Who voted, and which vote it is, without keeping who it was.
+//! Pseudonyms of voters and keys of votes. A pseudonym tells voters apart without storing their identity.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -8,48 +8,49 @@ use uuid::Uuid;
 
 use super::{Poll, PollId, Timestamp};
 
-/// Low bits of the millisecond clock left out of a key's time prefix where the vote has no time but its message's, or
-/// its poll's: one prefix lasts 4,096 ms, about one batching window. So a vote can be found by its message id alone, by
-/// trying a poll's prefixes.
+/// Low bits of the millisecond time that a key's prefix omits, unless the key has the time of a UUIDv7. One prefix
+/// lasts 4,096 ms, about one batching window. So a vote can be found by its message id alone, by trying all prefixes
+/// of a poll.
 const PREFIX_SHIFT: u32 = 12;
 
-/// Bits of a time in milliseconds, until the year 10889.
+/// Bits of a time in milliseconds: enough until the year 10889.
 const TIME_BITS: u32 = 48;
 
-/// Prefixes tried for a vote of which only the message id is known: those of 5 h 41 min, longer than a show. Each is
-/// a probe of the ledger's index, 2 to 3 µs, so the dearest question takes 10 to 20 ms, however old its poll.
+/// Prefixes tried for a vote of which only the message id is known. They cover 5 h 41 min, longer than a show. Each
+/// one is an index lookup of 2 to 3 µs, so the slowest query takes 10 to 20 ms, for a poll of any age.
 const PREFIXES_MAX: u64 = 5_000;
 
-/// The pseudonym of a voter: a keyed hash of the token's `sub`, which is itself kept nowhere.
+/// The pseudonym of a voter: a keyed hash of the token's `sub`. The `sub` itself is stored nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Voter([u8; 16]);
 
 impl Voter {
-    /// The half of the pseudonym that the ledger stores. Two of ten million voters share it with a probability
-    /// of 3 in a million (n²/2⁶⁵), and then still do not share votes: [`VoteKey`] covers all of it.
+    /// Returns the half of the pseudonym that the ledger stores. Two of ten million voters share it with a
+    /// probability of 3 in a million (n²/2⁶⁵). Even these have separate votes, since [`VoteKey`] is derived from the
+    /// whole pseudonym.
     pub fn ledger_column(self) -> i64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         i64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
-/// The identity of a vote in the ledger, where it counts once: 36 bits of time, then 92 bits of keyed hash; of a vote
-/// with a UUIDv7 all 48 bits of its time, then 80.
+/// The primary key of a vote in the ledger, where each key counts once: 36 bits of time, then 92 bits of keyed hash.
+/// For a vote with a UUIDv7: all 48 bits of its time, then 80 bits of hash.
 ///
-/// The same vote has the same key however often it is delivered. The time prefix, itself a property of the
-/// vote, keeps inserts at the right edge of the index; to the millisecond, votes that come as they were minted meet one
-/// page after the other. Two of 1.5 billion votes with one prefix collide with a probability of 3 in 10¹⁰ (n²/2⁹³), two
-/// of a million in one millisecond of 4 in 10¹³ (n²/2⁸¹).
+/// The same vote has the same key at every delivery. The time prefix, itself a property of the vote, keeps inserts
+/// at the right edge of the index. With millisecond prefixes, votes that arrive in the order of their ids fill one
+/// index page after the other. Two of 1.5 billion votes with one prefix collide with a probability of 3 in 10¹⁰
+/// (n²/2⁹³), two of a million in one millisecond with 4 in 10¹³ (n²/2⁸¹).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VoteKey(pub Uuid);
 
-/// What a vote is asked for by: a keyed hash of its voter and of the id of its message or its client. It tells the
-/// votes of one voter apart, and nobody who reads the ledger anything.
+/// The lookup tag of a vote's receipt: a keyed hash of its voter and of the id of its message or its client. It
+/// tells the votes of one voter apart and reveals nothing to a reader of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReceiptTag(pub i64);
 
-/// Makes pseudonyms and keys with one secret. The secret must not change while votes of an open poll are about:
-/// a voter would become another one.
+/// Derives pseudonyms and keys with one secret. The secret must not change while votes of an open poll are in flight:
+/// each voter would get a new pseudonym.
 #[derive(Clone)]
 pub struct VoterHasher(Hmac<Sha256>);
 
@@ -80,23 +81,23 @@ impl fmt::Debug for VoterHasher {
 }
 
 impl VoterHasher {
-    /// The pseudonym of the holder of a token.
+    /// Returns the pseudonym of a token's `sub`.
     pub fn voter(&self, sub: &str) -> Voter {
         Voter(self.hash(b'v', &[sub.as_bytes()]).to_be_bytes())
     }
 
-    /// The key of a voter's n-th vote in a limited poll.
+    /// Returns the key of a voter's ballot in a poll with a limit.
     pub fn ballot_key(&self, poll: PollId, created_at: Timestamp, voter: Voter, ballot: i16) -> VoteKey {
         key(created_at, self.hash(b'b', &[&poll.0.to_be_bytes(), &voter.0, &ballot.to_be_bytes()]))
     }
 
-    /// The keys of a voter's ballots, from the first to the `last`.
+    /// Returns the keys of a voter's ballots from 1 to `last`.
     pub fn ballot_keys(&self, poll: &Poll, voter: Voter, last: i16) -> Vec<VoteKey> {
         (1..=last).map(|ballot| self.ballot_key(poll.id, poll.created_at, voter, ballot)).collect()
     }
 
-    /// The key of a vote that carries an id minted by its client. The prefix is the id's own time where it is a
-    /// UUIDv7: such votes are inserted fastest.
+    /// Returns the key of a vote with an id of its client. For a UUIDv7, the prefix is the id's own time: such votes
+    /// are inserted fastest.
     pub fn client_key(&self, poll: PollId, created_at: Timestamp, voter: Voter, id: Uuid) -> VoteKey {
         let minted_at =
             (id.get_version_num() == 7).then(|| Timestamp::from_millis((id.as_u128() >> 80) as i64));
@@ -104,14 +105,14 @@ impl VoterHasher {
         minted_at.flatten().map_or_else(|| key(created_at, hash), |time| prefixed(millis(time), 0, hash))
     }
 
-    /// The key of a vote known only by its message.
+    /// Returns the key of a vote without an id of its client.
     pub fn message_key(&self, poll: PollId, sent_at: Timestamp, message: Uuid) -> VoteKey {
         key(sent_at, self.message_hash(poll, message))
     }
 
-    /// The keys that a vote known only by its message may have, if it was cast from `first` to `last`: the newest
-    /// 5,000 prefixes, ascending. One more on either side, since the clocks that these moments and the vote's are
-    /// read from differ a little.
+    /// Returns the keys that a vote without an id of its client may have if it was cast from `first` to `last`: the
+    /// newest 5,000 prefixes, ascending. The range includes one more prefix on either side, because the clocks of
+    /// the bounds and of the vote may differ.
     pub fn message_keys(
         &self,
         poll: PollId,
@@ -125,13 +126,14 @@ impl VoterHasher {
         (start..end).map(move |prefix| prefixed(prefix, PREFIX_SHIFT, hash))
     }
 
-    /// What a voter asks for a vote by, given the id of its message or its client.
+    /// Returns the tag of a voter's vote for the id of its message or its client.
     pub fn receipt_tag(&self, voter: Voter, id: Uuid) -> ReceiptTag {
         let hash = self.hash(b'r', &[&voter.0, id.as_bytes()]);
         ReceiptTag((hash >> 64) as i64)
     }
 
-    /// An id for a message whose own is no UUID, made of that: so it is rejected once however often it comes.
+    /// Derives a UUID from a message id that is no UUID, so that the message is rejected once however often it
+    /// arrives.
     pub fn unreadable_id(&self, message: &str) -> Uuid {
         Uuid::from_u128(self.hash(b'u', &[message.as_bytes()]))
     }
@@ -140,8 +142,8 @@ impl VoterHasher {
         self.hash(b'm', &[&poll.0.to_be_bytes(), message.as_bytes()])
     }
 
-    /// HMAC-SHA-256 (RFC 2104), truncated. All fields but the last have a fixed length or carry it, so no two inputs
-    /// of one kind run together.
+    /// Computes a truncated HMAC-SHA-256 (RFC 2104). All fields but the last have a fixed length or a length prefix,
+    /// so two different inputs of one kind never hash the same bytes.
     pub(super) fn hash(&self, kind: u8, fields: &[&[u8]]) -> u128 {
         let mut mac = self.0.clone();
         mac.update(&[kind]);
@@ -162,18 +164,18 @@ fn prefix(time: Timestamp) -> u64 {
     millis(time) >> PREFIX_SHIFT
 }
 
-/// A [`Timestamp`] is never negative.
+/// Converts without loss: a [`Timestamp`] is never negative.
 fn millis(time: Timestamp) -> u64 {
     time.millis().unsigned_abs()
 }
 
-/// A key that begins with a time, of which `shift` bits are left out.
+/// Builds a key that begins with a time without its `shift` low bits.
 fn prefixed(prefix: u64, shift: u32, hash: u128) -> VoteKey {
     let bits = TIME_BITS - shift;
     VoteKey(Uuid::from_u128(u128::from(prefix) << (128 - bits) | hash >> bits))
 }
 
-/// Pseudonyms of a batch's voters, by poll, each as [`Voter::ledger_column`] has it.
+/// Pseudonyms of a batch's voters by poll, in the form of [`Voter::ledger_column`].
 pub type Voters = BTreeMap<PollId, Vec<i64>>;
 
 #[cfg(test)]

@@ -4,51 +4,51 @@ use uuid::Uuid;
 
 use super::{Rejection, Timestamp, Voter};
 
-/// The largest body that is looked at. A vote with every field is about 120 bytes; SQS lets 1 MiB pass.
+/// The largest body that is parsed. A vote with every field is about 120 bytes; SQS accepts 1 MiB.
 pub const BODY_BYTES_MAX: usize = 1_024;
 
-/// Names of a message's attributes, which a client does not set. A redrive out of the dead-letter queue sets the first
-/// three, which are believed only together: see [`Redrive`](super::Redrive).
+/// Names of message attributes, which a client cannot set. A redrive from the dead-letter queue sets the first three.
+/// They are accepted only together: see [`Redrive`](super::Redrive).
 pub mod attribute {
-    /// The id that SQS gave the message when it was cast, a UUID. Sending it again gave it another one.
+    /// The id that SQS gave the message when the vote was cast, a UUID. A redriven message has a new id of its own.
     pub const MESSAGE_ID: &str = "messageId";
-    /// When the vote was cast, in milliseconds since the Unix epoch.
+    /// The time when the vote was cast, in milliseconds since the Unix epoch.
     pub const CAST_AT: &str = "castAt";
-    /// Our signature over body, voter, moment and message.
+    /// Our signature over body, voter, cast time and message id.
     pub const SIGNATURE: &str = "redriveSignature";
-    /// The signature of a probe: `functions/results` sets it.
+    /// The signature of a probe, set by `functions/results`.
     pub const PROBE: &str = "probe";
 }
 
-/// A vote as the client sent it: well-formed, not yet judged.
+/// A vote as sent by the client: well-formed, not yet judged.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct VoteRequest {
-    /// Any number a client may think of.
+    /// The poll's number, unchecked.
     pub poll: i64,
-    /// Likewise.
+    /// The contestant's number, unchecked.
     pub contestant: i64,
-    /// Minted by the client: a retry with the same id counts once.
+    /// The client's idempotency key: a retry with the same id counts once.
     #[serde(default)]
     pub id: Option<Uuid>,
-    /// Which of the voter's allowed votes this is.
+    /// The voter's ballot, from 1, in a poll with a limit.
     #[serde(default)]
     pub ballot: Option<i64>,
 }
 
-/// A body that is not a vote. The poll it names is kept where it can be read, so that the poll's audit shows it; its
-/// id likewise, so that its voter can ask for it.
+/// A body that is not a vote. It keeps the poll's number for the poll's audit, and the client's id for the voter's
+/// receipt, if they can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed {
-    /// Which kind of malformed.
+    /// The kind of error.
     pub reason: Rejection,
-    /// The poll, if that much could be read.
+    /// The poll's number, if readable.
     pub poll: Option<i64>,
-    /// The client's id, if that much could be read.
+    /// The client's id, if readable.
     pub id: Option<Uuid>,
 }
 
 impl VoteRequest {
-    /// Reads a request body. Fields the contract does not name are ignored.
+    /// Parses a request body. Fields that the contract does not define are ignored.
     ///
     /// # Errors
     /// [`Rejection::TooLarge`], [`NotJson`](Rejection::NotJson), [`MissingField`](Rejection::MissingField) or
@@ -57,7 +57,7 @@ impl VoteRequest {
         if body.len() > BODY_BYTES_MAX {
             return Err(Malformed { reason: Rejection::TooLarge, poll: None, id: None });
         }
-        // A list of values in the fields' order would be read as the object, too.
+        // Serde would also accept an array of the values in the fields' order.
         if !body.trim_start().starts_with('{') {
             return Err(diagnose(body));
         }
@@ -65,7 +65,7 @@ impl VoteRequest {
     }
 }
 
-/// The slow second look that only a bad body gets.
+/// Finds the reason why a body is malformed. This second, slower parse runs only for malformed bodies.
 fn diagnose(body: &str) -> Malformed {
     let Ok(value) = serde_json::from_str::<Value>(body) else {
         return Malformed { reason: Rejection::NotJson, poll: None, id: None };
@@ -77,21 +77,21 @@ fn diagnose(body: &str) -> Malformed {
     Malformed { reason, poll: value.get("poll").and_then(Value::as_i64), id }
 }
 
-/// One vote out of the queue.
+/// One vote from the queue.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Given by SQS when the vote was cast, constant across redeliveries and redrives.
+    /// The id that SQS gave the message when the vote was cast, constant across redeliveries and redrives.
     pub id: Uuid,
-    /// The moment the vote was cast: SQS's `SentTimestamp`, constant across redeliveries; redrives bring it along.
+    /// The time when the vote was cast: SQS's `SentTimestamp`, constant across redeliveries. Redrives carry it along.
     pub sent_at: Timestamp,
-    /// Who voted; `None` when the gateway's authorizer has not been passed.
+    /// The voter. `None` if the message did not pass the gateway's authorizer.
     pub voter: Option<Voter>,
-    /// What they sent.
+    /// The parsed body.
     pub request: Result<VoteRequest, Malformed>,
 }
 
 impl Message {
-    /// The id that the client gave the vote, as far as it can be read.
+    /// Returns the id that the client gave the vote, if readable.
     pub fn client_id(&self) -> Option<Uuid> {
         self.request.as_ref().map_or_else(|malformed| malformed.id, |request| request.id)
     }

@@ -5,16 +5,16 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{Contestant, ContestantNumber, Invalid, definition::is_visible};
 
-/// The names that a poll's numbers have borne since votes may be there: a vote for "Ana" must not become one for "Bia"
-/// because somebody exchanges the names, in however many steps.
+/// The names that each number of a poll has had since its opening or first vote. They prevent that a vote for "Ana"
+/// becomes a vote for "Bia" because the crew swaps the names, in any number of steps.
 ///
-/// Names are compared as people read them: normalised (NFC), trimmed, without regard to case.
+/// Names are compared as people read them: normalised (NFC), trimmed, case-insensitive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BorneNames(BTreeMap<String, BTreeSet<ContestantNumber>>);
 
 impl BorneNames {
-    /// These names, and those that the contestants bear now.
+    /// Adds the current names of the contestants.
     #[must_use]
     pub fn with(&self, contestants: &[Contestant]) -> Self {
         let mut all = self.0.clone();
@@ -24,16 +24,16 @@ impl BorneNames {
         Self(all)
     }
 
-    /// Whether the contestants bear only names of their own or new ones, each new one by itself.
+    /// Checks that each contestant has one of its own names or a new name, and that no two share a new name.
     ///
     /// # Errors
-    /// [`Invalid::NameTaken`], for the first that does not.
+    /// [`Invalid::NameTaken`] for the first contestant with a name of another number.
     pub(super) fn check(&self, contestants: &[Contestant]) -> Result<(), Invalid> {
         let mut new = BTreeSet::new();
         for contestant in contestants {
             let name = folded(&contestant.name);
             let is_free = match self.0.get(&name) {
-                Some(bearers) => bearers.contains(&contestant.number),
+                Some(owners) => owners.contains(&contestant.number),
                 None => new.insert(name),
             };
             if !is_free {
@@ -44,8 +44,8 @@ impl BorneNames {
     }
 }
 
-/// A name as it is compared: what shows nothing is left out. Lower, upper and lower case again: `ẞ`, `ß` and `SS`, `ς` and
-/// `σ` then are the same, as in Unicode's case folding.
+/// Returns a name's form for comparisons, without invisible characters. The text is mapped to lower, upper and lower
+/// case again, so that `ẞ`, `ß` and `SS`, and `ς` and `σ`, are equal, as in Unicode's case folding.
 pub(super) fn folded(name: &str) -> String {
     let shown = name.nfc().filter(|&char| char.is_whitespace() || is_visible(char));
     let normalised: String = shown.collect();

@@ -2,12 +2,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Tally, Timestamp};
 
-/// A poll's number: positive, given by the ledger, never used again.
+/// A poll's number: positive, assigned by the ledger, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PollId(pub i32);
 
-/// What a viewer votes for ("vote 7"): 1 to 32,767, unique within its poll.
+/// The number of a contestant ("vote 7"): 1 to 32,767, unique within its poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContestantNumber(pub i16);
@@ -16,18 +16,18 @@ pub struct ContestantNumber(pub i16);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contestant {
-    /// How viewers name it.
+    /// The number that viewers vote for.
     pub number: ContestantNumber,
-    /// Shown on pages.
+    /// The name on pages.
     pub name: String,
-    /// A picture, http or https.
+    /// The address of a picture, http or https.
     pub image_url: Option<String>,
-    /// The first moment whose votes for it no longer count; `None`: it takes part.
+    /// The first moment whose votes for the contestant no longer count. `None` if it takes part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn_at: Option<Timestamp>,
 }
 
-/// A time in which a poll was closed, before it was opened again: votes cast in it do not count.
+/// A period between a close and a reopening. Votes cast in it do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The first moment whose votes do not count.
@@ -39,13 +39,13 @@ pub struct Gap {
 /// A correction beside a certified result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erratum {
-    /// When it was published.
+    /// The time of publication.
     pub at: Timestamp,
-    /// What it says.
+    /// The correction.
     pub text: String,
 }
 
-/// Who may see the standing, and when.
+/// The visibility of the standing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Results {
@@ -58,7 +58,7 @@ pub enum Results {
     Hidden,
 }
 
-/// Where a poll stands in its life. It follows from the window and the clock: nothing runs to change it.
+/// The status of a poll. It is derived from the window and the clock, so no job has to change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
@@ -66,50 +66,50 @@ pub enum Status {
     Scheduled,
     /// Votes cast now count.
     Open,
-    /// Votes cast now are refused; earlier ones may still be on their way.
+    /// Votes cast now are rejected. Earlier votes may still be in flight.
     Closed,
 }
 
-/// A poll as the ledger defines it. Contestants are in the order of their numbers.
+/// The definition of a poll in the ledger. Contestants are sorted by number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Poll {
-    /// Its number.
+    /// The poll's number.
     pub id: PollId,
     /// The question.
     pub title: String,
-    /// The first moment whose votes count; `None`: not scheduled.
+    /// The first moment whose votes count. `None` if not scheduled.
     pub opens_at: Option<Timestamp>,
-    /// The first moment whose votes no longer count; `None`: open until closed by hand.
+    /// The first moment whose votes no longer count. `None` if the poll is closed by hand.
     pub closes_at: Option<Timestamp>,
-    /// Ballots of each voter; `None`: every vote counts.
+    /// Ballots of each voter. `None` if every vote counts.
     pub votes_per_voter: Option<i16>,
-    /// Who may see the standing.
+    /// The visibility of the standing.
     pub results: Results,
     /// The options, ascending by number.
     pub contestants: Vec<Contestant>,
-    /// Whether the public must not know of it before it opens. See [`is_draft`](Self::is_draft).
+    /// Whether the poll is hidden from the public until it opens. See [`is_draft`](Self::is_draft).
     pub draft: bool,
-    /// Since when it is out of the public list.
+    /// The time when the poll left the public list.
     pub archived_at: Option<Timestamp>,
-    /// Times within the window whose votes do not count, ascending.
+    /// Periods within the window whose votes do not count, ascending.
     pub gaps: Vec<Gap>,
-    /// Corrections of its certified result, oldest first.
+    /// Corrections of the certified result, oldest first.
     pub errata: Vec<Erratum>,
-    /// Moves at every change of the definition; a batch counts only by the current one.
+    /// Incremented with every change of the definition. A batch counts only by the current version.
     pub version: i32,
-    /// Moves at every rebuild; a ranking belongs to one epoch.
+    /// Incremented with every rebuild. A ranking belongs to one epoch.
     pub epoch: i32,
-    /// Never changes: the time prefix of keys that have no time of their own.
+    /// The time of creation, constant: the prefix of keys that have no time of their own.
     pub created_at: Timestamp,
-    /// Since when no vote is counted any more, not even one cast in time: the result is certified, or about to be.
+    /// The time since when no vote is counted, not even one cast in time: the result is certified, or about to be.
     pub frozen_at: Option<Timestamp>,
 }
 
 impl Poll {
-    /// Where the poll stands at `now`.
+    /// Returns the poll's status at `now`.
     pub fn status(&self, now: Timestamp) -> Status {
-        if self.closes_at.is_some_and(|bell| now >= bell) {
+        if self.closes_at.is_some_and(|close| now >= close) {
             Status::Closed
         } else if self.opens_at.is_some_and(|opening| now >= opening) {
             Status::Open
@@ -118,29 +118,28 @@ impl Poll {
         }
     }
 
-    /// Whether votes cast at `now` or before may be valid, closed since or not.
+    /// Returns whether the poll's opening has passed at `now`. A poll that has closed since has opened, too.
     pub fn has_opened(&self, now: Timestamp) -> bool {
         self.opens_at.is_some_and(|opening| opening <= now)
     }
 
-    /// Whether the poll is to the public, at `now`, as one that does not exist. A poll that has opened is no draft,
-    /// whatever it was before.
+    /// Returns whether the poll does not exist for the public at `now`. A poll that has opened is never a draft.
     pub fn is_draft(&self, now: Timestamp) -> bool {
         self.draft && !self.has_opened(now)
     }
 
-    /// Whether votes cast at that moment are between a close and a reopening.
+    /// Returns whether `moment` lies between a close and a reopening.
     pub fn is_in_gap(&self, moment: Timestamp) -> bool {
         self.gaps.iter().any(|gap| gap.from <= moment && moment < gap.to)
     }
 
-    /// The contestant with that number.
+    /// Returns the contestant with this number.
     pub fn contestant(&self, number: ContestantNumber) -> Option<&Contestant> {
         let found = self.contestants.binary_search_by_key(&number, |contestant| contestant.number);
         found.ok().map(|index| &self.contestants[index])
     }
 
-    /// Whether the public may see the standing at `now`.
+    /// Returns whether the public may see the standing at `now`.
     pub fn shows_results(&self, now: Timestamp) -> bool {
         match self.results {
             Results::Live => true,
@@ -149,7 +148,7 @@ impl Poll {
         }
     }
 
-    /// The poll as the HTTP contract shows it to the crew.
+    /// Returns the poll as the HTTP contract shows it to the crew.
     pub fn crew_view(&self, now: Timestamp) -> CrewView<'_> {
         CrewView {
             poll: self.view(now),
@@ -159,7 +158,7 @@ impl Poll {
         }
     }
 
-    /// The poll as the HTTP contract shows it to everyone.
+    /// Returns the poll as the HTTP contract shows it to everyone.
     pub fn view(&self, now: Timestamp) -> PollView<'_> {
         PollView {
             id: self.id,
@@ -205,12 +204,12 @@ pub struct PollView<'a> {
     errata: &'a [Erratum],
 }
 
-/// A poll with its counters, read in one statement: what a view of it is made of.
+/// A poll with its counters, read in one statement.
 #[derive(Debug, Clone)]
 pub struct PollWithTally {
     /// The definition.
     pub poll: Poll,
-    /// Votes of every contestant.
+    /// The votes of every contestant.
     pub tally: Tally,
 }
 
@@ -222,7 +221,7 @@ pub(crate) mod tests {
         Timestamp::from_millis(millis).unwrap()
     }
 
-    /// Contestants 1, 2 and 7; open from 1,000 to 2,000 ms.
+    /// Returns a poll with contestants 1, 2 and 7 that is open from 1,000 to 2,000 ms.
     pub fn poll() -> Poll {
         let contestant = |number, name: &str| Contestant {
             number: ContestantNumber(number),

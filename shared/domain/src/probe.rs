@@ -1,8 +1,9 @@
-//! Probes: messages of our own that go the way of the votes, so that it is known what that way does.
+//! Probes: test messages of our own in the votes' queue. They show how long messages take and whether batches are
+//! counted.
 
 use super::{Signature, VoterHasher};
 
-/// What a probe's signature is labelled with.
+/// The label of a probe's signature.
 const LABEL: &str = "probe";
 
 /// A probe's number in the ledger.
@@ -10,23 +11,23 @@ const LABEL: &str = "probe";
 pub struct ProbeId(pub i64);
 
 impl ProbeId {
-    /// The body of its message, which no voter's body is.
+    /// Returns the body of the probe's message. No valid vote has such a body.
     pub fn body(self) -> String {
         format!(r#"{{"probe":{}}}"#, self.0)
     }
 
-    /// Reads such a body; `None`: it is none.
+    /// Parses the body of a probe's message. Returns `None` for any other body.
     pub fn read(body: &str) -> Option<Self> {
         let number: i64 = body.strip_prefix(r#"{"probe":"#)?.strip_suffix('}')?.parse().ok()?;
         Some(Self(number)).filter(|probe| probe.body() == body)
     }
 
-    /// Proves that its message is ours: the attribute [`PROBE`](super::attribute::PROBE).
+    /// Signs the probe. The message carries the signature in the attribute [`PROBE`](super::attribute::PROBE).
     pub fn sign(self, hasher: &VoterHasher) -> Signature {
         hasher.sign(LABEL, &[&self.0.to_be_bytes()])
     }
 
-    /// Whether the message is ours.
+    /// Returns whether the signature proves that one of our functions wrote the message.
     pub fn is_signed(self, signature: &str, hasher: &VoterHasher) -> bool {
         hasher.has_signed(signature, LABEL, &[&self.0.to_be_bytes()])
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{ContestantNumber, Poll, PollId, Status, Timestamp};
 
-/// Votes by contestant. A contestant that is absent has none.
+/// Votes by contestant. An absent contestant has no votes.
 pub type Tally = BTreeMap<ContestantNumber, u64>;
 
 /// The standing of a poll, as the HTTP contract shows it.
@@ -17,16 +17,16 @@ pub struct Ranking {
     pub total_votes: u64,
     /// Every contestant of the poll: most votes first, then by number.
     pub ranking: Vec<Standing>,
-    /// When the ledger last confirmed these figures. Votes counted since may be in them already.
+    /// The time when the ledger last confirmed these figures. They may already include votes counted since.
     pub as_of: Timestamp,
-    /// Where the poll stands.
+    /// The poll's status.
     pub status: Status,
 }
 
 /// One line of a ranking.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Standing {
-    /// From 1; equal votes share a rank and the next one is skipped (1, 2, 2, 4).
+    /// The rank from 1. Equal votes share a rank and the next rank is skipped (1, 2, 2, 4).
     pub rank: usize,
     /// The contestant.
     pub contestant: ContestantNumber,
@@ -34,7 +34,7 @@ pub struct Standing {
     pub name: String,
     /// Votes counted.
     pub votes: u64,
-    /// Part of all votes, 0 to 1, to four decimals; 0 while there are none.
+    /// The share of all votes, 0 to 1, with four decimals. 0 while there are no votes.
     pub share: f64,
 }
 

@@ -6,61 +6,61 @@ use super::{
     definition::VOTES_PER_VOTER_MAX,
 };
 
-/// What became of a vote, for whoever cast it.
+/// The outcome of a vote, for the voter who cast it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Receipt {
-    /// It is in the result.
+    /// The vote is in the result.
     Counted {
-        /// Whom it counts for.
+        /// The contestant of the vote.
         contestant: ContestantNumber,
-        /// When it was cast.
+        /// The time of casting.
         cast_at: Timestamp,
-        /// Which of the voter's votes it is, in a limited poll.
+        /// The voter's ballot, in a poll with a limit.
         ballot: Option<i16>,
     },
-    /// It is not in the result.
+    /// The vote is not in the result.
     Rejected {
         /// The name of a [`Rejection`](super::Rejection).
         reason: String,
-        /// When it was cast.
+        /// The time of casting.
         cast_at: Timestamp,
     },
-    /// Not received, or not yet judged.
+    /// The vote was not received, or not yet judged.
     Unknown,
 }
 
-/// A voter's question after one of their votes in a poll, and where the ledger would have it.
+/// A voter's query for one of their votes in a poll, with every key that the vote may have in the ledger.
 ///
-/// No answer is another voter's: the keys are made of the voter, or their votes compared with the voter, and the tag
-/// is.
+/// The answer never shows another voter's vote: the tag and most keys are derived from the voter, and the ledger
+/// compares the voter of each vote that it finds.
 #[derive(Debug, Clone)]
 pub struct Inquiry {
     /// The poll.
     pub poll: PollId,
-    /// Who asks.
+    /// The voter who asks.
     pub voter: Voter,
-    /// Of the vote's message, or given by its client: which of them is for the ledger to find out.
+    /// The id of the vote's message, or the id that its client gave. The ledger looks for both.
     pub id: Uuid,
-    /// The id as it is stored.
+    /// The stored form of the id.
     pub tag: ReceiptTag,
-    /// Every key the vote may have counted by.
+    /// Every key that the counted vote may have.
     pub keys: Vec<VoteKey>,
 }
 
 impl Inquiry {
-    /// Asks at `now`.
+    /// Creates the query of a voter at `now`.
     ///
-    /// In a limited poll, the keys are those of every ballot there can be: the limit may have been higher when the
-    /// vote counted. In another, they are the client id's and the [message's](VoterHasher::message_keys) within the
-    /// poll's window. So there, a vote that carries an id is not found by its message once it has counted, nor is
-    /// one that only an earlier, wider window let count.
+    /// In a poll with a limit, the keys are those of every possible ballot, since the limit may have been higher when
+    /// the vote was counted. In a poll without one, they are the key of the client's id and the
+    /// [keys of the message](VoterHasher::message_keys) within the poll's window. So there, a counted vote with a
+    /// client's id is not found by its message id, and neither is a vote from outside the current window.
     pub fn new(poll: &Poll, voter: Voter, id: Uuid, now: Timestamp, hasher: &VoterHasher) -> Self {
         let keys = if poll.votes_per_voter.is_some() {
             hasher.ballot_keys(poll, voter, VOTES_PER_VOTER_MAX)
         } else {
             let first = poll.opens_at.map_or(poll.created_at, |opening| opening.max(poll.created_at));
-            let last = poll.closes_at.map_or(now, |bell| bell.min(now));
+            let last = poll.closes_at.map_or(now, |close| close.min(now));
             let client_key = hasher.client_key(poll.id, poll.created_at, voter, id);
             hasher.message_keys(poll.id, first, last, id).chain([client_key]).collect()
         };
@@ -78,7 +78,8 @@ mod tests {
 
     const DAY: i64 = 86_400_000;
 
-    /// Whether a message sent then would be found, in a poll that was created after a day and has this window.
+    /// Returns whether the query finds a message sent at `sent_at`, in a poll with this window that was created at
+    /// day 1.
     fn finds(opens_at: Option<i64>, closes_at: Option<i64>, now: i64, sent_at: i64) -> bool {
         let poll =
             Poll { created_at: at(DAY), opens_at: opens_at.map(at), closes_at: closes_at.map(at), ..poll() };

@@ -1,32 +1,31 @@
 use super::{Signature, VoterHasher};
 
-/// Keeps a redrive's signature apart from those of other kinds of messages.
+/// The label that separates a redrive's signature from signatures of other message kinds.
 const LABEL: &str = "redrive";
 
-/// What the redrive says of a message that it sends anew: as the message had it when it was cast. Each field is the
-/// text that the queue carries.
+/// The original fields of a message that a redrive sends again. Each field is the text that the queue carries.
 ///
-/// The votes function believes it only with our signature over all four. So neither the moment, nor the message, nor
-/// the voter, nor the body of one redriven message can be put into another.
+/// The votes function accepts these fields only with our signature over all four of them. So no body, voter, cast
+/// time or message id of one redriven message can be copied into another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Redrive<'a> {
-    /// The body, as it is sent.
+    /// The message body.
     pub body: &'a str,
-    /// The token's `sub`; empty: the message has no voter.
+    /// The token's `sub`. Empty if the message has no voter.
     pub voter: &'a str,
-    /// When the vote was cast, in milliseconds since the Unix epoch.
+    /// The time when the vote was cast, in milliseconds since the Unix epoch.
     pub cast_at_ms: &'a str,
     /// The id that SQS gave the message when it was cast.
     pub message_id: &'a str,
 }
 
 impl Redrive<'_> {
-    /// Signs it.
+    /// Signs the four fields.
     pub fn sign(&self, hasher: &VoterHasher) -> Signature {
         hasher.sign(LABEL, &self.fields())
     }
 
-    /// Whether this signature, as text, is ours and of these four fields.
+    /// Returns whether `signature`, as text, is our signature of these four fields.
     pub fn is_signed(&self, signature: &str, hasher: &VoterHasher) -> bool {
         hasher.has_signed(signature, LABEL, &self.fields())
     }

@@ -1,15 +1,15 @@
 use serde::{Deserialize, Serialize};
 
-/// Why a vote was not counted. Its name is what metrics and the audit show; it is stored, so a name once given
-/// stays.
+/// The reason why a vote was not counted. Metrics and the audit show its name. The name is stored, so it never
+/// changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rejection {
-    /// The message has no time, or an id that is no UUID: SQS makes none such.
+    /// The message has no time, or its id is no UUID. SQS never sends such a message.
     Unreadable,
     /// The body is not JSON.
     NotJson,
-    /// A field has another type than the contract says.
+    /// A field does not have the type that the contract defines.
     WrongType,
     /// `poll` or `contestant` is absent.
     MissingField,
@@ -17,7 +17,7 @@ pub enum Rejection {
     TooLarge,
     /// The message did not come through the gateway's authorizer.
     NoVoter,
-    /// No such poll.
+    /// The poll does not exist.
     UnknownPoll,
     /// The poll has no such contestant.
     UnknownContestant,
@@ -27,7 +27,7 @@ pub enum Rejection {
     AfterClosing,
     /// Cast in time, for a contestant that had been withdrawn.
     Withdrawn,
-    /// Cast in time, and it would count, but the result had been certified when it arrived.
+    /// Cast in time and otherwise valid, but the result was certified before the vote arrived.
     Late,
     /// The poll has a limit and the vote names no ballot.
     BallotMissing,
@@ -40,7 +40,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// Every reason, in the order in which a vote is examined.
+    /// Every reason, in the order in which the checks run.
     pub const ALL: [Self; 16] = [
         Self::Unreadable,
         Self::TooLarge,
@@ -60,7 +60,7 @@ impl Rejection {
         Self::Late,
     ];
 
-    /// The name in metrics, the ledger and the audit.
+    /// Returns the name in metrics, the ledger and the audit.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",

@@ -2,8 +2,8 @@ use std::fmt;
 
 use super::VoterHasher;
 
-/// Proves that a message of the votes queue was written by one of our own functions: an HMAC-SHA-256, truncated to 16
-/// bytes. It is shown and read as 32 hexadecimal digits.
+/// Proof that one of our functions wrote a message of the votes queue: an HMAC-SHA-256, truncated to 16 bytes. Its
+/// text form is 32 hexadecimal digits.
 #[derive(Clone, Copy)]
 pub struct Signature([u8; 16]);
 
@@ -14,8 +14,9 @@ impl fmt::Display for Signature {
 }
 
 impl VoterHasher {
-    /// Signs the fields of one kind of message. The label names the kind, so a signature of one kind never passes for
-    /// another. Each field carries its length, so no two lists of fields run together.
+    /// Signs the fields of one kind of message. The label names the kind, so a signature of one kind is never valid
+    /// for another. Each field is prefixed with its length, so two different lists of fields never hash the same
+    /// bytes.
     pub fn sign(&self, label: &str, fields: &[&[u8]]) -> Signature {
         let lengths: Vec<[u8; 8]> = fields.iter().map(|field| (field.len() as u64).to_be_bytes()).collect();
         let label_length = (label.len() as u64).to_be_bytes();
@@ -26,8 +27,8 @@ impl VoterHasher {
         Signature(self.hash(b's', &parts).to_be_bytes())
     }
 
-    /// Whether `signature`, as text, is the one that [`VoterHasher::sign`] makes of these fields. Takes the same time
-    /// wherever the two differ.
+    /// Returns whether `signature`, as text, is the one that [`VoterHasher::sign`] computes of these fields. The
+    /// comparison takes constant time.
     pub fn has_signed(&self, signature: &str, label: &str, fields: &[&[u8]]) -> bool {
         let expected = self.sign(label, fields).to_string();
         let differences =

@@ -1,12 +1,12 @@
 /// The longest `sub` that SQS carries as a `MessageGroupId`, in bytes.
 pub const SUBJECT_BYTES_MAX: usize = 128;
 
-/// Whether the `sub` of an issuer is one that this backend supports: 1 to [`SUBJECT_BYTES_MAX`] of the characters
+/// Returns whether this backend supports a `sub`: 1 to [`SUBJECT_BYTES_MAX`] of the characters
 /// `A-Z a-z 0-9 . _ : | @ + = / -`.
 ///
-/// The gateway takes more than these. They are the ones that mean nothing in JSON, XML, a URL's query or a log line, so
-/// no issuer whose subjects keep to them depends on how a part in between escapes its values. Whoever makes accounts
-/// here refuses any other.
+/// The gateway accepts more characters. These have no special meaning in JSON, XML, a URL's query or a log line, so
+/// such a subject does not depend on the escaping of any component in between. Code that creates accounts refuses all
+/// other subjects.
 pub fn is_supported_subject(sub: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:|@+=/-".contains(&byte);
     (1..=SUBJECT_BYTES_MAX).contains(&sub.len()) && sub.bytes().all(is_plain)

@@ -3,38 +3,38 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// A moment, in whole milliseconds since the Unix epoch: the resolution of SQS's `SentTimestamp`.
+/// A point in time, in whole milliseconds since the Unix epoch: the resolution of SQS's `SentTimestamp`.
 ///
-/// As JSON it is RFC 3339; any offset is read, UTC is written.
+/// Its JSON form is RFC 3339: any offset is read, UTC is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// The last millisecond of the year 9999, the end of what RFC 3339 can write.
+/// The last millisecond of the year 9999, the last that RFC 3339 can represent.
 const MILLIS_MAX: i64 = 253_402_300_799_999;
 
 impl Timestamp {
-    /// The first moment that can be written.
+    /// The earliest timestamp: the Unix epoch.
     pub const MIN: Self = Self(0);
-    /// The last one.
+    /// The latest timestamp: the end of the year 9999.
     pub const MAX: Self = Self(MILLIS_MAX);
 
-    /// A moment between 1970 and 9999; `None` outside.
+    /// Creates a timestamp between 1970 and 9999. Returns `None` outside this range.
     pub fn from_millis(millis: i64) -> Option<Self> {
         (0..=MILLIS_MAX).contains(&millis).then_some(Self(millis))
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub fn millis(self) -> i64 {
         self.0
     }
 
-    /// The moment that is later by so much, and [`Self::MAX`] at the most.
+    /// Adds a duration. The result is at most [`Self::MAX`].
     #[must_use]
     pub fn saturating_add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(millis(by)).min(MILLIS_MAX))
     }
 
-    /// The moment that is earlier by so much, and [`Self::MIN`] at the least.
+    /// Subtracts a duration. The result is at least [`Self::MIN`].
     #[must_use]
     pub fn saturating_sub(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(millis(by)).max(0))
