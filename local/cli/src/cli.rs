@@ -1,4 +1,7 @@
 //! The command line.
+//!
+//! To add a command: 1. add a variant to [`Command`]; its doc comment is the help text. 2. Call its crate in
+//! `main.rs`.
 use bench::BenchArguments;
 use chaos::ChaosArguments;
 use clap::{Parser, Subcommand};
@@ -8,30 +11,30 @@ use stack::{RunArguments, pages::command::PagesArguments};
 #[derive(Debug, Parser)]
 #[command(name = "local", args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do; `run` when absent.
+    /// The command; `run` if absent.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// For `run`.
+    /// Options of `run`.
     #[command(flatten)]
     pub run: RunArguments,
 }
 
-/// What to do.
+/// A command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start the stack and keep it running until Ctrl-C
     Run(RunArguments),
-    /// Break everything while votes come in, and check that each counts exactly once
+    /// Inject faults while votes come in, and check that each vote counts exactly once
     Chaos(ChaosArguments),
-    /// Write the pages as they are to be published
+    /// Write the pages, ready to publish
     Pages(PagesArguments),
-    /// Run a command with throw-away stores: DATABASE_URL and REDIS_URL are set for it
+    /// Run a command with temporary stores, given as DATABASE_URL and REDIS_URL
     Stores {
         /// The command and its arguments, after `--`
         #[arg(required = true, last = true)]
         command: Vec<String>,
     },
-    /// Measure what the backend does on this machine: a table, raw figures as JSON, plots as SVG
+    /// Measure the backend on this machine: a table, raw figures as JSON, plots as SVG
     Bench(BenchArguments),
 }
 

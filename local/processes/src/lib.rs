@@ -1,18 +1,18 @@
-//! Processes of this machine: children that live no longer than their parent, and the memory that a process takes.
+//! Child processes that end with their parent, and the memory use of processes.
 
 use std::fs;
 
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
-/// Has the kernel signal the child when the thread that starts it ends. That must be a thread which lasts as long as
-/// the process: the main one or a worker of the runtime.
+/// Makes the kernel signal the child when the spawning thread ends (`PR_SET_PDEATHSIG`). That thread must live as
+/// long as the process: the main thread or a worker of the runtime.
 #[cfg(target_os = "linux")]
 pub fn end_with_parent(command: &mut Command, signal: Signal) {
     let parent = nix::unistd::getpid();
     let in_child = move || {
         nix::sys::prctl::set_pdeathsig(signal)?;
-        // The stack may have ended between fork and the line above: then no signal comes any more.
+        // The parent may have ended between fork and the line above: then no signal comes.
         if nix::unistd::getppid() != parent {
             return Err(nix::errno::Errno::ESRCH.into());
         }
@@ -24,11 +24,12 @@ pub fn end_with_parent(command: &mut Command, signal: Signal) {
     }
 }
 
-/// Elsewhere a function ends by itself when its Runtime API is gone, and the next start stops the servers it finds.
+/// Does nothing: on other systems a function ends when its Runtime API is gone, and the next start stops leftover
+/// servers.
 #[cfg(not(target_os = "linux"))]
 pub fn end_with_parent(_: &mut Command, _: Signal) {}
 
-/// Resident memory of a process, now and at its highest, in bytes; `None` where `/proc` does not tell.
+/// Returns a process's current and peak resident memory in bytes; `None` where `/proc` does not tell.
 pub fn memory(pid: u32) -> Option<(u64, u64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kibibytes = |name: &str| {
@@ -38,9 +39,10 @@ pub fn memory(pid: u32) -> Option<(u64, u64)> {
     Some((kibibytes("VmRSS:")? * 1024, kibibytes("VmHWM:")? * 1024))
 }
 
-/// A process and its direct children: PostgreSQL has one for each connection. Only itself where `/proc` does not tell.
+/// Returns a process and its direct children: PostgreSQL has one for each connection. Without `/proc`, returns only
+/// the process.
 pub fn family(pid: u32) -> Vec<u32> {
-    // Each thread has the children that it started.
+    // Each thread lists only the children that it started.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     let children: String = children.collect();

@@ -1,4 +1,4 @@
-//! What `local run` is asked.
+//! Command-line options of `local run`.
 
 use std::path::PathBuf;
 
@@ -16,16 +16,16 @@ pub struct RunArguments {
     /// Port of the AWS endpoint
     #[arg(long, default_value_t = 4566, value_parser = clap::value_parser!(u16).range(1..))]
     pub aws_port: u16,
-    /// Where data is kept between runs
+    /// Folder for the data kept between runs
     #[arg(long, value_name = "FOLDER", default_value = ".local")]
     pub data_dir: PathBuf,
-    /// Keep nothing: a temporary data folder, removed at exit
+    /// Use a temporary data folder, removed at exit
     #[arg(long, conflicts_with = "data_dir")]
     pub ephemeral: bool,
-    /// The pages that the edge serves [default: frontend, beside the template]
+    /// Folder of the pages that the edge serves [default: frontend, beside the template]
     #[arg(long, value_name = "FOLDER")]
     pub pages: Option<PathBuf>,
-    /// Where the functions' binaries are, as cargo, cargo-lambda or SAM lay them out [default: beside this program]
+    /// Folder of the functions' binaries, in the layout of cargo, cargo-lambda or SAM [default: beside this program]
     #[arg(long, value_name = "FOLDER")]
     pub artifacts: Option<PathBuf>,
     /// Override a value of the template, such as VotesQueue.VisibilityTimeout=5
@@ -34,36 +34,36 @@ pub struct RunArguments {
     /// Set a parameter of the template
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub parameter: Vec<(String, String)>,
-    /// Let a queue behave as badly as SQS may: old counts, messages minutes late, any order, pollers that pause
+    /// Make a queue as unreliable as SQS may be: stale counts, messages minutes late, any order, pausing pollers
     #[arg(long, value_name = "QUEUE")]
     pub bad_queue: Vec<String>,
-    /// Make no demo poll at the first start
+    /// Create no demo poll at the first start
     #[arg(long)]
     pub no_demo: bool,
 }
 
-/// The options by themselves.
+/// Parser for these options alone.
 #[derive(clap::Parser)]
-struct Alone {
+struct RunParser {
     #[command(flatten)]
     run: RunArguments,
 }
 
 impl RunArguments {
-    /// Everything at its default, for this template.
+    /// Returns the defaults, with this template.
     pub fn new(template: PathBuf) -> Self {
-        Self { template, ..Alone::parse_from(["local"]).run }
+        Self { template, ..RunParser::parse_from(["local"]).run }
     }
 
-    /// What these words of a command line ask for, the program's name not among them.
+    /// Parses command-line arguments, without the program's name.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Fails on an unknown option or an invalid value.
     pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
-        Ok(Alone::try_parse_from(std::iter::once("local").chain(words))?.run)
+        Ok(RunParser::try_parse_from(std::iter::once("local").chain(words))?.run)
     }
 
-    /// Where the pages are.
+    /// Returns the folder of the pages.
     pub fn pages(&self) -> PathBuf {
         self.pages.clone().unwrap_or_else(|| self.template.with_file_name("frontend"))
     }

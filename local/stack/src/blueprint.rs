@@ -1,5 +1,5 @@
-//! What the template makes of the stack; read once before anything is started, so that a mistake in it is told
-//! at once.
+//! The parts of the stack that the template defines. The template is read before any process starts, so that a
+//! mistake in it is reported at once.
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
@@ -16,7 +16,7 @@ use local_stores::FUNCTIONS_ROLE;
 /// Audience of the local issuer's tokens.
 pub const AUDIENCE: &str = "votes";
 
-/// Where the template says as whom migrations run, and for whom.
+/// Template path of the variables that name the migrations' database user and the role that they grant to.
 const MIGRATE_VARIABLES: &str = "MigrateFunction.Environment.Variables";
 
 /// Values of this machine for the template's parameters.
@@ -24,8 +24,8 @@ const MIGRATE_VARIABLES: &str = "MigrateFunction.Environment.Variables";
 pub struct Machine {
     /// `DatabaseUrl`.
     pub database_url: String,
-    /// What the function that migrates has in its place, where the functions do not own the database and are
-    /// [`FUNCTIONS_ROLE`].
+    /// `DATABASE_URL` of the migration function, if the other functions connect as [`FUNCTIONS_ROLE`] and do not own
+    /// the database.
     pub owner_url: Option<String>,
     /// `RedisUrl`.
     pub redis_url: String,
@@ -34,7 +34,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Stands in until the stores run.
+    /// Returns placeholders for use before the stores run.
     pub fn unknown() -> Self {
         Self {
             database_url: "postgres://localhost/votes".to_owned(),
@@ -45,18 +45,18 @@ impl Machine {
     }
 }
 
-/// The template, resolved and read.
+/// The resolved template and the definitions read from it.
 #[derive(Debug)]
 pub struct Blueprint {
-    /// For the parts that read their own resources.
+    /// The template, for the parts that read their own resources.
     pub template: Template,
     /// The HTTP API.
     pub api: Definition,
-    /// What stands before it.
+    /// The CloudFront distribution in front of the API.
     pub distribution: Distribution,
-    /// What CloudFront's API calls it.
+    /// The distribution's id in CloudFront's API.
     pub distribution_id: String,
-    /// Where the pages are: the bucket behind the default behaviour, if it is one.
+    /// The pages' bucket: the origin of the default behaviour, if that origin is a bucket.
     pub pages_bucket: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl Blueprint {
     /// Reads the template.
     ///
     /// # Errors
-    /// Names the place in the template and what is wrong with it.
+    /// Names the location in the template and the mistake.
     pub fn read(arguments: &RunArguments, machine: &Machine) -> Result<Self> {
         let context = Context {
             parameters: parameters(arguments, machine),
@@ -81,12 +81,12 @@ impl Blueprint {
         Ok(Self { template, api, distribution, distribution_id, pages_bucket })
     }
 
-    /// What the pages have to know, as far as the template tells: `issuer` and `client_id` are who signs people in.
+    /// Returns the pages' configuration. `issuer` and `client_id` name the OpenID Connect issuer and its client.
     pub fn pages_config(&self, issuer: String, client_id: String) -> PagesConfig {
         let has_results =
             self.distribution.behaviors.iter().any(|behavior| behavior.pattern() == "/results/*");
-        let offers = |work: &&str| {
-            let path = format!("/admin/polls/{{id}}/{work}");
+        let offers = |action: &&str| {
+            let path = format!("/admin/polls/{{id}}/{action}");
             self.api.routes.iter().any(|route| route.key.path == path)
         };
         PagesConfig {
@@ -101,7 +101,7 @@ impl Blueprint {
     }
 }
 
-/// `iss` of the local issuer.
+/// Returns the `iss` claim of the local issuer's tokens.
 pub fn issuer_url(port: u16) -> String {
     format!("http://localhost:{port}/_local")
 }
@@ -124,10 +124,10 @@ fn parameters(arguments: &RunArguments, machine: &Machine) -> BTreeMap<String, S
     own.chain(arguments.parameter.iter().cloned()).collect()
 }
 
-/// What is set by hand comes last, and so holds.
+/// Returns the overrides; those of `--set` come last and win.
 fn overrides(arguments: &RunArguments, machine: &Machine) -> Vec<String> {
-    // To the template a database of this machine is one of one's own, whose functions are its owner. That they are not
-    // is what shows a right that is missing.
+    // The template assumes that the functions own a local database. Here they connect as a role that owns nothing, so
+    // that a missing GRANT shows.
     let owner = machine.owner_url.iter().flat_map(|url| {
         let variables = [("DATABASE_URL", url.as_str()), ("APPLICATION_ROLE", FUNCTIONS_ROLE)];
         variables.map(|(name, value)| format!("{MIGRATE_VARIABLES}.{name}={}", json!(value)))

@@ -1,4 +1,4 @@
-//! The folder that keeps what outlives a run: the stores' data, keys, logs, and messages not yet counted.
+//! The folder for data that outlives a run: the stores' files, keys, logs and messages not yet counted.
 use std::{
     fs::{self, File, Permissions},
     io::Write as _,
@@ -10,25 +10,25 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::RunArguments;
-use emulator::sqs::Queues;
+use emulator::{lambda::Functions, sqs::Queues};
 
 /// Bytes of `VoterHashKey`.
 const VOTER_HASH_KEY_BYTES: usize = 32;
 
-/// A data folder that no other stack uses.
+/// A data folder, locked against other stacks.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    /// Released by the kernel, however this process ends.
+    /// The kernel releases the lock when this process ends, even by SIGKILL.
     _lock: File,
     temporary: Option<TempDir>,
 }
 
 impl DataFolder {
-    /// Makes the folder if absent and takes it.
+    /// Creates the folder if absent and locks it.
     ///
     /// # Errors
-    /// It cannot be written, or another stack uses it.
+    /// The folder cannot be written, or another stack uses it.
     pub fn open(arguments: &RunArguments) -> Result<Self> {
         let temporary = if arguments.ephemeral {
             Some(tempfile::Builder::new().prefix("votes-local-").tempdir()?)
@@ -37,10 +37,10 @@ impl DataFolder {
         };
         let path = temporary.as_ref().map_or(arguments.data_dir.as_path(), TempDir::path);
         fs::create_dir_all(path)
-            .with_context(|| format!("the data folder {} cannot be made", path.display()))?;
+            .with_context(|| format!("the data folder {} cannot be created", path.display()))?;
         let path = path.canonicalize()?;
         if temporary.is_some() {
-            // PostgreSQL's user must be able to enter it.
+            // PostgreSQL's user must be able to enter the folder.
             fs::set_permissions(&path, Permissions::from_mode(0o711))?;
         }
         let lock = File::create(path.join("lock"))
@@ -54,25 +54,26 @@ impl DataFolder {
         Ok(Self { path, _lock: lock, temporary })
     }
 
-    /// Absolute.
+    /// Returns the folder's absolute path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is there at the next start.
+    /// Tells whether the folder outlives this run.
     pub fn is_kept(&self) -> bool {
         self.temporary.is_none()
     }
 
-    /// Lets a temporary folder outlive the run, and says where it is.
+    /// Keeps a temporary folder beyond the run and returns its path.
     pub fn keep(mut self) -> PathBuf {
         self.temporary.take().map_or_else(|| self.path.clone(), TempDir::keep)
     }
 
-    /// The key voters' identities are hashed with: made once, since a new one makes new voters of everybody.
+    /// Returns the key for hashing voters' identities. It is generated once: a new key would make every voter a new
+    /// one.
     ///
     /// # Errors
-    /// It cannot be read or written.
+    /// The key file cannot be written.
     pub fn voter_hash_key(&self) -> Result<String> {
         let file = self.path.join("voter-hash-key");
         if let Ok(key) = fs::read_to_string(&file) {
@@ -81,17 +82,31 @@ impl DataFolder {
         let mut bytes = [0; VOTER_HASH_KEY_BYTES];
         aws_lc_rs::rand::fill(&mut bytes).context("no random numbers")?;
         let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let options = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-        options
-            .and_then(|mut file| file.write_all(key.as_bytes()))
-            .context("the voter hash key cannot be kept")?;
+        write_private(&file, &key).context("the voter hash key cannot be saved")?;
         Ok(key)
     }
 
-    /// Puts back what the last run left in its queues, and says how many messages that were.
+    /// Writes the environment of each function to `functions/<logical id>.env`: `cargo lambda watch --env-file`
+    /// runs one of them alone with it.
     ///
     /// # Errors
-    /// The messages are not readable or their queue is gone; the file stays.
+    /// A file cannot be written.
+    pub fn write_environments(&self, functions: &Functions) -> Result<()> {
+        let folder = self.path.join("functions");
+        fs::create_dir_all(&folder)?;
+        for (id, variables) in functions.environments() {
+            let lines = variables.iter().filter(|(name, _)| name != "PATH");
+            let text: String = lines.map(|(name, value)| format!("{name}={value}\n")).collect();
+            let file = folder.join(format!("{id}.env"));
+            write_private(&file, &text).with_context(|| format!("{} cannot be written", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Restores the messages that the last run saved and returns their number.
+    ///
+    /// # Errors
+    /// The file is not readable, or a queue no longer exists; the file stays.
     pub fn restore_messages(&self, queues: &Queues) -> Result<usize> {
         let file = self.path.join("messages.json");
         let Ok(saved) = fs::read(&file) else { return Ok(0) };
@@ -105,20 +120,26 @@ impl DataFolder {
         Ok(count)
     }
 
-    /// Keeps what is left in the queues for the next run, and says how many messages that were.
+    /// Saves the queues' remaining messages for the next run and returns their number.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn save_messages(&self, queues: &Queues) -> Result<usize> {
         let snapshot = queues.snapshot();
         if self.is_kept() && !snapshot.is_empty() {
-            // Renamed into place: half a file would lose them all.
+            // Renaming is atomic; a half-written file would lose every message.
             let (draft, file) = (self.path.join("messages.json.new"), self.path.join("messages.json"));
             fs::write(&draft, serde_json::to_vec(&snapshot)?)?;
             fs::rename(draft, file)?;
         }
         Ok(snapshot.len())
     }
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+    let opened = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+    opened?.write_all(text.as_bytes())
 }
 
 #[cfg(test)]

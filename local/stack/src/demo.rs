@@ -1,4 +1,4 @@
-//! The demo poll of a first start, made as the show's crew would: through the admin API.
+//! Creates the demo poll at the first start, through the admin API as the show's crew would.
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use emulator::{edge::Edge, http_api::PAYLOAD_BYTES_MAX, issuer::Issuer};
 
-/// Covers the first start of the admin function.
+/// Covers a cold start of the admin function.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 const CONTESTANTS: [&str; 8] = ["Ada", "Bruno", "Carmen", "Dario", "Elif", "Femi", "Greta", "Hiro"];
@@ -50,27 +50,27 @@ impl PollBody {
     }
 }
 
-/// Finds an open poll, or makes and opens one where there is none at all.
+/// Returns an open poll. Creates and opens one if the ledger has no poll at all, unless `never_create`.
 ///
 /// # Errors
-/// The admin API does not answer as it should.
-pub async fn prepare(edge: &Arc<Edge>, issuer: &Issuer, never_make: bool) -> Result<Option<Poll>> {
+/// The admin API does not answer within 30 s, or answers with an error.
+pub async fn prepare(edge: &Arc<Edge>, issuer: &Issuer, never_create: bool) -> Result<Option<Poll>> {
     let token = issuer.token("demo", Some("admin"))?;
     let client = Client { edge, token: &token };
-    let asked = async {
+    let prepared = async {
         let listed: Polls = client.call(Method::GET, "/admin/polls", String::new()).await?;
         let open = listed.current.iter().find(|poll| poll.status == "open");
-        if never_make || !listed.polls.is_empty() {
+        if never_create || !listed.polls.is_empty() {
             return Ok(open.map(PollBody::example));
         }
         let contestants: Vec<_> = CONTESTANTS.iter().map(|name| json!({ "name": name })).collect();
         let poll = json!({"title": "Who wins tonight?", "results": "live", "contestants": contestants});
-        let made: PollBody = client.call(Method::POST, "/admin/polls", poll.to_string()).await?;
+        let created: PollBody = client.call(Method::POST, "/admin/polls", poll.to_string()).await?;
         let opened: PollBody =
-            client.call(Method::POST, &format!("/admin/polls/{}/open", made.id), String::new()).await?;
+            client.call(Method::POST, &format!("/admin/polls/{}/open", created.id), String::new()).await?;
         Ok(Some(opened.example()))
     };
-    tokio::time::timeout(TIMEOUT, asked).await.context("the admin API did not answer in time")?
+    tokio::time::timeout(TIMEOUT, prepared).await.context("the admin API did not answer in time")?
 }
 
 struct Client<'a> {
@@ -79,7 +79,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Goes the way of every request from the edge on, without a socket.
+    /// Sends a request through the edge, without a socket.
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: String) -> Result<T> {
         let request = Request::builder()
             .method(&method)

@@ -1,4 +1,8 @@
-//! Starts the parts in order, keeps them running, and stops them in the reverse order.
+//! Starts the parts of the stack in order, keeps them running and stops them in reverse order.
+//!
+//! To add a part: 1. write it in the `emulator`, which reads its resource from the template. 2. Create it in
+//! [`start`] and, if other code calls it, add it to [`Running`]. 3. Stop it in `serve`, before the parts that it
+//! uses. A new figure of a part goes into `local_api/metrics.rs`, a route of the stack's own into `local_api.rs`.
 mod arguments;
 mod blueprint;
 pub mod data_folder;
@@ -51,13 +55,13 @@ use emulator::{
 };
 use local_stores::{Given, Stores};
 
-/// Some ten thousand votes are counted in this time; what is left then is saved.
+/// Time to count some ten thousand votes; messages left after it are saved.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs the stack until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// One line that says what is wrong and what to do; whatever was started has been stopped.
+/// Returns one line with the cause and the remedy; every started part has been stopped.
 pub async fn run(arguments: &RunArguments) -> Result<()> {
     let stop = StopRequests::listen()?;
     let listeners = Listeners::bind(arguments).await?;
@@ -75,16 +79,16 @@ pub async fn run(arguments: &RunArguments) -> Result<()> {
     result
 }
 
-/// What everything else stands on.
+/// The options, signals, data folder and stores of one run of the stack.
 #[derive(Clone, Copy)]
 pub struct Session<'a> {
-    /// What was asked for.
+    /// The command line's options.
     pub arguments: &'a RunArguments,
     /// Ctrl-C and SIGTERM.
     pub stop: &'a StopRequests,
-    /// Where data is kept.
+    /// The data folder.
     pub folder: &'a DataFolder,
-    /// PostgreSQL and Redis, running.
+    /// The running PostgreSQL and Redis.
     pub stores: &'a Stores,
 }
 
@@ -99,28 +103,29 @@ async fn run_with_stores(session: Session<'_>, listeners: Listeners) -> Result<(
     let blueprint = Blueprint::read(arguments, &machine)?;
     let logs = Arc::new(CloudWatch::new(folder.path().join("logs"))?);
     let functions = Functions::from_template(&blueprint.template, artifacts(arguments)?, Arc::clone(&logs))?;
+    folder.write_environments(&functions)?;
     let result = run_with_functions(session, listeners, blueprint, logs, &functions).await;
     functions.shut_down().await;
     result
 }
 
-/// The parts that stand on the stores and call the functions.
+/// The running parts that depend on the stores and the functions.
 pub struct Running {
     /// SQS.
     pub queues: Arc<Queues>,
-    /// Of tokens.
+    /// The issuer of tokens.
     pub issuer: Arc<Issuer>,
     /// CloudFront.
     pub edge: Arc<Edge>,
-    /// What is counted of all of them.
+    /// The parts' counters.
     pub figures: Arc<Figures>,
     /// The event source mappings.
     pub mappings: Mappings,
-    /// To be started once there is something for them to find.
+    /// The schedules, started by the caller after the demo poll exists.
     pub schedules: Vec<Schedule>,
-    /// Of the edge and of the AWS endpoint.
+    /// The servers of the edge and of the AWS endpoint.
     pub servers: Servers,
-    /// Messages of the last run that are back in their queues.
+    /// Number of messages restored from the last run.
     pub restored: usize,
 }
 
@@ -139,7 +144,10 @@ async fn run_with_functions(
     serve(session, running, functions).await
 }
 
-/// Starts and wires what stands on the stores and the functions. The stores have the schema.
+/// Starts and connects the parts that depend on the stores and the functions. The schema must be in place.
+///
+/// # Errors
+/// The template has a mistake, or a part does not start.
 pub async fn start(
     session: Session<'_>,
     listeners: Listeners,
@@ -213,7 +221,7 @@ async fn serve(session: Session<'_>, running: Running, functions: &Arc<Functions
     stop.reached(1).await;
     drop(started);
     servers.stop_edge().await;
-    // What a schedule starts goes on by itself, for a minute, and with the next start: it is not waited for.
+    // A scheduled invocation may run for a minute and continues at the next start: draining does not wait for it.
     for Schedule { function, .. } in &schedules {
         functions.end(function);
         mappings.leave_out(function);
@@ -223,28 +231,29 @@ async fn serve(session: Session<'_>, running: Running, functions: &Arc<Functions
     let left = folder.save_messages(&queues)?;
     servers.stop().await;
     if left > 0 && folder.is_kept() {
-        eprintln!("{left} messages are kept in {} for the next start", folder.path().display());
+        eprintln!("{left} messages are saved in {} for the next start", folder.path().display());
     } else if left > 0 {
-        eprintln!("{left} messages were left in the queues and are gone with the ephemeral stack");
+        eprintln!("{left} messages were left in the queues and are lost with the ephemeral stack");
     }
     Ok(())
 }
 
-/// Lets the functions empty their queues, for a time and unless asked again.
+/// Drains the queues, for at most [`DRAIN_TIMEOUT`] or until a second request to stop.
 async fn drain(stop: &StopRequests, mappings: Mappings, status: &StatusLine) {
     status.draining();
-    let emptied = async {
-        // Late or not, running batches are waited for: what they have counted must leave the queue.
+    let drained = async {
+        // Even after the timeout, running batches are awaited: their counted messages must leave the queue.
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, mappings.drained()).await;
         mappings.stop().await;
     };
     tokio::select! {
-        () = emptied => {}
+        () = drained => {}
         () = stop.reached(2) => {}
     }
 }
 
-/// What a function said last: the reason why the stack does not come up, and an ephemeral folder is about to go.
+/// Returns the last line of the newest log. It names the cause of a failed start, and an ephemeral folder's logs are
+/// about to be removed.
 fn last_log_line(logs: &Path) -> Option<String> {
     let files = std::fs::read_dir(logs).ok()?.flatten();
     let newest = files.max_by_key(|file| file.metadata().and_then(|file| file.modified()).ok())?;
@@ -252,19 +261,19 @@ fn last_log_line(logs: &Path) -> Option<String> {
     Some(format!("{}: {}", newest.file_name().display(), text.lines().last()?))
 }
 
-/// Where the functions' binaries are.
+/// Returns the folder of the functions' binaries.
 ///
 /// # Errors
-/// There is no such folder.
+/// The folder does not exist.
 pub fn artifacts(arguments: &RunArguments) -> Result<PathBuf> {
     if let Some(folder) = &arguments.artifacts {
         if !folder.is_dir() {
-            bail!("--artifacts {} is no folder", folder.display());
+            bail!("--artifacts {} is not a folder", folder.display());
         }
         return Ok(folder.clone());
     }
     let program = std::env::current_exe()?;
-    Ok(program.parent().ok_or_else(|| anyhow!("this program is in no folder"))?.to_owned())
+    Ok(program.parent().ok_or_else(|| anyhow!("this program's folder is unknown"))?.to_owned())
 }
 
 fn announce(
@@ -283,9 +292,9 @@ fn announce(
     println!("  AWS endpoint  http://localhost:{} (SQS, S3, CloudFront)", arguments.aws_port);
     println!("  metrics       {base_url}{BASE_PATH}/metrics");
     if restored > 0 {
-        println!("  {restored} messages of the last run are back in their queues");
+        println!("  {restored} messages of the last run were restored to their queues");
     }
-    println!("\nA voter's token, good for 12 hours:\n  TOKEN={token}");
+    println!("\nA voter's token, valid for 12 hours:\n  TOKEN={token}");
     println!("Vote, and see the ranking move within seconds:");
     println!("  curl -X POST {base_url}/votes -H \"Authorization: Bearer $TOKEN\" \\");
     println!("    -H 'Content-Type: application/json' -d '{{\"poll\":{id},\"contestant\":{contestant}}}'");
@@ -293,6 +302,6 @@ fn announce(
     println!("As the show's crew:");
     println!("  ADMIN=$(curl -s '{base_url}{BASE_PATH}/token?sub=crew&scope=admin' | cut -d'\"' -f4)");
     println!("  curl {base_url}/admin/polls -H \"Authorization: Bearer $ADMIN\"");
-    println!("Ctrl-C counts what is queued and stops.\n");
+    println!("Ctrl-C counts the queued votes and stops.\n");
     Ok(())
 }

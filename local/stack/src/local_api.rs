@@ -1,4 +1,7 @@
-//! The stack's own routes, `/_local/…`: tokens, the issuer's metadata, figures.
+//! The stack's own routes, `/_local/…`: tokens, the issuer's metadata, metrics.
+//!
+//! To add a route: 1. write its handler here. 2. Add it to [`LocalApi::router`]. 3. Add a field to [`LocalApi`] for
+//! each part that it reads, and set it in `start` of the crate's root.
 mod metrics;
 
 use std::sync::Arc;
@@ -23,18 +26,18 @@ use emulator::{
     },
 };
 
-/// What the routes tell about.
+/// The parts that the routes read.
 #[derive(Debug)]
 pub struct LocalApi {
-    /// For tokens.
+    /// The issuer of tokens.
     pub issuer: Arc<Issuer>,
-    /// Sign-ins under way.
+    /// Authorization codes of sign-ins in progress.
     pub codes: Codes,
-    /// For its figures.
+    /// The edge, for its counters.
     pub edge: Arc<Edge>,
-    /// Of queues and functions.
+    /// The counters of queues and functions.
     pub figures: Arc<Figures>,
-    /// Servers started by this stack.
+    /// Name and process id of each store that this stack started.
     pub stores: Vec<(&'static str, u32)>,
 }
 
@@ -43,7 +46,7 @@ pub struct LocalApi {
 struct TokenRequest {
     sub: String,
     scope: Option<String>,
-    /// Stands for an issuer that is not supported, to try what its subjects could do.
+    /// Accepts any subject, as an unsupported issuer would, to test such subjects.
     #[serde(default)]
     any_subject: bool,
 }
@@ -54,7 +57,7 @@ struct TokensRequest {
 }
 
 impl LocalApi {
-    /// The routes, relative to `/_local`.
+    /// Returns the routes, relative to `/_local`.
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         Router::new()
             .route("/.well-known/openid-configuration", get(configuration))
@@ -111,9 +114,9 @@ async fn tokens(State(api): State<Arc<LocalApi>>, Query(request): Query<TokensRe
     if request.count == 0 || request.count > TOKENS_PER_REQUEST_MAX {
         return refusal(&format!("count must be from 1 to {TOKENS_PER_REQUEST_MAX}"));
     }
-    // Signing keeps the cores busy for seconds: the threads that answer requests must stay free.
-    let made = tokio::task::spawn_blocking(move || api.issuer.tokens(request.count)).await;
-    match made.map_err(anyhow::Error::from).flatten() {
+    // Signing occupies the cores for seconds: the threads that answer requests must stay free.
+    let signed = tokio::task::spawn_blocking(move || api.issuer.tokens(request.count)).await;
+    match signed.map_err(anyhow::Error::from).flatten() {
         Ok(tokens) => Json(json!({ "tokens": tokens })).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

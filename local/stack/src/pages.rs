@@ -1,5 +1,8 @@
-//! Makes the pages ready to be published: every file but the pages themselves gets a name that holds a hash of what
-//! is in it, and so may be kept for ever; what refers to it says the new name.
+//! Prepares the pages for publishing. Every file except the HTML pages gets a name with a hash of its content, so
+//! that caches may keep it for ever; references to the file get the new name.
+//!
+//! To add a file type: 1. add its `Content-Type` to `content_type`. 2. Add a file that browsers request by a fixed
+//! name to `FIXED_NAMES`, and a folder that is not published to `LEFT_OUT`.
 pub mod command;
 
 use std::{
@@ -19,47 +22,47 @@ use serde::Serialize;
 
 use emulator::s3::Storage;
 
-/// What is named after its content never changes.
+/// A file named after its content never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// A new release is seen within a minute; what there is goes on being served while the bucket is away.
+/// A new release is visible within a minute; caches serve the old one while the bucket is away.
 const A_MINUTE: &str = "public, max-age=60, s-maxage=60, stale-while-revalidate=600, stale-if-error=86400";
-/// A file of a fixed name that is no page: browsers keep it in a store of their own, and a release tells the edge.
+/// A file with a fixed name that is no page: browsers cache it separately, and a release invalidates it at the edge.
 const A_DAY: &str = "public, max-age=86400, s-maxage=86400, stale-while-revalidate=600, stale-if-error=86400";
-/// Files that browsers ask for by a name that no page gives them: they keep it.
+/// Files that browsers request by a fixed name, not by a reference in a page.
 const FIXED_NAMES: [&str; 1] = ["/favicon.ico"];
-/// Others' work, published as it is.
+/// Third-party files, published unchanged.
 const VENDOR: &str = "/vendor/";
-/// Beside the pages, but not of them.
+/// Folders beside the pages that are not published.
 const LEFT_OUT: [&str; 2] = ["tests", "node_modules"];
-/// Hexadecimal digits of a name's hash: 32 bits tell the releases of one file apart, and each page repeats many names.
+/// Hexadecimal digits of a name's hash: 32 bits distinguish a file's releases, and each page repeats many names.
 const HASH_DIGITS: usize = 8;
 
-/// What the pages have to know of where they run: `config.json`.
+/// The pages' configuration, published as `config.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PagesConfig {
-    /// Where the API is; empty where it is beside the pages.
+    /// Base URL of the API; empty if the API has the pages' origin.
     pub api: String,
-    /// Who signs people in, an OpenID Connect issuer.
+    /// URL of the OpenID Connect issuer.
     pub issuer: String,
-    /// What the issuer knows the pages as.
+    /// The pages' client id at the issuer.
     pub client_id: String,
-    /// What a viewer asks for when signing in.
+    /// Scopes that a viewer's sign-in requests.
     pub scope: String,
-    /// What the crew asks for when signing in.
+    /// Scopes that the crew's sign-in requests.
     pub crew_scope: String,
-    /// Where results are files, their path with `{id}` for the poll.
+    /// Path of the results' files, with `{id}` for the poll; `None` if results are no files.
     pub results: Option<String>,
-    /// What the API offers the crew beyond the first release: of `certify` and `export`.
+    /// The crew's actions that the API has beyond those of the first release: `certify`, `export`.
     pub crew: Vec<&'static str>,
 }
 
-/// A file as it is published.
+/// A file to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Its path, without the slash it starts with.
+    /// The path without its leading slash.
     pub key: String,
-    /// What is in it.
+    /// The content.
     pub body: Bytes,
     /// `Content-Type`.
     pub content_type: &'static str,
@@ -67,11 +70,11 @@ pub struct Page {
     pub cache_control: &'static str,
 }
 
-/// Reads a folder of pages. What others refer to comes before them, so that what is published in this order never
-/// names a file that is not there yet.
+/// Reads a folder of pages. A file comes before the files that refer to it, so that publishing in this order never
+/// leaves a reference to a missing file.
 ///
 /// # Errors
-/// A file of a type that is not known, or files that refer to each other in a circle.
+/// A file has an unknown type, or files refer to each other in a cycle.
 pub fn assemble(folder: &Path, config: &PagesConfig) -> Result<Vec<Page>> {
     let mut sources = BTreeMap::new();
     collect(folder, "", &mut sources)?;
@@ -81,7 +84,7 @@ pub fn assemble(folder: &Path, config: &PagesConfig) -> Result<Vec<Page>> {
         reference: Regex::new(r#"(["'(])(/[A-Za-z0-9_./-]+)(["')])"#)?,
         sources,
         names: BTreeMap::new(),
-        under_way: BTreeSet::new(),
+        in_progress: BTreeSet::new(),
         pages: Vec::new(),
     };
     for path in assembly.sources.keys().cloned().collect::<Vec<_>>() {
@@ -94,15 +97,15 @@ pub fn assemble(folder: &Path, config: &PagesConfig) -> Result<Vec<Page>> {
         content_type: "application/json",
         cache_control: A_MINUTE,
     });
-    // Pages last: by then all that they name is there.
+    // HTML pages last, after every file that they refer to.
     pages.sort_by_key(|page| page.cache_control != FOR_EVER);
     Ok(pages)
 }
 
-/// Puts pages into a bucket of the stack. What was there stays: a viewer's page may still name it.
+/// Puts pages into a bucket of the stack. Older files stay: a page in a viewer's browser may still refer to them.
 ///
 /// # Errors
-/// The bucket refuses.
+/// The bucket rejects a file.
 pub async fn publish(pages: Vec<Page>, storage: &Storage, bucket: &str) -> Result<()> {
     for page in pages {
         let mut headers = HeaderMap::new();
@@ -134,20 +137,20 @@ fn collect(folder: &Path, prefix: &str, sources: &mut BTreeMap<String, Vec<u8>>)
 struct Assembly {
     reference: Regex,
     sources: BTreeMap<String, Vec<u8>>,
-    /// New names of what has been added.
+    /// New name of each added file, by its path.
     names: BTreeMap<String, String>,
-    under_way: BTreeSet<String>,
+    in_progress: BTreeSet<String>,
     pages: Vec<Page>,
 }
 
 impl Assembly {
-    /// Adds a file after all that it refers to.
+    /// Adds a file after the files that it refers to.
     fn add(&mut self, path: &str) -> Result<()> {
         if self.names.contains_key(path) {
             return Ok(());
         }
-        if !self.under_way.insert(path.to_owned()) {
-            bail!("{path} refers to itself, through others: such names cannot hold hashes");
+        if !self.in_progress.insert(path.to_owned()) {
+            bail!("{path} refers to itself through other files: such names cannot hold hashes");
         }
         let content_type = content_type(path)?;
         let is_page = path.ends_with(".html");
@@ -177,7 +180,7 @@ impl Assembly {
     fn rewritten(&mut self, text: &str) -> Result<String> {
         let reference = self.reference.clone();
         for found in reference.captures_iter(text) {
-            // A link from page to page: those keep their names.
+            // HTML pages keep their names, so links to them stay.
             if self.sources.contains_key(&found[2]) && !found[2].ends_with(".html") {
                 self.add(&found[2])?;
             }
@@ -191,9 +194,9 @@ impl Assembly {
     }
 }
 
-/// Scripts and style sheets without the comments that stand on lines of their own, and without indentation: a third
-/// of what a phone would load. So a text over several lines must not begin a line with what looks like a comment.
-/// A style sheet needs no new line after punctuation either.
+/// Removes indentation and comments on lines of their own from scripts and style sheets: a third of a phone's
+/// download. No line of a multi-line text may therefore begin like a comment. In style sheets it also removes
+/// newlines after punctuation.
 fn without_comments(path: &str, text: &str) -> String {
     if !path.ends_with(".js") && !path.ends_with(".css") {
         return text.to_owned();

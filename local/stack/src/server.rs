@@ -17,13 +17,13 @@ use emulator::{
     http_api::Viewer,
 };
 
-/// Where the stack's own routes are, beside those of the API.
+/// Path prefix of the stack's own routes.
 pub const BASE_PATH: &str = "/_local";
 
-/// Requests under way get this long to end; those of the API take 30 s at most, nearly all far less.
+/// Time for requests in flight to end; those of the API take at most 30 s, nearly all far less.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ports taken before anything else is started.
+/// The bound ports; binding comes before any other start.
 #[derive(Debug)]
 pub struct Listeners {
     edge: TcpListener,
@@ -31,10 +31,10 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Takes both ports, on this machine's loopback only: there are tokens for everybody here.
+    /// Binds both ports on the loopback interface only, since the stack issues tokens to anybody.
     ///
     /// # Errors
-    /// Names the port that is taken and the flag that chooses another.
+    /// Names the port in use and the option that chooses another.
     pub async fn bind(arguments: &RunArguments) -> Result<Self> {
         let bind = async |port: u16, flag: &str| {
             let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await;
@@ -61,7 +61,7 @@ struct Server {
 }
 
 impl Servers {
-    /// Starts to answer.
+    /// Starts both servers.
     pub fn start(listeners: Listeners, edge: Arc<Edge>, local_api: LocalApi, aws: Services) -> Self {
         let router = Router::new().nest(BASE_PATH, local_api.router()).fallback(to_edge).with_state(edge);
         Self {
@@ -70,12 +70,12 @@ impl Servers {
         }
     }
 
-    /// Accepts no more requests at the edge and waits for those under way.
+    /// Stops accepting requests at the edge and waits for those in flight.
     pub async fn stop_edge(&self) {
         self.edge.stop().await;
     }
 
-    /// Stops both.
+    /// Stops both servers.
     pub async fn stop(self) {
         self.edge.stop().await;
         self.aws.stop().await;
@@ -87,7 +87,7 @@ impl Servers {
 impl Server {
     fn start(listener: TcpListener, router: Router) -> Self {
         let (stop, mut stopped) = watch::channel(false);
-        // Small answers over kept connections: waiting to fill a packet would only add delay.
+        // Small answers over persistent connections: Nagle's algorithm would only add delay.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let task = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks to stop, the second to stop at once.
+//! Ctrl-C and SIGTERM: the first requests a graceful stop, the second an immediate one.
 use anyhow::Result;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -12,10 +12,10 @@ pub struct StopRequests {
 }
 
 impl StopRequests {
-    /// Takes over Ctrl-C and SIGTERM.
+    /// Installs handlers for Ctrl-C and SIGTERM.
     ///
     /// # Errors
-    /// The signals cannot be taken over.
+    /// A handler cannot be installed.
     pub fn listen() -> Result<Self> {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -32,11 +32,11 @@ impl StopRequests {
         Ok(Self { count })
     }
 
-    /// Waits until there have been this many.
+    /// Waits until this many requests have come.
     pub async fn reached(&self, number: u32) {
         let mut count = self.count.clone();
         if count.wait_for(|count| *count >= number).await.is_err() {
-            // No more signals can come.
+            // The task is gone, so no more signals can come.
             std::future::pending::<()>().await;
         }
     }

@@ -1,4 +1,4 @@
-//! The live status line: what the stack does right now.
+//! The live status line.
 use std::{
     io::IsTerminal as _,
     sync::{
@@ -13,19 +13,19 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use emulator::{cloudwatch::CloudWatch, lambda::Functions, sqs::Queues};
 
-/// On a terminal, so that it looks alive.
+/// Update interval on a terminal.
 const LIVE_INTERVAL: Duration = Duration::from_millis(500);
-/// In a log, so that it does not drown what else is there.
+/// Update interval in a log, long enough not to drown other lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where the figures come from.
+/// The sources of the figures.
 #[derive(Debug)]
 pub struct Figures {
-    /// Accepted, queued, in flight.
+    /// Messages accepted, queued and in flight.
     pub queues: Arc<Queues>,
-    /// Counted.
+    /// Votes counted, a metric in the logs.
     pub logs: Arc<CloudWatch>,
-    /// Invocations.
+    /// Invocations and instances.
     pub functions: Arc<Functions>,
 }
 
@@ -64,7 +64,7 @@ fn render(now: Snapshot, before: Snapshot, elapsed: Duration, draining: bool) ->
     )
 }
 
-/// Shows the figures until finished.
+/// A task that shows the figures until [`StatusLine::finish`].
 #[derive(Debug)]
 pub struct StatusLine {
     draining: Arc<AtomicBool>,
@@ -73,7 +73,7 @@ pub struct StatusLine {
 }
 
 impl StatusLine {
-    /// Starts to show them: in place on a terminal, else as a line whenever they have changed.
+    /// Starts the display: in place on a terminal, else one line after each change.
     pub fn start(figures: Arc<Figures>) -> Self {
         let draining = Arc::new(AtomicBool::new(false));
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -83,12 +83,12 @@ impl StatusLine {
         Self { draining, bar, task }
     }
 
-    /// From now on the line says what is left.
+    /// Switches the line to the messages left to drain.
     pub fn draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Takes the line away.
+    /// Removes the line.
     pub fn finish(&self) {
         self.task.abort();
         if let Some(bar) = &self.bar {

@@ -1,4 +1,4 @@
-//! How the parts reach each other: the API its queues and functions, the edge the API.
+//! Connects the API with its queues and functions, and the edge with the API.
 use std::sync::Arc;
 
 use axum::{
@@ -17,9 +17,9 @@ use emulator::{
 /// The API's integrations.
 #[derive(Debug)]
 pub struct Integrations {
-    /// For SQS-SendMessage.
+    /// The queues, for SQS-SendMessage.
     pub queues: Arc<Queues>,
-    /// For the Lambda proxy.
+    /// The functions, for the Lambda proxy.
     pub functions: Arc<Functions>,
 }
 
@@ -38,13 +38,13 @@ impl Backend for Integrations {
 pub struct ApiOrigin {
     /// The API.
     pub api: Arc<HttpApi>,
-    /// Its name in the distribution.
+    /// The origin's domain name in the distribution.
     pub domain_name: String,
 }
 
 impl Origin for ApiOrigin {
     fn fetch(&self, request: Request<Body>) -> BoxFuture<'static, (Response<Bytes>, String)> {
-        // execute-api knows its own name only: forwarding the viewer's Host is a classic mistake.
+        // execute-api accepts only its own name; forwarding the viewer's Host header is a common mistake.
         let host = request.headers().get(header::HOST);
         if host.is_none_or(|host| host.as_bytes() != self.domain_name.as_bytes()) {
             let mut response = Response::new(Bytes::from_static(b"{\"message\":\"Forbidden\"}"));

@@ -1,4 +1,4 @@
-//! `local stores -- <command…>`: a command with throw-away stores, for tests.
+//! `local stores -- <command…>`: runs a command with temporary stores, for tests.
 use std::{
     fs::{self, Permissions},
     os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
@@ -13,17 +13,17 @@ use tokio::{
 
 use crate::{Given, Stores};
 
-/// What a shell adds to a signal's number to make an exit code.
+/// Shells report death by a signal as this plus the signal's number.
 const SIGNALLED: i32 = 128;
 
-/// Starts both stores in a temporary folder, runs the command with `DATABASE_URL` and `REDIS_URL` set, cleans up,
-/// and returns the command's exit code.
+/// Starts both stores in a temporary folder, runs the command with `DATABASE_URL` and `REDIS_URL`, cleans up and
+/// returns the command's exit code.
 ///
 /// # Errors
 /// A store or the command cannot be started.
 pub async fn run(command: &[String]) -> Result<i32> {
     let folder = tempfile::Builder::new().prefix("votes-stores-").tempdir()?;
-    // The server's user must be able to enter it.
+    // PostgreSQL's user must be able to enter the folder.
     fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
     let stores = Stores::start(folder.path(), &Given::default(), false).await?;
     let status = run_with(&stores, command).await;
@@ -33,8 +33,8 @@ pub async fn run(command: &[String]) -> Result<i32> {
 }
 
 async fn run_with(stores: &Stores, command: &[String]) -> Result<ExitStatus> {
-    let (program, arguments) = command.split_first().context("which command?")?;
-    // Ctrl-C reaches the command as well; this process stays until it has ended, to clean up after it.
+    let (program, arguments) = command.split_first().context("no command was given")?;
+    // Ctrl-C reaches the command as well; this process waits for the command's end and then cleans up.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut child = Command::new(program)
         .args(arguments)

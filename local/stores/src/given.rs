@@ -1,19 +1,18 @@
-//! Stores that are given by URL: checked once at start, so that a wrong one is told in a line and not found out
-//! from failing functions.
+//! Checks the stores given by URL once at start, so that one line reports a wrong URL before functions fail.
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 
-/// A server that is up answers a first connection well within this.
+/// A running server accepts a first connection well within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects once.
 ///
 /// # Errors
-/// Names the variable and the host, never the password.
+/// The URL is wrong or the server unreachable. The error names the variable and the host, never the password.
 pub async fn check_database(url: &str) -> Result<()> {
-    // The parser takes any scheme for its own.
+    // The parser accepts any scheme.
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     let options = matches!(scheme, Some("postgres" | "postgresql")).then(|| url.parse::<PgConnectOptions>());
     let options = options
@@ -25,7 +24,7 @@ pub async fn check_database(url: &str) -> Result<()> {
     };
     let advice = || {
         format!(
-            "DATABASE_URL: PostgreSQL at {host} cannot be used; correct the URL, or unset it to have a server started"
+            "DATABASE_URL: PostgreSQL at {host} cannot be used; correct the URL, or unset it to start a local server"
         )
     };
     let connection = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
@@ -36,14 +35,14 @@ pub async fn check_database(url: &str) -> Result<()> {
 /// Connects and pings once.
 ///
 /// # Errors
-/// Names the variable and the host, never the password.
+/// The URL is wrong or the server unreachable. The error names the variable and the host, never the password.
 pub async fn check_redis(url: &str) -> Result<()> {
     let client = redis::Client::open(url)
         .map_err(|_| anyhow!("REDIS_URL is no Redis URL: use redis://user:password@host:6379/0"))?;
     let host = client.get_connection_info().addr().to_string();
     let advice = || {
         format!(
-            "REDIS_URL: Redis at {host} cannot be used; correct the URL, or unset it to have a server started"
+            "REDIS_URL: Redis at {host} cannot be used; correct the URL, or unset it to start a local server"
         )
     };
     let ping = async {

@@ -1,5 +1,5 @@
-//! The stores the functions talk to: PostgreSQL and Redis as given by `DATABASE_URL` and `REDIS_URL`, or started
-//! here and stopped at the end.
+//! The functions' stores: PostgreSQL and Redis, given by `DATABASE_URL` and `REDIS_URL` or started here and stopped
+//! at the end.
 pub mod command;
 mod given;
 mod postgres;
@@ -17,10 +17,10 @@ use anyhow::{Context as _, Result};
 pub use self::process::{Server, install_hint};
 use self::{postgres::Postgres, redis_server::RedisServer};
 
-/// Whom the functions connect as to a database of this machine, as on AWS: a role that owns nothing.
+/// The functions' role in a local database. As on AWS, it owns nothing.
 pub const FUNCTIONS_ROLE: &str = "votes";
 
-/// URLs from outside, where set.
+/// URLs of external stores, where set.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     /// `DATABASE_URL`.
@@ -30,14 +30,14 @@ pub struct Given {
 }
 
 impl Given {
-    /// From the environment; empty counts as unset.
+    /// Reads the environment; an empty variable counts as unset.
     pub fn from_environment() -> Self {
         let read = |name: &str| std::env::var(name).ok().filter(|url| !url.trim().is_empty());
         Self { database_url: read("DATABASE_URL"), redis_url: read("REDIS_URL") }
     }
 }
 
-/// One of the two.
+/// One of the two stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
     /// The ledger.
@@ -46,16 +46,16 @@ pub enum Store {
     Redis,
 }
 
-/// How a store goes away.
+/// The way to end a store's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// SIGKILL.
+    /// By SIGKILL.
     Killed,
-    /// As its operator would stop it.
+    /// By an orderly shutdown.
     Stopped,
 }
 
-/// Files that servers prove with who they are.
+/// A server's TLS identity.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The certificate, as PEM.
@@ -64,24 +64,24 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// Both stores, reachable.
+/// Both stores, ready for connections.
 #[derive(Debug)]
 pub struct Stores {
-    /// For sqlx and libpq, as the database's owner.
+    /// URL for sqlx and libpq, as the database's owner.
     pub database_url: String,
-    /// For the functions, who own nothing; of a given database, the same.
+    /// URL for the functions, which own nothing. For a given database, the same as `database_url`.
     pub functions_url: String,
-    /// For the redis crate and `redis-cli -u`.
+    /// URL for the redis crate and `redis-cli -u`.
     pub redis_url: String,
     postgres: Option<Postgres>,
     redis: Option<RedisServer>,
 }
 
 impl Stores {
-    /// Checks the given ones and starts the others below `folder`; `keep`: Redis saves its view at exit.
+    /// Checks the given stores and starts the others below `folder`. With `keep`, Redis saves a snapshot at exit.
     ///
     /// # Errors
-    /// One line that names what is missing, unreachable or wrong, and says what to do.
+    /// Returns one line that names the missing program or wrong URL, and the remedy.
     pub async fn start(folder: &Path, given: &Given, keep: bool) -> Result<Self> {
         if let Some(url) = &given.database_url {
             given::check_database(url).await?;
@@ -112,7 +112,7 @@ impl Stores {
         Ok(Self { database_url, functions_url, redis_url, postgres, redis })
     }
 
-    /// Starts both below `folder` with TLS, which their URLs ask for with the host `localhost`.
+    /// Starts both below `folder` with TLS. Their URLs require it and name the host `localhost`.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -128,18 +128,18 @@ impl Stores {
         })
     }
 
-    /// Who owns the database, where that is not who the functions are.
+    /// Returns the owner's URL of the database, if the functions connect as another role.
     pub fn owner_url(&self) -> Option<String> {
         (self.database_url != self.functions_url).then(|| self.database_url.clone())
     }
 
-    /// Name and process id of each server started here.
+    /// Returns name and process id of each server started here.
     pub fn pids(&self) -> Vec<(&'static str, u32)> {
         let servers = [self.postgres.as_ref().map(|p| &p.server), self.redis.as_ref().map(|r| &r.server)];
         servers.into_iter().flatten().map(|server| (server.name, server.pid)).collect()
     }
 
-    /// Stops what was started here.
+    /// Stops the servers started here.
     pub async fn stop(mut self) {
         if let Some(redis) = &mut self.redis {
             redis.server.stop().await;
@@ -149,7 +149,7 @@ impl Stores {
         }
     }
 
-    /// PostgreSQL and Redis, each by itself, to be taken down and brought back at the same time.
+    /// Splits into PostgreSQL and Redis, so that each can be taken down independently.
     pub fn apart(self) -> (Self, Self) {
         let redis = Self {
             database_url: self.database_url.clone(),
@@ -161,7 +161,7 @@ impl Stores {
         (Self { redis: None, ..self }, redis)
     }
 
-    /// Takes one store away, killed or in good order. Without effect on one that is away.
+    /// Kills or stops one store. Idempotent.
     ///
     /// # Errors
     /// The store was not started here.
@@ -178,11 +178,11 @@ impl Stores {
         Ok(())
     }
 
-    /// Brings a store back that was taken down: PostgreSQL with all that it had committed, Redis empty unless it
-    /// keeps its data. The URLs stay.
+    /// Restarts a store: PostgreSQL with every committed transaction, Redis empty unless it keeps its data. The URLs
+    /// stay.
     ///
     /// # Errors
-    /// It does not start, or was not started here.
+    /// The store does not start, or was not started here.
     pub async fn bring_back(&mut self, store: Store) -> Result<()> {
         let context = || format!("{store:?} was not started here");
         match store {

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the stack's own, on a socket in a private folder: no port, no password.
+//! A private PostgreSQL server on a Unix socket in a private folder: no port, no password.
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt as _, chown},
@@ -23,11 +23,11 @@ use crate::{
 };
 
 const DATABASE: &str = "votes";
-/// Whose the database is, and all in it; the functions are somebody else, as on AWS.
+/// Owner of the database and its objects. As on AWS, the functions connect as another role.
 const OWNER: &str = "owner";
-/// SQLSTATE of a user who is not there.
+/// SQLSTATE `invalid_authorization_specification`: the role does not exist.
 const NO_SUCH_USER: &str = "28000";
-/// Recovery after a crash in mid-load replays up to `max_wal_size`.
+/// Crash recovery under load replays up to `max_wal_size`.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(50);
 
@@ -40,7 +40,7 @@ const SETTINGS: [&str; 9] = [
     "checkpoint_timeout=15min",
     "wal_buffers=16MB",
     "random_page_cost=1.1",
-    // Short statements only: compiling them costs more than it saves.
+    // All statements are short: compiling them costs more time than it saves.
     "jit=off",
     "timezone=UTC",
     "log_timezone=UTC",
@@ -49,24 +49,24 @@ const SETTINGS: [&str; 9] = [
 /// A running server.
 #[derive(Debug)]
 pub struct Postgres {
-    /// Of the database, for its owner.
+    /// URL of the database, for its owner.
     pub url: String,
-    /// Of the database, for the functions.
+    /// URL of the database, for the functions.
     pub functions_url: String,
-    /// Its postmaster.
+    /// The postmaster.
     pub server: Server,
-    /// Holds the socket until the server has stopped.
+    /// Keeps the socket's folder until the server has stopped.
     _socket_folder: TempDir,
-    /// Of the superuser.
+    /// Connection options of the superuser.
     options: PgConnectOptions,
 }
 
 impl Postgres {
-    /// Starts a server whose data is in `<folder>/postgres`, made if absent; with an identity, it has a port as well,
-    /// for TLS.
+    /// Starts a server with its data in `<folder>/postgres`, created if absent. With an identity, the server also
+    /// has a port for TLS.
     ///
     /// # Errors
-    /// PostgreSQL is not installed, or does not start: with the reason and where its log is.
+    /// PostgreSQL is not installed or does not start. The error has the cause and the log's path.
     pub async fn start(folder: &Path, identity: Option<&Identity>) -> Result<Self> {
         let programs = Programs::find().await?;
         let data = programs.data_folder(folder)?;
@@ -75,7 +75,7 @@ impl Postgres {
         } else {
             programs.initialize(&data).await?;
         }
-        // A socket's path may have 107 bytes, which a data folder deep in a home easily exceeds.
+        // A socket's path may have 107 bytes; a data folder deep in a home directory easily exceeds that.
         let socket_folder = tempfile::Builder::new().prefix("votes-pg-").tempdir_in("/tmp")?;
         programs.hand_over(socket_folder.path())?;
         let mut command = programs.command("postgres");
@@ -92,7 +92,7 @@ impl Postgres {
         };
         let mut server = Server::spawn("postgres", command, Signal::SIGINT, &folder.join("postgres.log"))?;
         let options = PgConnectOptions::new_without_pgpass().socket(socket_folder.path()).username(OWNER);
-        // The port names the socket too.
+        // The socket's name contains the port.
         let options = port.into_iter().fold(options, PgConnectOptions::port);
         create_database(&mut server, &options).await?;
         let socket = socket_folder.path().display();
@@ -109,11 +109,11 @@ impl Postgres {
         })
     }
 
-    /// Starts the server again after it has ended, on the same data and socket. What a killed one leaves holds the
-    /// data folder until it notices that it is alone: a start that meets it fails, and is tried again.
+    /// Restarts the ended server on the same data and socket. After a kill, orphaned child processes hold the data
+    /// folder until they notice the postmaster's death; starts fail until then and are retried.
     ///
     /// # Errors
-    /// It does not start in time, with the reason.
+    /// The server does not start in time. The error has the cause.
     pub async fn start_again(&mut self) -> Result<()> {
         let give_up = Instant::now() + START_TIMEOUT;
         loop {
@@ -127,7 +127,7 @@ impl Postgres {
         }
     }
 
-    /// Fast shutdown: open transactions are rolled back, everything committed is on disk.
+    /// Performs a fast shutdown: rolls open transactions back; every commit is on disk.
     pub async fn stop(&mut self) {
         self.server.stop().await;
     }
@@ -142,7 +142,7 @@ async fn create_database(server: &mut Server, options: &PgConnectOptions) -> Res
                 return Err(error).context("PostgreSQL did not accept connections in time");
             }
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NO_SUCH_USER) => {
-                bail!("this data folder's database has another owner ({error}): take another --data-dir");
+                bail!("this data folder's database has another owner ({error}): choose another --data-dir");
             }
             Err(_) => {
                 if let Some(reason) = server.ended() {
@@ -163,7 +163,7 @@ async fn create_database(server: &mut Server, options: &PgConnectOptions) -> Res
     Ok(())
 }
 
-/// The server's programs, and the user to run them as: PostgreSQL refuses to run as root.
+/// The server's programs and the user that runs them: PostgreSQL refuses to run as root.
 struct Programs {
     folder: PathBuf,
     user: Option<User>,
@@ -204,7 +204,7 @@ impl Programs {
 
     fn as_user(&self, program: PathBuf) -> Command {
         let mut command = Command::new(program);
-        // The folder this process runs in may be closed to that user.
+        // That user may have no access to this process's working directory.
         command.current_dir("/").env_remove("PGDATA").env("LC_ALL", "C.UTF-8");
         if let Some(user) = &self.user {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -212,7 +212,7 @@ impl Programs {
         command
     }
 
-    /// Adds a port with TLS. The server takes a key only from a file that is its user's own.
+    /// Adds a port with TLS. The server accepts a key file only if its own user owns it.
     fn listen(&self, command: &mut Command, data: &Path, identity: &Identity) -> Result<u16> {
         let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
         fs::copy(&identity.certificate, &certificate)?;
@@ -237,7 +237,7 @@ impl Programs {
         Ok(())
     }
 
-    /// `<folder>/postgres`, or a folder in `/var/tmp` that belongs to it where the user cannot reach that.
+    /// Creates `<folder>/postgres`, or a folder in `/var/tmp` named after it if the user cannot reach it.
     fn data_folder(&self, folder: &Path) -> Result<PathBuf> {
         let wanted = folder.canonicalize()?.join("postgres");
         let data = match &self.user {
@@ -246,7 +246,7 @@ impl Programs {
                 let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
                 let elsewhere = PathBuf::from(format!("/var/tmp/votes-{name}"));
                 eprintln!(
-                    "PostgreSQL runs as {}, who cannot enter {}: its data is in {}",
+                    "PostgreSQL runs as {}, which cannot enter {}: its data is in {}",
                     user.name,
                     folder.display(),
                     elsewhere.display()
@@ -255,8 +255,9 @@ impl Programs {
             }
             _ => wanted,
         };
-        fs::create_dir_all(&data).with_context(|| format!("{} cannot be made", data.display()))?;
-        self.hand_over(&data).with_context(|| format!("{} cannot be handed over", data.display()))?;
+        fs::create_dir_all(&data).with_context(|| format!("{} cannot be created", data.display()))?;
+        self.hand_over(&data)
+            .with_context(|| format!("the owner of {} cannot be changed", data.display()))?;
         Ok(data)
     }
 
@@ -270,7 +271,8 @@ impl Programs {
         Ok(())
     }
 
-    /// The caller holds the data folder's lock, so a server still on it is what a killed run left.
+    /// Stops a server that a killed run left on the data folder. The caller holds the folder's lock, so no other
+    /// run uses it.
     async fn stop_leftover(&self, data: &Path) -> Result<()> {
         let control = |action: &'static [&'static str]| {
             let mut command = self.command("pg_ctl");
@@ -301,7 +303,8 @@ async fn configured_folder() -> Option<PathBuf> {
     is_complete(&folder).then_some(folder)
 }
 
-/// Debian keeps versions side by side and out of `PATH`; Homebrew does with its versioned packages.
+/// Returns the newest installed version. Debian, and Homebrew for versioned packages, install versions side by side
+/// and outside `PATH`.
 fn packaged_folder() -> Option<PathBuf> {
     let roots = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt", "/usr"];
     let versions = roots.iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
@@ -314,7 +317,7 @@ fn packaged_folder() -> Option<PathBuf> {
     folders.max_by_key(|(version, _)| *version).map(|(_, folder)| folder)
 }
 
-/// Whether every folder above is open to the user.
+/// Tells whether the user may enter every folder above the path.
 fn may_reach(user: &User, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let parents = path.ancestors().skip(1).filter_map(|folder| fs::metadata(folder).ok());

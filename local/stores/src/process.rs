@@ -1,4 +1,4 @@
-//! Server processes that live no longer than this one.
+//! Server processes that end with this process.
 use std::{
     fs::{self, File},
     net::TcpListener,
@@ -16,15 +16,15 @@ use tokio::process::{Child, Command};
 
 use processes::end_with_parent;
 
-/// A fast shutdown writes a checkpoint, which takes seconds on a slow disk.
+/// A fast shutdown writes a checkpoint: seconds on a slow disk.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server process.
 #[derive(Debug)]
 pub struct Server {
-    /// For people and metrics.
+    /// Name for messages and metrics.
     pub name: &'static str,
-    /// While it runs.
+    /// Process id, valid while the process runs.
     pub pid: u32,
     child: Child,
     command: Command,
@@ -40,7 +40,7 @@ impl Server {
     pub fn spawn(name: &'static str, mut command: Command, stop_signal: Signal, log: &Path) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        // Ctrl-C goes to the terminal's whole process group; this server must outlive the draining of the queues.
+        // Ctrl-C signals the terminal's whole process group; this server must run until the queues are drained.
         command.process_group(0);
         end_with_parent(&mut command, stop_signal);
         command.kill_on_drop(true);
@@ -49,7 +49,7 @@ impl Server {
         Ok(Self { name, pid, child, command, stop_signal, log: log.to_owned() })
     }
 
-    /// Starts it again after it has ended: the same command, and the same log goes on.
+    /// Restarts the ended process with the same command, and appends to the same log.
     ///
     /// # Errors
     /// The command cannot be started.
@@ -59,13 +59,13 @@ impl Server {
         Ok(())
     }
 
-    /// Kills it, with no chance to clean up, and waits for its end. Its own children may outlive it for a moment.
+    /// Kills the process by SIGKILL and waits for its end. Its children may outlive it for a moment.
     pub async fn kill(&mut self) {
-        // A failure means that it has just ended by itself.
+        // An error means that the process has just ended by itself.
         let _ = self.child.kill().await;
     }
 
-    /// `Some` with the end of its log once the process has ended.
+    /// Returns the exit status and the log's last line once the process has ended.
     pub fn ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok()??;
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -73,10 +73,10 @@ impl Server {
         Some(format!("{} ended ({status}): {last} (log: {})", self.name, self.log.display()))
     }
 
-    /// Asks it to stop and waits; kills it when it does not.
+    /// Sends the stop signal and waits; kills the process after 30 s.
     pub async fn stop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            // A failure here means that it has just ended by itself.
+            // An error means that the process has just ended by itself.
             let _ = kill(Pid::from_raw(self.pid.cast_signed()), self.stop_signal);
         }
         if tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
@@ -85,7 +85,7 @@ impl Server {
     }
 }
 
-/// The first of these programs that is installed.
+/// Returns the first of these programs that is installed.
 pub fn find_program(names: &[&str]) -> Option<PathBuf> {
     const HOMEBREW: [&str; 2] = ["/opt/homebrew/bin", "/usr/local/bin"];
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -93,8 +93,8 @@ pub fn find_program(names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file()))
 }
 
-/// The command that installs a package with this system's package manager; the names are Debian's, Fedora's,
-/// Alpine's, Arch's and Homebrew's.
+/// Returns the command that installs a package with this system's package manager. `packages` are the names in
+/// Debian, Fedora, Alpine, Arch and Homebrew.
 pub fn install_hint(packages: [&str; 5]) -> String {
     let managers =
         ["apt-get install", "dnf install", "apk add", "pacman -S", "brew install"].into_iter().zip(packages);
@@ -109,7 +109,7 @@ pub fn install_hint(packages: [&str; 5]) -> String {
     }
 }
 
-/// A port that nobody listens on now.
+/// Returns a port that is free now.
 pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?.local_addr()?.port())
 }

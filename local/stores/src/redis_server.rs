@@ -1,4 +1,4 @@
-//! A Redis or Valkey server of the stack's own.
+//! A private Redis or Valkey server.
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,7 @@ use crate::{
     process::{Server, find_program, free_port, install_hint},
 };
 
-/// Tests that run at the same time take a database each.
+/// Databases of the server: each parallel test takes one.
 const DATABASES: &str = "1024";
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const START_POLL: Duration = Duration::from_millis(20);
@@ -18,26 +18,26 @@ const START_POLL: Duration = Duration::from_millis(20);
 /// A running server.
 #[derive(Debug)]
 pub struct RedisServer {
-    /// Of database 0.
+    /// URL of database 0.
     pub url: String,
-    /// Its process.
+    /// The process.
     pub server: Server,
 }
 
 impl RedisServer {
-    /// Starts a server in `<folder>/redis`. What it holds is derived from the ledger and heals by itself, so at
-    /// most (`keep`) a snapshot is saved now and then and at exit; there is no log of every write. With an identity,
-    /// it has a second port, for TLS.
+    /// Starts a server in `<folder>/redis`. Its data derives from the ledger and heals by itself, so there is no
+    /// append-only file; with `keep`, snapshots are saved every 300 s and at exit. With an identity, the server has a
+    /// second port for TLS.
     ///
     /// # Errors
-    /// Neither Redis nor Valkey is installed, or it does not start.
+    /// Neither Redis nor Valkey is installed, or the server does not start.
     pub async fn start(folder: &Path, keep: bool, identity: Option<&Identity>) -> Result<Self> {
         let program = find_program(&["redis-server", "valkey-server"]).with_context(|| {
             let hint = install_hint(["redis-server", "valkey", "redis", "valkey", "redis"]);
             format!("neither Redis nor Valkey is installed: run `{hint}`, or set REDIS_URL to a server")
         })?;
         let data = folder.join("redis");
-        fs::create_dir_all(&data).with_context(|| format!("{} cannot be made", data.display()))?;
+        fs::create_dir_all(&data).with_context(|| format!("{} cannot be created", data.display()))?;
         let port = free_port()?;
         let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--databases", DATABASES]);
@@ -59,10 +59,10 @@ impl RedisServer {
         Ok(Self { url, server })
     }
 
-    /// Starts the server again after it has ended, on the same port.
+    /// Restarts the ended server on the same port.
     ///
     /// # Errors
-    /// It does not start.
+    /// The server does not start.
     pub async fn start_again(&mut self) -> Result<()> {
         self.server.start_again()?;
         wait_until_ready(&mut self.server, &self.url).await

@@ -1,4 +1,4 @@
-//! A database and a Redis of its own for each test, on the servers that `local stores -- <command>` has started.
+//! A private database and Redis database for each test, on the servers started by `local stores -- <command>`.
 
 mod cuts;
 mod round_trips;
@@ -15,22 +15,22 @@ pub use round_trips::RoundTrips;
 
 use crate::FUNCTIONS_ROLE;
 
-/// Stores that nobody else uses, with the schema in place. They go when the servers go.
+/// Private stores with the schema in place. They exist until the servers stop.
 #[derive(Debug, Clone)]
 pub struct Scratch {
-    /// PostgreSQL, an empty ledger, as the functions see it.
+    /// URL of an empty ledger, for the functions' role.
     pub database_url: String,
-    /// The same, as its owner sees it.
+    /// URL of the same database, for its owner.
     pub owner_url: String,
-    /// Redis, empty.
+    /// URL of an empty Redis database.
     pub redis_url: String,
 }
 
 impl Scratch {
-    /// Makes a database, and takes a number of Redis's that has not been taken.
+    /// Creates a database and takes an unused Redis database.
     ///
     /// # Errors
-    /// When `DATABASE_URL` and `REDIS_URL` name no running servers.
+    /// `DATABASE_URL` or `REDIS_URL` names no running server.
     pub async fn new() -> Result<Self> {
         let owner_url = database(&server("DATABASE_URL")?).await?;
         Ok(Self {
@@ -40,7 +40,7 @@ impl Scratch {
         })
     }
 
-    /// The environment of a function on these stores, as the template sets it.
+    /// Returns an environment variable of a function on these stores, as the template sets it.
     pub fn environment(&self, name: &str) -> Option<String> {
         let value = match name {
             "DATABASE_URL" => &self.database_url,
@@ -61,7 +61,7 @@ impl Scratch {
             "EXPORT_LINK_SECONDS" => "900",
             "CALL_TIMEOUT_MS" => "2000",
             "WAKE_QUEUE_URL" => "http://127.0.0.1:9/000000000000/WakeQueue",
-            // Nothing listens there: tests that need AWS bring their own.
+            // Nothing listens on this port: tests that need AWS start their own endpoint.
             "AWS_ENDPOINT_URL" => "http://127.0.0.1:9",
             "AWS_REGION" => "us-east-1",
             "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => "local",
@@ -71,16 +71,16 @@ impl Scratch {
         Some(value.to_owned())
     }
 
-    /// A connection to look at the ledger, or spoil it.
+    /// Connects as the owner, to inspect or corrupt the ledger.
     ///
     /// # Errors
-    /// When the server is gone.
+    /// The server is gone.
     pub async fn connect(&self) -> Result<PgConnection> {
         Ok(PgConnection::connect(&self.owner_url).await?)
     }
 }
 
-/// A database with nothing in it, for its owner.
+/// Creates an empty database without a schema and returns its owner's URL.
 ///
 /// # Errors
 /// As [`Scratch::new`].
@@ -95,15 +95,15 @@ fn server(name: &str) -> Result<String> {
 async fn database(server: &str) -> Result<String> {
     let name = format!("scratch_{}", Uuid::new_v4().simple());
     let mut connection = PgConnection::connect(server).await.context("DATABASE_URL")?;
-    // The name is made of hexadecimal digits.
+    // Injection is impossible: the name consists of hexadecimal digits.
     sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
     Ok(PgConnectOptions::from_str(server)?.database(&name).to_url_lossy().to_string())
 }
 
-/// Makes the schema in a database of this owner's, and the URL of who may use it.
+/// Creates the schema in the owner's database, grants the functions' role its rights and returns that role's URL.
 ///
 /// # Errors
-/// The server does not do it.
+/// The migration or the grant fails.
 pub async fn grant(owner_url: &str) -> Result<String> {
     let schema = Schema::new(owner_url)?;
     schema.migrate().await?;

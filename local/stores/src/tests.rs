@@ -1,4 +1,4 @@
-//! Against real servers.
+//! Tests against real servers.
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use nix::{
@@ -55,7 +55,7 @@ async fn what_a_killed_server_leaves_is_no_obstacle() {
     let stores = start(folder.path()).await;
     let (_, pid) = stores.pids()[0];
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
-    // Killed, it removes neither its pid file nor its socket.
+    // A killed server removes neither its pid file nor its socket.
     stores.stop().await;
     start(folder.path()).await.stop().await;
 }

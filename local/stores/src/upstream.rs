@@ -1,4 +1,4 @@
-//! Where a store's server listens, for whoever stands between it and its clients.
+//! A store server's address, for proxies between the server and its clients.
 use std::{io, path::PathBuf, str::FromStr as _};
 
 use anyhow::{Context as _, Result};
@@ -8,25 +8,25 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-/// A port of this machine, or a socket in its file system.
+/// A local port or Unix socket.
 #[derive(Debug, Clone)]
 pub enum Upstream {
-    /// On 127.0.0.1.
+    /// A port on 127.0.0.1.
     Port(u16),
     /// A Unix socket.
     Socket(PathBuf),
 }
 
-/// A connection to either.
+/// A connection to an upstream.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 impl Upstream {
-    /// Of a PostgreSQL URL.
+    /// Parses a PostgreSQL URL.
     ///
     /// # Errors
-    /// The URL is not one.
+    /// The URL is no PostgreSQL URL.
     pub fn of_database(url: &str) -> Result<Self> {
         let options = PgConnectOptions::from_str(url)?;
         Ok(match options.get_socket() {
@@ -35,10 +35,10 @@ impl Upstream {
         })
     }
 
-    /// Of a Redis URL with a port.
+    /// Parses a Redis URL with a port.
     ///
     /// # Errors
-    /// There is no port in it.
+    /// The URL has no port.
     pub fn of_redis(url: &str) -> Result<Self> {
         Ok(Self::Port(redis_port(url)?.parse()?))
     }
@@ -46,7 +46,7 @@ impl Upstream {
     /// Opens a connection.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// No server listens.
     pub async fn connect(&self) -> io::Result<Box<dyn Duplex>> {
         Ok(match self {
             Self::Port(port) => Box::new(TcpStream::connect(("127.0.0.1", *port)).await?),
@@ -55,20 +55,20 @@ impl Upstream {
     }
 }
 
-/// The same database through another port of 127.0.0.1.
+/// Returns the URL of the same database through another port on 127.0.0.1.
 ///
 /// # Errors
-/// The URL is not one of PostgreSQL.
+/// The URL is no PostgreSQL URL.
 pub fn database_through(url: &str, port: u16) -> Result<String> {
     let options = PgConnectOptions::from_str(url)?;
     let (user, name) = (options.get_username(), options.get_database().unwrap_or_default());
     Ok(format!("postgres://{user}@127.0.0.1:{port}/{name}"))
 }
 
-/// The same database of Redis through another port.
+/// Returns the URL of the same Redis database through another port.
 ///
 /// # Errors
-/// There is no port in the URL.
+/// The URL has no port.
 pub fn redis_through(url: &str, port: u16) -> Result<String> {
     Ok(url.replace(redis_port(url)?, &port.to_string()))
 }

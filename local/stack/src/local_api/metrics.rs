@@ -1,11 +1,14 @@
-//! Figures as Prometheus text.
+//! The stack's metrics as Prometheus text.
+//!
+//! To add a metric: 1. Add a [`Family`] to the function of its part. 2. For a new part, write such a function and
+//! extend `families` in [`render`]. Metrics that functions embed in their logs appear without a change.
 use std::fmt::Write as _;
 
 use crate::local_api::LocalApi;
 use emulator::cloudwatch::Sum;
 use processes::{family, memory};
 
-/// One family of figures: name, type, help and lines of labels and value.
+/// A metric family: name, type, help and lines of labels and value.
 struct Family {
     name: String,
     kind: &'static str,
@@ -19,7 +22,7 @@ impl Family {
     }
 }
 
-/// Everything the stack knows about itself.
+/// Renders every metric of the stack.
 pub fn render(api: &LocalApi) -> String {
     let mut families = functions(api);
     families.extend(queues(api));
@@ -87,7 +90,7 @@ fn edge(api: &LocalApi) -> Vec<Family> {
     let served = served.map(|(cache, count)| (label("cache", cache), count as f64));
     let origin = counts.origin.iter().map(|(route, count)| (label("route", route), *count as f64));
     let invalidated = [("invalidations", counts.invalidations), ("paths", counts.invalidated_paths)];
-    let invalidated = invalidated.map(|(what, count)| (label("count", what), count as f64));
+    let invalidated = invalidated.map(|(unit, count)| (label("count", unit), count as f64));
     vec![
         Family::new("edge_requests_total", "counter", "Viewers' requests.", served.to_vec()),
         Family::new("edge_origin_requests_total", "counter", "Requests to the origin.", origin.collect()),
@@ -100,7 +103,7 @@ fn edge(api: &LocalApi) -> Vec<Family> {
     ]
 }
 
-/// The functions' embedded metrics: sum and number of each, by its dimensions.
+/// Returns sum and number of values of each embedded metric of the functions, by its dimensions.
 fn embedded(sums: &[Sum]) -> Vec<Family> {
     let labels = |sum: &Sum| {
         let dimensions = sum.dimensions.iter().map(|(name, value)| label(&snake_case(name), value));

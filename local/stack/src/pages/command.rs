@@ -1,4 +1,4 @@
-//! `local pages`: what is to be published, as files and a list of them.
+//! `local pages`: writes the files to publish and their manifest.
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -14,31 +14,31 @@ pub struct PagesArguments {
     /// The template that describes the stack; the pages are in `frontend` beside it
     #[arg(long, value_name = "FILE", default_value = "template.yaml")]
     pub template: PathBuf,
-    /// Where to write them, with manifest.json: each file's key, Content-Type and Cache-Control, in the order in
-    /// which they are to be published
+    /// Output folder, also for manifest.json: each file's key, Content-Type and Cache-Control, in the order to
+    /// publish them in
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// Who signs people in, an OpenID Connect issuer
+    /// URL of the OpenID Connect issuer
     #[arg(long, value_name = "URL")]
     pub issuer: String,
-    /// What the issuer knows the pages as
+    /// The pages' client id at the issuer
     #[arg(long, value_name = "ID")]
     pub client_id: String,
-    /// What a viewer asks for when signing in
+    /// Scopes that a viewer's sign-in requests
     #[arg(long, value_name = "SCOPES")]
     pub scope: Option<String>,
-    /// What the crew asks for when signing in
+    /// Scopes that the crew's sign-in requests
     #[arg(long, value_name = "SCOPES")]
     pub crew_scope: Option<String>,
-    /// Where the API is, when it is not beside the pages
+    /// Base URL of the API, if it differs from the pages' origin
     #[arg(long, value_name = "URL", default_value = "")]
     pub api: String,
 }
 
-/// Writes the files and their list.
+/// Writes the files and `manifest.json`.
 ///
 /// # Errors
-/// A file that cannot be read, published or written.
+/// A file cannot be read, has an unknown type or cannot be written.
 pub fn run(arguments: &PagesArguments) -> Result<()> {
     let run = RunArguments::new(arguments.template.clone());
     let config = Blueprint::read(&run, &Machine::unknown())?

@@ -40,7 +40,7 @@ fn a_page_names_what_its_files_hold() {
         assert!(String::from_utf8_lossy(&page.body).contains("\"/control/index.html\""));
         assert_eq!((page.cache_control, app.cache_control), (A_MINUTE, FOR_EVER));
         let at = |key: &str| pages.iter().position(|page| page.key == key);
-        assert!(at("index.html") > at(&app.key), "a page must not be there before what it names");
+        assert!(at("index.html") > at(&app.key), "a page must come after the files that it refers to");
         app.key
     };
     // A change deep down changes every name up to the page.

@@ -1,4 +1,4 @@
-//! Ends the connections that others have to a test's stores, as a restart or a failover does.
+//! Cuts clients' connections to a test's stores, as a restart or a failover does.
 
 use std::{
     io,
@@ -19,10 +19,10 @@ use super::{Scratch, server};
 use crate::upstream::{Upstream, database_through, redis_through};
 
 impl Scratch {
-    /// Ends every connection to the database but its own, and waits until they are gone.
+    /// Terminates every other connection to the database and waits for their end.
     ///
     /// # Errors
-    /// When the server is gone.
+    /// The server is gone.
     pub async fn cut_database(&self) -> Result<()> {
         let cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -30,10 +30,10 @@ impl Scratch {
         Ok(())
     }
 
-    /// Ends every connection to this number of Redis's databases, and to no other test's.
+    /// Terminates every connection to this test's Redis database.
     ///
     /// # Errors
-    /// When the server is gone.
+    /// The server is gone.
     pub async fn cut_redis(&self) -> Result<()> {
         let number = self.redis_url.rsplit('/').next().context("REDIS_URL")?;
         let client = redis::Client::open(server("REDIS_URL")?)?;
@@ -50,10 +50,10 @@ impl Scratch {
         Ok(())
     }
 
-    /// The same stores, reached through ways that can be cut.
+    /// Returns the same stores behind proxies that can be cut.
     ///
     /// # Errors
-    /// When their addresses cannot be read, or no port is free.
+    /// A URL cannot be parsed, or no port is free.
     pub async fn behind_ways(&self) -> Result<(Self, Links)> {
         let database = Link::to(Upstream::of_database(&self.database_url)?).await?;
         let redis = Link::to(Upstream::of_redis(&self.redis_url)?).await?;
@@ -66,16 +66,16 @@ impl Scratch {
     }
 }
 
-/// The ways to both stores.
+/// The proxies of both stores.
 #[derive(Debug)]
 pub struct Links {
-    /// To PostgreSQL.
+    /// The proxy of PostgreSQL.
     pub database: Link,
-    /// To Redis.
+    /// The proxy of Redis.
     pub redis: Link,
 }
 
-/// A way to a store that can be cut, and then answers nobody.
+/// A TCP proxy of a store. Once cut, it accepts connections and never answers them.
 #[derive(Debug)]
 pub struct Link {
     port: u16,
@@ -88,8 +88,8 @@ impl Link {
     async fn to(upstream: Upstream) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
-        let way = Self { port, taken: Arc::default(), cut: Arc::default(), is_silent: Arc::default() };
-        let (taken, cut, is_silent) = (way.taken.clone(), way.cut.clone(), way.is_silent.clone());
+        let link = Self { port, taken: Arc::default(), cut: Arc::default(), is_silent: Arc::default() };
+        let (taken, cut, is_silent) = (link.taken.clone(), link.cut.clone(), link.is_silent.clone());
         tokio::spawn(async move {
             let mut unanswered = Vec::new();
             while let Ok((client, _)) = listener.accept().await {
@@ -97,26 +97,26 @@ impl Link {
                 if is_silent.load(Ordering::SeqCst) {
                     unanswered.push(client);
                 } else {
-                    tokio::spawn(pass(client, upstream.clone(), cut.clone()));
+                    tokio::spawn(relay(client, upstream.clone(), cut.clone()));
                 }
             }
         });
-        Ok(way)
+        Ok(link)
     }
 
-    /// Connections taken so far.
+    /// Returns the number of connections accepted so far.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::SeqCst)
     }
 
-    /// Ends the connections there are; the next ones are taken and never answered.
+    /// Closes the open connections; later connections are accepted and never answered.
     pub fn cut_and_fall_silent(&self) {
         self.is_silent.store(true, Ordering::SeqCst);
         self.cut.notify_waiters();
     }
 }
 
-async fn pass(mut client: TcpStream, upstream: Upstream, cut: Arc<Notify>) -> io::Result<()> {
+async fn relay(mut client: TcpStream, upstream: Upstream, cut: Arc<Notify>) -> io::Result<()> {
     let mut server = upstream.connect().await?;
     tokio::select! {
         ended = copy_bidirectional(&mut client, &mut server) => ended.map(drop),

@@ -1,4 +1,4 @@
-//! Counts the round trips that a function makes to its stores.
+//! Counts a function's round trips to its stores.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use tokio::{
 use super::Scratch;
 use crate::upstream::{Duplex, Upstream, database_through, redis_through};
 
-/// Round trips made so far, however often they are asked for.
+/// Counters of round trips.
 #[derive(Debug, Clone)]
 pub struct RoundTrips {
     database: Arc<AtomicUsize>,
@@ -25,17 +25,17 @@ pub struct RoundTrips {
 }
 
 impl RoundTrips {
-    /// Those to PostgreSQL, and those to Redis.
+    /// Returns the number of round trips to PostgreSQL and to Redis.
     pub fn so_far(&self) -> (usize, usize) {
         (self.database.load(Ordering::SeqCst), self.redis.load(Ordering::SeqCst))
     }
 }
 
 impl Scratch {
-    /// The same stores, reached through proxies that count.
+    /// Returns the same stores behind counting proxies.
     ///
     /// # Errors
-    /// When their addresses cannot be read, or no port is free.
+    /// A URL cannot be parsed, or no port is free.
     pub async fn counted(&self) -> Result<(Self, RoundTrips)> {
         let (database_port, database_trips) =
             counting_proxy(Upstream::of_database(&self.database_url)?).await?;
@@ -49,7 +49,7 @@ impl Scratch {
     }
 }
 
-/// Passes bytes on, and counts how often the conversation turns from the server to the client and back.
+/// Relays bytes and counts the requests: each change of direction from the server to the client.
 async fn counting_proxy(upstream: Upstream) -> io::Result<(u16, Arc<AtomicUsize>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
@@ -65,21 +65,21 @@ async fn counting_proxy(upstream: Upstream) -> io::Result<(u16, Arc<AtomicUsize>
 }
 
 async fn relay(mut client: TcpStream, server: &mut Box<dyn Duplex>, trips: &AtomicUsize) -> io::Result<()> {
-    let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
-    let mut clients_turn = false;
+    let (mut request, mut response) = (vec![0; 65_536], vec![0; 65_536]);
+    let mut in_request = false;
     loop {
         tokio::select! {
             biased;
-            Ok(read @ 1..) = client.read(&mut asked) => {
-                if !clients_turn {
+            Ok(read @ 1..) = client.read(&mut request) => {
+                if !in_request {
                     trips.fetch_add(1, Ordering::SeqCst);
-                    clients_turn = true;
+                    in_request = true;
                 }
-                server.write_all(&asked[..read]).await?;
+                server.write_all(&request[..read]).await?;
             }
-            Ok(read @ 1..) = server.read(&mut answered) => {
-                clients_turn = false;
-                client.write_all(&answered[..read]).await?;
+            Ok(read @ 1..) = server.read(&mut response) => {
+                in_request = false;
+                client.write_all(&response[..read]).await?;
             }
             else => return Ok(()),
         }
