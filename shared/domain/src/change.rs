@@ -1,11 +1,14 @@
-//! Changing a poll. The rules here keep four promises to voters:
-//! - a vote that was valid when it was cast stays so, whatever the crew changes before it is counted;
+//! Changes of a poll by the crew. The rules guarantee four things to voters:
+//! - a vote that was valid when it was cast stays valid, whatever the crew changes before it is counted;
 //! - a vote counts for the contestant that its voter saw;
-//! - a vote that counts was cast within the window that the poll shows, and outside its gaps;
-//! - what is certified never changes.
+//! - a counted vote was cast within the window that the poll shows, and outside its gaps;
+//! - a certified result never changes.
 //!
-//! Votes wait in a queue that knows nothing of polls. So a poll that has opened may have votes that nobody has counted, and
-//! most rules ask whether it has opened, not whether it has votes.
+//! Votes wait in a queue that is not divided by poll. So a poll that has opened may have uncounted votes, and most
+//! rules check whether the poll has opened, not whether it has votes.
+//!
+//! To add a rule: 1. Add the refusal to [`Invalid`] with its code. 2. Check it in [`Poll::patched`] or in the method
+//! of the action. 3. Extend the random sequences of crew actions in `change/life.rs` if the rule concerns votes.
 
 use serde::{Deserialize, Deserializer};
 
@@ -15,8 +18,7 @@ use super::{
     definition::{DraftContestant, ERRATA_MAX, ERRATUM_CHARS_MAX, GAPS_MAX, check_window, is_visible_text},
 };
 
-/// A change of some fields: the body of `PATCH /admin/polls/{id}`. An explicit `null` clears a field
-/// that may be absent.
+/// A partial update: the body of `PATCH /admin/polls/{id}`. An explicit `null` clears an optional field.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Patch {
@@ -36,34 +38,34 @@ pub struct Patch {
     contestants: Option<Vec<DraftContestant>>,
 }
 
-/// Tells a `null`, which only some fields may be, from an absent field.
+/// Distinguishes an explicit `null` from an absent field.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// What the ledger knows of a poll besides its definition.
+/// The state of a poll in the ledger besides its definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Whether votes have been counted.
     pub has_votes: bool,
-    /// The names that its numbers have borne since votes may be there, but for those of now.
+    /// The former names of its numbers since its opening or first vote, without the current ones.
     pub names: BorneNames,
 }
 
 impl Facts {
-    /// Whether votes may be there: counted, or cast and not yet counted.
+    /// Returns whether the poll may have votes: counted ones, or ones in flight.
     pub fn may_have_votes(&self, poll: &Poll, now: Timestamp) -> bool {
         self.has_votes || poll.has_opened(now)
     }
 }
 
 impl Poll {
-    /// The poll after a change at `now`. A change that changes nothing is always allowed.
+    /// Returns the poll after a change at `now`. A change without effect is always allowed.
     ///
-    /// A closed poll whose `closes_at` moves is open again, with a [`Gap`] between.
+    /// Moving the `closes_at` of a closed poll reopens it, with a [`Gap`] between close and reopening.
     ///
     /// # Errors
-    /// What is wrong with the definition that would result, or with changing it in the poll's state.
+    /// The error in the resulting definition, or the reason why the poll's state forbids the change.
     pub fn patched(&self, patch: Patch, facts: &Facts, now: Timestamp) -> Result<Self, Invalid> {
         let before = Self { draft: self.is_draft(now), ..self.clone() };
         let moves_window = patch.opens_at.is_some() || patch.closes_at.is_some();
@@ -91,7 +93,7 @@ impl Poll {
         Ok(Self { draft: after.is_draft(now), ..after })
     }
 
-    /// The fields of the patch in place of the poll's.
+    /// Replaces the fields that the patch contains.
     fn with(&self, patch: Patch) -> Result<Self, Invalid> {
         let unchanged = || self.contestants.iter().map(DraftContestant::from).collect();
         let draft = Draft {
@@ -120,7 +122,8 @@ impl Poll {
         })
     }
 
-    /// Votes may be on their way: their window, contestants and ballots stay.
+    /// Checks a change of a poll that may have votes in flight: opening and contestants stay, the close is not in
+    /// the past.
     fn check_opened(&self, after: &Self, now: Timestamp) -> Result<(), Invalid> {
         if after.opens_at != self.opens_at {
             return Err(Invalid::Opened(AfterOpening::MoveOpening));
@@ -134,7 +137,7 @@ impl Poll {
         Ok(())
     }
 
-    /// Votes belong to numbers, names and ballots.
+    /// Checks that the votes of a poll keep their ballots, numbers and names.
     fn check_votes_stay(&self, after: &Self, facts: &Facts) -> Result<(), Invalid> {
         let switches_limit = after.votes_per_voter.is_some() != self.votes_per_voter.is_some();
         if switches_limit && facts.has_votes {
@@ -158,13 +161,13 @@ impl Poll {
         self.has_opened(now) && self.status(now) == Status::Closed
     }
 
-    /// What was cast while the poll was closed stays uncounted. In the list again, too.
+    /// Adds a gap for the time in which the poll was closed, whose votes stay uncounted, and unarchives the poll.
     fn reopened(mut self, closed_at: Option<Timestamp>, now: Timestamp) -> Result<Self, Invalid> {
         self.archived_at = None;
         let Some(from) = closed_at.filter(|&from| from < now) else { return Ok(self) };
         let is_full = self.gaps.len() == GAPS_MAX;
         match self.gaps.last_mut() {
-            // Reopened and closed within one millisecond.
+            // The poll was reopened and closed within one millisecond.
             Some(last) if last.to == from => last.to = now,
             _ if is_full => return Err(Invalid::ReopenedTooOften),
             _ => self.gaps.push(Gap { from, to: now }),
@@ -172,8 +175,9 @@ impl Poll {
         Ok(self)
     }
 
-    /// The poll opened by hand at `now`, and public from now on. An open poll stays as it is. A closed one is open again,
-    /// with its first opening, so that votes still on their way from then count; those cast in between do not.
+    /// Opens the poll by hand at `now` and publishes it. An open poll stays unchanged. A closed poll is reopened
+    /// with its first opening, so that votes in flight from before the close still count. Votes cast in between do
+    /// not.
     ///
     /// # Errors
     /// [`Invalid::Certified`] for a poll whose result is final; [`Invalid::ReopenedTooOften`].
@@ -190,7 +194,7 @@ impl Poll {
         Ok(Self { opens_at, closes_at, draft: false, ..self.clone() })
     }
 
-    /// The poll closed by hand at `now`: votes cast before still count. A closed poll stays as it is.
+    /// Closes the poll by hand at `now`. Votes cast before still count. A closed poll stays unchanged.
     ///
     /// # Errors
     /// [`Invalid::NotOpen`] for a scheduled poll.
@@ -202,8 +206,8 @@ impl Poll {
         }
     }
 
-    /// The poll with one contestant withdrawn: votes cast for it before `now` stay, later ones are rejected. A contestant
-    /// that is withdrawn stays so from its own moment on.
+    /// Withdraws one contestant: votes cast for it before `now` stay, later ones are rejected. A second withdrawal
+    /// of the same contestant changes nothing.
     ///
     /// # Errors
     /// [`Invalid::UnknownContestant`]; [`Invalid::Certified`].
@@ -222,7 +226,7 @@ impl Poll {
         Ok(after)
     }
 
-    /// The poll out of the public list, from `now` on; its file stays. An archived poll stays as it is.
+    /// Removes the poll from the public list at `now`. Its public file stays. An archived poll stays unchanged.
     ///
     /// # Errors
     /// [`Invalid::NotClosed`].
@@ -236,7 +240,7 @@ impl Poll {
         Ok(Self { archived_at: Some(now), ..self.clone() })
     }
 
-    /// The poll with one erratum more, dated `now`: beside the certified result, which stays. Not idempotent.
+    /// Adds an erratum dated `now`. The certified result stays unchanged. Not idempotent.
     ///
     /// # Errors
     /// [`Invalid::Erratum`]; [`Invalid::NotCertified`]; [`Invalid::TooManyErrata`].
@@ -255,7 +259,7 @@ impl Poll {
         Ok(after)
     }
 
-    /// Whether the poll may be deleted at `now`: only one that no valid vote can have been cast in.
+    /// Checks that the poll may be deleted at `now`: no valid vote can have been cast in it.
     ///
     /// # Errors
     /// [`Invalid::Certified`]; [`Invalid::Opened`]; [`Invalid::DeletedWithVotes`].

@@ -1,5 +1,8 @@
-//! What a closed poll's certification waits for, in types and in a sentence. [`Observation`](super::Observation) says
-//! when it waits for nothing.
+//! The reasons for which the certification of a closed poll waits, as types and as sentences for the crew.
+//! [`Observation`](super::Observation) decides when certification need not wait.
+//!
+//! To add a reason or a sign: 1. Add the variant, its name and its place in `ALL`. 2. Add its sentence to the
+//! `Display` of [`Waiting`]. 3. Return it from `evidence.rs`. 4. Name it in `docs/openapi.yaml` and `frontend/text`.
 
 use std::{fmt, time::Duration};
 
@@ -8,94 +11,94 @@ use time::OffsetDateTime;
 
 use super::Timestamp;
 
-/// An observation older than this says nothing of now: an observer makes one every 3 s.
+/// The maximum age of a valid observation. `functions/results` makes one every 3 s.
 pub const OBSERVED_MAX: Duration = Duration::from_secs(30);
 
-/// How long certification waits.
+/// The waiting times of certification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificationPolicy {
-    /// How long a sign of a failed batch counts: until the batch has come again, which takes the queue's
+    /// How long a sign of a failed batch counts: until the batch has been redelivered, which takes the queue's
     /// `VisibilityTimeout`, the function's `Timeout` and the batching window.
     pub sign: Duration,
-    /// A probe is late beyond this. Longer than a healthy queue takes from sending a message to its commit: the
-    /// batching window, which a quiet queue may stretch to 20 s, and the function's `Timeout`.
+    /// The age at which a probe is late. It exceeds the time from sending to commit in a healthy queue: the batching
+    /// window, which a quiet queue may stretch to 20 s, and the function's `Timeout`.
     pub probe_late: Duration,
 }
 
 impl CertificationPolicy {
-    /// How long what an observation is made of is kept: for as long as a sign counts, and a quarter of an hour more, in
-    /// which what is late may still come.
+    /// Returns the retention of observation data: as long as a sign counts, and 15 minutes more for late arrivals.
     pub fn kept(self) -> Duration {
         self.sign + Duration::from_secs(900)
     }
 }
 
-/// Why it is taken that no vote is outstanding.
+/// The basis for the assumption that no vote is outstanding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Basis {
-    /// Probes went through the queue after the close, and nothing speaks against it.
+    /// Probes passed through the queue after the close, and no sign contradicts them.
     Evidence,
-    /// It is not: the show said so.
+    /// No evidence: the crew forced the certificate.
     Forced,
 }
 
-/// A reason to take it that a batch has failed or vanished, and its votes come again.
+/// A sign that a batch has failed or vanished, so that its votes will be redelivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Sign {
     /// A message was delivered again, so a batch had failed.
     Redelivered,
-    /// A batch announced itself and never took that back.
+    /// A batch announced itself and never withdrew the announcement.
     Announced,
     /// A probe was decided late.
     ProbeLate,
-    /// A probe is not decided though it should be, could not be sent, or was not sent when one was due.
+    /// A probe is overdue, could not be sent, or was not sent when one was due.
     ProbeMissing,
-    /// Redis, which holds the announcements, was away or has lost data.
+    /// Redis, which holds the announcements, was unavailable or has lost data.
     RedisAway,
 }
 
-/// What certification waits for.
+/// The condition that certification waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum WaitsFor {
-    /// Nothing is counted at all.
+    /// Counting has stopped.
     Counting,
-    /// Probes sent after the close are not all decided.
+    /// Not all probes sent after the close are decided.
     Probes,
-    /// The latest sign of a failed batch is too young.
+    /// The latest sign of a failed batch is too recent.
     Sign,
-    /// The queue says that it holds more than has been handled since the close, or says nothing.
+    /// The queue reports more messages than were handled since the close, or reports nothing.
     Queue,
-    /// There was no observation lately.
-    Look,
+    /// There was no recent observation.
+    #[serde(rename = "look")]
+    Observation,
 }
 
-/// Why a result is not certified now.
+/// The reason why a result is not certified now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// What for.
+    /// The condition that certification waits for.
     pub waits_for: WaitsFor,
-    /// The sign that keeps it waiting.
+    /// The sign that delays certification.
     pub sign: Option<Sign>,
-    /// When that sign will not count any more; `None`: not known.
+    /// The time when the sign expires. `None` if unknown.
     pub until: Option<Timestamp>,
-    /// Votes that the queue says it holds; `None`: it does not say.
+    /// The votes in the queue. `None` if the queue does not report them.
     pub waiting: Option<u64>,
 }
 
-/// What is known of a closed poll that is not frozen yet.
+/// The last observation of a closed poll that is not frozen yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closing {
-    /// How long ago it was observed; `None`: never since its close.
+    /// The age of the observation. `None` if there was none since the close.
     pub observed: Option<Duration>,
-    /// What it waited for then; `None`: nothing.
+    /// The reason to wait. `None`: there was none.
     pub waiting: Option<Waiting>,
 }
 
 impl Basis {
-    /// Its name in the ledger and in the certificate.
+    /// Returns the name in the ledger and in the certificate.
     pub fn name(self) -> &'static str {
         match self {
             Self::Evidence => "evidence",
@@ -103,7 +106,7 @@ impl Basis {
         }
     }
 
-    /// The basis of that name.
+    /// Returns the basis with this name.
     pub fn of(name: &str) -> Option<Self> {
         [Self::Evidence, Self::Forced].into_iter().find(|basis| basis.name() == name)
     }
@@ -113,7 +116,7 @@ impl Sign {
     const ALL: [Self; 5] =
         [Self::Redelivered, Self::Announced, Self::ProbeLate, Self::ProbeMissing, Self::RedisAway];
 
-    /// Its name in the ledger and in answers.
+    /// Returns the name in the ledger and in answers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Redelivered => "redelivered",
@@ -124,46 +127,47 @@ impl Sign {
         }
     }
 
-    /// The sign of that name.
+    /// Returns the sign with this name.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|sign| sign.name() == name)
     }
 }
 
 impl WaitsFor {
-    const ALL: [Self; 5] = [Self::Counting, Self::Probes, Self::Sign, Self::Queue, Self::Look];
+    const ALL: [Self; 5] = [Self::Counting, Self::Probes, Self::Sign, Self::Queue, Self::Observation];
 
-    /// Its name in the ledger and in answers.
+    /// Returns the name in the ledger and in answers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counting => "counting",
             Self::Probes => "probes",
             Self::Sign => "sign",
             Self::Queue => "queue",
-            Self::Look => "look",
+            Self::Observation => "look",
         }
     }
 
-    /// What that name stands for.
+    /// Returns the condition with this name.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|waits_for| waits_for.name() == name)
     }
 }
 
 impl Closing {
-    /// The basis of a certificate made now.
+    /// Returns the basis of a certificate issued now.
     ///
     /// # Errors
-    /// What it waits for.
+    /// The reason to wait.
     pub fn verdict(&self) -> Result<Basis, Waiting> {
         if self.observed.is_none_or(|ago| ago > OBSERVED_MAX) {
-            return Err(Waiting { waits_for: WaitsFor::Look, sign: None, until: None, waiting: None });
+            let waits_for = WaitsFor::Observation;
+            return Err(Waiting { waits_for, sign: None, until: None, waiting: None });
         }
         self.waiting.map_or(Ok(Basis::Evidence), Err)
     }
 }
 
-/// One English sentence for the crew.
+/// Formats one English sentence for the crew.
 impl fmt::Display for Waiting {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.waits_for, self.waiting) {
@@ -184,7 +188,7 @@ impl fmt::Display for Waiting {
                 write!(formatter, "The queue says that it still holds {votes} votes.")
             }
             (WaitsFor::Queue, None) => formatter.write_str("The queue does not say what it holds."),
-            (WaitsFor::Look, _) => {
+            (WaitsFor::Observation, _) => {
                 formatter.write_str("Nothing has observed the counting lately: functions/results does.")
             }
         }
@@ -208,7 +212,7 @@ impl Waiting {
     }
 }
 
-/// Hours, minutes and seconds.
+/// A time of day, formatted as hours, minutes and seconds.
 struct TimeOfDay(Timestamp);
 
 impl fmt::Display for TimeOfDay {
@@ -250,7 +254,7 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(verdict(Some(seconds(30)), None), Ok(Basis::Evidence));
         for observed in [None, Some(seconds(31))] {
-            assert_eq!(verdict(observed, None).unwrap_err().waits_for, WaitsFor::Look);
+            assert_eq!(verdict(observed, None).unwrap_err().waits_for, WaitsFor::Observation);
         }
         let queue = waiting(WaitsFor::Queue, None, Some(1));
         assert_eq!(verdict(Some(seconds(1)), Some(queue)), Err(queue));

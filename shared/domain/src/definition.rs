@@ -1,4 +1,4 @@
-//! What the show may say of a poll, whatever the poll's state: the fields and their limits.
+//! The fields of a poll's definition and their limits, which hold in every state of the poll.
 
 use std::collections::BTreeSet;
 
@@ -9,60 +9,60 @@ use super::{Contestant, ContestantNumber, Invalid, Results, Timestamp};
 pub(super) const TITLE_CHARS_MAX: usize = 200;
 pub(super) const NAME_CHARS_MAX: usize = 200;
 pub(super) const URL_CHARS_MAX: usize = 2_048;
-/// One batch sends the totals of every contestant to Redis: 1,000 members is what still costs well under 1 ms.
+/// One batch sends the totals of every contestant to Redis. 1,000 members still cost well under 1 ms.
 pub(super) const CONTESTANTS_MAX: usize = 1_000;
-/// `votes/mine` looks up every ballot a voter may have by its key: 100 index probes.
+/// `votes/mine` looks up every possible ballot of a voter by its key: 100 index lookups.
 pub(super) const VOTES_PER_VOTER_MAX: i16 = 100;
-/// Some paragraphs. Every viewer's page loads all errata of a poll with each of its files.
+/// A few paragraphs. Every viewer's page loads all errata of a poll with each of its files.
 pub(super) const ERRATUM_CHARS_MAX: usize = 1_000;
 /// More corrections than any result needs, and at most 80 kB in the file.
 pub(super) const ERRATA_MAX: usize = 20;
-/// Reopenings of one poll. Every vote is compared with each gap, and every file lists them all.
+/// Reopenings of one poll. Every vote is compared with each gap, and every public file lists all gaps.
 pub(super) const GAPS_MAX: usize = 100;
 
-/// The definition of a poll before it has a number: the body of `POST /admin/polls`.
+/// The definition of a new poll: the body of `POST /admin/polls`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Draft {
     /// 1 to 200 characters.
     pub title: String,
-    /// The first moment whose votes count; absent: the poll is opened by hand.
+    /// The first moment whose votes count. Absent: the poll is opened by hand.
     #[serde(default)]
     pub opens_at: Option<Timestamp>,
-    /// The first moment whose votes no longer count, after `opens_at`; absent: closed by hand.
+    /// The first moment whose votes no longer count, after `opens_at`. Absent: the poll is closed by hand.
     #[serde(default)]
     pub closes_at: Option<Timestamp>,
-    /// Ballots of each voter, 1 to 100; absent: every vote counts.
+    /// Ballots of each voter, 1 to 100. Absent: every vote counts.
     #[serde(default)]
     pub votes_per_voter: Option<i16>,
-    /// Who may see the standing; absent: everyone, live.
+    /// The visibility of the standing. Absent: live, for everyone.
     #[serde(default)]
     pub results: Results,
-    /// Whether the public must not know of the poll before it opens; absent: it must not.
-    #[serde(default = "unpublished")]
+    /// Whether the poll is hidden from the public until it opens. Absent: it is hidden.
+    #[serde(default = "draft_by_default")]
     pub draft: bool,
-    /// 1 to 1,000.
+    /// 1 to 1,000 contestants.
     pub contestants: Vec<DraftContestant>,
 }
 
-/// What a poll is unless it is said otherwise: a poll that is typed in is not public four seconds later.
-fn unpublished() -> bool {
+/// Returns the default of `draft`: a new poll must not be public within seconds of being typed in.
+fn draft_by_default() -> bool {
     true
 }
 
-/// A contestant whose number may be left to us.
+/// A contestant of a new definition. Its number may be assigned automatically.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DraftContestant {
-    /// 1 to 32,767; absent: the lowest number that is free.
+    /// 1 to 32,767. Absent: the lowest free number.
     #[serde(default)]
     pub(super) number: Option<i16>,
     /// 1 to 200 characters.
     pub(super) name: String,
-    /// http or https, up to 2,048 characters.
+    /// An http or https address of up to 2,048 characters.
     #[serde(default)]
     pub(super) image_url: Option<String>,
-    /// Read and ignored, so that a list can be sent back as it was answered: only withdrawing sets it.
+    /// Parsed and ignored, so that a client can send a list back as it received it. Only a withdrawal sets it.
     #[serde(default, rename = "withdrawnAt", deserialize_with = "ignored")]
     pub(super) _withdrawn_at: (),
 }
@@ -72,16 +72,17 @@ fn ignored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
 }
 
 impl Draft {
-    /// Checks the whole definition and numbers the contestants, which it returns ascending by number.
+    /// Validates the whole definition and returns the contestants with their numbers, ascending by number.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// The first invalid field.
     pub fn check(&self) -> Result<Vec<Contestant>, Invalid> {
         check_window(self.opens_at, self.closes_at)?;
         self.check_fields()
     }
 
-    /// The same without the window: a poll that was opened and closed within one millisecond has an empty one.
+    /// Validates all fields but the window: a poll that was opened and closed within one millisecond has an empty
+    /// one.
     pub(super) fn check_fields(&self) -> Result<Vec<Contestant>, Invalid> {
         if !is_line(&self.title, TITLE_CHARS_MAX) {
             return Err(Invalid::Title);
@@ -100,12 +101,12 @@ pub(super) fn check_window(opens_at: Option<Timestamp>, closes_at: Option<Timest
     }
 }
 
-/// Visible text in one line: a form has it as it is.
+/// Returns whether a text is visible and has one line, so that an input field of one line can show it.
 fn is_line(text: &str, chars_max: usize) -> bool {
     is_visible_text(text, chars_max) && !text.contains('\n')
 }
 
-/// Text that shows something and does nothing else: lines may be broken, and no other control character is in it.
+/// Returns whether a text has a visible character, and no control character other than a line break.
 pub(super) fn is_visible_text(text: &str, chars_max: usize) -> bool {
     text.chars().count() <= chars_max
         && text.chars().any(is_visible)
@@ -113,12 +114,12 @@ pub(super) fn is_visible_text(text: &str, chars_max: usize) -> bool {
 }
 
 pub(super) fn is_visible(char: char) -> bool {
-    // What has no width, turns the direction of writing or fills a place with nothing.
-    let shows_nothing = matches!(char,
+    // Zero-width characters, direction controls and blank fillers.
+    let is_invisible = matches!(char,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
         | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}');
-    !char.is_whitespace() && !char.is_control() && !shows_nothing
+    !char.is_whitespace() && !char.is_control() && !is_invisible
 }
 
 fn is_web_address(text: &str) -> bool {

@@ -1,102 +1,108 @@
-//! When a closed poll's result may be certified: on evidence that every vote cast before the close is counted.
+//! Decides whether a closed poll's result may be certified: on evidence that every vote cast before the close is
+//! counted.
 //!
-//! SQS tells neither the age of what it holds nor what it holds of one poll, and votes that do not grow are no evidence:
-//! perhaps nothing counts them. So there is one series of probes for all polls, messages of our own that go through the
-//! votes' queue and are decided in the transaction of the batch they are in. A result is certified when
-//! 1. [`PROBES_NEEDED`] probes cast after the close are decided, and with them every probe since the opening up to them;
-//!    (twice as long again is waited as the slowest took, if the queue is so full that it may keep no order);
-//! 2. no sign of a failed or vanished batch is so young that the batch may not have come again
-//!    ([`CertificationPolicy::sign`], and the backlog), and no batch that began before the last of these probes was decided is under way;
-//! 3. the queue's own count does not say otherwise: it holds no more than was handled between the close and the decision
-//!    of these probes. What is handled later was mostly sent later, and explains nothing that was there at the close.
+//! SQS reports neither the age of its messages nor their number for one poll, and a total that does not grow is no
+//! evidence: counting may have stopped. So there is one series of probes for all polls: messages of our own that pass
+//! through the votes' queue and are decided in the transaction of their batch. A result is certified when
+//! 1. [`PROBES_NEEDED`] probes cast after the close are decided, and so are all earlier probes since the opening. If
+//!    the queue is so full that it may reorder messages, certification waits for twice the slowest probe's latency
+//!    more;
+//! 2. no sign of a failed or vanished batch is so recent that the batch may not have been redelivered
+//!    ([`CertificationPolicy::sign`], plus the backlog), and no batch is in flight that began before the last of
+//!    these probes was decided;
+//! 3. the queue's own count agrees: the queue holds no more messages than were handled between the close and the
+//!    decision of these probes. Messages handled later were mostly sent later, so they do not explain messages that
+//!    were in the queue at the close.
 //!
-//! What stays undetected, and how likely that is: `docs/ARCHITECTURE.md`, "Certification".
+//! `docs/ARCHITECTURE.md`, "Certification", states which failures stay undetected, and how likely they are.
 
 use std::time::Duration;
 
 use super::{CertificationPolicy, Sign, Timestamp, Waiting, WaitsFor, closing::OBSERVED_MAX};
 
-/// Probes after a close. A standard queue is many servers, each of which a message is on: twenty probes are on most of
-/// them.
+/// The number of probes needed after a close. A standard queue spreads its messages over many servers, and twenty
+/// probes reach most of them.
 pub const PROBES_NEEDED: usize = 20;
 
-/// Probes on their way at a time: more tell nothing when nothing is counted.
-const UNDECIDED_MAX: usize = 60;
+/// The maximum number of probes in flight. More probes add no information while counting has stopped.
+const IN_FLIGHT_MAX: usize = 60;
 
-/// Probes of one tick after a close, so that all are sent within two ticks.
+/// The number of probes per tick after a close, so that all are sent within two ticks.
 const BURST: usize = 10;
 
-/// A probe that is older and undecided is taken to be lost when it is asked whether anything is counted, and how many
-/// are on their way: so a queue that was purged does not silence the series for good.
-const RECENT: Duration = Duration::from_secs(600);
+/// The age at which an undecided probe no longer counts as in flight, neither for the counting status nor for the
+/// limit of probes in flight. So purging the queue does not stop the series for good.
+const PROBE_LOST_AFTER: Duration = Duration::from_secs(600);
 
-/// A longer pause in the series is a sign: nothing is known of that time. It is ten ticks.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The maximum gap in the series: ten ticks. A longer gap is a sign, since nothing is known of that time.
+const PROBE_GAP_MAX: Duration = Duration::from_secs(30);
 
-/// Messages that one batch can take all at once. A queue that holds no more hands them out together, in whatever order.
-/// From one that holds more, the last of twenty probes may be handed out before some votes that were sent earlier: so it
-/// is watched for twice as long again as the slowest of them took. From a queue that stays as full as it is, and hands out
-/// by lot alone, 5 in 10,000 of what it held at the close are then left, on average: 20! · 3! / 23!.
+/// The size of a batch. A queue with no more messages delivers them all at once, in any order. A fuller queue may
+/// deliver the last of twenty probes before some votes that were sent earlier, so certification then waits for twice
+/// the slowest probe's latency more. If the queue stays equally full and delivers at random, 5 in 10,000 of the
+/// messages that it held at the close are then left, on average: 20! · 3! / 23!.
 const ONE_BATCH: u64 = 300;
 
-/// Of the time in which a probe is not late, as much as Lambda may stretch a quiet queue's window by. A sign allows for the
-/// rest: the window as it is set, and the function's `Timeout`.
-const STRETCHED: Duration = Duration::from_secs(20);
+/// The part of `probe_late` by which Lambda may stretch a quiet queue's batching window. The duration of a sign
+/// already covers the rest: the configured window and the function's `Timeout`.
+const WINDOW_STRETCH_MAX: Duration = Duration::from_secs(20);
 
-/// How long after its commit a batch's messages may still be in the queue's count: they are deleted after the answer.
-const DELETED_WITHIN: Duration = Duration::from_secs(3);
+/// How long the queue may still count a batch's messages after its commit: they are deleted after the function
+/// returns.
+const DELETE_DELAY_MAX: Duration = Duration::from_secs(3);
 
-/// An announcement travels unawaited: it may arrive a little after the batch that made it began.
-const ANNOUNCED_WITHIN: Duration = Duration::from_secs(1);
+/// The maximum delay of an announcement after the start of its batch, since the batch does not await it.
+const ANNOUNCE_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// One probe as the ledger has it. All moments are the database's but `cast_at`, which is the queue's.
+/// One probe in the ledger. All times come from the database's clock, except `cast_at`, which comes from the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// Before it was sent.
+    /// The time just before sending.
     pub sent_at: Timestamp,
-    /// The message's `SentTimestamp`, by which votes are judged; `None`: not decided.
+    /// The message's `SentTimestamp`, by which votes are judged. `None` while undecided.
     pub cast_at: Option<Timestamp>,
-    /// When the batch it was in was counted; `None`: not yet.
+    /// The time when its batch was counted. `None` while undecided.
     pub decided_at: Option<Timestamp>,
-    /// What the counter of handled messages said when it was sent; `None`: Redis did not tell.
+    /// The counter of handled messages at sending. `None` if Redis did not answer.
     pub handled: Option<u64>,
-    /// The queue has not confirmed that it took it: it may or may not be on its way.
+    /// Whether the queue has not confirmed the message. The probe may or may not be in flight.
     pub failed: bool,
 }
 
-/// What is known, at one moment, of the way that all votes take.
+/// A snapshot of the pipeline that all votes pass through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
-    /// The moment, by the database's clock.
+    /// The time of the observation, by the database's clock.
     pub now: Timestamp,
-    /// The series, by the moment of sending: all undecided ones, and the decided ones of the last minutes.
+    /// The series of probes by time of sending: all undecided ones, and the decided ones of the last minutes.
     pub probes: Vec<Probe>,
-    /// The latest of each kind that the ledger knows.
+    /// The latest sign of each kind in the ledger.
     pub signs: Vec<(Sign, Timestamp)>,
-    /// When the batches that have announced themselves and not taken it back did so. Read after the probes.
+    /// The start times of batches whose announcements have not been withdrawn. Read after the probes.
     pub outstanding: Vec<Timestamp>,
-    /// Messages that the queue says it holds, in flight included; `None`: it does not say. Read after the probes.
+    /// The queue's number of messages, in flight included. `None` if the queue does not report it. Read after the
+    /// probes.
     pub queued: Option<u64>,
-    /// The counter of handled messages that were no probes; `None`: Redis did not tell.
+    /// The counter of handled messages, without probes. `None` if Redis did not answer.
     pub handled: Option<u64>,
 }
 
-/// Whether anything is counted at all.
+/// The status of counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
-    /// Probes are decided.
+    /// Probes are being decided.
     Moving,
-    /// None is, since then.
+    /// No probe has been decided since this time.
     Stopped(Timestamp),
-    /// None has been sent lately, so nothing is known.
+    /// No probe has been sent recently, so the status is unknown.
     Unknown,
 }
 
 impl Observation {
-    /// Whether the result of a poll that was open from `opens_at` to `closes_at` may be certified now.
+    /// Decides whether the result of a poll that was open from `opens_at` to `closes_at` may be certified now.
     ///
     /// # Errors
-    /// What it waits for.
+    /// The reason to wait.
     pub fn judge(
         &self,
         opens_at: Timestamp,
@@ -113,33 +119,33 @@ impl Observation {
             return Err(Waiting { waits_for: WaitsFor::Probes, sign: missing, ..waiting });
         };
         let waits_for_sign = Waiting { waits_for: WaitsFor::Sign, ..waiting };
-        let mut begun_until = later(decided, ANNOUNCED_WITHIN);
+        let mut started_until = later(decided, ANNOUNCE_DELAY_MAX);
         if let Some((sign, at)) = self.latest_sign(opens_at, closes_at, policy) {
             let until = later(at, policy.sign + self.backlog_since(at, policy));
             if self.now < until {
                 return Err(Waiting { sign: Some(sign), until: Some(until), ..waits_for_sign });
             }
-            // What came again by then may be in a batch that is not done.
-            begun_until = begun_until.max(until);
+            // Votes redelivered by then may be in a batch that is still in flight.
+            started_until = started_until.max(until);
         }
-        let under_way = |&at: &Timestamp| at <= begun_until && self.now < later(at, policy.sign);
+        let under_way = |&at: &Timestamp| at <= started_until && self.now < later(at, policy.sign);
         if self.outstanding.iter().any(under_way) {
             return Err(Waiting { sign: Some(Sign::Announced), ..waits_for_sign });
         }
-        // A batch that vanished at the close has come again by then.
-        let is_back = self.now >= later(closes_at, policy.sign);
-        let explained_until = if is_back { self.now } else { decided };
+        // By then, a batch that vanished at the close has been redelivered.
+        let is_redelivered = self.now >= later(closes_at, policy.sign);
+        let explained_until = if is_redelivered { self.now } else { decided };
         match waiting.waiting {
             Some(votes) if votes <= self.handled_between(closes_at, explained_until) => Ok(()),
             _ => Err(Waiting { waits_for: WaitsFor::Queue, ..waiting }),
         }
     }
 
-    /// Whether anything is counted at all.
+    /// Returns whether votes are being counted.
     pub fn counting(&self, policy: CertificationPolicy) -> Counting {
         let is_old = |at: Timestamp| later(at, policy.probe_late) < self.now;
-        let recent = self.probes.iter().filter(|probe| self.now < later(probe.sent_at, RECENT));
-        let oldest = recent.filter(|probe| probe.is_on_its_way()).map(|probe| probe.sent_at).min();
+        let recent = self.probes.iter().filter(|probe| self.now < later(probe.sent_at, PROBE_LOST_AFTER));
+        let oldest = recent.filter(|probe| probe.is_in_flight()).map(|probe| probe.sent_at).min();
         let last = self.probes.iter().filter_map(|probe| probe.decided_at).max();
         match oldest.filter(|&oldest| is_old(oldest) && last.is_none_or(is_old)) {
             Some(oldest) => Counting::Stopped(last.map_or(oldest, |last| last.max(oldest))),
@@ -150,58 +156,59 @@ impl Observation {
         }
     }
 
-    /// How many probes to send now, given when the polls closed that wait for their certificates.
+    /// Returns the number of probes to send now, given the closing times of the polls that wait for certification.
     pub fn probes_due(&self, closes_at: impl IntoIterator<Item = Timestamp>) -> usize {
-        let recent = |probe: &&Probe| self.now < later(probe.sent_at, RECENT);
-        let on_their_way = self.probes.iter().filter(recent).filter(|probe| probe.is_on_its_way()).count();
+        let recent = |probe: &&Probe| self.now < later(probe.sent_at, PROBE_LOST_AFTER);
+        let in_flight = self.probes.iter().filter(recent).filter(|probe| probe.is_in_flight()).count();
         let missing = |closes_at| {
             let is_after =
                 |probe: &&Probe| !probe.failed && probe.cast_at.unwrap_or(probe.sent_at) >= closes_at;
             PROBES_NEEDED.saturating_sub(self.probes.iter().filter(is_after).count())
         };
         let due = closes_at.into_iter().map(missing).max().unwrap_or(0);
-        due.clamp(1, BURST).min(UNDECIDED_MAX.saturating_sub(on_their_way))
+        due.clamp(1, BURST).min(IN_FLIGHT_MAX.saturating_sub(in_flight))
     }
 
-    /// What the queue says it holds, our own probes taken off; `None`: it does not say.
+    /// Returns the queue's number of messages without our own probes. `None` if the queue does not report it.
     pub fn votes_queued(&self) -> Option<u64> {
-        let may_be_there = |probe: &&Probe| {
-            probe.decided_at.map_or(!probe.failed, |at| self.now <= later(at, DELETED_WITHIN))
+        let may_be_queued = |probe: &&Probe| {
+            probe.decided_at.map_or(!probe.failed, |at| self.now <= later(at, DELETE_DELAY_MAX))
         };
-        let ours = self.probes.iter().filter(may_be_there).count() as u64;
+        let ours = self.probes.iter().filter(may_be_queued).count() as u64;
         Some(self.queued?.saturating_sub(ours))
     }
 
-    /// When the last was decided of the probes that a certificate needs; `None`: they are not all decided.
+    /// Returns the time when the last probe was decided that certification needs. `None` while some are undecided.
     fn decided_after(&self, opens_at: Timestamp, closes_at: Timestamp) -> Option<Timestamp> {
         let is_after = |probe: &&Probe| probe.cast_at.is_some_and(|at| at >= closes_at);
         let last_sent = self.probes.iter().filter(is_after).nth(PROBES_NEEDED - 1)?.sent_at;
         let needed = || self.probes.iter().filter(|probe| (opens_at..=last_sent).contains(&probe.sent_at));
-        if needed().any(Probe::is_on_its_way) {
+        if needed().any(Probe::is_in_flight) {
             return None;
         }
         let decided = needed().filter_map(|probe| probe.decided_at).max()?;
-        let longest =
-            needed().filter(is_after).map(|probe| probe.time_taken(self.now)).max().unwrap_or_default();
-        let may_overtake = self.in_queue(closes_at, longest) > ONE_BATCH;
-        (!may_overtake || self.now >= later(decided, longest * 2)).then_some(decided)
+        let slowest =
+            needed().filter(is_after).map(|probe| probe.latency(self.now)).max().unwrap_or_default();
+        let may_overtake = self.queue_length(closes_at, slowest) > ONE_BATCH;
+        (!may_overtake || self.now >= later(decided, slowest * 2)).then_some(decided)
     }
 
-    /// About how many messages were in the queue at a time since the close, when each took so long.
-    fn in_queue(&self, closes_at: Timestamp, longest: Duration) -> u64 {
+    /// Estimates the queue's average length since the close from the slowest probe's latency (Little's law).
+    fn queue_length(&self, closes_at: Timestamp, slowest: Duration) -> u64 {
         let since_ms = self.now.millis().saturating_sub(closes_at.millis()).max(1).unsigned_abs();
-        let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-        self.handled_between(closes_at, self.now).saturating_mul(longest_ms) / since_ms
+        let slowest_ms = u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX);
+        self.handled_between(closes_at, self.now).saturating_mul(slowest_ms) / since_ms
     }
 
-    /// By how much messages wait longer than a sign allows for: those of a failed batch do too, when they come again.
+    /// Returns the time by which messages wait longer than a sign's duration allows for. Redelivered messages of a
+    /// failed batch wait as long.
     fn backlog_since(&self, sign: Timestamp, policy: CertificationPolicy) -> Duration {
         let probes = self.probes.iter().filter(|probe| !probe.failed && probe.sent_at >= sign);
-        let longest = probes.map(|probe| probe.time_taken(self.now)).max().unwrap_or_default();
-        longest.saturating_sub(policy.probe_late.saturating_sub(STRETCHED))
+        let slowest = probes.map(|probe| probe.latency(self.now)).max().unwrap_or_default();
+        slowest.saturating_sub(policy.probe_late.saturating_sub(WINDOW_STRETCH_MAX))
     }
 
-    /// The latest sign that a batch with votes of this poll may have failed.
+    /// Returns the latest sign that a batch with votes of this poll may have failed.
     fn latest_sign(
         &self,
         opens_at: Timestamp,
@@ -224,22 +231,22 @@ impl Observation {
         self.signs.iter().copied().chain(found.into_iter().flatten()).max_by_key(|&(_, at)| at)
     }
 
-    /// A probe that should be decided and is not: a sign of this very moment.
+    /// Returns a sign of the present moment if a probe is overdue.
     fn missing(&self, opens_at: Timestamp, policy: CertificationPolicy) -> Option<(Sign, Timestamp)> {
         let is_missing = |probe: &Probe| {
-            probe.is_on_its_way()
+            probe.is_in_flight()
                 && probe.sent_at >= opens_at
                 && later(probe.sent_at, policy.probe_late) < self.now
         };
         self.probes.iter().any(is_missing).then_some((Sign::ProbeMissing, self.now))
     }
 
-    /// The end of the last pause in the series since `start` that was too long.
+    /// Returns the end of the last gap in the series since `start` that was too long.
     fn pause(&self, start: Timestamp) -> Option<Timestamp> {
         let series = self.probes.iter().filter(|probe| !probe.failed).map(|probe| probe.sent_at);
         let (mut before, mut end) = (start, None);
         for sent_at in series.chain([self.now]).filter(|&at| at > start) {
-            if sent_at > later(before, PAUSE_MAX) {
+            if sent_at > later(before, PROBE_GAP_MAX) {
                 end = Some(sent_at);
             }
             before = sent_at;
@@ -247,8 +254,8 @@ impl Observation {
         end
     }
 
-    /// Messages handled since the last probe before the close, or since the first one that is still known, up to the first
-    /// probe after `until`. A counter that went down has begun anew with Redis.
+    /// Counts the messages handled since the last probe before the close, or since the first known probe, up to the
+    /// first probe after `until`. A counter that decreased was reset together with Redis.
     fn handled_between(&self, closes_at: Timestamp, until: Timestamp) -> u64 {
         let known = || self.probes.iter().filter_map(|probe| Some((probe.sent_at, probe.handled?)));
         let before = known().rfind(|&(sent_at, _)| sent_at < closes_at);
@@ -267,28 +274,28 @@ impl Observation {
 }
 
 impl Probe {
-    /// From its sending until it was decided, or until now.
-    fn time_taken(&self, now: Timestamp) -> Duration {
+    /// Returns the time from sending until the decision, or until now.
+    fn latency(&self, now: Timestamp) -> Duration {
         let until = self.decided_at.unwrap_or(now);
         let taken_ms = until.millis().saturating_sub(self.sent_at.millis());
         Duration::from_millis(u64::try_from(taken_ms).unwrap_or(0))
     }
 
-    fn is_on_its_way(&self) -> bool {
+    fn is_in_flight(&self) -> bool {
         self.decided_at.is_none() && !self.failed
     }
 }
 
 fn later(at: Timestamp, by: Duration) -> Timestamp {
-    moved(at, i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+    shifted(at, i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn earlier(at: Timestamp, by: Duration) -> Timestamp {
-    moved(at, i64::try_from(by.as_millis()).map_or(i64::MIN, |ms| -ms))
+    shifted(at, i64::try_from(by.as_millis()).map_or(i64::MIN, |ms| -ms))
 }
 
-/// As far as time goes.
-fn moved(at: Timestamp, by_ms: i64) -> Timestamp {
+/// Shifts a timestamp, clamped to the range of [`Timestamp`].
+fn shifted(at: Timestamp, by_ms: i64) -> Timestamp {
     Timestamp::from_millis(at.millis().saturating_add(by_ms)).unwrap_or(if by_ms < 0 {
         Timestamp::MIN
     } else {

@@ -3,7 +3,10 @@ use super::definition::{
     VOTES_PER_VOTER_MAX,
 };
 
-/// Why a definition, or a change of one, is refused. The message names the field.
+/// The reason why a definition or a change is refused. The message begins with the field.
+///
+/// To add one: 1. Add the variant with its message. 2. Give it a stable code in [`Invalid::code`]. 3. Decide between
+/// 409 and 422 in [`Invalid::is_conflict`]. 4. Document the code in `docs/openapi.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// Empty, blank or too long.
@@ -21,10 +24,10 @@ pub enum Invalid {
     /// None or too many.
     #[error("contestants: expected 1 to {CONTESTANTS_MAX}, got {0}")]
     ContestantCount(usize),
-    /// Two contestants of one number.
+    /// Two contestants have the same number.
     #[error("contestants[{index}].number: {number} is already taken")]
     NumberTaken {
-        /// Place in the list, from 0.
+        /// The index in the list, from 0.
         index: usize,
         /// The number.
         number: i16,
@@ -40,8 +43,8 @@ pub enum Invalid {
         "contestants[{0}].imageUrl: expected an http or https address of at most {URL_CHARS_MAX} characters"
     )]
     ImageUrl(usize),
-    /// The poll has no contestant of this number.
-    #[error("contestant: the poll has no contestant of number {0}")]
+    /// The poll has no contestant with this number.
+    #[error("contestant: the poll has no contestant with number {0}")]
     UnknownContestant(i64),
     /// Empty, invisible or too long.
     #[error("text: expected 1 to {ERRATUM_CHARS_MAX} visible characters")]
@@ -49,10 +52,10 @@ pub enum Invalid {
     /// Votes would be lost.
     #[error("contestants: the poll has votes, so number {0} must stay")]
     RemovedWithVotes(i16),
-    /// Votes would seem to be another contestant's.
+    /// Votes would appear to be another contestant's.
     #[error(
-        "contestants: since the poll opened another number has had the name of number {0}; a number may take back \
-         only a name of its own"
+        "contestants: the name of number {0} has belonged to another number since the poll opened; a number may only \
+         reuse its own names"
     )]
     NameTaken(i16),
     /// Votes would get other keys and count again.
@@ -64,34 +67,34 @@ pub enum Invalid {
     /// Votes that were valid when they were cast would be lost.
     #[error("{0}")]
     Opened(AfterOpening),
-    /// A public poll does not become a draft again.
-    #[error("draft: the poll is public, and stays so")]
+    /// A public poll cannot become a draft again.
+    #[error("draft: a public poll cannot become a draft again")]
     Published,
-    /// What is certified never changes.
-    #[error("poll: its result is certified, so nothing of it can change; a correction is an erratum")]
+    /// A certified result never changes.
+    #[error("poll: its result is certified and cannot change; publish a correction as an erratum")]
     Certified,
-    /// What is not certified can be changed, so it needs no erratum.
-    #[error("poll: its result is not certified, so it has no errata")]
+    /// An uncertified poll can be changed, so it needs no erratum.
+    #[error("poll: its result is not certified, so it cannot have errata")]
     NotCertified,
-    /// As many errata as a poll may have.
-    #[error("poll: it has {ERRATA_MAX} errata, and no more are taken")]
+    /// The poll has the maximum number of errata.
+    #[error("poll: it already has {ERRATA_MAX} errata, the maximum")]
     TooManyErrata,
-    /// As many gaps as a poll may have.
-    #[error("poll: it was reopened {GAPS_MAX} times, and is not opened again")]
+    /// The poll has the maximum number of gaps.
+    #[error("poll: it was already reopened {GAPS_MAX} times, the maximum")]
     ReopenedTooOften,
-    /// Nothing to close.
+    /// The poll is scheduled, so it cannot be closed.
     #[error("poll: it is not open, so it cannot be closed")]
     NotOpen,
-    /// Not over yet.
+    /// The poll is not over, so it cannot be archived.
     #[error("poll: it is not closed, so it cannot be archived")]
     NotClosed,
 }
 
-/// What cannot be done with a poll that has opened: votes may be on their way that nobody has counted.
+/// A change that is forbidden once a poll has opened, since votes may be in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AfterOpening {
     /// Moving the opening.
-    #[error("opensAt: the poll has opened, so its opening stays")]
+    #[error("opensAt: the poll has opened, so its opening cannot move")]
     MoveOpening,
     /// Removing this contestant.
     #[error("contestants: the poll has opened, so number {0} can be withdrawn but not removed")]
@@ -105,7 +108,7 @@ pub enum AfterOpening {
 }
 
 impl Invalid {
-    /// The stable code of the HTTP contract.
+    /// Returns the stable code of the HTTP contract.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Title => "invalidTitle",
@@ -131,7 +134,7 @@ impl Invalid {
         }
     }
 
-    /// Whether the same request could be right for a poll in another state (409) or never is (422).
+    /// Returns whether the request conflicts with the poll's state (409) and is not invalid in itself (422).
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Title

@@ -4,39 +4,39 @@ use serde_json::{Map, Value, json};
 
 use super::{Poll, Timestamp};
 
-/// What the crew did to a poll.
+/// An action of the crew on a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Made it.
+    /// Created the poll.
     Create,
-    /// Changed its definition.
+    /// Changed the definition.
     Patch,
-    /// Changed its definition, which made it public.
+    /// Changed the definition and thereby published the poll.
     Publish,
-    /// Opened it.
+    /// Opened the poll.
     Open,
-    /// Closed it.
+    /// Closed the poll.
     Close,
     /// Withdrew a contestant.
     Withdraw,
-    /// Took it out of the list.
+    /// Removed the poll from the public list.
     Archive,
-    /// Certified its result when nothing was outstanding.
+    /// Certified the result when no votes were outstanding.
     Certify,
-    /// Certified its result although votes might be outstanding.
+    /// Certified the result although votes might be outstanding.
     ForceCertify,
-    /// Issued another certificate, with late votes.
+    /// Issued another certificate that includes late votes.
     SecondCertificate,
-    /// Put a correction beside the certified result.
+    /// Published a correction beside the certified result.
     Erratum,
-    /// Deleted it.
+    /// Deleted the poll.
     Delete,
-    /// Made tally and ranking equal the ledger.
+    /// Reset tally and ranking to the votes in the ledger.
     Rebuild,
 }
 
 impl Action {
-    /// Its name in the journal; it is stored, so a name once given stays.
+    /// Returns the name in the journal. The name is stored, so it never changes.
     pub fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -55,7 +55,7 @@ impl Action {
         }
     }
 
-    /// What a change turned out to be: a patch that ended the draft is a publication.
+    /// Returns the effective action of a change: a patch that ends the draft is a publication.
     #[must_use]
     pub fn of(self, before: &Poll, after: &Poll, now: Timestamp) -> Self {
         let publishes = before.is_draft(now) && !after.is_draft(now);
@@ -63,34 +63,34 @@ impl Action {
     }
 }
 
-/// Who changes a poll, how, and which version of it they have seen.
+/// A requested change of a poll: its author, its action, and the versions of the poll that it applies to.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// As the journal names them.
+    /// The author's name in the journal.
     pub who: String,
-    /// What they do.
+    /// The action.
     pub action: Action,
-    /// The versions that the poll may be of, for the change to be made; `None`: any.
+    /// The versions of the poll that the change applies to. `None`: any version.
     pub expected: Option<Vec<i32>>,
 }
 
 impl Order {
-    /// An order for whatever version there is.
+    /// Creates an order that applies to any version.
     pub fn new(who: impl Into<String>, action: Action) -> Self {
         Self { who: who.into(), action, expected: None }
     }
 
-    /// Whether it is meant for that version.
+    /// Returns whether the order applies to this version.
     pub fn suits(&self, version: i32) -> bool {
         self.expected.as_ref().is_none_or(|versions| versions.contains(&version))
     }
 }
 
-/// Fields that the crew does not set, or that each change moves.
+/// Fields that the crew does not set, or that every change increments.
 const NOT_JOURNALLED: [&str; 4] = ["id", "version", "epoch", "createdAt"];
 
-/// What differs between two states of a poll (`None`: there was or is none): `{"field":{"from":…,"to":…}}`. Of the
-/// contestants only those that differ.
+/// Returns the differences between two states of a poll (`None`: the poll does not exist):
+/// `{"field":{"from":…,"to":…}}`. Lists such as the contestants contain only the differing elements.
 pub fn changes(before: Option<&Poll>, after: Option<&Poll>) -> Value {
     let (before, after) = (fields(before), fields(after));
     let mut changed = Map::new();

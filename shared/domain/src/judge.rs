@@ -3,48 +3,48 @@ use super::{
     VoterHasher,
 };
 
-/// A vote that counts, unless its key has counted already.
+/// A valid vote. It counts unless its key has been counted already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vote {
-    /// What it is counted once by.
+    /// The key that makes the vote count once.
     pub key: VoteKey,
     /// The poll.
     pub poll: PollId,
     /// The contestant.
     pub contestant: ContestantNumber,
-    /// Who voted.
+    /// The voter.
     pub voter: Voter,
-    /// Which of the voter's votes it is, in a limited poll.
+    /// The voter's ballot, in a poll with a limit.
     pub ballot: Option<i16>,
-    /// When it was cast.
+    /// The time of casting.
     pub cast_at: Timestamp,
-    /// What its message is asked for by, where the key does not tell: in a limited poll.
+    /// The receipt tag of the message id, in a poll with a limit: there the key is not derived from the id.
     pub message_tag: Option<ReceiptTag>,
-    /// What its client's id is asked for by, likewise.
+    /// The receipt tag of the client's id, in a poll with a limit.
     pub id_tag: Option<ReceiptTag>,
 }
 
 /// A vote that does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejected {
-    /// Why.
+    /// The reason.
     pub reason: Rejection,
-    /// What it would have been counted by, where another definition of its poll might have let it count.
+    /// The key that the vote would have, if another definition of its poll might accept it.
     pub key: Option<VoteKey>,
-    /// What its client's id is asked for by.
+    /// The receipt tag of the client's id.
     pub id_tag: Option<ReceiptTag>,
-    /// Of a vote that is [`Late`](Rejection::Late): the rest of what would have counted.
+    /// The remaining fields of a [`Late`](Rejection::Late) vote.
     pub late: Option<LateVote>,
 }
 
-/// What a late vote is kept whole by, beside its key, voter and moment.
+/// The fields of a late vote that are stored beside its key, voter and time of casting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LateVote {
-    /// As [`Vote::contestant`].
+    /// See [`Vote::contestant`].
     pub contestant: ContestantNumber,
-    /// As [`Vote::ballot`].
+    /// See [`Vote::ballot`].
     pub ballot: Option<i16>,
-    /// As [`Vote::message_tag`].
+    /// See [`Vote::message_tag`].
     pub message_tag: Option<ReceiptTag>,
 }
 
@@ -54,11 +54,10 @@ impl From<Rejection> for Rejected {
     }
 }
 
-/// Judges a vote at the moment it was cast, by the poll's definition (`None`: there is no such poll).
+/// Judges a vote by the time it was cast and by the poll's definition (`None`: the poll does not exist).
 ///
-/// # Errors
-/// The one reason for which it does not count. Where several hold, it is the first of [`Rejection::ALL`]: what is
-/// wrong with the vote itself comes before its time, so that a reason does not depend on where the window is.
+/// # Errors The reason why the vote does not count. If several apply, the first of [`Rejection::ALL`] is returned:
+/// errors in the vote itself come before errors of time, so that the reason does not depend on the window.
 pub fn judge(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Result<Vote, Rejected> {
     decide(message, poll, hasher).map_err(|rejected| Rejected { id_tag: id_tag(message, hasher), ..rejected })
 }
@@ -86,7 +85,8 @@ fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Resul
         Rejection::BallotAboveLimit
     } else if poll.opens_at.is_none_or(|opening| message.sent_at < opening) {
         Rejection::BeforeOpening
-    } else if poll.closes_at.is_some_and(|bell| message.sent_at >= bell) || poll.is_in_gap(message.sent_at) {
+    } else if poll.closes_at.is_some_and(|close| message.sent_at >= close) || poll.is_in_gap(message.sent_at)
+    {
         Rejection::AfterClosing
     } else if contestant.withdrawn_at.is_some_and(|moment| message.sent_at >= moment) {
         Rejection::Withdrawn
@@ -112,7 +112,7 @@ fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Resul
     Err(Rejected { key: Some(key), late, ..reason.into() })
 }
 
-/// The vote's ballot as far as the vote alone tells; the limit itself is for the caller to judge.
+/// Returns the vote's ballot. The caller compares it with the poll's limit.
 fn ballot(request: &VoteRequest, poll: &Poll) -> Result<Option<i16>, Rejection> {
     match (poll.votes_per_voter, request.ballot) {
         (None, None) => Ok(None),

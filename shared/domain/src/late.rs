@@ -2,48 +2,49 @@ use serde::Serialize;
 
 use super::{Basis, Certificate, ContestantNumber, Poll, PollId, Tally, Timestamp};
 
-/// A certified poll's votes that were cast in time and arrived after its certification. They are kept, and not counted.
+/// The votes of a certified poll that were cast in time and arrived after the certification. They are stored, not
+/// counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LateVotes {
-    /// How many; a vote sent twice is one.
+    /// The number of late votes. A vote sent twice is one.
     pub votes: u64,
-    /// When the first of them arrived.
+    /// The arrival of the first late vote.
     pub first_at: Timestamp,
-    /// When the last of them arrived.
+    /// The arrival of the last late vote.
     pub last_at: Timestamp,
 }
 
-/// A certificate beside the first: the crew issued it, and it includes the late votes that had arrived by then. The
-/// first one stays as it is.
+/// A later certificate of a poll, issued by the crew. It includes the late votes that had arrived by then. The first
+/// certificate stays unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaterCertificate {
-    /// 2 for the first of them.
+    /// The number, from 2.
     pub number: i32,
-    /// Since when.
+    /// The time of certification.
     pub certified_at: Timestamp,
-    /// [`Basis::Forced`]: nothing shows that no further vote is late.
+    /// Always [`Basis::Forced`]: no evidence excludes further late votes.
     pub basis: Basis,
-    /// The late votes that it includes.
+    /// The included late votes.
     pub late: LateVotes,
-    /// These, by contestant.
+    /// The included late votes by contestant.
     pub late_tally: Tally,
-    /// SHA-256 over their lines, as the export writes votes.
+    /// SHA-256 over the lines of the late votes, in the format of the export.
     pub late_digest: Vec<u8>,
-    /// SHA-256 over the lines of all votes, those of the first certificate and the late ones.
+    /// SHA-256 over the lines of all votes: those of the first certificate and the late ones.
     pub digest: Vec<u8>,
-    /// Whether its file, and the poll's file that names it, have been written.
+    /// Whether the certificate's file, and the poll's file that names it, have been written.
     pub is_published: bool,
 }
 
 impl LaterCertificate {
-    /// Where its file is, relative to the bucket.
+    /// Returns the object key of its file in the bucket.
     pub fn object_key(&self, poll: PollId) -> String {
         format!("results/{}.certificate-{}.json", poll.0, self.number)
     }
 }
 
-/// A later certificate as a document of its own.
+/// The public document of a later certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LaterDocument {
@@ -51,33 +52,33 @@ pub struct LaterDocument {
     number: i32,
     certified_at: Timestamp,
     basis: Basis,
-    first: First,
-    late: Included,
-    /// With the late ones.
+    first: FirstCertificate,
+    late: IncludedVotes,
+    /// All votes, late ones included.
     votes: u64,
     digest: String,
-    /// Absent where the standing is withheld.
+    /// Absent while the standing is withheld.
     #[serde(skip_serializing_if = "Option::is_none")]
     contestants: Option<Vec<Line>>,
 }
 
-/// The certificate that stays beside it.
+/// The first certificate of the poll, which stays valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct First {
+struct FirstCertificate {
     certified_at: Timestamp,
     basis: Basis,
     digest: String,
 }
 
-/// The late votes that are in it.
+/// The late votes that a later certificate includes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Included {
+struct IncludedVotes {
     #[serde(flatten)]
     votes: LateVotes,
     digest: String,
-    /// Absent where the standing is withheld.
+    /// Absent while the standing is withheld.
     #[serde(skip_serializing_if = "Option::is_none")]
     contestants: Option<Vec<Line>>,
 }
@@ -89,12 +90,12 @@ struct Line {
 }
 
 impl LaterDocument {
-    /// The document as the public may read it at `now`: without the standing where the poll withholds it.
+    /// Builds the public document, without the standing if the poll withholds it at `now`.
     pub fn public(poll: &Poll, first: &Certificate, later: &LaterCertificate, now: Timestamp) -> Self {
         Self::new(poll, first, later, poll.shows_results(now))
     }
 
-    /// The whole document, for the crew.
+    /// Builds the complete document, for the crew.
     pub fn whole(poll: &Poll, first: &Certificate, later: &LaterCertificate) -> Self {
         Self::new(poll, first, later, true)
     }
@@ -113,8 +114,12 @@ impl LaterDocument {
             number: later.number,
             certified_at: later.certified_at,
             basis: later.basis,
-            first: First { certified_at: first.certified_at, basis: first.basis, digest: first.digest_hex() },
-            late: Included {
+            first: FirstCertificate {
+                certified_at: first.certified_at,
+                basis: first.basis,
+                digest: first.digest_hex(),
+            },
+            late: IncludedVotes {
                 votes: later.late,
                 digest: hex(&later.late_digest),
                 contestants: lines(&later.late_tally),
@@ -126,7 +131,7 @@ impl LaterDocument {
     }
 }
 
-/// Two hexadecimal digits for each byte.
+/// Formats bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

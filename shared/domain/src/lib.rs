@@ -1,8 +1,11 @@
 //! The rules of voting, as pure functions of their arguments: no SQL, Redis, AWS, environment or clock.
 //!
 //! To add a rejection reason: 1. Add the variant, its name and its place in [`Rejection::ALL`] (`rejection.rs`).
-//! 2. Return it from [`judge`]. 3. Name it in `docs/openapi.yaml`. The name is stored, so it never changes.
-//! To add a field of a poll: extend [`Poll`], [`Draft`] and [`Patch`], then a migration and the ledger's `polls.rs`.
+//! 2. Return it from [`judge`]. 3. Name it in `docs/openapi.yaml` and `frontend/text`. The name is stored, so it
+//! never changes.
+//!
+//! To add a field of a poll: 1. Extend [`Poll`], [`Draft`] and [`Patch`]. 2. Add a migration. 3. Read and write the
+//! column in the ledger's `polls.rs` and `change.rs`.
 
 mod change;
 mod closing;

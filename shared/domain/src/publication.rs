@@ -7,7 +7,7 @@ use super::{
     Status, Tally, Timestamp, late::hex,
 };
 
-/// A poll's public file: all that a page needs to show it.
+/// The public file of a poll, with all data that a page needs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Publication<'a> {
@@ -27,51 +27,51 @@ pub struct Publication<'a> {
     certified: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<PublicCertificate<'a>>,
-    /// Present where a vote arrived after the certification.
+    /// Present if a vote arrived after the certification.
     #[serde(skip_serializing_if = "Option::is_none")]
     late: Option<LateVotes>,
-    /// Paths of the certificates beside the first.
+    /// Paths of the later certificates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     later_certificates: Vec<String>,
     as_of: Timestamp,
-    /// Absent, as is what follows from it, where the standing is not public.
+    /// Absent, like the ranking, while the standing is not public.
     #[serde(skip_serializing_if = "Option::is_none")]
     total_votes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ranking: Option<Vec<Standing>>,
 }
 
-/// How many took part.
+/// The number of votes and voters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Turnout {
     /// Votes counted.
     pub votes: u64,
-    /// People who cast them; `None`: not known at the moment.
+    /// Distinct voters. `None` while unknown.
     pub voters: Option<u64>,
-    /// The standard error of `voters`, as a part of it; 0 where they were counted.
+    /// The relative standard error of `voters`. 0 if they were counted one by one.
     pub voters_error: Option<f64>,
 }
 
-/// A result that is final.
+/// A final result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// Since when.
+    /// The time of certification.
     pub certified_at: Timestamp,
-    /// Why no vote was taken to be outstanding.
+    /// The basis for the assumption that no vote was outstanding.
     pub basis: Basis,
-    /// SHA-256 over the poll's votes, as the export writes them.
+    /// SHA-256 over the poll's votes in the format of the export.
     pub digest: Vec<u8>,
-    /// Votes, counted one by one.
+    /// Votes by contestant, counted one by one.
     pub tally: Tally,
     /// Rejected messages that named this poll, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Voters, counted one by one.
+    /// Distinct voters, counted one by one.
     pub voters: u64,
 }
 
 impl Certificate {
-    /// The digest as 64 hexadecimal digits.
+    /// Returns the digest as 64 hexadecimal digits.
     pub fn digest_hex(&self) -> String {
         hex(&self.digest)
     }
@@ -87,8 +87,8 @@ struct PublicCertificate<'a> {
 }
 
 impl<'a> Publication<'a> {
-    /// The file of an open or closed poll; with its certificate, once there is one, whose figures are the only ones then.
-    /// A standing that the poll withholds at `now` is nowhere in it.
+    /// Builds the file of an open or closed poll. The figures of its certificate, once there is one, replace all
+    /// others. The file contains no standing while the poll withholds it at `now`.
     pub fn new(
         poll: &'a Poll,
         tally: &Tally,
@@ -129,7 +129,7 @@ impl<'a> Publication<'a> {
         }
     }
 
-    /// The file of a certified poll, with what has come after its certificate.
+    /// Adds the late votes and the later certificates of a certified poll.
     #[must_use]
     pub fn with_late(self, late: Option<LateVotes>, later: &[LaterCertificate]) -> Self {
         let later_certificates =

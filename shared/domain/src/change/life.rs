@@ -1,4 +1,4 @@
-//! Any sequence of what the crew may do, with votes in between that wait for any time.
+//! Property test of a poll's life: random sequences of crew actions, with votes in between that wait for any time.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -11,9 +11,9 @@ use crate::{
     poll::tests::{at, poll},
 };
 
-/// What the crew may try, whenever it likes.
+/// An action that the crew may try at any time.
 #[derive(Debug, Clone)]
-enum Try {
+enum CrewAction {
     Patch(Value),
     Open,
     Close,
@@ -23,7 +23,7 @@ enum Try {
     Delete,
 }
 
-fn tries() -> impl Strategy<Value = Try> {
+fn crew_actions() -> impl Strategy<Value = CrewAction> {
     let name = prop::sample::select(vec!["Ana", "ANA ", "Bia", "bia", "Caio", "Dora", "Eva"]);
     let names = prop::collection::vec(name, 1..4);
     let list = (names, prop::bool::ANY).prop_map(|(names, gives_numbers)| {
@@ -36,52 +36,52 @@ fn tries() -> impl Strategy<Value = Try> {
     let moment = prop_oneof![Just(Value::Null), (0_i64..400).prop_map(|millis| json!(at(millis)))];
     let limit = prop_oneof![Just(Value::Null), (1_i64..4).prop_map(|limit| json!(limit))];
     prop_oneof![
-        4 => list.prop_map(Try::Patch),
-        3 => moment.clone().prop_map(|moment| Try::Patch(json!({"closesAt": moment}))),
-        1 => moment.prop_map(|moment| Try::Patch(json!({"opensAt": moment}))),
-        1 => limit.prop_map(|limit| Try::Patch(json!({"votesPerVoter": limit}))),
-        1 => prop::bool::ANY.prop_map(|draft| Try::Patch(json!({"draft": draft}))),
-        1 => Just(Try::Patch(json!({"title": "Another", "results": "hidden"}))),
-        3 => Just(Try::Open),
-        3 => Just(Try::Close),
-        2 => (1_i64..4).prop_map(Try::Withdraw),
-        1 => Just(Try::Archive),
-        1 => Just(Try::Freeze),
-        1 => Just(Try::Delete),
+        4 => list.prop_map(CrewAction::Patch),
+        3 => moment.clone().prop_map(|moment| CrewAction::Patch(json!({"closesAt": moment}))),
+        1 => moment.prop_map(|moment| CrewAction::Patch(json!({"opensAt": moment}))),
+        1 => limit.prop_map(|limit| CrewAction::Patch(json!({"votesPerVoter": limit}))),
+        1 => prop::bool::ANY.prop_map(|draft| CrewAction::Patch(json!({"draft": draft}))),
+        1 => Just(CrewAction::Patch(json!({"title": "Another", "results": "hidden"}))),
+        3 => Just(CrewAction::Open),
+        3 => Just(CrewAction::Close),
+        2 => (1_i64..4).prop_map(CrewAction::Withdraw),
+        1 => Just(CrewAction::Archive),
+        1 => Just(CrewAction::Freeze),
+        1 => Just(CrewAction::Delete),
     ]
 }
 
-/// A poll, as the ledger would keep it, and the votes on their way to it.
-struct Life {
+/// A poll as the ledger stores it, and the votes in flight.
+struct Simulation {
     poll: Poll,
     facts: Facts,
-    /// What was cast, with what its voter saw where it was valid then; not counted yet.
-    waiting: Vec<(Message, Option<Seen>)>,
-    /// What has been counted: when it was cast, and for which number.
-    counted: Vec<(Timestamp, ContestantNumber, Option<Seen>)>,
+    /// Votes that are cast and not counted yet. Votes valid at casting carry the name that the voter saw.
+    waiting: Vec<(Message, Option<SeenName>)>,
+    /// Counted votes: time of casting, contestant, and the name that the voter saw.
+    counted: Vec<(Timestamp, ContestantNumber, Option<SeenName>)>,
     deleted: bool,
 }
 
-/// The name that a vote was cast for, and who had borne it.
-type Seen = (String, BorneNames);
+/// The name that a vote was cast for, and the name history of the poll at that time.
+type SeenName = (String, BorneNames);
 
-impl Life {
-    /// As `Ledger::change_poll` does it.
-    fn attempt(&mut self, what: &Try, now: Timestamp) {
+impl Simulation {
+    /// Tries an action in the same way as `Ledger::change_poll`.
+    fn attempt(&mut self, action: &CrewAction, now: Timestamp) {
         let before = self.poll.clone();
-        let after = match what {
-            Try::Patch(changes) => before.patched(patch(changes.clone()), &self.facts, now),
-            Try::Open => before.opened(now),
-            Try::Close => before.closed(now),
-            Try::Withdraw(number) => before.withdrawn(*number, now),
-            Try::Archive => before.archived(now),
-            Try::Freeze if before.status(now) == Status::Closed && before.frozen_at.is_none() => {
-                // A poll is certified when nothing is outstanding.
+        let after = match action {
+            CrewAction::Patch(changes) => before.patched(patch(changes.clone()), &self.facts, now),
+            CrewAction::Open => before.opened(now),
+            CrewAction::Close => before.closed(now),
+            CrewAction::Withdraw(number) => before.withdrawn(*number, now),
+            CrewAction::Archive => before.archived(now),
+            CrewAction::Freeze if before.status(now) == Status::Closed && before.frozen_at.is_none() => {
+                // A poll is certified when no vote is outstanding.
                 self.count_all();
                 Ok(Poll { frozen_at: Some(now), ..before.clone() })
             }
-            Try::Freeze => return,
-            Try::Delete => {
+            CrewAction::Freeze => return,
+            CrewAction::Delete => {
                 self.deleted = before.check_deletable(&self.facts, now).is_ok();
                 return;
             }
@@ -149,36 +149,37 @@ impl Life {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Votes wait for up to the whole of it, and each valid one counts in the end, for whom its voter saw.
+    /// Votes wait for any time up to the whole sequence. Each valid vote counts in the end, for the contestant that
+    /// its voter saw.
     #[test]
     fn whatever_the_crew_tries_no_valid_vote_is_lost_or_changes_hands(
         limit in prop::option::of(2_i16..4),
-        steps in prop::collection::vec((tries(), 0_i64..20, 1_i64..4, prop::bool::weighted(0.3)), 1..30)
+        steps in prop::collection::vec((crew_actions(), 0_i64..20, 1_i64..4, prop::bool::weighted(0.3)), 1..30)
     ) {
         let scheduled = Poll {
             id: PollId(1), opens_at: None, closes_at: None, created_at: at(0), draft: true,
             votes_per_voter: limit, contestants: poll().contestants[..2].to_vec(), ..poll()
         };
-        let mut life = Life {
+        let mut simulation = Simulation {
             poll: scheduled, facts: Facts::default(), waiting: Vec::new(), counted: Vec::new(), deleted: false,
         };
         let mut now = 1;
-        for (index, (what, pause, number, counts)) in steps.into_iter().enumerate() {
+        for (index, (action, pause, number, counts)) in steps.into_iter().enumerate() {
             now += pause;
-            life.cast(number, index as u128 * 2 + 1, at(now), &hasher());
-            life.attempt(&what, at(now + 1));
-            if life.deleted {
-                prop_assert!(life.counted.is_empty() && life.waiting.iter().all(|(_, seen)| seen.is_none()));
+            simulation.cast(number, index as u128 * 2 + 1, at(now), &hasher());
+            simulation.attempt(&action, at(now + 1));
+            if simulation.deleted {
+                prop_assert!(simulation.counted.is_empty() && simulation.waiting.iter().all(|(_, seen)| seen.is_none()));
                 return Ok(());
             }
             now += 1;
-            life.cast(number, index as u128 * 2 + 2, at(now), &hasher());
+            simulation.cast(number, index as u128 * 2 + 2, at(now), &hasher());
             if counts {
-                life.count_all();
+                simulation.count_all();
             }
-            life.assert_votes_fit();
+            simulation.assert_votes_fit();
         }
-        life.count_all();
-        life.assert_votes_fit();
+        simulation.count_all();
+        simulation.assert_votes_fit();
     }
 }

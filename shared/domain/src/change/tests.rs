@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::poll::tests::{at, poll};
 
-/// Before the poll of these tests opens, and while it is open.
+/// A time before the opening of the tests' poll, and one within its window.
 const EARLY: i64 = 900;
 const OPEN: i64 = 1_500;
 

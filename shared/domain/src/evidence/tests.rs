@@ -3,7 +3,7 @@ use super::*;
 const POLICY: CertificationPolicy =
     CertificationPolicy { sign: Duration::from_secs(146), probe_late: Duration::from_secs(43) };
 
-/// The poll of these tests is open from 1,000 s to 1,600 s.
+/// The window of the tests' poll, in seconds.
 const OPENS: i64 = 1_000;
 const CLOSES: i64 = 1_600;
 
@@ -11,7 +11,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1_000).unwrap()
 }
 
-/// A probe that took 4 s.
+/// Creates a probe with a latency of 4 s.
 fn probe(sent: i64) -> Probe {
     Probe {
         sent_at: at(sent),
@@ -26,7 +26,8 @@ fn undecided(sent: i64) -> Probe {
     Probe { cast_at: None, decided_at: None, ..probe(sent) }
 }
 
-/// All is well: one probe every 3 s since before the opening, and after the close ten in each of two ticks.
+/// Creates a healthy observation: one probe every 3 s since before the opening, and ten in each of two ticks after
+/// the close.
 fn healthy(now: i64) -> Observation {
     let mut probes: Vec<_> = (OPENS - 50..now).step_by(3).map(probe).collect();
     probes.extend(
@@ -55,7 +56,7 @@ fn judge(observation: &Observation) -> Result<(), (WaitsFor, Option<Sign>, Optio
     })
 }
 
-/// What becomes of a healthy observation at `now` that is changed.
+/// Changes a healthy observation at `now` and judges it.
 fn changed(
     now: i64,
     change: impl FnOnce(&mut Observation),
@@ -99,7 +100,7 @@ fn one_probe_that_is_not_decided_is_waited_for() {
     assert_eq!(changed(CLOSES + 60, earlier), Ok(()), "no vote of this poll was with it");
 }
 
-/// 146 s from the moment of each, to the second.
+/// Each sign counts for exactly 146 s.
 #[test]
 fn a_sign_counts_until_the_failed_batch_must_have_come_again() {
     let young = CLOSES + 100 - 145;
@@ -112,7 +113,7 @@ fn a_sign_counts_until_the_failed_batch_must_have_come_again() {
 
 #[test]
 fn a_sign_counts_longer_while_there_is_a_backlog() {
-    // The failed batch comes again after 123 s. Then it waits as long as any message, and may take 20 s.
+    // The failed batch is redelivered after 123 s. Then it waits as long as any message, and may take 20 s.
     let waited = |seconds: i64, now: i64| {
         changed(now, |observation| {
             observation.signs.push((Sign::Redelivered, at(CLOSES - 40)));
@@ -132,7 +133,7 @@ fn a_sign_counts_longer_while_there_is_a_backlog() {
 fn a_full_queue_may_keep_no_order_and_is_watched_for_longer() {
     let handled =
         |votes: u64, now: i64| changed(now, |observation| observation.handled = Some(10_000 + votes));
-    // The last probe is decided 9 s after the close; each took 4 s.
+    // The last probe is decided 9 s after the close. Each probe took 4 s.
     assert_eq!(handled(700, CLOSES + 10), Ok(()), "280 at a time are one batch");
     assert_eq!(handled(20_000, CLOSES + 10), Err((WaitsFor::Probes, None, None)));
     assert_eq!(handled(20_000, CLOSES + 16), Err((WaitsFor::Probes, None, None)));
@@ -216,7 +217,7 @@ fn the_queues_count_must_be_explained_by_what_was_handled_since_the_close() {
     let queue = |queued, handled| {
         changed(CLOSES + 10, |observation| (observation.queued, observation.handled) = (queued, handled))
     };
-    // The probes of the last seconds are in it.
+    // The queue's count includes the probes of the last seconds.
     let ours = 12;
     assert_eq!(queue(Some(ours), Some(10_000)), Ok(()));
     assert_eq!(queue(Some(ours + 2), Some(10_000)), Err((WaitsFor::Queue, None, None)));
@@ -229,7 +230,7 @@ fn the_queues_count_must_be_explained_by_what_was_handled_since_the_close() {
 
 #[test]
 fn what_is_handled_after_the_probes_explains_nothing_that_was_in_the_queue_at_the_close() {
-    // Ten messages a second go on after the close, and 300 are with an instance that never announced them.
+    // Ten messages a second arrive after the close, and 300 are in an instance whose announcement was lost.
     let pressers = |now: i64, queued: u64| {
         changed(now, |observation| {
             let handled = |at: i64| Some(10_000 + 10 * (at - CLOSES).max(0).unsigned_abs());
