@@ -107,8 +107,8 @@ def idle():
         f"alarms, {sum(alarm_metrics())} metrics": sum(alarm_metrics()) * month["alarm metric"],
         f"secrets, {secrets}": secrets * month["secret"],
         f"endpoint to the queue, in {zones} zone": zones * hour["endpoint in a zone"] * HOURS,
-        "a look each minute whether there is something to publish": publishing(HOURS * 60, MEASURED["idle_look_ms"]),
-        f"asking {queues} empty queues": queues * IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
+        "a check each minute for polls to publish": publishing(HOURS * 60, MEASURED["idle_look_ms"]),
+        f"polling {queues} empty queues": queues * IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
         "network with its endpoint to S3, gateway, edge, functions, user pool, logs": 0.0,
     }
 
@@ -210,7 +210,7 @@ def origin_sentence():
     return (
         f"The origin: 3,600 s / {every} s × {REGIONAL_CACHES} regional caches × {ENCODINGS} encodings = {asked:,.0f} "
         f"requests an hour at most for an object,\n"
-        f"of {in_all:,.0f}: the edge answers all but 1 in {in_all / asked:,.0f}. More viewers do not make them more.\n"
+        f"of {in_all:,.0f}: the edge answers all but 1 in {in_all / asked:,.0f}. The number does not grow with the viewers.\n"
     )
 
 
