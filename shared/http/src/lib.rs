@@ -1,4 +1,7 @@
-//! What every HTTP answer of ours has in common.
+//! Common parts of all HTTP responses: JSON bodies, errors, and the path's parameters.
+//!
+//! To add a route: 1. Add it to the function's events in `template.yaml` and to `docs/openapi.yaml`. 2. Match its
+//! [`route_key`] in the function's router. 3. Answer with [`json_response`], or return a [`Problem`].
 
 use lambda_http::{
     Body, Request, RequestExt, Response,
@@ -12,34 +15,34 @@ use domain::Invalid;
 use ledger::Conflict;
 use runtime::telemetry::error_chain;
 
-/// Not to be kept by anyone: answers about one voter or for the show.
+/// The cache header of responses about one voter or for the crew: no cache may store them.
 pub const NO_STORE: &str = "private, no-store";
 
-/// An answer other than success. Its body is `{"error":{"code":"…","message":"…"}}`, with details where there are some.
+/// An error response. Its body is `{"error":{"code":"…","message":"…"}}`, plus optional details.
 #[derive(Debug)]
 pub struct Problem {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// For programs; stable.
+    /// The stable code for programs.
     pub code: &'static str,
-    /// For people: what was wrong and what to do.
+    /// The message for people: the error and the remedy.
     pub message: String,
-    /// What else its body holds, for programs.
+    /// Further fields of the body, for programs.
     pub details: Map<String, Value>,
 }
 
 impl Problem {
-    /// A problem with its status, code and message.
+    /// Creates a problem without details.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), details: Map::new() }
     }
 
-    /// There is no such poll.
+    /// Creates the 404 for a poll that does not exist.
     pub fn poll_not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "pollNotFound", "There is no poll of this number.")
     }
 
-    /// The answer.
+    /// Builds the response.
     pub fn into_response(self, cache_control: &str) -> Response<Body> {
         let mut error = self.details;
         error.insert("code".to_owned(), json!(self.code));
@@ -57,7 +60,7 @@ impl From<Invalid> for Problem {
     }
 }
 
-/// 412: the change was meant for what the poll was before somebody else changed it.
+/// 412: the change was meant for an earlier version of the poll.
 impl From<Conflict> for Problem {
     fn from(Conflict { version, changed }: Conflict) -> Self {
         let (who, at) = changed.unzip();
@@ -70,7 +73,7 @@ impl From<Conflict> for Problem {
     }
 }
 
-/// The one place where a store's failure becomes an answer; it is logged here and shows nothing of the inside.
+/// The only conversion of a store's failure into a response. It logs the failure; the response shows no internals.
 impl From<ledger::Error> for Problem {
     fn from(error: ledger::Error) -> Self {
         match error {
@@ -84,14 +87,14 @@ impl From<ledger::Error> for Problem {
             defect => {
                 tracing::error!(error = error_chain(&defect), "request.defect");
                 let message =
-                    "This release cannot answer that, and its log says why. Trying again does not help.";
+                    "This release cannot process the request; its log has the cause. A retry will not help.";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
             }
         }
     }
 }
 
-/// A JSON answer.
+/// Builds a JSON response.
 pub fn json_response(status: StatusCode, cache_control: &str, body: &impl Serialize) -> Response<Body> {
     let body = serde_json::to_string(body).expect("answers are plain data");
     let mut response = Response::new(Body::Text(body));
@@ -105,7 +108,7 @@ pub fn json_response(status: StatusCode, cache_control: &str, body: &impl Serial
     response
 }
 
-/// The route as the template names it, such as `GET /polls/{id}`: the gateway has already chosen it.
+/// Returns the route that the gateway has chosen, as the template names it, such as `GET /polls/{id}`.
 pub fn route_key(request: &Request) -> Option<String> {
     match request.request_context_ref()? {
         RequestContext::ApiGatewayV2(context) => context.route_key.clone(),
@@ -113,10 +116,10 @@ pub fn route_key(request: &Request) -> Option<String> {
     }
 }
 
-/// The path's `{id}`.
+/// Returns the `{id}` of the path.
 ///
 /// # Errors
-/// A 404: what is not a positive number names no poll.
+/// 404 if the parameter is not a positive number.
 pub fn poll_id(request: &Request) -> Result<domain::PollId, Problem> {
     let parameters = request.path_parameters();
     let id = parameters.first("id").and_then(|id| id.parse().ok()).filter(|&id| id > 0);

@@ -1,4 +1,4 @@
-//! The clock, which is passed in: nothing else in the functions reads the time of day.
+//! The clock. Callers pass it in; nothing else in the functions reads the wall clock.
 
 use std::{
     fmt,
@@ -8,16 +8,16 @@ use std::{
 
 use domain::Timestamp;
 
-/// Tells the time of day. Clones tell the same time.
+/// A source of the current time. Clones share it.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// This machine's clock. In debug builds it is wrong by `CLOCK_SKEW_MS`, if that is set: a wrong clock proves what
-    /// must not depend on the clock.
+    /// Returns this machine's clock. In debug builds it is off by `CLOCK_SKEW_MS`, if set, for tests that prove an
+    /// independence of the clock.
     ///
     /// # Panics
-    /// When `CLOCK_SKEW_MS` is no whole number, and after the year 9999.
+    /// If `CLOCK_SKEW_MS` is no whole number, and after the year 9999.
     pub fn system() -> Self {
         let skew_ms = skew_ms();
         Self::from_fn(move || {
@@ -32,12 +32,12 @@ impl Clock {
         })
     }
 
-    /// A clock that tells what `now` returns.
+    /// Creates a clock from a function.
     pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The present moment.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         (self.0)()
     }

@@ -1,4 +1,4 @@
-//! What a function needs of the process that it runs in: its environment, the time, its log and metrics, and TLS.
+//! The runtime services of a function: environment, clock, retry policy, log, metrics and TLS.
 
 pub mod clock;
 pub mod environment;

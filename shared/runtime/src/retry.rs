@@ -1,20 +1,20 @@
-//! The retry policy: what a failed call to a store or to AWS asks of its caller. Each error decides beside its definition
-//! which of these it is.
+//! The retry policy for failed calls to a store or to AWS. Each error type decides beside its definition which
+//! [`Retry`] applies.
 
-/// What a failed call asks of its caller.
+/// The retry decision after a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// The connection is broken: a restart, a failover, an idle connection that was cut. A call that is safe to repeat is
-    /// repeated once, at once, over a new connection, inside the same deadline.
+    /// The connection is broken by a restart, a failover or an idle timeout. An idempotent call is repeated once,
+    /// immediately, over a new connection and within the same deadline.
     AtOnce,
-    /// The other side is away or busy. A later call may succeed, without a change by anybody.
+    /// The server is unavailable or busy. A later call may succeed without any change.
     Later,
-    /// A defect of this release or of its deployment. The same call fails again, so nobody repeats it.
+    /// A defect of this release or of its deployment. The same call would fail again, so it is not repeated.
     Never,
 }
 
 impl Retry {
-    /// Whether the failure passes by itself.
+    /// Returns whether the failure is transient.
     pub fn is_transient(self) -> bool {
         self != Self::Never
     }

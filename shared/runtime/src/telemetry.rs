@@ -1,8 +1,8 @@
-//! How the functions are seen from outside: errors in the log, and metrics in CloudWatch's embedded metric format,
-//! one line of JSON on standard output for each observation, from which CloudWatch makes metrics without a call of
-//! ours.
+//! Telemetry: error chains for the log, and metrics in CloudWatch's embedded metric format. Each observation is one
+//! line of JSON on standard output, from which CloudWatch extracts metrics without an API call.
 //!
-//! Metric names live here and nowhere else. Format:
+//! To add a metric: 1. Add its name and unit in a `line` or `lines` function here, the only place with metric names.
+//! 2. Use it in an alarm or dashboard of `template.yaml`. Format:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
 use std::{collections::BTreeMap, error::Error, time::Duration};
@@ -11,41 +11,42 @@ use serde_json::{Value, json};
 
 use domain::{Rejection, Timestamp};
 
-/// One processed batch.
+/// The metrics of one processed batch.
 #[derive(Debug)]
 pub struct BatchMetrics<'a> {
-    /// CloudWatch's namespace of these metrics: a stack's own, or two in one account would add up.
+    /// CloudWatch's namespace. Each stack has its own, so that the metrics of two stacks in one account do not add
+    /// up.
     pub namespace: &'a str,
-    /// When it was done.
+    /// The end of processing.
     pub at: Timestamp,
     /// Messages received.
     pub received: u64,
     /// Votes counted now.
     pub counted: u64,
-    /// Votes that had been counted already, and rejections already recorded.
+    /// Votes counted before, and rejections recorded before.
     pub duplicate: u64,
     /// Rejections recorded now, by reason.
     pub rejected: &'a BTreeMap<String, u64>,
-    /// From receiving the batch to answering.
+    /// The time from receiving the batch to answering.
     pub duration: Duration,
-    /// From casting the oldest vote of the batch to its being in the ranking; `None` when the ranking could not
-    /// be raised.
+    /// The time from casting the oldest vote of the batch until the ranking includes it. `None` if the update of the
+    /// ranking failed.
     pub ranking_lag: Option<Duration>,
 }
 
-/// One look at whether votes are counted at all.
+/// One observation of the counting status.
 #[derive(Debug)]
 pub struct CountingMetric<'a> {
-    /// As of [`BatchMetrics`].
+    /// See [`BatchMetrics::namespace`].
     pub namespace: &'a str,
-    /// When it was looked.
+    /// The time of the observation.
     pub at: Timestamp,
-    /// Whether none is counted.
+    /// Whether counting has stopped.
     pub stopped: bool,
 }
 
 impl CountingMetric<'_> {
-    /// The line to print.
+    /// Returns the line to print.
     pub fn line(&self) -> Value {
         let metrics = vec![("CountingStopped", "Count", json!(u8::from(self.stopped)))];
         line(self.namespace, self.at, None, metrics)
@@ -53,7 +54,7 @@ impl CountingMetric<'_> {
 }
 
 impl BatchMetrics<'_> {
-    /// The lines to print: one for the batch, one for each reason.
+    /// Returns the lines to print: one for the batch, and one for each rejection reason.
     pub fn lines(&self) -> Vec<Value> {
         let mut metrics = vec![
             ("VotesReceived", "Count", json!(self.received)),
@@ -100,14 +101,14 @@ fn line(
     line
 }
 
-/// An error and what caused it, down to the first cause, in one line: a log in JSON shows no causes by itself.
+/// Formats an error and its chain of causes in one line, since JSON logs do not show causes by themselves.
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut shown = text.len();
     let mut next = error.source();
     while let Some(error) = next {
         let cause = error.to_string();
-        // Some errors repeat their cause in their own words.
+        // Some errors already contain the text of their cause.
         if !text[text.len() - shown..].contains(&cause) {
             text = format!("{text}: {cause}");
             shown = cause.len();

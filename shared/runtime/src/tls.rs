@@ -1,5 +1,5 @@
-//! TLS: one provider of cryptography for every connection, and the authorities that the stores' certificates must
-//! come from.
+//! TLS: one crypto provider for every connection, and the certificate authorities that the stores' certificates must
+//! be signed by.
 
 use std::{borrow::Cow, fmt, io, path::Path};
 
@@ -11,41 +11,41 @@ use rustls::{
 
 use crate::environment::Reader;
 
-/// The authorities of Amazon RDS and ElastiCache, as PEM; their origin is told in `certs/README.md`.
+/// The authorities of Amazon RDS and ElastiCache, as PEM. `certs/README.md` documents their origin.
 const AMAZON: &[u8] = include_bytes!("../certs/amazon.pem");
 
-/// Certificate authorities. Whoever has them can connect: the provider is installed with the first of them.
+/// Certificate authorities. The constructors also install the crypto provider, which every connection needs.
 #[derive(Clone)]
 pub struct Authorities(Cow<'static, [u8]>);
 
-/// Why a file gives no authorities.
+/// The reason why a file contains no valid authorities.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("the file cannot be read ({0})")]
     Unreadable(#[from] io::Error),
-    /// It is not PEM.
+    /// The file is not PEM.
     #[error("the file is not in the PEM format ({0})")]
     NotPem(#[from] pem::Error),
-    /// A certificate in it is none of an authority.
+    /// The file contains a certificate that is no authority.
     #[error("a certificate in the file cannot be an authority ({0})")]
     NotAuthority(#[from] rustls::Error),
-    /// There is none in it.
+    /// The file contains no certificate.
     #[error("there is no certificate in the file")]
     Empty,
 }
 
 impl Authorities {
-    /// Those of Amazon's stores.
+    /// Returns the authorities of Amazon's stores.
     pub fn amazon() -> Self {
         install_provider();
         Self(Cow::Borrowed(AMAZON))
     }
 
-    /// Those in a PEM file, in place of Amazon's.
+    /// Reads the authorities in a PEM file, which replace Amazon's.
     ///
     /// # Errors
-    /// When the file cannot be read or holds anything but authorities.
+    /// If the file cannot be read or contains anything but authorities.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         install_provider();
         let authorities = Self(Cow::Owned(std::fs::read(path)?));
@@ -55,7 +55,7 @@ impl Authorities {
         Ok(authorities)
     }
 
-    /// Reads `TLS_CA_FILE`, the authorities of the stores' certificates as PEM; where it is empty: Amazon's.
+    /// Reads the PEM file that `TLS_CA_FILE` names. If the variable is empty, returns Amazon's authorities.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         match reader.optional("TLS_CA_FILE") {
             Some(file) => reader.built("TLS_CA_FILE", Self::from_file(Path::new(&file))),
@@ -63,15 +63,15 @@ impl Authorities {
         }
     }
 
-    /// One PEM block for each.
+    /// Returns one PEM block for each authority.
     pub fn pem(&self) -> &[u8] {
         &self.0
     }
 
-    /// For a client of rustls.
+    /// Returns the root store for a rustls client.
     ///
     /// # Errors
-    /// When one of them is none.
+    /// If a certificate is no authority.
     pub fn store(&self) -> Result<RootCertStore, Error> {
         let mut store = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&self.0) {
@@ -87,9 +87,9 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// Before the first connection: the client of Redis panics when there is no provider, or a choice of several.
+/// Installs the crypto provider. Without a default provider, or with several to choose from, the Redis client panics.
 fn install_provider() {
-    // An error says that it has been installed before.
+    // An error means that a provider is already installed.
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
