@@ -1,4 +1,4 @@
-//! Checking the books: ledger, tally and ranking side by side.
+//! The audit: compares ledger, tally and ranking.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,20 +12,20 @@ use tokio::time::timeout;
 
 use crate::{Handler, order::order};
 
-/// The answer of the audit.
+/// The audit's response.
 #[derive(Debug, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 struct Audit {
     poll: PollId,
-    /// Votes counted one by one.
+    /// Votes in the ledger, counted row by row.
     ledger_votes: u64,
     tally_votes: u64,
     ranking_votes: u64,
     /// Rejected messages of this poll, by reason.
     rejected: BTreeMap<String, u64>,
-    /// Rejected messages in which no existing poll could be read, by reason.
+    /// Rejected messages that name no existing poll, by reason.
     unattributed: BTreeMap<String, u64>,
-    /// Votes that came after the poll's certificate; kept, and not counted.
+    /// Votes that arrived after the poll's certificate; recorded, not counted.
     late: Option<LateVotes>,
     /// Whether all three agree on every contestant.
     in_sync: bool,
@@ -69,40 +69,40 @@ impl Audit {
 }
 
 impl Handler {
-    /// Counts the ledger, compares all three. While votes are being counted, the ranking may be ahead of the
-    /// ledger's snapshot or a batch behind it.
+    /// Counts the ledger's votes and compares all three stores. While votes are being counted, the ranking may be
+    /// ahead of the ledger's snapshot or a batch behind it.
     pub(crate) async fn audit(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        self.in_time(self.audited(poll_id(request)?)).await
+        self.with_deadline(self.run_audit(poll_id(request)?)).await
     }
 
-    /// Makes tally and ranking equal the ledger, and audits the result.
+    /// Rebuilds tally and ranking from the ledger, then audits them.
     pub(crate) async fn rebuild(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
-        self.in_time(async {
+        self.with_deadline(async {
             let who = order(request, Action::Rebuild).who;
             if !self.stores.ledger.rebuild(id, &who, self.audit_timeout).await? {
                 return Err(Problem::poll_not_found());
             }
             self.stores.catalog.load(&[id]).await?;
-            self.audited(id).await
+            self.run_audit(id).await
         })
         .await
     }
 
-    /// Counting takes as long as there are votes; the answer must not come after the gateway's patience.
-    async fn in_time(
+    /// Bounds the audit, whose time grows with the number of votes: the response must precede the gateway's timeout.
+    async fn with_deadline(
         &self,
         answer: impl Future<Output = Result<Response<Body>, Problem>>,
     ) -> Result<Response<Body>, Problem> {
         timeout(self.audit_timeout, answer).await.unwrap_or_else(|_| {
             tracing::error!(limit = ?self.audit_timeout, "audit.too_long");
-            let message = "Counting this poll's votes took too long. A rebuild may have been done all the same; \
-                           ask again when fewer votes are coming in.";
+            let message = "Counting this poll's votes took too long. A rebuild may still have succeeded. \
+                           Try again when fewer votes are coming in.";
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "auditTimeout", message))
         })
     }
 
-    async fn audited(&self, id: PollId) -> Result<Response<Body>, Problem> {
+    async fn run_audit(&self, id: PollId) -> Result<Response<Body>, Problem> {
         let found = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?;
         let audit = self.stores.ledger.audit(id, self.audit_timeout).await?;
         let ranking = self.stores.ranking.tally(&found.poll).await.inspect_err(|error| {

@@ -1,17 +1,17 @@
-//! Request bodies of the show.
+//! Parses request bodies.
 
 use api::Problem;
 use lambda_http::{Request, http::StatusCode};
 use serde::de::DeserializeOwned;
 
-/// 1,000 contestants with every field at its limit come to 2.5 MB; a real poll has a few kB.
+/// Maximum size of a body. 1,000 contestants with every field at its limit take 2.5 MB; a real poll takes a few kB.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Reads a body.
+/// Parses a body.
 ///
 /// # Errors
-/// 400 for what is not JSON; 413 above the limit; 422 for a field that is missing, unknown or of another type,
-/// naming it.
+/// 400 if the body is not JSON; 413 above the limit; 422 for a field that is missing, unknown or of the wrong type.
+/// The message names the field.
 pub fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, Problem> {
     let bytes: &[u8] = request.body();
     if bytes.len() > BODY_BYTES_MAX {
@@ -19,7 +19,7 @@ pub fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, Problem> {
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", message));
     }
     if bytes.trim_ascii_start().first() == Some(&b'[') {
-        // A list of values in the fields' order would be read as the object, too.
+        // serde would accept a list of values in the fields' order as the object.
         let message = "body: expected an object";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalidField", message));
     }
@@ -28,7 +28,7 @@ pub fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, Problem> {
         let path = error.path().to_string();
         let inner = error.into_inner();
         if inner.is_data() {
-            // A missing or unknown field is named by the error itself; its path is that of the object around it.
+            // The error names a missing or unknown field; the path is that of the enclosing object.
             let field = if path == "." { "body".to_owned() } else { path };
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalidField", format!("{field}: {inner}"))
         } else {
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_from_what_is_not_a_poll() {
+    fn invalid_json_and_an_invalid_poll_have_different_codes() {
         assert_eq!(problem("{").0, 400);
         assert_eq!(problem(r#"{"title":"a","contestants":[]} x"#).0, 400);
         assert_eq!(problem(&" ".repeat(BODY_BYTES_MAX + 1)).0, 413);

@@ -1,4 +1,4 @@
-//! Certifying a result by hand. `functions/results` does the same by itself, once it finds that nothing is outstanding.
+//! Certifies a result on request. `functions/results` certifies automatically once no vote is outstanding.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ use tokio::time::Instant;
 
 use crate::{Handler, body, order::order_if_match, read::tagged};
 
-/// A second's work; the answer says how far it came.
+/// Votes digested in one call, which takes about a second.
 pub(crate) const PIECE_ROWS: u32 = 200_000;
 
-/// The body, which may be absent.
+/// The optional body.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Wish {
-    /// Whether to certify although votes may be outstanding.
+struct Options {
+    /// Certify even if votes may be outstanding.
     #[serde(default)]
     force: bool,
-    /// Whether to issue another certificate, with the late votes, beside the one that there is.
+    /// Issue a further certificate with the late votes, beside the first one.
     #[serde(default)]
     include_late: bool,
 }
 
-/// The answer.
+/// The response.
 #[derive(Debug, Serialize)]
 struct Answer {
     poll: PollId,
@@ -71,19 +71,20 @@ impl From<Certificate> for View {
 }
 
 impl Handler {
-    /// Freezes the poll, unless votes are outstanding, and makes its certificate: 200 with it; 202 where it is too long
-    /// for one request: then it is made behind it.
+    /// Freezes the poll, unless votes are outstanding, and makes its certificate. Answers 200 with the certificate,
+    /// or 202 if it takes longer than one request; `functions/results` then completes it.
     pub(crate) async fn certify(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
-        let wish: Wish = if request.body().is_empty() { Wish::default() } else { body::parse(request)? };
-        if wish.include_late {
+        let options: Options =
+            if request.body().is_empty() { Options::default() } else { body::parse(request)? };
+        if options.include_late {
             return self.issue_later_certificate(request, id).await;
         }
         let poll = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
         let order = order_if_match(request, Action::Certify);
         self.stores.ledger.check_version(&order, &poll).await?;
         let version = if poll.frozen_at.is_none() {
-            self.freeze(&poll, wish.force, order).await?
+            self.freeze(&poll, options.force, order).await?
         } else {
             poll.version
         };
@@ -97,7 +98,7 @@ impl Handler {
         Ok(tagged(json_response(status, NO_STORE, &answer), version))
     }
 
-    /// Answers the version that the poll is of then.
+    /// Freezes the poll and returns its new version.
     async fn freeze(&self, poll: &Poll, force: bool, mut order: Order) -> Result<i32, Problem> {
         let closed = poll.opens_at.and(poll.closes_at).filter(|&at| at <= self.clock.now());
         let closes_at = closed.ok_or_else(not_closed)?;
@@ -125,14 +126,14 @@ fn not_closed() -> Problem {
     Problem::new(
         StatusCode::CONFLICT,
         "pollNotClosed",
-        "poll: it has not been open and closed, so it has no result to certify",
+        "poll: it was never open, or is not closed yet, so there is no result to certify",
     )
 }
 
 fn outstanding(waiting: &Waiting) -> Problem {
     let message = format!(
-        "Votes may be outstanding. {waiting} Try again, or send {{\"force\":true}}: votes that come later are then recorded \
-         as late."
+        "Votes may be outstanding. {waiting} Try again, or send {{\"force\":true}}: votes that arrive later are then \
+         recorded as late."
     );
     Problem::new(StatusCode::CONFLICT, "votesOutstanding", message)
 }

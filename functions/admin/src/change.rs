@@ -1,7 +1,7 @@
-//! Making polls and changing them, in both stores.
+//! Creates, changes and deletes polls, in both stores.
 //!
-//! Opening and closing act on the poll's state, and repeat harmlessly, so they carry no version: a show does not wait for
-//! somebody to look at a form again.
+//! Opening and closing act on the poll's state and are idempotent, so they ignore `If-Match`: a live show cannot
+//! wait for an operator to reload a form.
 
 use api::{NO_STORE, Problem, json_response, poll_id};
 use domain::PollWithTally;
@@ -33,7 +33,7 @@ struct Correction {
 }
 
 impl Handler {
-    /// A poll that is made with a past opening is open, and no draft.
+    /// Creates a poll. With an opening in the past it is open at once and no draft.
     pub(crate) async fn create(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let draft: Draft = body::parse(request)?;
         let who = order(request, Action::Create).who;
@@ -70,11 +70,11 @@ impl Handler {
         self.change(request, &order, |poll, _, now| poll.archived(now)).await
     }
 
-    /// A correction beside a certified result, whose file is then written again.
+    /// Adds an erratum to a certified result, whose file is then rewritten.
     pub(crate) async fn correct(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let Correction { text } = body::parse(request)?;
         let order = order_if_match(request, Action::Erratum);
-        let poll = self.changed(request, &order, |poll, _, now| poll.corrected(&text, now)).await?;
+        let poll = self.apply(request, &order, |poll, _, now| poll.corrected(&text, now)).await?;
         let answer = json!({"poll": poll.id, "errata": poll.errata});
         Ok(tagged(json_response(StatusCode::CREATED, NO_STORE, &answer), poll.version))
     }
@@ -101,11 +101,11 @@ impl Handler {
         order: &Order,
         rule: impl Fn(&Poll, &Facts, Timestamp) -> Result<Poll, Invalid>,
     ) -> Result<Response<Body>, Problem> {
-        Ok(poll_response(StatusCode::OK, &self.changed(request, order, rule).await?, self.clock.now()))
+        Ok(poll_response(StatusCode::OK, &self.apply(request, order, rule).await?, self.clock.now()))
     }
 
-    /// Changes a poll by a rule, in both stores.
-    async fn changed(
+    /// Changes a poll by a rule, in both stores, and returns it.
+    async fn apply(
         &self,
         request: &Request,
         order: &Order,
@@ -117,7 +117,8 @@ impl Handler {
         Ok(changed.poll)
     }
 
-    /// Has the change in Redis, and in the public files within seconds. Redis may be away: then it goes out of date by itself, and the change is no less made.
+    /// Writes the change to Redis, and wakes `functions/results`, which updates the public files within seconds.
+    /// Without Redis the cache entries expire by themselves; the change is committed all the same.
     async fn write_through(&self, changed: &PollWithTally) {
         if let Err(error) =
             self.stores.ranking.keep_polls(std::slice::from_ref(changed), self.clock.now()).await

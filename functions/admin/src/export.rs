@@ -1,4 +1,4 @@
-//! A certified poll's votes as a file: asking for it, how far it is, and the way to it. `functions/export` writes it.
+//! Exports of a certified poll's votes: request, progress and download link. `functions/export` writes the file.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::Handler;
 
-/// A little less than the bucket keeps a file: a link to one that is gone would help nobody.
+/// How long a finished export is reused: slightly less than the bucket's retention of 30 days, so that no link
+/// leads to an expired file.
 const KEPT: Duration = Duration::from_secs(29 * 86_400);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -21,7 +22,7 @@ enum Status {
     Failed,
 }
 
-/// The answer.
+/// The response.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct View {
@@ -38,7 +39,8 @@ struct View {
 }
 
 impl Handler {
-    /// Asks for the file: 202 while it is being written, 200 with a link once it is there. Idempotent.
+    /// Requests an export. Answers 202 while the file is being written, 200 with a link when it is complete.
+    /// Idempotent.
     pub(crate) async fn ask_for_export(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let asked = self.stores.ledger.ask_for_export(poll_id(request)?, KEPT).await?;
         match asked.ok_or_else(Problem::poll_not_found)? {
@@ -51,10 +53,10 @@ impl Handler {
         }
     }
 
-    /// How far it is.
+    /// Answers with the export's progress, and with a link when it is complete.
     pub(crate) async fn show_export(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let export = self.stores.ledger.export(poll_id(request)?).await?.ok_or_else(|| {
-            let message = "Nobody has asked for an export of this poll: POST asks.";
+            let message = "No export of this poll was requested; POST requests one.";
             Problem::new(StatusCode::NOT_FOUND, "exportNotFound", message)
         })?;
         self.answer(export)
@@ -86,7 +88,7 @@ impl Handler {
     }
 }
 
-/// Where the files are, and who may hand out links.
+/// The bucket of exports, and the client that signs links to it.
 #[derive(Debug)]
 pub(crate) struct Exports {
     pub aws: aws::Aws,

@@ -1,4 +1,4 @@
-//! Who changed what, and when.
+//! The journal: every change with its author and time.
 
 use api::{NO_STORE, Problem, json_response, poll_id};
 use domain::{PollId, Timestamp};
@@ -33,7 +33,7 @@ impl From<JournalEntry> for Entry {
 }
 
 impl Handler {
-    /// A page of a poll's journal, the last change first. Of a deleted poll as well.
+    /// Answers with a page of a poll's journal, newest first. The journal of a deleted poll remains.
     pub(crate) async fn journal(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
         let before = before(request, "the id of an entry")?;

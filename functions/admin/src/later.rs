@@ -1,4 +1,4 @@
-//! Another certificate, for votes that were cast in time and came after the first one. That stays as it is.
+//! Later certificates, for votes cast in time that arrived after the first certificate. The first one never changes.
 
 use api::{NO_STORE, Problem, json_response};
 use domain::{Action, LaterDocument, PollId};
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use crate::{Handler, certify::PIECE_ROWS, order::order_if_match, read::tagged};
 
 impl Handler {
-    /// Issues a certificate with all late votes so far: 201 with its document; 200 where the last one has them all
-    /// already, so that asking again after a lost answer issues no other; 202 where it is too long for one request:
-    /// then `functions/results` goes on with it, and asking again answers it. That function is woken in any case, and
-    /// writes the files.
+    /// Issues a certificate with all late votes so far. Answers 201 with its document; 200 if the last certificate
+    /// covers them already, so that a retry after a lost response issues no other; 202 if it takes longer than one
+    /// request: `functions/results` then completes it, and a retry answers with the document. In each case
+    /// `functions/results` is woken to write the files.
     pub(crate) async fn issue_later_certificate(
         &self,
         request: &Request,
@@ -54,6 +54,6 @@ fn not_certified() -> Problem {
 }
 
 fn no_late_votes() -> Problem {
-    let message = "poll: no vote has come after its certificate";
+    let message = "poll: no vote has arrived after its certificate";
     Problem::new(StatusCode::CONFLICT, "noLateVotes", message)
 }

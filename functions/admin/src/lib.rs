@@ -1,7 +1,14 @@
-//! The show's own routes: making polls, opening and closing them, and checking the books.
+//! The crew's routes: create polls, open and close them, certify results, audit the stores.
 //!
-//! A change is in PostgreSQL when it is answered, and in Redis as far as that answers: otherwise what Redis has
-//! goes out of date by itself within seconds.
+//! A change is committed to PostgreSQL before its response, and then written to Redis. If Redis does not answer, its
+//! cache entries expire within seconds.
+//!
+//! To add a route:
+//! 1. Add a method that returns `Result<Response<Body>, Problem>`, and its arm to the match in [`Handler::handle`].
+//! 2. Take an [`Order`](domain::Order) from `order` or, to honour `If-Match`, from `order_if_match`. Call `wake`
+//!    after a change, so that `functions/results` publishes it.
+//! 3. Add the event to `template.yaml`, the path to `docs/openapi.yaml`, the route to `scripts/check_template.py`.
+//! 4. Add a test to `functions/admin/tests/polls.rs`.
 
 mod audit;
 mod body;
@@ -29,7 +36,7 @@ use stores::Stores;
 
 use crate::export::Exports;
 
-/// The function, built once at start.
+/// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
     stores: Stores,
@@ -45,7 +52,7 @@ impl Handler {
     /// Reads the configuration through `lookup` and prepares the clients without connecting.
     ///
     /// # Errors
-    /// All that is wrong with the configuration.
+    /// Every error in the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
         let mut reader = Reader::new(lookup);
         let (stores, audit_timeout_ms) =
@@ -68,7 +75,8 @@ impl Handler {
         reader.finish(built())
     }
 
-    /// Answers one request of the gateway, which has checked the scope. It never fails: every failure is an answer.
+    /// Answers one HTTP request of the gateway, which has checked the scope. Never fails: every failure becomes a
+    /// response.
     ///
     /// # Errors
     /// None.
@@ -98,7 +106,7 @@ impl Handler {
     }
 }
 
-/// `EXPORTS_BUCKET` and `EXPORT_LINK_SECONDS`. Links are signed without a call.
+/// Reads `EXPORTS_BUCKET` and `EXPORT_LINK_SECONDS`.
 fn exports(reader: &mut Reader<'_>, aws: Option<Aws>) -> Option<Exports> {
     let bucket = reader.text("EXPORTS_BUCKET");
     let link_lifetime = reader.parsed("EXPORT_LINK_SECONDS").map(Duration::from_secs);

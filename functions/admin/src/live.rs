@@ -1,4 +1,7 @@
-//! What the control room watches while a poll is open: counters, which cost the same however many votes there are.
+//! Live figures for the crew while a poll is open. All are counters, so their cost does not depend on the votes.
+//!
+//! To add a figure: 1. Add a field to `Live`, from a counter and never from a scan of votes. 2. Fill it in
+//! [`Handler::live`]. 3. Describe it in `docs/openapi.yaml`. 4. Show it on the desk, in `frontend/control`.
 
 use std::collections::BTreeMap;
 
@@ -16,15 +19,15 @@ struct Live {
     poll: PollId,
     /// Votes in the tally.
     votes: u64,
-    /// Votes in the ranking that viewers are shown; null where Redis has none.
+    /// Votes in the ranking, as viewers see it; null if Redis has none.
     ranking_votes: Option<u64>,
     /// Rejected messages of this poll, by reason.
     rejected: BTreeMap<String, u64>,
-    /// Votes that the queue holds, of all polls; null where nobody has asked lately.
+    /// Votes of all polls in the queue; null without a recent count.
     queue: Option<Backlog>,
-    /// Whether votes are counted at all, of whatever poll.
+    /// Whether votes of any poll are being counted.
     counting: CountingView,
-    /// What certification waits for; null while the poll is open, and once it is certified.
+    /// The reason why the poll is not certified yet; null while it is open, and once it is frozen.
     certification: Option<CertificationView>,
     as_of: Timestamp,
 }
@@ -72,11 +75,11 @@ impl From<Waiting> for CertificationView {
 }
 
 impl Handler {
-    /// The poll's counters. Unlike the audit it believes the tally.
+    /// Answers with the poll's counters. Unlike the audit, it trusts the tally.
     pub(crate) async fn live(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
         let found = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?;
-        // The ranking first: read after the tally it could be ahead of it.
+        // The ranking is read first: read after the tally, it could be ahead.
         let ranking = self.stores.ranking.tally(&found.poll).await.inspect_err(|error| {
             tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable");
         });

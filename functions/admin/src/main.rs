@@ -1,4 +1,4 @@
-//! The show's own routes: wiring.
+//! Entry point of the admin function.
 
 use lambda_http::{Error, run, service_fn, tracing};
 use runtime::{Clock, environment};

@@ -1,26 +1,27 @@
-//! Who asks for a change, and of which version of the poll.
+//! Builds orders: the author of a change, and the expected version of the poll.
 
 use domain::{Action, Order};
 use lambda_http::{Request, RequestExt, http::header, request::RequestContext};
 
-/// Claims that name a person, the best first: an address, Cognito's names, and what every token has.
+/// Claims that name a person, in order of preference: the address, Cognito's user names, and `sub`, which every token
+/// has.
 const NAMES: [&str; 4] = ["email", "username", "cognito:username", "sub"];
 
-/// As much of a name as the journal keeps: addresses end at 254 characters.
+/// Maximum length of a name in the journal. Addresses have at most 254 characters.
 const WHO_CHARS_MAX: usize = 256;
 
-/// An order to act on the poll's state, whatever its version.
+/// Returns an order that applies to any version of the poll.
 pub(crate) fn order(request: &Request, action: Action) -> Order {
-    Order::new(who(request), action)
+    Order::new(author(request), action)
 }
 
-/// An order for the versions that `If-Match` names, where it is given.
+/// Returns an order for the versions in `If-Match`, or for any version without that header.
 pub(crate) fn order_if_match(request: &Request, action: Action) -> Order {
     Order { expected: expected(request), ..order(request, action) }
 }
 
-/// The authorizer's word alone.
-fn who(request: &Request) -> String {
+/// Returns the author's name, from the authorizer's claims only.
+fn author(request: &Request) -> String {
     let context = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => Some(context),
         _ => None,
@@ -34,8 +35,8 @@ fn printable(claim: &str) -> String {
     claim.trim().chars().filter(|char| !char.is_control()).take(WHO_CHARS_MAX).collect()
 }
 
-/// `None`: any version. A tag that is none of ours is of no version there is. A weak tag is taken for a strong one: an
-/// edge that compresses makes them weak.
+/// Parses `If-Match`. Returns `None` for any version. A foreign tag matches no version. Weak tags count as strong,
+/// since CloudFront weakens tags when it compresses.
 fn expected(request: &Request) -> Option<Vec<i32>> {
     let headers = request.headers().get_all(header::IF_MATCH);
     let given: Vec<_> =

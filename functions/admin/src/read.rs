@@ -1,4 +1,4 @@
-//! Polls as the crew sees them.
+//! The crew's read routes: one poll, and the list of polls.
 
 use api::{NO_STORE, Problem, json_response, poll_id};
 use domain::{Poll, PollId, Timestamp};
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::Handler;
 
 impl Handler {
-    /// What the crew must not lose sight of, and a page of all polls.
+    /// Answers with all unfinished polls, and a page of all polls.
     pub(crate) async fn list(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let before = before(request, "the number of a poll")?.unwrap_or(i32::MAX);
         let current = self.stores.ledger.unfinished_polls().await?;
@@ -22,17 +22,17 @@ impl Handler {
         Ok(json_response(StatusCode::OK, NO_STORE, &json!({"current": current, "polls": polls})))
     }
 
-    /// One poll.
+    /// Answers with one poll.
     pub(crate) async fn show(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let found = self.stores.ledger.polls(&[poll_id(request)?]).await?.pop();
         Ok(poll_response(StatusCode::OK, &found.ok_or_else(Problem::poll_not_found)?.poll, self.clock.now()))
     }
 }
 
-/// The query's `before`, which pages a list; `None`: from its beginning.
+/// Parses the query parameter `before` of a paged list. Returns `None` for the first page.
 ///
 /// # Errors
-/// 400 for what is not a positive number.
+/// 400 unless it is a positive number.
 pub(crate) fn before<T: std::str::FromStr + PartialOrd + Default>(
     request: &Request,
     expected: &str,
@@ -47,12 +47,12 @@ pub(crate) fn before<T: std::str::FromStr + PartialOrd + Default>(
     }
 }
 
-/// A poll with its version as its tag.
+/// Returns a poll's response, with its version as entity tag.
 pub(crate) fn poll_response(status: StatusCode, poll: &Poll, now: Timestamp) -> Response<Body> {
     tagged(json_response(status, NO_STORE, &poll.crew_view(now)), poll.version)
 }
 
-/// An answer about a poll of this version.
+/// Sets the poll's version as the entity tag of a response.
 pub(crate) fn tagged(mut response: Response<Body>, version: i32) -> Response<Body> {
     let tag = HeaderValue::from_str(&format!("\"{version}\"")).expect("digits and quotes");
     response.headers_mut().insert(header::ETAG, tag);

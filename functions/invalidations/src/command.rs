@@ -1,38 +1,38 @@
-//! One SQS record as what is to be invalidated.
+//! Parses an SQS record as a command to invalidate paths.
 
 use aws_lambda_events::sqs::SqsMessage;
 use domain::Timestamp;
 use serde::Deserialize;
 
-use crate::paths::{Fault, Pattern};
+use crate::paths::{Pattern, PatternError};
 
-/// What somebody wants invalidated.
+/// A request to invalidate paths.
 #[derive(Debug)]
 pub struct Command {
-    /// Names the record in the answer.
+    /// The record's id, which the response names on failure.
     pub message_id: String,
-    /// The change came before.
+    /// When the command was sent, after the change.
     pub sent_at: Timestamp,
-    /// As asked.
+    /// The requested patterns.
     pub patterns: Vec<Pattern>,
 }
 
-/// Why a record is no command: trying it again cannot help.
+/// The reason why a record is no command. A retry cannot help.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
-    /// Another document, or none.
+    /// The body is not the expected JSON.
     #[error("the body is not {{\"paths\":[\"/…\"]}}: {0}")]
     Body(#[from] serde_json::Error),
-    /// Nothing to do would be a defect of the sender.
+    /// No paths: a defect of the sender.
     #[error("paths is empty")]
     Empty,
-    /// One of the paths.
-    #[error("paths[{index}]: {fault}")]
+    /// A path is invalid.
+    #[error("paths[{index}]: {error}")]
     Path {
-        /// Which of them, from 0.
+        /// The index of the path, from 0.
         index: usize,
-        /// What is wrong with it.
-        fault: Fault,
+        /// The error.
+        error: PatternError,
     },
 }
 
@@ -43,7 +43,7 @@ struct Body {
 }
 
 impl Command {
-    /// Reads a record; `now` stands in for a moment of sending that SQS has left out.
+    /// Parses a record. `now` replaces a missing `SentTimestamp`.
     pub fn read(record: &SqsMessage, now: Timestamp) -> Result<Self, Malformed> {
         let body: Body = serde_json::from_str(record.body.as_deref().unwrap_or_default())?;
         if body.paths.is_empty() {
@@ -53,7 +53,7 @@ impl Command {
             .paths
             .iter()
             .enumerate()
-            .map(|(index, path)| Pattern::parse(path).map_err(|fault| Malformed::Path { index, fault }));
+            .map(|(index, path)| Pattern::parse(path).map_err(|error| Malformed::Path { index, error }));
         let sent = record.attributes.get("SentTimestamp");
         let sent_at = sent.and_then(|millis| Timestamp::from_millis(millis.parse().ok()?)).unwrap_or(now);
         Ok(Self {

@@ -1,8 +1,8 @@
-//! Has the edge forget what has changed: a window's commands, merged, in one invalidation.
+//! The invalidations function: merges the commands of a batch window into one CloudFront invalidation.
 //!
-//! A command is acknowledged once an invalidation that covers it exists, and never before. One that was created after
-//! the command was sent covers it, whoever created it: so commands that come twice, and those of a burst that was too
-//! large for one batch, cost nothing more.
+//! Invariant: a command is acknowledged once an invalidation covers it, never before. An invalidation covers a
+//! command if it was created after the command was sent, by any caller. So duplicate commands, and the rest of a
+//! burst too large for one batch, need no further call.
 
 mod command;
 pub mod paths;
@@ -26,14 +26,14 @@ use crate::{
     window::{Recent, Window, is_after, reference},
 };
 
-/// Invalidations looked at for one that covers what is asked: those of the last two minutes or more.
+/// Recent invalidations that are checked for cover: those of the last two minutes or more.
 const RECENT_MAX: u8 = 10;
-/// Looking saves an invalidation at best, so it must not take long.
-const LOOKING_TIME: Duration = Duration::from_secs(4);
-/// Setting malformed messages aside; what is left then comes again.
-const SETTING_ASIDE_TIME: Duration = Duration::from_secs(4);
+/// Timeout of the check for recent invalidations. It only saves a call, so it must not take long.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Timeout of moving malformed messages to the dead-letter queue. SQS delivers the rest again.
+const SET_ASIDE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The function, built once at start.
+/// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
     aws: Aws,
@@ -45,11 +45,12 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// Reads the configuration through `lookup` and prepares the client without connecting: `DISTRIBUTION_ID`,
-    /// `DEAD_LETTER_QUEUE_URL`, `WINDOW_SECONDS`, `PATHS_MAX`, `WILDCARDS_MAX`, `CALL_TIMEOUT_MS`, and what Lambda sets.
+    /// Reads the configuration through `lookup` and prepares the client without connecting. Variables:
+    /// `DISTRIBUTION_ID`, `DEAD_LETTER_QUEUE_URL`, `WINDOW_SECONDS`, `PATHS_MAX`, `WILDCARDS_MAX`,
+    /// `CALL_TIMEOUT_MS`, and those that Lambda sets.
     ///
     /// # Errors
-    /// All that is wrong with the configuration.
+    /// Every error in the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>, clock: Clock) -> Result<Self, environment::Error> {
         let mut reader = Reader::new(lookup);
         let aws = Aws::read(&mut reader, &clock);
@@ -71,10 +72,11 @@ impl Handler {
         reader.finish(built)
     }
 
-    /// Invalidates what one batch asks for, in one call at most. Idempotent. Answers the messages that are to come again.
+    /// Invalidates the paths of one batch, with one invalidation at most. Idempotent. The response names the
+    /// messages that SQS must deliver again.
     ///
     /// # Errors
-    /// None: every failure is an answer.
+    /// None: every failure becomes a response.
     pub async fn handle(&self, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, Infallible> {
         let now = self.clock.now();
         let (mut commands, mut malformed) = (Vec::new(), Vec::new());
@@ -90,16 +92,16 @@ impl Handler {
                 response.add_failure(id);
             }
         }
-        for id in self.set_aside(malformed).await {
+        for id in self.move_to_dead_letters(malformed).await {
             response.add_failure(id);
         }
         Ok(response)
     }
 
-    /// The messages that no invalidation covers in the end.
+    /// Waits for the end of the window and creates an invalidation if needed. Returns the messages left uncovered.
     async fn invalidate(&self, window: &Window) -> Vec<String> {
         let wait = window.ends(self.window).millis() - self.clock.now().millis();
-        // A batch that is full before the window is over waits for the rest of the burst, never longer than a window.
+        // A batch that is full before its window ends waits for the rest of the burst, at most one window.
         sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(self.window)).await;
         let recent = self.recent(window).await;
         let (commands, patterns) = window.outstanding(&recent);
@@ -127,9 +129,9 @@ impl Handler {
         }
     }
 
-    /// What was created since the window's first command. Nothing, where CloudFront does not say.
+    /// Returns the invalidations created since the window's first command; none if CloudFront does not answer.
     async fn recent(&self, window: &Window) -> Vec<Recent> {
-        let looking = async {
+        let lookup = async {
             let mut recent = Vec::new();
             for one in self.aws.list_invalidations(&self.distribution, RECENT_MAX).await? {
                 if is_after(one.created_at, window.oldest()) {
@@ -140,16 +142,17 @@ impl Handler {
             }
             Ok(recent)
         };
-        let found: Result<_, Error> = timeout(LOOKING_TIME, looking).await.unwrap_or(Ok(Vec::new()));
+        let found: Result<_, Error> = timeout(LOOKUP_TIMEOUT, lookup).await.unwrap_or(Ok(Vec::new()));
         found.unwrap_or_else(|error| {
             tracing::warn!(error = error_chain(&error), "invalidations.not_listed");
             Vec::new()
         })
     }
 
-    /// One call; a second one where the first only finds an invalidation that is too old.
+    /// Creates an invalidation and returns its id. Makes a second call if the first one returns an invalidation
+    /// that is too old.
     ///
-    /// Batches of one burst that end at the same moment have the same reference, and so one invalidation.
+    /// Batches of one burst that end at the same moment share a caller reference, and so one invalidation.
     async fn create(&self, window: &Window, patterns: &[Pattern]) -> Result<String, Error> {
         let paths: Vec<_> = patterns.iter().map(Pattern::as_str).collect();
         let newest = window.newest();
@@ -163,10 +166,10 @@ impl Handler {
         Ok(self.aws.create_invalidation(&self.distribution, &own, &paths).await?.id)
     }
 
-    /// Puts messages that are no commands into the dead-letter queue, with the reason; those that stay in the queue.
-    async fn set_aside(&self, malformed: Vec<(SqsMessage, Malformed)>) -> Vec<String> {
+    /// Moves malformed messages to the dead-letter queue, with the reason. Returns the messages that were not moved.
+    async fn move_to_dead_letters(&self, malformed: Vec<(SqsMessage, Malformed)>) -> Vec<String> {
         let mut left: Vec<_> = malformed.iter().map(|(record, _)| id_of(record)).rev().collect();
-        let setting_aside = async {
+        let sending = async {
             for (record, reason) in &malformed {
                 let (id, body) = (id_of(record), record.body.as_deref().unwrap_or_default());
                 let attributes = [("reason", reason.to_string()), ("messageId", id.clone())];
@@ -177,7 +180,7 @@ impl Handler {
             }
             Ok::<_, Error>(())
         };
-        match timeout(SETTING_ASIDE_TIME, setting_aside).await {
+        match timeout(SET_ASIDE_TIMEOUT, sending).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = error_chain(&error), "commands.not_set_aside"),
             Err(_) => tracing::warn!("commands.set_aside_in_part"),

@@ -1,4 +1,4 @@
-//! Invalidates what the edge keeps: wiring.
+//! Entry point of the invalidations function.
 
 use lambda_runtime::{Error, run, service_fn, tracing};
 use runtime::{Clock, environment};

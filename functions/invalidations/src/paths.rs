@@ -1,4 +1,4 @@
-//! The rules of merging, pure: what covers what, and how many paths become few.
+//! Pure rules of merging: coverage between patterns, and the reduction to CloudFront's limits.
 
 use std::{
     cmp::Reverse,
@@ -6,54 +6,54 @@ use std::{
     fmt,
 };
 
-/// CloudFront's limit.
+/// CloudFront's limit on the length of a path.
 const LENGTH_MAX: usize = 4_000;
 
-/// A path, or all paths that begin with what stands before the star at its end.
+/// A path, or with a star at its end all paths with that prefix.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern(String);
 
-/// Why a text is no pattern. CloudFront would refuse it, or take a star in its midst for a character.
+/// The reason why a text is no pattern. CloudFront would refuse it, or treat a star in the middle as a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// Relative, or of another kind.
+pub enum PatternError {
+    /// A relative path, or a URL.
     #[error("a path begins with a slash")]
     NoSlash,
     /// A star that is not the last character.
-    #[error("a star stands at the end of a path only")]
+    #[error("a star is allowed at the end of a path only")]
     Star,
-    /// Neither allowed in a path nor percent-encoded.
-    #[error("a path holds letters, digits, -._~!$&'()+,;=:@/ and percent-encoded bytes only")]
+    /// A character that is neither allowed in a path nor percent-encoded.
+    #[error("a path contains letters, digits, -._~!$&'()+,;=:@/ and percent-encoded bytes only")]
     Character,
-    /// Beyond CloudFront's limit.
+    /// Longer than CloudFront's limit.
     #[error("a path has at most {LENGTH_MAX} characters")]
     Length,
 }
 
-/// How many patterns one invalidation may have.
+/// Limits on the patterns of one invalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In all; at least 1.
+    /// Maximum number of patterns; at least 1.
     pub paths: usize,
-    /// With a star; at least 1.
+    /// Maximum number of patterns with a star; at least 1.
     pub wildcards: usize,
 }
 
 impl Pattern {
-    /// Takes a path as CloudFront knows it: percent-encoded, case-sensitive, without a query.
+    /// Parses a path in CloudFront's form: percent-encoded, case-sensitive, without a query.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub fn parse(text: &str) -> Result<Self, Fault> {
+    /// See [`PatternError`].
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
         let path = text.strip_suffix('*').unwrap_or(text);
         if !path.starts_with('/') {
-            return Err(Fault::NoSlash);
+            return Err(PatternError::NoSlash);
         }
         if path.contains('*') {
-            return Err(Fault::Star);
+            return Err(PatternError::Star);
         }
         if text.len() > LENGTH_MAX {
-            return Err(Fault::Length);
+            return Err(PatternError::Length);
         }
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:@/".contains(&byte);
         let mut rest = path.as_bytes();
@@ -63,18 +63,18 @@ impl Pattern {
                     after
                 }
                 (&byte, _) if allowed(byte) => others,
-                _ => return Err(Fault::Character),
+                _ => return Err(PatternError::Character),
             };
         }
         Ok(Self(text.to_owned()))
     }
 
-    /// As CloudFront is told.
+    /// Returns the pattern's text, as CloudFront expects it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether all that the other one names is named by this one too.
+    /// Returns whether this pattern matches every path that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         match self.prefix() {
             Some(prefix) => other.path().starts_with(prefix),
@@ -90,7 +90,8 @@ impl Pattern {
         self.prefix().unwrap_or(&self.0)
     }
 
-    /// All that is in the same folder, and below; of a whole folder, the one above it. `None`: this is everything.
+    /// Returns the wildcard of the pattern's folder; for a folder's own wildcard, that of its parent. `None` for
+    /// `/*`.
     fn folder(&self) -> Option<Self> {
         let path = match self.prefix() {
             Some(prefix) => prefix.strip_suffix('/').unwrap_or(prefix),
@@ -107,8 +108,9 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// The same paths in no more patterns than the limits allow, none covered by another. What fits is not widened; where
-/// there is too much, the fullest folder becomes one wildcard, then the next, and in the end everything.
+/// Merges patterns within the limits, so that every path stays covered and no pattern covers another. Patterns
+/// within the limits are not widened. Beyond them, the folder with the most patterns becomes one wildcard, then the
+/// next, until only `/*` is left.
 pub fn merge(patterns: impl IntoIterator<Item = Pattern>, limits: Limits) -> BTreeSet<Pattern> {
     let merged = collapse(patterns.into_iter().collect(), limits.paths);
     let (wildcards, exact): (BTreeSet<_>, BTreeSet<_>) =
@@ -129,7 +131,7 @@ fn drop_covered(patterns: &mut BTreeSet<Pattern>) {
     }
 }
 
-/// What a wildcard covers stands together, in the order of text.
+/// Removes and returns the patterns that a wildcard covers. They are adjacent in lexicographic order.
 fn remove_covered(patterns: &mut BTreeSet<Pattern>, wildcard: &Pattern) -> Vec<Pattern> {
     let from = Pattern(wildcard.path().to_owned());
     let covered: Vec<_> =
@@ -161,14 +163,14 @@ fn collapse(mut patterns: BTreeSet<Pattern>, max: usize) -> BTreeSet<Pattern> {
     patterns
 }
 
-/// How many patterns stand directly in each folder.
+/// The number of patterns directly in each folder.
 #[derive(Default)]
 struct Folders {
     counts: BTreeMap<Pattern, usize>,
     order: BTreeSet<(usize, Depth, Reverse<Pattern>)>,
 }
 
-/// Of folders that are equally full, the deepest is the least.
+/// The depth of a folder. Among equally full folders the deepest is merged first, since it covers the least.
 type Depth = usize;
 
 impl Folders {

@@ -1,4 +1,4 @@
-//! A window's commands, and what of them is done already.
+//! The commands of a batch window, and their coverage by recent invalidations.
 
 use std::{
     fmt::Write as _,
@@ -10,15 +10,15 @@ use sha2::{Digest, Sha256};
 
 use crate::{command::Command, paths::Pattern};
 
-/// By how much the clocks of SQS, CloudFront and this function may differ.
+/// Maximum difference between the clocks of SQS, CloudFront and this function.
 pub const SKEW: Duration = Duration::from_secs(1);
 
-/// An invalidation that CloudFront took.
+/// An invalidation that CloudFront accepted.
 #[derive(Debug)]
 pub struct Recent {
-    /// When.
+    /// When it was created.
     pub created_at: SystemTime,
-    /// What it named.
+    /// Its patterns.
     pub patterns: Vec<Pattern>,
 }
 
@@ -29,28 +29,28 @@ pub struct Window {
 }
 
 impl Window {
-    /// `None` without a command.
+    /// Returns the window of these commands; `None` without a command.
     pub fn of(commands: Vec<Command>) -> Option<Self> {
         (!commands.is_empty()).then_some(Self { commands })
     }
 
-    /// The window's length from its first command, and past its last one by so much that what is created then is
-    /// younger than all of them by any clock.
+    /// Returns the end of the window: `length` after its first command, and late enough after the last one that an
+    /// invalidation created then is newer than all commands by any clock.
     pub fn ends(&self, length: Duration) -> Timestamp {
         self.oldest().saturating_add(length).max(self.newest().saturating_add(2 * SKEW))
     }
 
-    /// The first command's moment.
+    /// Returns when the first command was sent.
     pub fn oldest(&self) -> Timestamp {
         self.sent().min().unwrap_or(Timestamp::from_millis(0).expect("1970"))
     }
 
-    /// The last command's moment.
+    /// Returns when the last command was sent.
     pub fn newest(&self) -> Timestamp {
         self.sent().max().unwrap_or(self.oldest())
     }
 
-    /// Commands and paths that nobody has invalidated since they were sent.
+    /// Returns the commands and patterns that no invalidation since their sending covers.
     pub fn outstanding(&self, recent: &[Recent]) -> (Vec<&Command>, Vec<Pattern>) {
         let mut patterns = Vec::new();
         let commands = self.commands.iter().filter(|command| {
@@ -73,12 +73,12 @@ impl Window {
     }
 }
 
-/// Whether an invalidation covers a change that was told of at `sent`, whatever the clocks.
+/// Returns whether an invalidation is newer than a command sent at `sent`, allowing for clock skew.
 pub fn is_after(created_at: SystemTime, sent: Timestamp) -> bool {
     created_at >= SystemTime::from(sent.saturating_add(SKEW))
 }
 
-/// What makes a retry harmless: the same paths under the same mark are the same invalidation.
+/// Returns the caller reference, which makes retries idempotent: the same paths and mark give the same invalidation.
 pub fn reference<'a>(mark: i64, patterns: impl Iterator<Item = &'a Pattern>) -> String {
     let mut digest = Sha256::new();
     digest.update(mark.to_string());

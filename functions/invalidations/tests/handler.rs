@@ -1,4 +1,4 @@
-//! The function with a CloudFront and a queue that do what a test wants.
+//! The function against a fake CloudFront and a fake queue.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 use std::{
@@ -18,11 +18,11 @@ use lambda_runtime::{Context, LambdaEvent};
 use runtime::Clock;
 use serde_json::{Value, json};
 
-/// Long enough ago that the window is over.
+/// An age at which the window is over.
 const AGO: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
-struct Made {
+struct Created {
     reference: String,
     paths: Vec<String>,
     at: SystemTime,
@@ -30,10 +30,10 @@ struct Made {
 
 #[derive(Default)]
 struct Fake {
-    made: Vec<Made>,
-    /// What to answer instead of making one.
+    created: Vec<Created>,
+    /// The answer in place of an invalidation.
     refusal: Option<(u16, &'static str)>,
-    /// Whether CloudFront does not say what it made.
+    /// Whether CloudFront refuses to list its invalidations.
     is_silent: bool,
     dead_letters: Vec<Value>,
     queue_is_down: bool,
@@ -53,12 +53,12 @@ fn time(at: SystemTime) -> String {
     serde_json::to_value(time).unwrap().as_str().unwrap().to_owned()
 }
 
-fn document(index: usize, made: &Made) -> String {
-    let paths: String = made.paths.iter().map(|path| format!("<Path>{path}</Path>")).collect();
+fn document(index: usize, created: &Created) -> String {
+    let paths: String = created.paths.iter().map(|path| format!("<Path>{path}</Path>")).collect();
     format!(
         "<Invalidation><Id>{index}</Id><CreateTime>{}</CreateTime><InvalidationBatch><Paths><Items>{paths}</Items>\
          </Paths></InvalidationBatch></Invalidation>",
-        time(made.at)
+        time(created.at)
     )
 }
 
@@ -78,18 +78,18 @@ async fn answer(State(fake): State<Shared>, method: Method, uri: Uri, body: Byte
                 return (StatusCode::from_u16(status).unwrap(), text);
             }
             let reference = texts(&body, "CallerReference").remove(0);
-            let known = fake.made.iter().position(|made| made.reference == reference);
+            let known = fake.created.iter().position(|created| created.reference == reference);
             let index = known.unwrap_or_else(|| {
                 let paths = texts(&body, "Path");
-                fake.made.push(Made { reference, paths, at: SystemTime::from(Clock::system().now()) });
-                fake.made.len() - 1
+                fake.created.push(Created { reference, paths, at: SystemTime::from(Clock::system().now()) });
+                fake.created.len() - 1
             });
-            (StatusCode::CREATED, document(index, &fake.made[index]))
+            (StatusCode::CREATED, document(index, &fake.created[index]))
         }
         (Method::GET, Some(_)) if fake.is_silent => (StatusCode::FORBIDDEN, String::new()),
         (Method::GET, Some("")) => {
-            let items = fake.made.iter().enumerate().rev().map(|(index, made)| {
-                let at = time(made.at);
+            let items = fake.created.iter().enumerate().rev().map(|(index, created)| {
+                let at = time(created.at);
                 format!(
                     "<InvalidationSummary><Id>{index}</Id><CreateTime>{at}</CreateTime></InvalidationSummary>"
                 )
@@ -99,7 +99,7 @@ async fn answer(State(fake): State<Shared>, method: Method, uri: Uri, body: Byte
         }
         (_, path) => {
             let index = path.unwrap().trim_start_matches('/').parse().unwrap();
-            (StatusCode::OK, document(index, &fake.made[index]))
+            (StatusCode::OK, document(index, &fake.created[index]))
         }
     }
 }
@@ -140,18 +140,18 @@ impl Fixture {
         Self { handler: Handler::new(&lookup, Clock::system()).unwrap(), fake }
     }
 
-    /// Hands the function messages of these ids, ages and bodies; the ids that it wants again.
+    /// Delivers messages of these ids, ages and bodies. Returns the ids that the function reports as failed.
     async fn deliver(&self, messages: &[(&str, Duration, &str)]) -> Vec<String> {
-        self.hand(event(messages)).await
+        self.invoke(event(messages)).await
     }
 
-    async fn hand(&self, event: SqsEvent) -> Vec<String> {
+    async fn invoke(&self, event: SqsEvent) -> Vec<String> {
         let answer = self.handler.handle(LambdaEvent::new(event, Context::default())).await.unwrap();
         answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
     }
 
     fn paths(&self) -> Vec<Vec<String>> {
-        self.fake.lock().unwrap().made.iter().map(|made| made.paths.clone()).collect()
+        self.fake.lock().unwrap().created.iter().map(|created| created.paths.clone()).collect()
     }
 }
 
@@ -166,7 +166,7 @@ async fn a_window_is_one_call() {
 }
 
 #[tokio::test]
-async fn what_comes_again_costs_nothing_however_it_is_batched() {
+async fn redelivered_commands_need_no_further_call_in_any_batch() {
     let fixture = Fixture::new().await;
     fixture.deliver(&[("a", AGO, SEVEN), ("b", AGO, EIGHT)]).await;
     assert!(fixture.deliver(&[("a", AGO, SEVEN), ("b", AGO, EIGHT)]).await.is_empty());
@@ -175,12 +175,12 @@ async fn what_comes_again_costs_nothing_however_it_is_batched() {
 }
 
 #[tokio::test]
-async fn where_cloudfront_does_not_say_what_it_made_the_reference_makes_a_retry_harmless() {
+async fn without_a_list_the_reference_makes_a_retry_idempotent() {
     let fixture = Fixture::new().await;
     fixture.fake.lock().unwrap().is_silent = true;
     let event = event(&[("a", AGO, SEVEN)]);
     for _ in 0..2 {
-        assert!(fixture.hand(event.clone()).await.is_empty());
+        assert!(fixture.invoke(event.clone()).await.is_empty());
     }
     assert_eq!(fixture.paths().len(), 1);
 }
@@ -209,8 +209,8 @@ async fn no_call_is_made_before_the_window_is_over() {
     let fixture = Fixture::new().await;
     let sent = SystemTime::from(Clock::system().now());
     fixture.deliver(&[("a", Duration::ZERO, SEVEN)]).await;
-    let made = fixture.fake.lock().unwrap().made[0].at;
-    assert!(made.duration_since(sent).unwrap() >= Duration::from_secs(2));
+    let created = fixture.fake.lock().unwrap().created[0].at;
+    assert!(created.duration_since(sent).unwrap() >= Duration::from_secs(2));
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn throttled_messages_come_again_and_no_others() {
 }
 
 #[tokio::test]
-async fn what_is_no_command_is_set_aside_with_its_reason() {
+async fn malformed_commands_go_to_the_dead_letter_queue_with_their_reason() {
     let fixture = Fixture::new().await;
     let batch = [
         ("a", AGO, "{}"),
@@ -242,7 +242,7 @@ async fn what_is_no_command_is_set_aside_with_its_reason() {
     fixture.fake.lock().unwrap().queue_is_down = true;
     let mut left = fixture.deliver(&batch).await;
     left.sort();
-    assert_eq!(left, ["a", "b", "c", "e"], "in the queue, while they cannot be set aside");
+    assert_eq!(left, ["a", "b", "c", "e"], "they stay in the queue while the dead-letter queue is down");
     fixture.fake.lock().unwrap().queue_is_down = false;
     assert!(fixture.deliver(&batch).await.is_empty());
     assert_eq!(fixture.paths(), [["/results/7.json"]]);

@@ -1,21 +1,21 @@
-//! The rules of merging, for whatever is asked.
+//! Property tests of the rules of merging.
 
 use std::collections::BTreeSet;
 
-use invalidations::paths::{Fault, Limits, Pattern, merge};
+use invalidations::paths::{Limits, Pattern, PatternError, merge};
 use proptest::{collection::vec, prelude::*};
 
 const LIMITS: Limits = Limits { paths: 6, wildcards: 3 };
 
 fn pattern(text: &str) -> Pattern {
-    Pattern::parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}"))
+    Pattern::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn merged(limits: Limits, texts: &[&str]) -> Vec<String> {
     merge(texts.iter().map(|text| pattern(text)), limits).iter().map(ToString::to_string).collect()
 }
 
-/// Few names, so that paths meet; characters on both sides of the star in the order of text.
+/// Patterns of few names, so that paths overlap, with characters that sort before and after the star.
 fn any_pattern() -> impl Strategy<Value = Pattern> {
     let text = (vec("[ab!]{0,2}", 1..4), prop_oneof![3 => Just(""), 1 => Just("*")]);
     text.prop_map(|(parts, star)| pattern(&format!("/{}{star}", parts.join("/"))))
@@ -60,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn covering_is_what_the_edge_does(one in any_pattern(), other in "/[ab!/]{0,5}") {
+    fn covering_is_matching_by_prefix(one in any_pattern(), other in "/[ab!/]{0,5}") {
         let named = match one.as_str().strip_suffix('*') {
             Some(beginning) => other.starts_with(beginning),
             None => other == one.as_str(),
@@ -90,22 +90,22 @@ fn too_many_wildcards_become_fewer_and_paths_stay_paths() {
 #[test]
 fn what_cloudfront_would_refuse_is_no_pattern() {
     let long = format!("/{}", "a".repeat(4_000));
-    for (text, fault) in [
-        ("", Fault::NoSlash),
-        ("*", Fault::NoSlash),
-        ("results/7.json", Fault::NoSlash),
-        ("https://vote.example/", Fault::NoSlash),
-        ("/a*b", Fault::Star),
-        ("/a**", Fault::Star),
-        ("/a b", Fault::Character),
-        ("/ä", Fault::Character),
-        ("/a?b=1", Fault::Character),
-        ("/100%", Fault::Character),
-        ("/%2", Fault::Character),
-        ("/%zz", Fault::Character),
-        (&long, Fault::Length),
+    for (text, error) in [
+        ("", PatternError::NoSlash),
+        ("*", PatternError::NoSlash),
+        ("results/7.json", PatternError::NoSlash),
+        ("https://vote.example/", PatternError::NoSlash),
+        ("/a*b", PatternError::Star),
+        ("/a**", PatternError::Star),
+        ("/a b", PatternError::Character),
+        ("/ä", PatternError::Character),
+        ("/a?b=1", PatternError::Character),
+        ("/100%", PatternError::Character),
+        ("/%2", PatternError::Character),
+        ("/%zz", PatternError::Character),
+        (&long, PatternError::Length),
     ] {
-        assert_eq!(Pattern::parse(text), Err(fault), "{text}");
+        assert_eq!(Pattern::parse(text), Err(error), "{text}");
     }
     for text in ["/", "/*", "/results/7.json", "/%C3%A4*", "/a'(b)!;$&,+=:@~_-"] {
         assert!(Pattern::parse(text).is_ok(), "{text}");
