@@ -1,4 +1,4 @@
-//! One dead letter: what can be said of it, and the message it goes back as.
+//! A dead letter: its verdict, and the message that redrives it.
 
 use std::collections::HashMap;
 
@@ -10,29 +10,29 @@ use uuid::Uuid;
 
 use crate::queues::Error;
 
-/// What a dead letter is taken for, by looking at it alone.
+/// The verdict on a dead letter, from its content alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Verdict {
     /// A [`Rejection`]'s name, or `notCounted`.
     pub reason: &'static str,
-    /// The poll it names, if that much can be read.
+    /// The poll that it names, if readable.
     pub poll: Option<i64>,
 }
 
-/// Nothing is wrong with the message itself: it is here because its batches failed.
+/// The reason of a valid message, which is in the dead-letter queue because its batches failed.
 const NOT_COUNTED: &str = "notCounted";
 
-/// The gateway's id of the request: told in its log, so it goes along.
+/// The attribute with the gateway's request id, which the gateway logs; the redrive keeps it.
 const REQUEST_ID: &str = "requestId";
 
-/// A message that was given up.
+/// A message in the dead-letter queue.
 #[derive(Debug)]
 pub struct DeadLetter {
-    /// Names this delivery of it.
+    /// The receipt handle of this delivery.
     pub receipt: String,
-    /// The id it had when it was cast.
+    /// The message id at the time of casting.
     pub id: String,
-    /// When it was cast, in milliseconds.
+    /// The moment of casting, in milliseconds.
     cast_at_ms: String,
     /// The token's `sub`: its `MessageGroupId`; empty without one.
     voter: String,
@@ -41,31 +41,32 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// `None` for what SQS does not deliver: a message without receipt, id or time.
+    /// Returns `None` for a message without receipt, id or time, which SQS never delivers.
     ///
-    /// One that has been redriven before brings its first id and time along; they are believed with our signature.
+    /// A message that was redriven before carries its first id and time, which are trusted with the service's
+    /// signature.
     pub fn new(message: Message, hasher: &VoterHasher) -> Option<Self> {
         let mut attributes = message.message_attributes.unwrap_or_default();
         let mut system = message.attributes?;
         let sent = system.remove(&MessageSystemAttributeName::SentTimestamp)?;
         let voter = system.remove(&MessageSystemAttributeName::MessageGroupId).unwrap_or_default();
         let body = message.body.unwrap_or_default();
-        let first =
+        let original =
             redriven(&attributes, &body, &voter, hasher).map(|(id, at)| (id.to_owned(), at.to_owned()));
-        let (id, cast_at_ms) = match first {
-            Some(first) => first,
+        let (id, cast_at_ms) = match original {
+            Some(original) => original,
             None => (message.message_id?, sent),
         };
         let request_id = attributes.remove(REQUEST_ID);
         Some(Self { receipt: message.receipt_handle?, id, cast_at_ms, voter, body, request_id })
     }
 
-    /// When it was cast.
+    /// Returns the moment of casting.
     pub fn cast_at(&self) -> Option<Timestamp> {
         Timestamp::from_millis(self.cast_at_ms.parse().ok()?)
     }
 
-    /// What can be said of it.
+    /// Returns the reason and the poll, for the listing.
     pub fn verdict(&self) -> Verdict {
         let (reason, poll) = match VoteRequest::parse(&self.body) {
             Err(malformed) => (malformed.reason.name(), malformed.poll),
@@ -84,15 +85,15 @@ impl DeadLetter {
         }
     }
 
-    /// The message it goes back as, named `entry` within its batch.
+    /// Builds the message that redrives it, as entry number `entry` of its batch.
     ///
-    /// A body too large to be a vote is cut short, which does not change what becomes of it: so a batch of them stays
-    /// within what SQS takes. What is signed is what is sent. Of other attributes only the gateway's goes along: more
-    /// could be more than SQS takes, and then it would never go back.
+    /// A body too large for a vote is truncated, which does not change its outcome, so that a batch stays within
+    /// SQS's limits. The signature covers the truncated body. Of the other attributes only the gateway's is kept:
+    /// more could exceed SQS's limits, and the message could never be redriven.
     ///
     /// # Errors
-    /// None but those of the builder.
-    pub fn sent_back(
+    /// Only those of the builder.
+    pub fn redrive_entry(
         &self,
         entry: usize,
         hasher: &VoterHasher,
@@ -119,7 +120,7 @@ impl DeadLetter {
     }
 }
 
-/// The first id and moment of a message that we redrove; `None` for any other.
+/// Returns the original id and moment of a message that was redriven before; `None` without a valid signature.
 fn redriven<'a>(
     attributes: &'a HashMap<String, MessageAttributeValue>,
     body: &str,
@@ -148,8 +149,8 @@ pub mod tests {
         "0".repeat(64).parse().unwrap()
     }
 
-    /// A letter of a voter (empty: of nobody), sent at this moment with this id and these attributes.
-    pub fn letter(
+    /// A dead letter of this voter (empty: without a voter), sent at this moment with this id and these attributes.
+    pub fn dead_letter(
         voter: &str,
         id: &str,
         sent_ms: &str,
@@ -178,12 +179,12 @@ pub mod tests {
     }
 
     fn verdict(voter: &str, id: &str, sent_ms: &str, body: &str) -> (&'static str, Option<i64>) {
-        let verdict = letter(voter, id, sent_ms, body, &[]).verdict();
+        let verdict = dead_letter(voter, id, sent_ms, body, &[]).verdict();
         (verdict.reason, verdict.poll)
     }
 
     #[test]
-    fn what_can_be_read_tells_the_reason() {
+    fn the_content_decides_the_reason() {
         assert_eq!(verdict("alice", ID, "1000", VOTE), ("notCounted", Some(1)));
         assert_eq!(verdict("alice", ID, "1000", "vote"), ("notJson", None));
         assert_eq!(verdict("alice", ID, "1000", r#"{"poll":4}"#), ("missingField", Some(4)));
@@ -192,9 +193,9 @@ pub mod tests {
         assert_eq!(verdict("alice", "7", "1000", VOTE), ("unreadable", Some(1)));
     }
 
-    /// Body, voter and attributes of the message that a letter goes back as.
-    fn sent(letter: &DeadLetter) -> (String, Option<String>, Vec<(String, String)>) {
-        let entry = letter.sent_back(3, &hasher()).unwrap();
+    /// Body, voter and attributes of the message that redrives a dead letter.
+    fn redriven_message(dead_letter: &DeadLetter) -> (String, Option<String>, Vec<(String, String)>) {
+        let entry = dead_letter.redrive_entry(3, &hasher()).unwrap();
         let mut attributes: Vec<_> = entry
             .message_attributes
             .unwrap()
@@ -217,49 +218,52 @@ pub mod tests {
             pair("redriveSignature", &signature(VOTE)),
             pair("requestId", "r"),
         ];
-        let first = letter("alice", ID, "1000", VOTE, &[pair("requestId", "r"), pair("more", "x")]);
-        let went = sent(&first);
-        assert_eq!(went, (VOTE.to_owned(), Some("alice".to_owned()), expected));
-        let again = letter("alice", OTHER_ID, "2000", VOTE, &went.2);
-        assert_eq!(sent(&again), went);
+        let first = dead_letter("alice", ID, "1000", VOTE, &[pair("requestId", "r"), pair("more", "x")]);
+        let redriven = redriven_message(&first);
+        assert_eq!(redriven, (VOTE.to_owned(), Some("alice".to_owned()), expected));
+        let again = dead_letter("alice", OTHER_ID, "2000", VOTE, &redriven.2);
+        assert_eq!(redriven_message(&again), redriven);
         assert_eq!((again.id.as_str(), again.cast_at()), (ID, Timestamp::from_millis(1_000)));
     }
 
     #[test]
     fn what_we_have_not_signed_is_not_signed_now() {
-        let ours = sent(&letter("alice", ID, "1000", VOTE, &[])).2;
-        let mut unsigned = ours.clone();
+        let signed = redriven_message(&dead_letter("alice", ID, "1000", VOTE, &[])).2;
+        let mut unsigned = signed.clone();
         unsigned.retain(|(name, _)| name != "redriveSignature");
         let other_vote = r#"{"poll":1,"contestant":1}"#;
         for (voter, body, given) in
-            [("bob", VOTE, &ours), ("alice", other_vote, &ours), ("alice", VOTE, &unsigned)]
+            [("bob", VOTE, &signed), ("alice", other_vote, &signed), ("alice", VOTE, &unsigned)]
         {
-            let letter = letter(voter, OTHER_ID, "2000", body, given);
-            assert_eq!((letter.id.as_str(), letter.cast_at()), (OTHER_ID, Timestamp::from_millis(2_000)));
+            let dead_letter = dead_letter(voter, OTHER_ID, "2000", body, given);
+            assert_eq!(
+                (dead_letter.id.as_str(), dead_letter.cast_at()),
+                (OTHER_ID, Timestamp::from_millis(2_000))
+            );
         }
     }
 
     #[test]
-    fn one_without_a_voter_goes_back_without_one() {
-        let (_, voter, attributes) = sent(&letter("", ID, "1000", VOTE, &[]));
+    fn a_message_without_a_voter_is_redriven_without_one() {
+        let (_, voter, attributes) = redriven_message(&dead_letter("", ID, "1000", VOTE, &[]));
         assert_eq!((voter, attributes.len()), (None, 3));
     }
 
     #[test]
-    fn a_body_cut_short_is_still_too_large_and_signed_as_it_is_sent() {
+    fn a_truncated_body_is_still_too_large_and_signed_as_sent() {
         for body in ["x".repeat(1024 * 1024), "ü".repeat(2_000), format!("{VOTE:1025}")] {
-            let (cut, _, attributes) = sent(&letter("alice", ID, "1000", &body, &[]));
+            let (cut, _, attributes) = redriven_message(&dead_letter("alice", ID, "1000", &body, &[]));
             assert!(cut.len() <= BODY_BYTES_MAX + 4, "{}", cut.len());
             assert_eq!(VoteRequest::parse(&cut).unwrap_err().reason, Rejection::TooLarge);
             assert!(attributes.contains(&pair("redriveSignature", &signature(&cut))));
-            let again = letter("alice", OTHER_ID, "2000", &cut, &attributes);
+            let again = dead_letter("alice", OTHER_ID, "2000", &cut, &attributes);
             assert_eq!(
                 again.cast_at(),
                 Timestamp::from_millis(1_000),
-                "what was cut short is the same again"
+                "a truncated body keeps its signature"
             );
         }
         let longest = format!("{VOTE:1024}");
-        assert_eq!(sent(&letter("alice", ID, "1000", &longest, &[])).0, longest);
+        assert_eq!(redriven_message(&dead_letter("alice", ID, "1000", &longest, &[])).0, longest);
     }
 }

@@ -1,13 +1,17 @@
-//! What is in the dead-letter queue, and the way back from there.
+//! The deadletters function: lists the dead-letter queue, and redrives its messages to the votes queue.
 //!
-//! SQS's own redrive sends a message anew: with another id, and with the moment of moving as its moment of sending.
-//! So a vote moved back after the bell would come too late, and one without an id of its client could count twice.
-//! This one sends the original id and the moment of casting along, which is what the vote is judged and counted by.
+//! SQS's own redrive gives each message a new id and a new `SentTimestamp`. So a vote redriven after the close
+//! would be rejected, and a vote without a client's id could count twice. This redrive adds the original id and the
+//! moment of casting as attributes, and the vote is judged and counted by these.
 //!
-//! The votes function believes that only with a signature, under the voters' key, over the body, the voter, the moment
-//! and the id: a message says nothing about itself that a client could have put there.
+//! The votes function trusts these attributes only with a signature, under the voters' key, over body, voter, moment
+//! and id, since a client could set any attribute.
 //!
-//! The function knows the two queues and no store.
+//! Invariant: the function uses the two queues and no store.
+//!
+//! To add a route:
+//! 1. Add a method, and its arm to the match in [`Handler::handle`].
+//! 2. Add the event to `template.yaml`, the path to `docs/openapi.yaml`, the route to `scripts/check_template.py`.
 
 mod dead_letter;
 mod listing;
@@ -22,7 +26,7 @@ use runtime::environment::{self, Reader};
 
 use crate::{listing::Listing, queues::Queues};
 
-/// The function, built once at start.
+/// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
     queues: Queues,
@@ -32,14 +36,15 @@ impl Handler {
     /// Reads the configuration through `lookup` and prepares the client without connecting.
     ///
     /// # Errors
-    /// All that is wrong with the configuration.
+    /// Every error in the configuration.
     pub fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, environment::Error> {
         let mut reader = Reader::new(lookup);
         let queues = Queues::read(&mut reader, lookup);
         Ok(Self { queues: reader.finish(queues)? })
     }
 
-    /// Answers one request of the gateway, which has checked the scope. It never fails: every failure is an answer.
+    /// Answers one HTTP request of the gateway, which has checked the scope. Never fails: every failure becomes a
+    /// response.
     ///
     /// # Errors
     /// None.
@@ -53,13 +58,13 @@ impl Handler {
         Ok(answer.unwrap_or_else(|problem| problem.into_response(NO_STORE)))
     }
 
-    /// Takes nothing out: what was looked at is given back.
+    /// Lists a sample of the dead letters, which stay in the queue.
     async fn list(&self) -> Result<Response<Body>, Problem> {
         let (messages, sample) = listing::sample(&self.queues).await?;
         Ok(json_response(StatusCode::OK, NO_STORE, &Listing::new(messages, &sample)))
     }
 
-    /// Sends back as many as the time allows.
+    /// Redrives as many dead letters as the time allows.
     async fn redrive(&self) -> Result<Response<Body>, Problem> {
         let redriven = redrive::redrive(&self.queues).await?;
         tracing::info!(moved = redriven.moved, failed = redriven.failed, "dead_letters.redriven");

@@ -1,4 +1,4 @@
-//! What is in the dead-letter queue, by what can be said of it. Never a voter, never a body.
+//! The listing of the dead-letter queue, by reason and poll, without voters and bodies.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -14,27 +14,28 @@ use crate::{
     queues::{CALL_MESSAGES_MAX, Error, Queues},
 };
 
-/// Dead letters looked at for one listing: enough to tell kinds of trouble apart, and read within a second.
+/// Maximum number of dead letters examined for a listing: enough to show every kind of failure, and read within a
+/// second.
 const SAMPLE_MAX: usize = 1_000;
 
-/// Calls under way at a time.
+/// Concurrent calls.
 const WORKERS: usize = 10;
 
-/// Hides what is looked at from the same listing's other calls; long enough for all of them to end. Only where giving
-/// back fails does it hide anything from others for so long.
-const HIDDEN: Duration = Duration::from_secs(30);
+/// Visibility timeout of an examined dead letter, long enough for all calls of the listing to end. The listing
+/// resets it at its end; if that fails, the dead letter stays hidden for this long.
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The answer.
+/// The response.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listing {
     /// Dead letters, as SQS estimates them.
     messages: u64,
-    /// Those looked at.
+    /// Dead letters examined.
     examined: u64,
-    /// Whether the groups leave some out.
+    /// Whether some dead letters were not examined.
     approximate: bool,
-    /// Of those looked at.
+    /// The oldest of the examined ones.
     oldest_cast_at: Option<Timestamp>,
     groups: Vec<Group>,
 }
@@ -49,14 +50,14 @@ struct Group {
 }
 
 impl Listing {
-    /// Of `messages` dead letters, `sample` were looked at.
+    /// Groups the sample of a queue with `messages` dead letters.
     pub fn new(messages: u64, sample: &[DeadLetter]) -> Self {
         let mut groups = BTreeMap::<Verdict, Group>::new();
-        // Delivery is at least once: one letter may be in the sample twice.
+        // SQS delivers at least once, so the sample may contain a dead letter twice.
         let mut seen = BTreeSet::new();
-        for letter in sample.iter().filter(|letter| seen.insert(&letter.id)) {
-            let cast_at = letter.cast_at();
-            match groups.entry(letter.verdict()) {
+        for dead_letter in sample.iter().filter(|dead_letter| seen.insert(&dead_letter.id)) {
+            let cast_at = dead_letter.cast_at();
+            match groups.entry(dead_letter.verdict()) {
                 Entry::Vacant(vacant) => {
                     let Verdict { reason, poll } = *vacant.key();
                     vacant.insert(Group { reason, poll, count: 1, oldest_cast_at: cast_at });
@@ -84,37 +85,37 @@ fn older(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> 
     one.into_iter().chain(other).min()
 }
 
-/// How many dead letters there are, and up to [`SAMPLE_MAX`] of them, which stay where they are.
+/// Returns the number of dead letters, and up to [`SAMPLE_MAX`] of them, which stay in the queue.
 ///
 /// # Errors
-/// When SQS does not answer.
+/// SQS does not answer.
 pub async fn sample(queues: &Queues) -> Result<(u64, Vec<DeadLetter>), Error> {
-    let messages = queues.dead_letters().await?;
+    let messages = queues.count_dead_letters().await?;
     let workers = if messages == 0 { 1 } else { WORKERS };
-    let looks = join_all((0..workers).map(|_| look(queues, SAMPLE_MAX / workers))).await;
-    let (letters, failures): (Vec<_>, Vec<_>) = looks.into_iter().unzip();
-    let letters: Vec<_> = letters.into_iter().flatten().collect();
-    // Not before all have looked: what is shown again would be looked at again.
-    show_again(queues, &letters).await;
-    failures.into_iter().flatten().next().map_or(Ok((messages, letters)), Err)
+    let parts = join_all((0..workers).map(|_| receive_up_to(queues, SAMPLE_MAX / workers))).await;
+    let (dead_letters, failures): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let dead_letters: Vec<_> = dead_letters.into_iter().flatten().collect();
+    // After all workers have ended: a dead letter made visible earlier would be received again.
+    make_visible(queues, &dead_letters).await;
+    failures.into_iter().flatten().next().map_or(Ok((messages, dead_letters)), Err)
 }
 
-/// Looks at up to `limit` dead letters, a call at a time, until there seem to be no more or a call fails.
-async fn look(queues: &Queues, limit: usize) -> (Vec<DeadLetter>, Option<Error>) {
-    let mut letters = Vec::new();
-    while letters.len() + CALL_MESSAGES_MAX <= limit {
-        match queues.receive(HIDDEN).await {
+/// Receives up to `limit` dead letters, one call at a time, until the queue seems empty or a call fails.
+async fn receive_up_to(queues: &Queues, limit: usize) -> (Vec<DeadLetter>, Option<Error>) {
+    let mut dead_letters = Vec::new();
+    while dead_letters.len() + CALL_MESSAGES_MAX <= limit {
+        match queues.receive(VISIBILITY_TIMEOUT).await {
             Ok(received) if received.is_empty() => break,
-            Ok(received) => letters.extend(queues.letters(received)),
-            Err(error) => return (letters, Some(error)),
+            Ok(received) => dead_letters.extend(queues.parse(received)),
+            Err(error) => return (dead_letters, Some(error)),
         }
     }
-    (letters, None)
+    (dead_letters, None)
 }
 
-async fn show_again(queues: &Queues, letters: &[DeadLetter]) {
-    let receipts: Vec<_> = letters.iter().map(|letter| letter.receipt.as_str()).collect();
-    for answer in join_all(receipts.chunks(CALL_MESSAGES_MAX).map(|chunk| queues.show_again(chunk))).await {
+async fn make_visible(queues: &Queues, dead_letters: &[DeadLetter]) {
+    let receipts: Vec<_> = dead_letters.iter().map(|dead_letter| dead_letter.receipt.as_str()).collect();
+    for answer in join_all(receipts.chunks(CALL_MESSAGES_MAX).map(|chunk| queues.make_visible(chunk))).await {
         if let Err(error) = answer {
             tracing::warn!(error = &error as &dyn std::error::Error, "dead_letters.hidden_for_a_while");
         }
@@ -124,11 +125,11 @@ async fn show_again(queues: &Queues, letters: &[DeadLetter]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letter::tests::{VOTE, letter};
+    use crate::dead_letter::tests::{VOTE, dead_letter};
 
     fn cast(id: &str, cast_at_ms: i64, body: &str) -> DeadLetter {
         let id = format!("4e2c1f0a-0000-4000-8000-00000000000{id}");
-        letter("alice", &id, &cast_at_ms.to_string(), body, &[])
+        dead_letter("alice", &id, &cast_at_ms.to_string(), body, &[])
     }
 
     #[test]
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_looked_at_is_said_to_be_left_out() {
+    fn a_listing_of_a_sample_is_approximate() {
         let listing = Listing::new(5, &[cast("1", 1_000, VOTE)]);
         assert_eq!((listing.messages, listing.examined, listing.approximate), (5, 1, true));
         let late_estimate = Listing::new(0, &[cast("1", 1_000, VOTE)]);

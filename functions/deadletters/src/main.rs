@@ -1,4 +1,4 @@
-//! What is in the dead-letter queue, and the way back: wiring.
+//! Entry point of the deadletters function.
 
 use lambda_http::{Error, run, service_fn, tracing};
 use runtime::environment;

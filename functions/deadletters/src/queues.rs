@@ -1,4 +1,4 @@
-//! The two queues.
+//! The votes queue and the dead-letter queue.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use runtime::environment;
 
 use crate::dead_letter::DeadLetter;
 
-/// SQS's limit on the messages of one call.
+/// SQS's limit on messages in one call.
 pub const CALL_MESSAGES_MAX: usize = 10;
 
-/// Bounds one call, its retries included. A call within a Region takes some 10 ms.
+/// Timeout of one call, retries included. A call within a Region takes some 10 ms.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Bounds one attempt, so that [`CALL_TIMEOUT`] leaves room for another; longer than [`WAIT_SECONDS`].
+/// Timeout of one attempt, so that [`CALL_TIMEOUT`] allows a second one; longer than [`WAIT_SECONDS`].
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// A receive that waits asks all of SQS's servers; one that does not may come back empty although there is something.
+/// Long polling, which queries all of SQS's servers. A short poll may return nothing from a queue that is not empty.
 const WAIT_SECONDS: i32 = 1;
 
-/// SQS did not do what it was asked. Trying again is safe.
+/// A call of SQS failed. A retry is safe.
 #[derive(Debug, thiserror::Error)]
 #[error("the queue is unavailable")]
 pub struct Error(#[source] Box<aws_sdk_sqs::Error>);
@@ -38,7 +38,7 @@ impl<E: Into<aws_sdk_sqs::Error>> From<E> for Error {
     }
 }
 
-/// The votes' queue and its dead-letter queue.
+/// A client of the votes queue and its dead-letter queue.
 #[derive(Debug)]
 pub struct Queues {
     client: Client,
@@ -48,7 +48,8 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Reads `VOTES_QUEUE_URL`, `DEAD_LETTER_QUEUE_URL`, `VOTER_HASH_KEY` to sign with, and what Lambda itself sets for the SDK.
+    /// Reads `VOTES_QUEUE_URL`, `DEAD_LETTER_QUEUE_URL`, `VOTER_HASH_KEY` for signatures, and the variables that
+    /// Lambda sets for the SDK.
     pub fn read(
         reader: &mut environment::Reader<'_>,
         lookup: &dyn Fn(&str) -> Option<String>,
@@ -59,7 +60,7 @@ impl Queues {
         let region = reader.text("AWS_REGION");
         let access_key_id = reader.text("AWS_ACCESS_KEY_ID");
         let secret_access_key = reader.text("AWS_SECRET_ACCESS_KEY");
-        // Lambda renews an instance before its credentials run out.
+        // Lambda replaces an instance before its credentials expire.
         let session_token = lookup("AWS_SESSION_TOKEN");
         let credentials =
             Credentials::new(access_key_id?, secret_access_key?, session_token, None, "environment");
@@ -72,14 +73,14 @@ impl Queues {
             .region(Region::new(region?))
             .credentials_provider(credentials)
             .timeout_config(timeouts);
-        // Elsewhere than on AWS, where the Region says it.
+        // Set outside AWS only; on AWS the Region determines the endpoint.
         config.set_endpoint_url(lookup("AWS_ENDPOINT_URL"));
         let client = Client::from_conf(config.build());
         Some(Self { client, votes_url: votes_url?, dead_letters_url: dead_letters_url?, hasher: hasher? })
     }
 
-    /// Dead letters, those being looked at included: as SQS estimates them, up to a minute late.
-    pub async fn dead_letters(&self) -> Result<u64, Error> {
+    /// Returns SQS's estimate of the number of dead letters, including those in flight. It may lag by a minute.
+    pub async fn count_dead_letters(&self) -> Result<u64, Error> {
         let names = [
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
@@ -90,40 +91,40 @@ impl Queues {
         Ok(names.map(|name| count(name).unwrap_or(0)).iter().sum())
     }
 
-    /// Up to [`CALL_MESSAGES_MAX`] dead letters, hidden from others for `hidden`; none when there seems to be none.
-    pub async fn receive(&self, hidden: Duration) -> Result<Vec<Message>, Error> {
+    /// Receives up to [`CALL_MESSAGES_MAX`] dead letters with this visibility timeout; none if the queue seems empty.
+    pub async fn receive(&self, visibility_timeout: Duration) -> Result<Vec<Message>, Error> {
         let request = self
             .client
             .receive_message()
             .queue_url(&self.dead_letters_url)
             .max_number_of_messages(CALL_MESSAGES_MAX as i32)
             .wait_time_seconds(WAIT_SECONDS)
-            .visibility_timeout(hidden.as_secs() as i32)
+            .visibility_timeout(visibility_timeout.as_secs() as i32)
             .message_attribute_names("All")
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId);
         Ok(request.send().await?.messages.unwrap_or_default())
     }
 
-    /// What was received, as dead letters.
-    pub fn letters(&self, received: Vec<Message>) -> impl Iterator<Item = DeadLetter> {
+    /// Parses received messages as dead letters.
+    pub fn parse(&self, received: Vec<Message>) -> impl Iterator<Item = DeadLetter> {
         received.into_iter().filter_map(|message| DeadLetter::new(message, &self.hasher))
     }
 
-    /// The signed message that a dead letter goes back as, named `entry` within its batch.
+    /// Builds the signed message that redrives a dead letter, as entry number `entry` of its batch.
     ///
     /// # Errors
-    /// None but those of the builder.
-    pub fn sent_back(
+    /// Only those of the builder.
+    pub fn redrive_entry(
         &self,
-        letter: &DeadLetter,
+        dead_letter: &DeadLetter,
         entry: usize,
     ) -> Result<SendMessageBatchRequestEntry, Error> {
-        letter.sent_back(entry, &self.hasher)
+        dead_letter.redrive_entry(entry, &self.hasher)
     }
 
-    /// Shows dead letters again, by their receipts. Those of which it fails appear by themselves later.
-    pub async fn show_again(&self, receipts: &[&str]) -> Result<(), Error> {
+    /// Makes dead letters visible again, by receipt. After a failure they become visible when their timeout ends.
+    pub async fn make_visible(&self, receipts: &[&str]) -> Result<(), Error> {
         let entries = receipts.iter().enumerate().map(|(index, receipt)| {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(index.to_string());
             entry.receipt_handle(*receipt).visibility_timeout(0).build()
@@ -134,7 +135,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Puts messages into the votes' queue; the ids of those entries that are in it.
+    /// Sends messages to the votes queue. Returns the ids of the accepted entries.
     pub async fn send(&self, entries: Vec<SendMessageBatchRequestEntry>) -> Result<Vec<String>, Error> {
         let request = self.client.send_message_batch().queue_url(&self.votes_url);
         let answer = request.set_entries(Some(entries)).send().await?;
@@ -144,7 +145,7 @@ impl Queues {
         Ok(answer.successful.into_iter().map(|sent| sent.id).collect())
     }
 
-    /// Takes dead letters out for good, by their receipts.
+    /// Deletes dead letters, by receipt.
     pub async fn delete(&self, receipts: &[&str]) -> Result<(), Error> {
         let entries = receipts.iter().enumerate().map(|(index, receipt)| {
             DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(*receipt).build()

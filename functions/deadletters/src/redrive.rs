@@ -1,5 +1,5 @@
-//! Dead letters go back to the votes' queue: sent first, deleted then. Dying in between leaves a vote in both queues,
-//! which counts once all the same: its id and its moment are those of its first casting.
+//! The redrive: sends dead letters to the votes queue, then deletes them. A crash in between leaves a vote in both
+//! queues. Such a vote still counts once, since both copies have the id and the moment of the original.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -14,33 +14,33 @@ use crate::{
     queues::{CALL_MESSAGES_MAX, CALL_TIMEOUT, Error, Queues},
 };
 
-/// Dead letters moved in one request; whoever has more asks again.
+/// Maximum number of dead letters moved in one request; a further request moves more.
 const MOVED_MAX: u64 = 20_000;
 
-/// A request begins no further round after this. A round is three calls and the final count one more, so an answer
-/// takes at most 12 s + 4 x [`CALL_TIMEOUT`], which is less than the function's Timeout of 29 s.
-const TIME: Duration = Duration::from_secs(12);
-const _: () = assert!(TIME.as_secs() + 4 * CALL_TIMEOUT.as_secs() < 29);
+/// No round begins after this time. A round takes three calls and the final count one more, so a response takes at
+/// most 12 s + 4 x [`CALL_TIMEOUT`], which is less than the function's Timeout of 29 s.
+const ROUNDS_TIMEOUT: Duration = Duration::from_secs(12);
+const _: () = assert!(ROUNDS_TIMEOUT.as_secs() + 4 * CALL_TIMEOUT.as_secs() < 29);
 
-/// Rounds under way at a time.
+/// Concurrent rounds.
 const WORKERS: usize = 10;
 
-/// Hides what is being moved from other requests for as long as one may last. What could not be moved is seen again
-/// after it.
-const HIDDEN: Duration = Duration::from_secs(30);
+/// Visibility timeout of a dead letter in flight: as long as a request may last. A dead letter that was not moved
+/// becomes visible again after it.
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The answer.
+/// The response.
 #[derive(Debug, Serialize)]
 pub struct Redriven {
-    /// Sent back.
+    /// Dead letters moved to the votes queue.
     pub moved: u64,
-    /// Left where they are, because the votes' queue did not take them; the reason is in the function's log.
+    /// Dead letters that the votes queue refused and that stay; the function's log has the reason.
     pub failed: u64,
-    /// Still there, as SQS estimates them.
+    /// SQS's estimate of the dead letters left.
     pub remaining: u64,
 }
 
-/// What the workers of one request have in common.
+/// The shared state of a request's workers.
 struct Work<'a> {
     queues: &'a Queues,
     started: Instant,
@@ -48,10 +48,10 @@ struct Work<'a> {
     failed: AtomicU64,
 }
 
-/// Moves what is there, up to [`MOVED_MAX`] and [`TIME`].
+/// Moves dead letters until the queue is empty, or up to [`MOVED_MAX`] or [`ROUNDS_TIMEOUT`].
 ///
 /// # Errors
-/// When SQS does not answer and nothing was moved.
+/// SQS does not answer: nothing was moved, or the remaining dead letters could not be counted.
 pub async fn redrive(queues: &Queues) -> Result<Redriven, Error> {
     let work = Work { queues, started: Instant::now(), moved: AtomicU64::new(0), failed: AtomicU64::new(0) };
     let workers = join_all((0..WORKERS).map(|_| work.worker())).await;
@@ -62,31 +62,34 @@ pub async fn redrive(queues: &Queues) -> Result<Redriven, Error> {
         }
         tracing::error!(error = &error as &dyn std::error::Error, "dead_letters.redriven_in_part");
     }
-    let remaining = queues.dead_letters().await?;
+    let remaining = queues.count_dead_letters().await?;
     Ok(Redriven { moved, failed, remaining })
 }
 
 impl Work<'_> {
     async fn worker(&self) -> Result<(), Error> {
-        while self.started.elapsed() < TIME && self.moved.load(Ordering::Relaxed) < MOVED_MAX {
-            let received = self.queues.receive(HIDDEN).await?;
+        while self.started.elapsed() < ROUNDS_TIMEOUT && self.moved.load(Ordering::Relaxed) < MOVED_MAX {
+            let received = self.queues.receive(VISIBILITY_TIMEOUT).await?;
             if received.is_empty() {
                 break;
             }
-            let letters: Vec<_> = self.queues.letters(received).collect();
-            self.send_back(&letters).await?;
+            let dead_letters: Vec<_> = self.queues.parse(received).collect();
+            self.move_to_votes(&dead_letters).await?;
         }
         Ok(())
     }
 
-    async fn send_back(&self, letters: &[DeadLetter]) -> Result<(), Error> {
-        debug_assert!(letters.len() <= CALL_MESSAGES_MAX);
-        let entries = letters.iter().enumerate().map(|(index, letter)| self.queues.sent_back(letter, index));
+    async fn move_to_votes(&self, dead_letters: &[DeadLetter]) -> Result<(), Error> {
+        debug_assert!(dead_letters.len() <= CALL_MESSAGES_MAX);
+        let entries = dead_letters
+            .iter()
+            .enumerate()
+            .map(|(index, dead_letter)| self.queues.redrive_entry(dead_letter, index));
         let sent = self.queues.send(entries.collect::<Result<_, _>>()?).await?;
-        let sent: Vec<_> = sent.iter().filter_map(|id| letters.get(id.parse::<usize>().ok()?)).collect();
-        self.failed.fetch_add((letters.len() - sent.len()) as u64, Ordering::Relaxed);
+        let sent: Vec<_> = sent.iter().filter_map(|id| dead_letters.get(id.parse::<usize>().ok()?)).collect();
+        self.failed.fetch_add((dead_letters.len() - sent.len()) as u64, Ordering::Relaxed);
         if !sent.is_empty() {
-            let receipts: Vec<_> = sent.iter().map(|letter| letter.receipt.as_str()).collect();
+            let receipts: Vec<_> = sent.iter().map(|dead_letter| dead_letter.receipt.as_str()).collect();
             self.queues.delete(&receipts).await?;
             self.moved.fetch_add(sent.len() as u64, Ordering::Relaxed);
         }
