@@ -1,5 +1,5 @@
-//! Stands in for CloudFront's own API, as far as it is about invalidations: they act on the edge's cache at once, and
-//! count as being in progress for some seconds, so that CloudFront's limits can be met.
+//! Emulates CloudFront's API for invalidations. An invalidation acts on the edge's cache at once, but counts as in
+//! progress for some seconds, so that clients can reach CloudFront's quotas.
 //! <https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_CreateInvalidation.html>
 mod answer;
 
@@ -21,16 +21,16 @@ use self::answer::{Fault, xml};
 use crate::clock;
 use crate::edge::Edge;
 
-/// Where CloudFront's API is, beside SQS and S3.
+/// The base path of CloudFront's API on the AWS endpoint, which SQS and S3 share.
 pub const BASE_PATH: &str = "/2020-05-31/distribution/";
 
-/// CloudFront says seconds, and minutes at times.
+/// Time an invalidation is in progress. CloudFront takes seconds, sometimes minutes.
 const IN_PROGRESS: Duration = Duration::from_secs(10);
-/// Quotas of one distribution, in progress at a time:
+/// Quotas of invalidation distribution, in progress at a time:
 /// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/cloudfront-limits.html#limits-invalidations>
 const PATHS_MAX: usize = 3_000;
 const WILDCARDS_MAX: usize = 15;
-/// Answers of a list, if not asked otherwise, and at most.
+/// Default and limit of a list's `MaxItems`.
 const LIST_MAX: usize = 100;
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -66,21 +66,21 @@ struct Items {
     paths: Vec<String>,
 }
 
-/// The one distribution's invalidations since start.
+/// The distribution's invalidations since start.
 #[derive(Debug)]
 pub struct CloudFront {
     distribution: String,
     edge: Arc<Edge>,
-    made: Mutex<Vec<Invalidation>>,
+    invalidations: Mutex<Vec<Invalidation>>,
 }
 
 impl CloudFront {
-    /// Of the distribution with this id.
+    /// Creates the API of the distribution with this id.
     pub fn new(distribution: String, edge: Arc<Edge>) -> Self {
-        Self { distribution, edge, made: Mutex::default() }
+        Self { distribution, edge, invalidations: Mutex::default() }
     }
 
-    /// Answers a request below [`BASE_PATH`].
+    /// Handles a request below [`BASE_PATH`].
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let answer = match to_bytes(body, BODY_BYTES_MAX).await {
@@ -108,42 +108,48 @@ impl CloudFront {
             let message = format!("The distribution here is {:?}.", self.distribution);
             return Err(Fault::new(StatusCode::NOT_FOUND, "NoSuchDistribution", &message));
         }
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut invalidations = self.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
         match (method, rest.trim_end_matches('/')) {
             (&Method::POST, "invalidation") => {
-                let one = self.create(&mut made, body)?;
-                Ok((StatusCode::CREATED, xml("Invalidation", &one.document())))
+                let invalidation = self.create(&mut invalidations, body)?;
+                Ok((StatusCode::CREATED, xml("Invalidation", &invalidation.document())))
             }
             (&Method::GET, "invalidation") => {
-                Ok((StatusCode::OK, list(&made, uri.query().unwrap_or_default())))
+                Ok((StatusCode::OK, list(&invalidations, uri.query().unwrap_or_default())))
             }
-            (&Method::GET, one) => {
-                let id = one.strip_prefix("invalidation/").unwrap_or_default();
-                let one = made.iter().find(|one| one.id == id);
-                let none =
-                    || Fault::new(StatusCode::NOT_FOUND, "NoSuchInvalidation", "There is none of that id.");
-                Ok((StatusCode::OK, xml("Invalidation", &one.ok_or_else(none)?.document())))
+            (&Method::GET, invalidation) => {
+                let id = invalidation.strip_prefix("invalidation/").unwrap_or_default();
+                let invalidation = invalidations.iter().find(|invalidation| invalidation.id == id);
+                let none = || {
+                    Fault::new(StatusCode::NOT_FOUND, "NoSuchInvalidation", "No invalidation has this id.")
+                };
+                Ok((StatusCode::OK, xml("Invalidation", &invalidation.ok_or_else(none)?.document())))
             }
             _ => {
-                let message = "On one machine CloudFront does invalidations only.";
+                let message = "On one machine, CloudFront supports invalidations only.";
                 Err(Fault::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message))
             }
         }
     }
 
-    fn create(&self, made: &mut Vec<Invalidation>, body: &Bytes) -> Result<Invalidation, Fault> {
+    fn create(&self, invalidations: &mut Vec<Invalidation>, body: &Bytes) -> Result<Invalidation, Fault> {
         let batch = read(body)?;
-        if let Some(before) = made.iter().find(|one| one.reference == batch.reference) {
-            let same = |paths: &[String]| paths.iter().cloned().collect::<BTreeSet<_>>();
-            if same(&before.paths) == same(&batch.paths.items.paths) {
-                return Ok(before.clone());
+        if let Some(existing) =
+            invalidations.iter().find(|invalidation| invalidation.reference == batch.reference)
+        {
+            let set = |paths: &[String]| paths.iter().cloned().collect::<BTreeSet<_>>();
+            if set(&existing.paths) == set(&batch.paths.items.paths) {
+                return Ok(existing.clone());
             }
             let message = "The caller reference has been used with other paths.";
             return Err(Fault::new(StatusCode::BAD_REQUEST, "InvalidationBatchAlreadyExists", message));
         }
         let paths = batch.paths.items.paths;
-        let in_progress =
-            made.iter().filter(|one| one.is_in_progress()).flat_map(|one| &one.paths).chain(&paths);
+        let in_progress = invalidations
+            .iter()
+            .filter(|invalidation| invalidation.is_in_progress())
+            .flat_map(|invalidation| &invalidation.paths)
+            .chain(&paths);
         let (wildcards, exact): (Vec<_>, Vec<_>) = in_progress.partition(|path| path.ends_with('*'));
         if wildcards.len() > WILDCARDS_MAX || exact.len() > PATHS_MAX {
             let message = "Processing your request will cause you to exceed the maximum number of in-progress \
@@ -152,16 +158,16 @@ impl CloudFront {
         }
         self.edge.invalidate(&paths);
         let id = Uuid::new_v4().simple().to_string().to_uppercase();
-        let one = Invalidation {
+        let invalidation = Invalidation {
             id: format!("I{}", &id[..13]),
             reference: batch.reference,
             paths,
-            // Later than whatever the edge has just forgotten was told of.
+            // Read after the invalidation, so that it is later than any change that the invalidation covers.
             created_at: clock::now(),
             done_at: Instant::now() + IN_PROGRESS,
         };
-        made.push(one.clone());
-        Ok(one)
+        invalidations.push(invalidation.clone());
+        Ok(invalidation)
     }
 }
 
@@ -173,8 +179,9 @@ impl Invalidation {
 
 fn read(body: &Bytes) -> Result<Batch, Fault> {
     let refused = |code, message: &str| Fault::new(StatusCode::BAD_REQUEST, code, message);
-    let batch: Batch = quick_xml::de::from_reader(body.as_ref())
-        .map_err(|error| refused("MalformedXML", &format!("The body is no InvalidationBatch: {error}")))?;
+    let batch: Batch = quick_xml::de::from_reader(body.as_ref()).map_err(|error| {
+        refused("MalformedXML", &format!("The body is not an InvalidationBatch: {error}"))
+    })?;
     let paths = &batch.paths.items.paths;
     if batch.reference.is_empty() {
         return Err(refused("InvalidArgument", "CallerReference must not be empty."));
@@ -183,7 +190,7 @@ fn read(body: &Bytes) -> Result<Batch, Fault> {
         return Err(refused("InconsistentQuantities", "Quantity is not the number of the paths, or 0."));
     }
     if let Some(path) = paths.iter().find(|path| !is_path(path)) {
-        return Err(refused("InvalidArgument", &format!("{path:?} is no path to invalidate.")));
+        return Err(refused("InvalidArgument", &format!("{path:?} is not a path to invalidate.")));
     }
     Ok(batch)
 }
@@ -192,11 +199,11 @@ fn is_path(path: &str) -> bool {
     path.starts_with('/') && path.len() <= 4_000 && path.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn list(made: &[Invalidation], query: &str) -> String {
-    let asked = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "MaxItems");
-    let max = asked.and_then(|(_, max)| max.parse().ok()).unwrap_or(LIST_MAX).min(LIST_MAX);
-    let newest: Vec<_> = made.iter().rev().take(max).collect();
-    answer::list(&newest, max, newest.len() < made.len())
+fn list(invalidations: &[Invalidation], query: &str) -> String {
+    let max_items = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "MaxItems");
+    let max = max_items.and_then(|(_, max)| max.parse().ok()).unwrap_or(LIST_MAX).min(LIST_MAX);
+    let newest: Vec<_> = invalidations.iter().rev().take(max).collect();
+    answer::list(&newest, max, newest.len() < invalidations.len())
 }
 
 #[cfg(test)]

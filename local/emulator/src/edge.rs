@@ -1,5 +1,5 @@
-//! Stands in for CloudFront: behaviours, cache keys, lifetimes, collapsing, stale serving and error rules, all
-//! from the template's distribution.
+//! Emulates CloudFront's edge: cache behaviors, cache keys, TTLs, request collapsing, stale serving and custom error
+//! responses, all from the template's distribution.
 pub mod behavior;
 mod cache;
 mod compression;
@@ -29,19 +29,19 @@ use tokio::time::Instant;
 
 use crate::edge::{
     behavior::{Behavior, Distribution, OriginConfig},
-    cache::{Asked, Entry, Flight, OriginResult, Outcome, Store},
+    cache::{Collapsing, Entry, FetchStart, OriginResult, Outcome, Store},
 };
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const VIA: &str = "1.1 local.cloudfront.net (CloudFront)";
 
-/// What stands behind the edge.
+/// An origin of the distribution.
 pub trait Origin: Send + Sync + 'static {
-    /// Answers a request, and says which of its routes did.
+    /// Responds to a request, and returns the name of the route that did.
     fn fetch(&self, request: Request<Body>) -> BoxFuture<'static, (Response<Bytes>, String)>;
 }
 
-/// Where a viewer's answer came from.
+/// The source of a viewer response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Served {
     Hit,
@@ -50,22 +50,22 @@ enum Served {
     Collapsed,
 }
 
-/// Figures of the edge.
+/// Metrics of the edge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EdgeCounts {
-    /// Served from the store.
+    /// Served fresh from the cache.
     pub hit: u64,
-    /// The origin was asked for this viewer.
+    /// Served by an origin request for this viewer.
     pub miss: u64,
-    /// Served expired, while the origin is asked or because it fails.
+    /// Served stale, during a revalidation or because the origin fails.
     pub stale: u64,
-    /// Served with the answer another viewer's request got.
+    /// Served by the origin request of another viewer (request collapsing).
     pub collapsed: u64,
-    /// Requests to origins, by route.
+    /// Origin requests, by route.
     pub origin: BTreeMap<String, u64>,
     /// Invalidations.
     pub invalidations: u64,
-    /// Paths of all of them.
+    /// Paths of all invalidations.
     pub invalidated_paths: u64,
 }
 
@@ -87,7 +87,7 @@ impl Counters {
     }
 }
 
-/// The distribution, ready to answer.
+/// A running distribution.
 pub struct Edge {
     distribution: Distribution,
     origins: HashMap<String, (OriginConfig, Arc<dyn Origin>)>,
@@ -102,7 +102,7 @@ impl std::fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// Puts the distribution before its origins; `connect` finds what stands behind each.
+    /// Creates the edge of a distribution; `connect` returns the origin for each configuration.
     ///
     /// # Errors
     /// An origin that is not available on this machine.
@@ -120,7 +120,7 @@ impl Edge {
         Ok(Arc::new(Self { distribution, origins, store: Store::default(), counters: Counters::default() }))
     }
 
-    /// Figures since start.
+    /// Returns the metrics since start.
     pub fn counts(&self) -> EdgeCounts {
         let served = |kind: Served| self.counters.served[kind as usize].load(Ordering::Relaxed);
         EdgeCounts {
@@ -134,15 +134,15 @@ impl Edge {
         }
     }
 
-    /// Forgets what is kept under these paths, which stand for all that begin so where they end with a star. What was
-    /// asked of an origin before is not kept either.
+    /// Invalidates the cache entries of these paths. A trailing `*` is a wildcard. Responses to origin requests that
+    /// began before the invalidation are not cached.
     pub fn invalidate(&self, paths: &[String]) {
         self.counters.invalidations.fetch_add(1, Ordering::Relaxed);
         self.counters.invalidated_paths.fetch_add(paths.len() as u64, Ordering::Relaxed);
         self.store.invalidate(paths);
     }
 
-    /// Answers a viewer.
+    /// Handles a viewer request.
     pub async fn handle(self: &Arc<Self>, mut request: Request<Body>) -> Response<Body> {
         if let Some(root) = self.distribution.root.as_ref().filter(|_| request.uri().path() == "/") {
             *request.uri_mut() = Uri::try_from(root).unwrap_or_default();
@@ -161,9 +161,9 @@ impl Edge {
         let mut response = match run_function(behavior, request) {
             Err(answer) => *answer,
             Ok(request) if behavior.caches(request.method()) => {
-                self.cached(index, behavior, request.into_parts().0).await
+                self.serve_cacheable(index, behavior, request.into_parts().0).await
             }
-            Ok(request) => self.passed_through(behavior, request).await,
+            Ok(request) => self.pass_through(behavior, request).await,
         };
         if let Some((policy, viewer)) = viewer_headers {
             policy.apply(&viewer, response.headers_mut());
@@ -172,10 +172,10 @@ impl Edge {
         response
     }
 
-    async fn passed_through(self: &Arc<Self>, behavior: &Behavior, request: Request<Body>) -> Response<Body> {
+    async fn pass_through(self: &Arc<Self>, behavior: &Behavior, request: Request<Body>) -> Response<Body> {
         self.counters.count(Served::Miss);
         let (parts, body) = request.into_parts();
-        let response = self.ask_origin(behavior, parts, body, None).await;
+        let response = self.request_origin(behavior, parts, body, None).await;
         let (parts, body) = self.replace_error(behavior, response).await.into_parts();
         let x_cache = if is_error(parts.status) { "Error from cloudfront" } else { "Miss from cloudfront" };
         let mut response = Response::from_parts(parts, Body::from(body));
@@ -183,7 +183,12 @@ impl Edge {
         response
     }
 
-    async fn cached(self: &Arc<Self>, index: usize, behavior: &Behavior, viewer: Parts) -> Response<Body> {
+    async fn serve_cacheable(
+        self: &Arc<Self>,
+        index: usize,
+        behavior: &Behavior,
+        viewer: Parts,
+    ) -> Response<Body> {
         let key = forward::cache_key(index, behavior, &viewer);
         let now = Instant::now();
         let found = self.store.get(&key);
@@ -202,26 +207,28 @@ impl Edge {
             let outcome = self.fetch(index, key, viewer.clone(), found).await;
             return self.serve_outcome(&outcome, &viewer.headers);
         }
-        match self.store.take_off(&key) {
-            Flight::Landed(entry) => self.serve(Served::Hit, &entry, &viewer.headers, "Hit from cloudfront"),
-            Flight::Lead(sender, mut receiver) => {
+        match self.store.join_or_lead(&key) {
+            Collapsing::Done(entry) => {
+                self.serve(Served::Hit, &entry, &viewer.headers, "Hit from cloudfront")
+            }
+            Collapsing::Lead(sender, mut receiver) => {
                 let edge = Arc::clone(self);
                 let request = viewer.clone();
-                // A task of its own: a viewer who hangs up must not take the others' answer along.
+                // A separate task: a viewer that disconnects must not cancel the request of the others.
                 tokio::spawn(async move {
                     let outcome = edge.fetch(index, Arc::clone(&key), request, found).await;
-                    edge.store.land(&key, &sender, outcome);
+                    edge.store.complete(&key, &sender, outcome);
                 });
-                match landed(&mut receiver).await {
+                match outcome_of(&mut receiver).await {
                     Some(outcome) => self.serve_outcome(&outcome, &viewer.headers),
                     None => refusal(StatusCode::BAD_GATEWAY, "The origin gave no answer."),
                 }
             }
-            Flight::Join(mut receiver) => match landed(&mut receiver).await {
+            Collapsing::Join(mut receiver) => match outcome_of(&mut receiver).await {
                 Some(Outcome { shared: true, entry, .. }) => {
                     self.serve(Served::Collapsed, &entry, &viewer.headers, "Hit from cloudfront")
                 }
-                // The object turned out to be no one else's: each viewer asks for itself.
+                // The response is not cacheable, so it must not be shared: each viewer gets its own origin request.
                 _ => {
                     let outcome = self.fetch(index, key, viewer.clone(), None).await;
                     self.serve_outcome(&outcome, &viewer.headers)
@@ -235,7 +242,7 @@ impl Edge {
         tokio::spawn(async move { edge.fetch(index, key, viewer, Some(entry)).await });
     }
 
-    /// Asks the origin and keeps the answer as its headers and the policy allow.
+    /// Fetches from the origin and caches the response as its headers and the cache policy allow.
     async fn fetch(
         self: &Arc<Self>,
         index: usize,
@@ -244,19 +251,19 @@ impl Edge {
         previous: Option<Arc<Entry>>,
     ) -> Outcome {
         let behavior = &self.distribution.behaviors[index];
-        let asked = self.store.ask(key);
-        let response = self.ask_origin(behavior, viewer, Body::empty(), previous.as_deref()).await;
+        let started = self.store.begin_fetch(key);
+        let response = self.request_origin(behavior, viewer, Body::empty(), previous.as_deref()).await;
         let status = response.status();
         let lifetime = freshness::lifetime(&behavior.cache, response.headers());
         if let Some(previous) = previous {
             if status == StatusCode::NOT_MODIFIED {
-                let entry = Arc::new(previous.refreshed(response.headers(), lifetime));
-                return self.keep(asked, entry, OriginResult::Confirmed, lifetime.is_some());
+                let entry = Arc::new(previous.revalidated(response.headers(), lifetime));
+                return self.keep(started, entry, OriginResult::Confirmed, lifetime.is_some());
             }
             if status.is_server_error() && previous.serves_on_error(Instant::now()) {
                 let retry_after = self.distribution.error_ttl(status.as_u16());
                 let entry = Arc::new(previous.extended(retry_after));
-                return self.keep(asked, entry, OriginResult::StaleOnError, true);
+                return self.keep(started, entry, OriginResult::StaleOnError, true);
             }
         }
         let lifetime = if is_error(status) {
@@ -271,17 +278,17 @@ impl Edge {
         };
         let (parts, body) = self.replace_error(behavior, response).await.into_parts();
         let entry = Arc::new(Entry::new(parts.status, parts.headers, body, lifetime));
-        self.keep(asked, entry, OriginResult::Fetched, lifetime.is_some())
+        self.keep(started, entry, OriginResult::Fetched, lifetime.is_some())
     }
 
-    fn keep(&self, asked: Asked, entry: Arc<Entry>, result: OriginResult, shared: bool) -> Outcome {
+    fn keep(&self, started: FetchStart, entry: Arc<Entry>, result: OriginResult, shared: bool) -> Outcome {
         if shared {
-            self.store.insert(asked, Arc::clone(&entry));
+            self.store.insert(started, Arc::clone(&entry));
         }
         Outcome { entry, result, shared }
     }
 
-    async fn ask_origin(
+    async fn request_origin(
         &self,
         behavior: &Behavior,
         viewer: Parts,
@@ -299,7 +306,7 @@ impl Edge {
         let (mut response, route) = origin.fetch(request).await;
         self.counters.count_origin(route);
         forward::remove_hop_by_hop(response.headers_mut());
-        // A cached answer tells when it was made, not when it is handed out: viewers reckon from it, with its Age.
+        // The `Date` of a cached response is the time of the origin response: viewers add `Age` to it.
         response.headers_mut().entry(header::DATE).or_insert_with(freshness::date_now);
         if behavior.compress {
             compression::compress(accepted, &mut response);
@@ -307,7 +314,7 @@ impl Edge {
         response
     }
 
-    /// `CustomErrorResponses`: another status and page in place of the origin's.
+    /// Applies `CustomErrorResponses`, which replace the origin's status and page.
     async fn replace_error(
         self: &Arc<Self>,
         behavior: &Behavior,
@@ -321,7 +328,7 @@ impl Edge {
         *request.uri_mut() = uri;
         let (parts, ()) = request.into_parts();
         let page_behavior = self.distribution.behavior(page).map_or(behavior, |(_, behavior)| behavior);
-        let mut page = self.ask_origin(page_behavior, parts, Body::empty(), None).await;
+        let mut page = self.request_origin(page_behavior, parts, Body::empty(), None).await;
         if !page.status().is_success() {
             return response;
         }
@@ -349,12 +356,13 @@ impl Edge {
         x_cache: &'static str,
     ) -> Response<Body> {
         self.counters.count(served);
-        let known = entry.is_known_to(viewer);
-        let mut response = Response::new(if known { Body::empty() } else { Body::from(entry.body.clone()) });
+        let not_modified = entry.is_not_modified_for(viewer);
+        let body = if not_modified { Body::empty() } else { Body::from(entry.body.clone()) };
+        let mut response = Response::new(body);
         *response.headers_mut() = entry.headers.clone();
-        *response.status_mut() = if known { StatusCode::NOT_MODIFIED } else { entry.status };
+        *response.status_mut() = if not_modified { StatusCode::NOT_MODIFIED } else { entry.status };
         let headers = response.headers_mut();
-        if known {
+        if not_modified {
             headers.remove(header::CONTENT_LENGTH);
         }
         if served != Served::Miss {
@@ -366,7 +374,10 @@ impl Edge {
     }
 }
 
-/// The behaviour's function, where it has one: the request that goes on, or the answer that ends it.
+/// Runs the behavior's CloudFront Function, if any. Returns the request to process.
+///
+/// # Errors
+/// The response to send in place of processing the request.
 fn run_function(
     behavior: &Behavior,
     mut request: Request<Body>,
@@ -385,7 +396,7 @@ fn run_function(
     }
 }
 
-async fn landed(receiver: &mut tokio::sync::watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
+async fn outcome_of(receiver: &mut tokio::sync::watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
     receiver.wait_for(Option::is_some).await.ok()?.clone()
 }
 
@@ -393,7 +404,7 @@ fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
-/// The edge's own errors.
+/// Builds an error response of the edge itself.
 fn refusal(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(Body::from(format!("{status}: {text}\n")));
     *response.status_mut() = status;

@@ -1,7 +1,7 @@
-//! Stands in for Lambda's event source mappings: from a queue to a function, in batches.
+//! Emulates Lambda's event source mappings: from a queue to a function, in batches.
 //!
-//! Invariants: a message is deleted only after the function has answered for it; whatever else happens, it becomes
-//! visible again when its visibility timeout ends.
+//! Invariants: a message is deleted only after the function has processed it successfully; in any other case it
+//! becomes visible again when its visibility timeout ends.
 mod backoff;
 mod batch;
 mod concurrency;
@@ -24,33 +24,33 @@ use crate::{
 use mapping::Mapping;
 use settings::Settings;
 
-/// The running event source mappings; dropping them ends them at once.
+/// The running event source mappings; they end at once on drop.
 #[derive(Debug)]
 pub struct Mappings {
-    loops: JoinSet<()>,
-    /// With the function that each is for.
+    tasks: JoinSet<()>,
+    /// The mapped queues, each with the logical id of its function.
     queues: Vec<(String, Arc<Queue>)>,
     stop: watch::Sender<bool>,
-    /// By logical id of the function.
+    /// The `Enabled` switches, by logical id of the function.
     enabled: BTreeMap<String, watch::Sender<bool>>,
 }
 
-/// What goes wrong between a queue and a function, decided batch by batch. All of it is what SQS and Lambda may do.
+/// Fault injection between a queue and a function, decided for each batch. SQS and Lambda may do all of this.
 pub trait Disturbance: std::fmt::Debug + Send + Sync {
-    /// The event of a second delivery of the batch, at the same time.
+    /// Returns the event of a concurrent second delivery of the batch; `None`: no second delivery.
     fn deliver_again(&self, function: &str, event: &Bytes) -> Option<Bytes>;
-    /// How the second delivery ended.
+    /// Receives the result of the second delivery.
     fn delivered_again(&self, answer: &Result<Bytes, InvokeError>);
-    /// The answer as it arrives.
+    /// Returns the response as the mapping receives it.
     fn answer(&self, function: &str, answer: Result<Bytes, InvokeError>) -> Result<Bytes, InvokeError>;
-    /// Takes out those acknowledgements that are lost.
+    /// Removes the acknowledgements that get lost.
     fn acknowledge(&self, function: &str, done: &mut Vec<Receipt>);
 }
 
-/// Starts a mapping for every event of type `SQS` of every function.
+/// Starts a mapping for each event of type `SQS` of each function.
 ///
 /// # Errors
-/// An event with an unknown queue, or with properties AWS would refuse.
+/// An event with an unknown queue, or with properties that AWS refuses.
 pub fn start(
     template: &Template,
     queues: &Arc<Queues>,
@@ -60,7 +60,7 @@ pub fn start(
     start_with(template, queues, functions, disturbance, None)
 }
 
-/// As [`start`]; `concurrency` takes the place of each `MaximumConcurrency`, also where AWS would refuse it: 1.
+/// Starts like [`start`]. `concurrency` overrides each `MaximumConcurrency`, even with 1, which AWS refuses.
 ///
 /// # Errors
 /// Those of [`start`].
@@ -72,7 +72,7 @@ pub fn start_with(
     concurrency: Option<u64>,
 ) -> anyhow::Result<Mappings> {
     let mut mappings = Mappings {
-        loops: JoinSet::new(),
+        tasks: JoinSet::new(),
         queues: Vec::new(),
         stop: watch::Sender::new(false),
         enabled: BTreeMap::new(),
@@ -92,13 +92,13 @@ pub fn start_with(
             let mapping = Mapping::new(settings, queue, Arc::clone(functions), disturbance.cloned());
             let enabled =
                 mappings.enabled.entry(function.id.clone()).or_insert_with(|| watch::Sender::new(true));
-            mappings.loops.spawn(mapping.run(mappings.stop.subscribe(), enabled.subscribe()));
+            mappings.tasks.spawn(mapping.run(mappings.stop.subscribe(), enabled.subscribe()));
         }
     }
     Ok(mappings)
 }
 
-/// The event that these messages make together, as far as they fit into one.
+/// Builds one event of the messages, up to Lambda's payload limit.
 pub fn event_of(messages: &[Received], queue_arn: &str) -> Bytes {
     let mut batch = batch::Batch::new(queue_arn, 0);
     let _fitting = messages.iter().take_while(|message| batch.push(message)).count();
@@ -106,30 +106,30 @@ pub fn event_of(messages: &[Received], queue_arn: &str) -> Bytes {
 }
 
 impl Mappings {
-    /// Waits until the mapped queues are empty: nothing visible, in flight or delayed.
+    /// Waits until the mapped queues are empty: no message visible, in flight or delayed.
     ///
-    /// A failing function empties a queue only by its DLQ or the messages' retention: put a deadline on this.
+    /// The queue of a failing function drains only through its DLQ or the retention period: use a timeout.
     pub async fn drained(&self) {
         for (_, queue) in &self.queues {
             queue.emptied().await;
         }
     }
 
-    /// Enables (`true`) or disables every mapping to the function of this logical id, as `UpdateEventSourceMapping` does.
-    /// Batches that run go on. `None`: nothing is mapped to it.
+    /// Returns the switch that enables (`true`) or disables every mapping of a function, like
+    /// `UpdateEventSourceMapping`. Running batches continue. `None`: the function has no mapping.
     pub fn switch(&self, function: &str) -> Option<watch::Sender<bool>> {
         self.enabled.get(function).cloned()
     }
 
-    /// Leaves a function's queues out of what [`Mappings::drained`] waits for.
+    /// Excludes a function's queues from [`Mappings::drained`].
     pub fn leave_out(&mut self, function: &str) {
         self.queues.retain(|(of, _)| of != function);
     }
 
-    /// Starts no more batches and waits for those that run; other messages stay in their queues.
+    /// Stops the mappings and waits for running batches; all other messages stay in their queues.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
-        while self.loops.join_next().await.is_some() {}
+        while self.tasks.join_next().await.is_some() {}
     }
 }
 

@@ -1,8 +1,8 @@
-//! Stands in for SQS: standard queues with visibility timeouts, receive counts and redrive to a DLQ.
+//! Emulates SQS: standard queues with visibility timeouts, receive counts and redrive to a DLQ.
 //!
-//! Invariants: a message is in one queue only and leaves it by deletion, purge, retention or redrive; its id,
-//! body, attributes and `SentTimestamp` never change while it is there. Everything is in memory; a snapshot
-//! carries what is left over to the next start.
+//! Invariants: a message is in exactly one queue and leaves it by deletion, purge, retention or redrive. Its id,
+//! body, attributes and `SentTimestamp` never change within a queue. All messages are in memory; a snapshot carries
+//! the remaining ones over to the next start.
 mod checksum;
 mod message;
 mod misbehavior;
@@ -32,36 +32,36 @@ pub use settings::{BATCH_ENTRIES_MAX, RECEIVE_MAX, WAIT_MAX};
 pub use snapshot::Snapshot;
 pub use state::IN_FLIGHT_MAX;
 
-/// What a sender gets back.
+/// The result of a send.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    /// Given by the queue.
+    /// Assigned by the queue.
     pub message_id: Uuid,
     /// Hex.
     pub md5_of_body: String,
-    /// Hex, when there are attributes.
+    /// Hex; `None` without attributes.
     pub md5_of_attributes: Option<String>,
 }
 
-/// Figures of one queue.
+/// Message counts of one queue.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
-    /// Receivable now.
+    /// Visible: a receive can return these now.
     pub visible: u64,
-    /// Received, neither deleted nor timed out.
+    /// Received and not deleted, with a running visibility timeout.
     pub in_flight: u64,
-    /// Sent with a delay not yet over.
+    /// Sent with a delay that has not elapsed.
     pub delayed: u64,
-    /// Accepted since start.
+    /// Messages accepted since start.
     pub sent_total: u64,
-    /// Of these, sent by clients of the AWS endpoint, and not by an integration of the API.
+    /// Messages accepted from clients of the AWS endpoint, without those of an API integration.
     pub sent_by_clients: u64,
 }
 
-/// A refusal, with SQS's error code.
+/// An SQS error.
 #[derive(Debug, Clone)]
 pub struct SendError {
-    /// `InvalidMessageContents`, `InvalidParameterValue`…
+    /// SQS's error code: `InvalidMessageContents`, `InvalidParameterValue`…
     pub code: &'static str,
     /// For people.
     pub message: String,
@@ -81,7 +81,7 @@ impl std::fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// Every queue of the template, and those made through the API.
+/// All queues: those of the template and those created through the API.
 #[derive(Debug)]
 pub struct Queues {
     by_name: RwLock<BTreeMap<String, Arc<Queue>>>,
@@ -90,11 +90,11 @@ pub struct Queues {
     move_tasks: Mutex<Vec<MoveTask>>,
 }
 
-/// Names are letters, digits, hyphens and underscores, at most this many.
+/// SQS's limit on the length of a queue name.
 const NAME_LENGTH_MAX: usize = 80;
 
-/// Properties of `AWS::SQS::Queue` that change nothing on one machine. CloudFormation refuses any that is neither
-/// here nor settable, and so catches a typo.
+/// Properties of `AWS::SQS::Queue` without effect on one machine. As in CloudFormation, a property that is neither
+/// listed here nor settable is refused, which catches typos.
 const WITHOUT_EFFECT: [&str; 7] = [
     "FifoQueue",
     "KmsDataKeyReusePeriodSeconds",
@@ -106,7 +106,10 @@ const WITHOUT_EFFECT: [&str; 7] = [
 ];
 
 impl Queues {
-    /// One queue for each `AWS::SQS::Queue`.
+    /// Creates one queue for each `AWS::SQS::Queue`.
+    ///
+    /// # Errors
+    /// A queue with an unknown property, or with a value outside SQS's range.
     pub fn from_template(template: &Template) -> anyhow::Result<Arc<Self>> {
         let mut queues = Self {
             by_name: RwLock::default(),
@@ -120,7 +123,7 @@ impl Queues {
             queues.create(&name).with_context(|| resource.id.clone())?;
             queues.names_by_id.insert(resource.id.clone(), name);
         }
-        // Only now: a redrive policy may name a queue that comes later in the template.
+        // A second pass: a redrive policy may name a queue that is defined later in the template.
         for resource in resources {
             queues.configure(resource).with_context(|| resource.id.clone())?;
         }
@@ -131,22 +134,22 @@ impl Queues {
         if resource.properties["FifoQueue"] == Value::Bool(true) {
             bail!("FIFO queues are not supported: leave FifoQueue out");
         }
-        let queue = self.get(&resource.id).context("the queue was not made")?;
+        let queue = self.get(&resource.id).context("the queue was not created")?;
         for (name, value) in resource.properties.as_object().into_iter().flatten() {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             if settings::is_settable(name) {
                 self.set_attribute(&queue, name, &text)?;
             } else if !WITHOUT_EFFECT.contains(&name.as_str()) {
-                bail!("{name} is no property of a queue");
+                bail!("{name} is not a property of a queue");
             }
         }
         Ok(())
     }
 
-    /// Makes a queue, or finds the one of that name.
+    /// Creates a queue, or returns the existing one of that name.
     ///
     /// # Errors
-    /// When the name is not one a standard queue may have.
+    /// `InvalidParameterValue` for an invalid name of a standard queue.
     pub fn create(&self, name: &str) -> Result<Arc<Queue>, SendError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if name.is_empty() || name.len() > NAME_LENGTH_MAX || !name.chars().all(allowed) {
@@ -161,12 +164,12 @@ impl Queues {
         Ok(Arc::clone(queue))
     }
 
-    /// Removes a queue with everything in it.
+    /// Removes a queue and its messages.
     pub fn remove(&self, name: &str) {
         self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// By logical id, name, URL or ARN.
+    /// Finds a queue by logical id, name, URL or ARN.
     pub fn get(&self, any_name: &str) -> Option<Arc<Queue>> {
         let name = if any_name.starts_with("arn:") {
             any_name.rsplit(':').next()
@@ -177,20 +180,20 @@ impl Queues {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// All of them, by name.
+    /// Returns all queues, sorted by name.
     pub fn all(&self) -> Vec<Arc<Queue>> {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Queues that have this one as their DLQ.
+    /// Returns the source queues of a DLQ.
     pub fn sources_of(&self, dead_letter_queue: &Arc<Queue>) -> Vec<Arc<Queue>> {
         self.all().into_iter().filter(|queue| queue.redrives_to(dead_letter_queue)).collect()
     }
 
-    /// Changes one attribute of a queue, as `SetQueueAttributes` does.
+    /// Sets one attribute of a queue, like `SetQueueAttributes`.
     ///
     /// # Errors
-    /// `InvalidAttributeName` or `InvalidAttributeValue`, with the range.
+    /// `InvalidAttributeName`, or `InvalidAttributeValue` with the valid range.
     pub fn set_attribute(&self, queue: &Arc<Queue>, name: &str, value: &str) -> Result<(), SendError> {
         if name != "RedrivePolicy" {
             return queue.set_attribute(name, value);
@@ -213,12 +216,12 @@ impl Queues {
 }
 
 impl Queue {
-    /// URL, as `Ref` gives it.
+    /// Returns the URL, which is the result of `Ref`.
     pub fn url(&self) -> String {
         physical::queue_url(self.endpoint(), self.name())
     }
 
-    /// ARN, as `Fn::GetAtt` gives it.
+    /// Returns the ARN, which is the result of `Fn::GetAtt`.
     pub fn arn(&self) -> String {
         physical::queue_arn(self.name())
     }

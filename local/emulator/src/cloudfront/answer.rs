@@ -1,4 +1,4 @@
-//! Answers as CloudFront writes them.
+//! Responses in CloudFront's XML format.
 use std::time::SystemTime;
 
 use axum::http::StatusCode;
@@ -10,7 +10,7 @@ use super::Invalidation;
 
 const NAMESPACE: &str = "http://cloudfront.amazonaws.com/doc/2020-05-31/";
 
-/// A refused request.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Fault {
     status: StatusCode,
@@ -32,7 +32,7 @@ impl Fault {
 }
 
 impl Invalidation {
-    /// Of `Invalidation`.
+    /// Serializes the content of an `Invalidation` element.
     pub(super) fn document(&self) -> String {
         let paths: String = self.paths.iter().map(|path| format!("<Path>{}</Path>", escape(path))).collect();
         format!(
@@ -72,7 +72,7 @@ pub(super) fn xml(root: &str, inner: &str) -> String {
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{root} xmlns=\"{NAMESPACE}\">{inner}</{root}>")
 }
 
-/// To the millisecond, as CloudFront.
+/// Formats a time with milliseconds, as CloudFront does.
 fn text_of(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     let time = time.replace_millisecond(time.millisecond()).unwrap_or(time);

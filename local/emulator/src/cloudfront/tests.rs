@@ -7,10 +7,10 @@ use crate::{
     template::{Context, Template},
 };
 
-/// Nobody asks it anything.
-struct Nothing;
+/// An origin that no test requests.
+struct UnusedOrigin;
 
-impl Origin for Nothing {
+impl Origin for UnusedOrigin {
     fn fetch(&self, _: Request<Body>) -> BoxFuture<'static, (Response<Bytes>, String)> {
         Box::pin(std::future::ready((Response::default(), String::new())))
     }
@@ -23,7 +23,7 @@ fn cloudfront() -> CloudFront {
     let template = Template::parse(&template.to_string(), "t", &Context::default()).unwrap();
     let distribution =
         Distribution::read(template.resource("D").unwrap(), &|id| template.resource(id)).unwrap();
-    CloudFront::new("D".to_owned(), Edge::new(distribution, |_| Some(Arc::new(Nothing))).unwrap())
+    CloudFront::new("D".to_owned(), Edge::new(distribution, |_| Some(Arc::new(UnusedOrigin))).unwrap())
 }
 
 async fn call(cloudfront: &CloudFront, method: &str, path: &str, body: String) -> (u16, String) {

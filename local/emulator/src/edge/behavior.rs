@@ -1,4 +1,4 @@
-//! Cache behaviours: which rules a path falls under.
+//! Cache behaviors, origins and custom error responses of a distribution.
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,23 +16,23 @@ use crate::{
     template::Resource,
 };
 
-/// One of `CacheBehaviors`, or the default.
+/// One of `CacheBehaviors`, or `DefaultCacheBehavior`.
 #[derive(Debug)]
 pub struct Behavior {
     pattern: String,
-    /// Others get 403.
+    /// `AllowedMethods`; other methods get 403.
     pub allowed: Vec<Method>,
-    /// Others always go to the origin.
+    /// `CachedMethods`; other methods always go to the origin.
     pub cached: Vec<Method>,
     /// `TargetOriginId`.
     pub origin: String,
-    /// Key and lifetimes.
+    /// `CachePolicyId`: the cache key and the TTLs.
     pub cache: CachePolicy,
-    /// What the origin gets beyond the key.
+    /// `OriginRequestPolicyId`: the values forwarded to the origin in addition to the cache key.
     pub forward: Parameters,
-    /// Headers for viewers.
+    /// `ResponseHeadersPolicyId`: headers of viewer responses.
     pub response_headers: Option<ResponseHeaders>,
-    /// Run on each request before the cache is looked into.
+    /// `FunctionAssociations`: runs on each viewer request before the cache lookup.
     pub function: Option<Function>,
     /// `Compress`.
     pub compress: bool,
@@ -64,28 +64,28 @@ impl Behavior {
         })
     }
 
-    /// `PathPattern`, or `*`.
+    /// Returns `PathPattern`, or `*`.
     pub fn pattern(&self) -> &str {
         &self.pattern
     }
 
-    /// Whether the path is this behaviour's.
+    /// Whether the path pattern matches.
     pub fn matches(&self, path: &str) -> bool {
         glob(self.pattern.strip_prefix('/').unwrap_or(&self.pattern), path.strip_prefix('/').unwrap_or(path))
     }
 
-    /// Whether the edge may keep answers to this method.
+    /// Whether responses to this method are cacheable.
     pub fn caches(&self, method: &Method) -> bool {
         !self.cache.max_ttl.is_zero() && self.cached.contains(method)
     }
 
-    /// CloudFront does not collapse simultaneous requests once it forwards cookies.
+    /// Whether simultaneous requests are collapsed: CloudFront does so unless it forwards cookies.
     pub fn collapses(&self) -> bool {
         self.cache.key.cookies.is_none() && self.forward.cookies.is_none()
     }
 }
 
-/// `*` stands for any number of characters, `?` for one.
+/// Whether a pattern matches: `*` matches any number of characters, `?` exactly one.
 fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
@@ -118,9 +118,9 @@ fn glob(pattern: &str, text: &str) -> bool {
 pub struct OriginConfig {
     /// `Id`.
     pub id: String,
-    /// `DomainName`, which the origin sees as `Host`.
+    /// `DomainName`, sent to the origin as `Host`.
     pub domain_name: String,
-    /// `OriginPath`, put before every path.
+    /// `OriginPath`, the prefix of every path.
     pub path: String,
     /// `OriginCustomHeaders`.
     pub headers: Vec<(String, String)>,
@@ -137,16 +137,16 @@ pub struct ErrorRule {
     pub ttl: Duration,
 }
 
-/// What the template says about a distribution.
+/// The configuration of a distribution, read from the template.
 #[derive(Debug)]
 pub struct Distribution {
-    /// In order; the last one is the default.
+    /// In order of precedence; the last one is the default.
     pub behaviors: Vec<Behavior>,
-    /// By position.
+    /// In the template's order.
     pub origins: Vec<OriginConfig>,
-    /// By position.
+    /// In the template's order.
     pub errors: Vec<ErrorRule>,
-    /// `DefaultRootObject`: what `/` stands for.
+    /// `DefaultRootObject`: the path served for `/`.
     pub root: Option<String>,
 }
 
@@ -154,7 +154,7 @@ impl Distribution {
     /// Reads an `AWS::CloudFront::Distribution`.
     ///
     /// # Errors
-    /// Names the behaviour or policy that does not fit.
+    /// An invalid behavior or policy, with its name.
     pub fn read(resource: &Resource, resources: Lookup<'_>) -> Result<Self> {
         let config = &resource.properties["DistributionConfig"];
         let mut behaviors = Vec::new();
@@ -175,7 +175,7 @@ impl Distribution {
         for behavior in &behaviors {
             ensure!(
                 origins.iter().any(|origin| origin.id == behavior.origin),
-                "{}: TargetOriginId {:?} is none of the Origins",
+                "{}: TargetOriginId {:?} is not one of the Origins",
                 resource.id,
                 behavior.origin
             );
@@ -186,12 +186,12 @@ impl Distribution {
         Ok(Self { behaviors, origins, errors, root })
     }
 
-    /// The first behaviour whose pattern matches.
+    /// Returns the first behavior whose path pattern matches, and its index.
     pub fn behavior(&self, path: &str) -> Option<(usize, &Behavior)> {
         self.behaviors.iter().enumerate().find(|(_, behavior)| behavior.matches(path))
     }
 
-    /// Time an error answer is kept at least.
+    /// Returns the minimum TTL of an error response.
     pub fn error_ttl(&self, status: u16) -> Duration {
         self.errors.iter().find(|rule| rule.status == status).map_or(ERROR_TTL, |rule| rule.ttl)
     }

@@ -1,4 +1,4 @@
-//! The edge's store: objects with their lifetimes, bounded in size, and the requests under way to the origin.
+//! The edge's cache: objects with their TTLs, bounded in size, and the origin requests in flight.
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
@@ -14,33 +14,33 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::edge::{forward, freshness::Lifetime};
 
-/// Far more than a show's polls and rankings need, little on a laptop.
+/// Far more than an experiment's objects need, yet little on a laptop.
 const CACHE_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Room for headers and bookkeeping of one object.
+/// Estimated size of an object's headers and bookkeeping.
 const ENTRY_OVERHEAD_BYTES: u64 = 1024;
-/// Only sizes the table at start.
+/// Initial capacity of the table.
 const ENTRIES_EXPECTED: usize = 1024;
 
-/// An answer of the origin, kept.
+/// A cache entry: an origin response.
 #[derive(Debug)]
 pub struct Entry {
-    /// Of the origin, or of the error rule that replaced it.
+    /// The origin's status, or that of the custom error response.
     pub status: StatusCode,
     /// Without hop-by-hop headers.
     pub headers: HeaderMap,
-    /// Whole.
+    /// The complete body.
     pub body: Bytes,
-    /// Since when the `Age` counts.
-    born: Instant,
+    /// The time from which `Age` counts.
+    created_at: Instant,
     fresh_until: Instant,
     revalidate_until: Instant,
     error_until: Option<Instant>,
-    /// Set by the one request that revalidates in the background.
+    /// Whether a background revalidation is in flight; at most one is.
     pub revalidating: AtomicBool,
 }
 
 impl Entry {
-    /// An answer that arrived just now; without a lifetime it is good for those who wait for it only.
+    /// Creates an entry of a response that has just arrived. Without a lifetime it serves only the waiting requests.
     pub fn new(status: StatusCode, headers: HeaderMap, body: Bytes, lifetime: Option<Lifetime>) -> Self {
         let now = Instant::now();
         let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()?.parse().ok()).unwrap_or(0);
@@ -49,13 +49,13 @@ impl Entry {
             while_revalidating: Duration::ZERO,
             on_error: Some(Duration::ZERO),
         });
-        // A lifetime of many years overflows no clock that matters here: such an object is fresh for a year.
+        // Longer TTLs are capped at one year, so that the addition cannot overflow.
         let after = |time: Duration| now + time.min(Duration::from_secs(31_536_000));
         Self {
             status,
             headers,
             body,
-            born: now.checked_sub(Duration::from_secs(age)).unwrap_or(now),
+            created_at: now.checked_sub(Duration::from_secs(age)).unwrap_or(now),
             fresh_until: after(lifetime.fresh),
             revalidate_until: after(lifetime.while_revalidating),
             error_until: lifetime.on_error.map(after),
@@ -63,8 +63,8 @@ impl Entry {
         }
     }
 
-    /// The same object, confirmed by a 304 whose headers replace the old ones.
-    pub fn refreshed(&self, newer: &HeaderMap, lifetime: Option<Lifetime>) -> Self {
+    /// Returns the object after a 304, whose headers replace the old ones.
+    pub fn revalidated(&self, newer: &HeaderMap, lifetime: Option<Lifetime>) -> Self {
         let mut headers = self.headers.clone();
         for name in newer.keys().filter(|name| **name != header::CONTENT_LENGTH) {
             headers.remove(name);
@@ -75,51 +75,52 @@ impl Entry {
         Self::new(self.status, headers, self.body.clone(), lifetime)
     }
 
-    /// The same object, served for `retry_after` longer because the origin fails.
+    /// Returns the object with its stale serving extended by `retry_after`, because the origin fails.
     pub fn extended(&self, retry_after: Duration) -> Self {
         Self {
             status: self.status,
             headers: self.headers.clone(),
             body: self.body.clone(),
-            born: self.born,
+            created_at: self.created_at,
             fresh_until: self.fresh_until,
             revalidate_until: Instant::now() + retry_after,
             error_until: self.error_until,
-            // No one asks again before the time is over.
+            // Suppresses revalidations until `retry_after` has elapsed.
             revalidating: AtomicBool::new(true),
         }
     }
 
-    /// Within its time to live.
+    /// Whether the object is within its TTL.
     pub fn is_fresh(&self, now: Instant) -> bool {
         now < self.fresh_until
     }
 
-    /// May be served while the origin is asked.
+    /// Whether the object may be served stale during a revalidation.
     pub fn serves_while_revalidating(&self, now: Instant) -> bool {
         now < self.revalidate_until
     }
 
-    /// May be served in place of an error.
+    /// Whether the object may be served stale in place of an origin error.
     pub fn serves_on_error(&self, now: Instant) -> bool {
         self.status.is_success() && self.error_until.is_none_or(|until| now < until)
     }
 
-    /// For the `Age` header.
+    /// Returns the value of the `Age` header, in seconds.
     pub fn age_s(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.born).as_secs()
+        now.saturating_duration_since(self.created_at).as_secs()
     }
 
-    /// `If-None-Match` or `If-Modified-Since` for the origin.
+    /// Returns the headers of a conditional origin request: `If-None-Match` and `If-Modified-Since`.
     pub fn validators(&self) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> {
         let pairs =
             [(header::ETAG, header::IF_NONE_MATCH), (header::LAST_MODIFIED, header::IF_MODIFIED_SINCE)];
-        let found = pairs.map(|(has, asks)| Some((asks, self.headers.get(has)?.clone())));
+        let found =
+            pairs.map(|(validator, condition)| Some((condition, self.headers.get(validator)?.clone())));
         found.into_iter().flatten()
     }
 
-    /// Whether a viewer who sends these headers has the object already.
-    pub fn is_known_to(&self, viewer: &HeaderMap) -> bool {
+    /// Whether a conditional viewer request with these headers gets a 304.
+    pub fn is_not_modified_for(&self, viewer: &HeaderMap) -> bool {
         if self.status != StatusCode::OK {
             return false;
         }
@@ -142,124 +143,126 @@ impl Weighter<Arc<str>, Arc<Entry>> for ByBytes {
     }
 }
 
-/// Whether one of the paths, or of the beginnings that end with a star, is that of a key.
-fn names<'a>(paths: impl IntoIterator<Item = &'a String>, key: &str) -> bool {
+/// Whether one of the invalidation paths, exact or with a trailing `*`, matches a cache key.
+fn matches_any<'a>(paths: impl IntoIterator<Item = &'a String>, key: &str) -> bool {
     let path = forward::path_of(key);
-    paths.into_iter().any(|named| match named.strip_suffix('*') {
-        Some(beginning) => path.starts_with(beginning),
-        None => path == named,
+    paths.into_iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(prefix) => path.starts_with(prefix),
+        None => path == pattern,
     })
 }
 
-/// What came of asking the origin.
+/// The outcome of an origin request.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// What to serve.
+    /// The object to serve.
     pub entry: Arc<Entry>,
-    /// How it came about.
+    /// The origin's contribution.
     pub result: OriginResult,
-    /// Whether it may be given to others who asked for the same.
+    /// Whether the object may also serve the collapsed requests of other viewers.
     pub shared: bool,
 }
 
-/// How an outcome came about.
+/// The origin's contribution to an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginResult {
     /// The origin sent the object.
     Fetched,
-    /// The origin confirmed what the edge had.
+    /// The origin confirmed the edge's object with a 304.
     Confirmed,
-    /// The origin failed; the edge had something.
+    /// The origin failed; the edge serves its stale object.
     StaleOnError,
 }
 
-/// Requests under way, by key.
-type Flights = Mutex<HashMap<Arc<str>, watch::Receiver<Option<Outcome>>>>;
+/// Origin requests in flight, by cache key.
+type InFlight = Mutex<HashMap<Arc<str>, watch::Receiver<Option<Outcome>>>>;
 
-/// Objects and requests under way.
+/// Cached objects and origin requests in flight.
 #[derive(Debug)]
 pub struct Store {
     objects: Cache<Arc<str>, Arc<Entry>, ByBytes>,
-    flights: Flights,
-    /// The paths of each invalidation so far.
+    in_flight: InFlight,
+    /// The paths of each invalidation since start.
     invalidations: Mutex<Vec<Vec<String>>>,
 }
 
-/// What was asked of the origin, and how many invalidations there had been before.
+/// The start of an origin request: its key, and the number of earlier invalidations.
 #[derive(Debug)]
-pub struct Asked {
+pub struct FetchStart {
     key: Arc<str>,
     invalidations: usize,
 }
 
-/// What a request that found nothing fresh has to do.
-pub enum Flight {
-    /// Ask the origin, tell those who wait, and land.
+/// The role of a request without a fresh object in request collapsing.
+pub enum Collapsing {
+    /// Send the origin request, then call [`Store::complete`].
     Lead(watch::Sender<Option<Outcome>>, watch::Receiver<Option<Outcome>>),
-    /// Wait for the one who asks.
+    /// Wait for the origin request in flight.
     Join(watch::Receiver<Option<Outcome>>),
-    /// It has just been answered.
-    Landed(Arc<Entry>),
+    /// The origin request has just completed with this object.
+    Done(Arc<Entry>),
 }
 
 impl Default for Store {
     fn default() -> Self {
         Self {
             objects: Cache::with_weighter(ENTRIES_EXPECTED, CACHE_BYTES_MAX, ByBytes),
-            flights: Flights::default(),
+            in_flight: InFlight::default(),
             invalidations: Mutex::default(),
         }
     }
 }
 
 impl Store {
-    /// What is kept under a key, fresh or not.
+    /// Returns the object of a key, fresh or stale.
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.objects.get(key)
     }
 
-    /// Notes that the origin is about to be asked.
-    pub fn ask(&self, key: Arc<str>) -> Asked {
+    /// Records the start of an origin request.
+    pub fn begin_fetch(&self, key: Arc<str>) -> FetchStart {
         let invalidations = self.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
-        Asked { key, invalidations: invalidations.len() }
+        FetchStart { key, invalidations: invalidations.len() }
     }
 
-    /// Keeps an object, unless it was asked for before an invalidation that names it.
-    pub fn insert(&self, asked: Asked, entry: Arc<Entry>) {
+    /// Caches an object, unless an invalidation of its path came after the start of its request.
+    pub fn insert(&self, started: FetchStart, entry: Arc<Entry>) {
         let invalidations = self.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = invalidations[asked.invalidations..].iter().flatten();
-        if !names(since, &asked.key) {
-            self.objects.insert(asked.key, entry);
+        let since = invalidations[started.invalidations..].iter().flatten();
+        if !matches_any(since, &started.key) {
+            self.objects.insert(started.key, entry);
         }
     }
 
-    /// Forgets all that these paths name, in every variant; requests under way are not joined any more.
+    /// Removes every variant of the objects at these paths. Later requests do not join the requests in flight.
     pub fn invalidate(&self, paths: &[String]) {
         let mut invalidations = self.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
         invalidations.push(paths.to_vec());
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !names(paths, key));
-        self.objects.retain(|key, _| !names(paths, key));
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        in_flight.retain(|key, _| !matches_any(paths, key));
+        drop(in_flight);
+        self.objects.retain(|key, _| !matches_any(paths, key));
     }
 
-    /// Joins the request under way for this key, or becomes it.
-    pub fn take_off(&self, key: &Arc<str>) -> Flight {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        // A closed channel is a request that died without an answer.
-        if let Some(flight) = flights.get(key).filter(|flight| flight.has_changed().is_ok()) {
-            return Flight::Join(flight.clone());
+    /// Joins the origin request in flight for this key, or makes the caller lead a new one.
+    pub fn join_or_lead(&self, key: &Arc<str>) -> Collapsing {
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        // A closed channel belongs to a request that died without an outcome.
+        if let Some(leader) = in_flight.get(key).filter(|leader| leader.has_changed().is_ok()) {
+            return Collapsing::Join(leader.clone());
         }
-        // Between the caller's look into the store and this one another request may have landed.
+        // Another request may have completed since the caller's cache lookup.
         if let Some(entry) = self.get(key).filter(|entry| entry.is_fresh(Instant::now())) {
-            return Flight::Landed(entry);
+            return Collapsing::Done(entry);
         }
         let (sender, receiver) = watch::channel(None);
-        flights.insert(Arc::clone(key), receiver.clone());
-        Flight::Lead(sender, receiver)
+        in_flight.insert(Arc::clone(key), receiver.clone());
+        Collapsing::Lead(sender, receiver)
     }
 
-    /// Ends a request under way.
-    pub fn land(&self, key: &Arc<str>, sender: &watch::Sender<Option<Outcome>>, outcome: Outcome) {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    /// Completes an origin request: removes it from the requests in flight and publishes its outcome.
+    pub fn complete(&self, key: &Arc<str>, sender: &watch::Sender<Option<Outcome>>, outcome: Outcome) {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         sender.send_replace(Some(outcome));
     }
 }

@@ -1,5 +1,5 @@
-//! `Compress`: text is compressed for viewers who take it. CloudFront prefers Brotli, which packs tighter; here it is
-//! gzip, so what is measured on this machine is an upper bound.
+//! `Compress`: compresses text for viewers that accept gzip. CloudFront prefers Brotli, which compresses better, so
+//! sizes measured on this machine are upper bounds.
 use std::io::Write as _;
 
 use axum::{
@@ -8,10 +8,10 @@ use axum::{
 };
 use flate2::{Compression, write::GzEncoder};
 
-/// CloudFront's bounds, in bytes.
+/// CloudFront's range of compressible lengths, in bytes.
 const LENGTHS: std::ops::RangeInclusive<usize> = 1_000..=10_000_000;
 
-/// Of CloudFront's list, what such a service sends.
+/// The types of CloudFront's list that are common in web services.
 const TYPES: [&str; 10] = [
     "application/javascript",
     "application/json",
@@ -25,7 +25,7 @@ const TYPES: [&str; 10] = [
     "text/xml",
 ];
 
-/// Compresses an answer that the origin has not, for a request that takes gzip.
+/// Compresses a response that the origin did not, if the request accepts gzip.
 pub fn compress(accepted: Option<&str>, response: &mut Response<Bytes>) {
     let takes_gzip = accepted.is_some_and(|codings| codings.contains("gzip"));
     if !takes_gzip || response.status() != StatusCode::OK || !is_compressible(response) {
@@ -50,7 +50,7 @@ fn is_compressible(response: &Response<Bytes>) -> bool {
         && TYPES.contains(&kind)
 }
 
-/// The compressed object is the same thing in other bytes.
+/// Makes the `ETag` weak: the compressed object is equivalent but not identical.
 fn weaken_etag(headers: &mut HeaderMap) {
     let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
     if let Some(weak) = tag.filter(|tag| tag.starts_with('"')).map(|tag| format!("W/{tag}"))
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_compressed_for_those_who_take_it() {
+    fn text_is_compressed_for_viewers_that_accept_gzip() {
         let packed = answered("text/css; charset=utf-8", 2_000, Some("br,gzip"));
         assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
         assert_eq!(packed.headers()[header::ETAG], "W/\"tag\"");

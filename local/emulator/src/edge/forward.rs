@@ -1,4 +1,4 @@
-//! What the edge tells apart in its cache, and what it hands on to the origin.
+//! Cache keys, and the requests forwarded to origins.
 use std::sync::Arc;
 
 use axum::{
@@ -16,7 +16,7 @@ use crate::{
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Meant for one connection only.
+/// Headers of one connection, which are never forwarded.
 const HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
@@ -26,10 +26,10 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// Needed to read a body, whatever the policies say.
-const OF_THE_BODY: [HeaderName; 2] = [header::CONTENT_TYPE, header::CONTENT_LENGTH];
+/// Headers that describe the body, which are forwarded under every policy.
+const BODY_HEADERS: [HeaderName; 2] = [header::CONTENT_TYPE, header::CONTENT_LENGTH];
 
-/// Requests with the same key get the same object.
+/// Builds the cache key: requests with the same key get the same object.
 pub fn cache_key(index: usize, behavior: &Behavior, viewer: &Parts) -> Arc<str> {
     let key = &behavior.cache.key;
     let mut text = format!("{index} {} {}", viewer.method, viewer.uri.path());
@@ -58,13 +58,13 @@ pub fn cache_key(index: usize, behavior: &Behavior, viewer: &Parts) -> Arc<str> 
     Arc::from(text)
 }
 
-/// Path and query of a key.
+/// Returns the path and query of a cache key.
 pub fn path_of(key: &str) -> &str {
     let line = key.lines().next().unwrap_or_default();
     line.splitn(3, ' ').nth(2).unwrap_or_default()
 }
 
-/// The viewer's request as the origin gets it.
+/// Builds the origin request of a viewer request.
 pub fn origin_request(
     behavior: &Behavior,
     origin: &OriginConfig,
@@ -79,11 +79,11 @@ pub fn origin_request(
     let everything = matches!(&forward.headers, Names::AllExcept(_));
     let cached = behavior.caches(&parts.method);
     let kept = |name: &HeaderName| {
-        // A conditional answer must not become the object: the edge answers such viewers itself.
+        // A 304 must not be cached as the object: the edge itself evaluates viewers' conditions.
         let conditional = *name == header::IF_NONE_MATCH || *name == header::IF_MODIFIED_SINCE;
         let named = key.headers.includes(name.as_str())
             || (forward.headers.includes(name.as_str()) && (everything || *name != header::AUTHORIZATION))
-            || OF_THE_BODY.contains(name);
+            || BODY_HEADERS.contains(name);
         named && !HOP_BY_HOP.contains(name) && *name != header::COOKIE && !(cached && conditional)
     };
     parts.headers = parts
@@ -153,7 +153,7 @@ fn filtered_cookies(headers: &HeaderMap, names: &[&Names]) -> Option<String> {
     Some(kept.collect::<Vec<_>>().join("; ")).filter(|cookies| !cookies.is_empty())
 }
 
-/// Takes the headers of one connection off an answer.
+/// Removes the headers of one connection from a response.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);

@@ -1,4 +1,4 @@
-//! How long an object may be served, by CloudFront's table: the origin's wish clamped by the cache policy.
+//! The TTL of an object by CloudFront's rules: the origin's value, clamped by the cache policy.
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -10,31 +10,32 @@ use crate::edge::policy::CachePolicy;
 /// CloudFront's default `ErrorCachingMinTTL`.
 pub const ERROR_TTL: Duration = Duration::from_secs(10);
 
-/// Counted from the response's arrival.
+/// The TTLs of an object, counted from the arrival of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
-    /// Served without a question.
+    /// Served without revalidation.
     pub fresh: Duration,
-    /// Served while the origin is asked in the background; at least `fresh`.
+    /// Served stale during a background revalidation; at least `fresh`.
     pub while_revalidating: Duration,
-    /// Served when the origin fails; `None`: for as long as the object is kept.
+    /// Served stale if the origin fails; `None`: as long as the object is in the cache.
     pub on_error: Option<Duration>,
 }
 
-/// `None`: the object must not be cached.
+/// Returns the TTLs of a response; `None`: the response must not be cached.
 pub fn lifetime(policy: &CachePolicy, headers: &HeaderMap) -> Option<Lifetime> {
     let forbidden = ["no-store", "no-cache", "private"].iter().any(|name| directive(headers, name).is_some());
     if forbidden && policy.min_ttl.is_zero() {
         return None;
     }
-    let wished = if forbidden { Duration::ZERO } else { origin_ttl(headers).unwrap_or(policy.default_ttl) };
-    let fresh = wished.max(policy.min_ttl).min(policy.max_ttl);
+    let requested =
+        if forbidden { Duration::ZERO } else { origin_ttl(headers).unwrap_or(policy.default_ttl) };
+    let fresh = requested.max(policy.min_ttl).min(policy.max_ttl);
     if fresh.is_zero() {
         return None;
     }
     let must_revalidate =
         ["must-revalidate", "proxy-revalidate"].iter().any(|d| directive(headers, d).is_some());
-    // Stale serving counts towards MaxTTL: a MaxTTL no longer than the freshness cancels it.
+    // Stale serving counts towards MaxTTL: a MaxTTL not longer than `fresh` disables it.
     let beyond = |seconds: u64| (fresh + Duration::from_secs(seconds)).min(policy.max_ttl).max(fresh);
     Some(Lifetime {
         fresh,
@@ -46,23 +47,24 @@ pub fn lifetime(policy: &CachePolicy, headers: &HeaderMap) -> Option<Lifetime> {
     })
 }
 
-/// How long an error answer is kept; `None`: not at all.
+/// Returns the TTL of an error response; `None`: the response must not be cached.
 pub fn error_ttl(status: StatusCode, headers: &HeaderMap, minimum: Duration) -> Option<Duration> {
-    let wished = origin_ttl(headers);
+    let requested = origin_ttl(headers);
     match status.as_u16() {
-        404 | 414 | 500..=504 => Some(wished.unwrap_or_default().max(minimum)),
-        400 | 403 | 405 | 412 | 415 => Some(wished?.max(minimum)),
+        404 | 414 | 500..=504 => Some(requested.unwrap_or_default().max(minimum)),
+        400 | 403 | 405 | 412 | 415 => Some(requested?.max(minimum)),
         _ => None,
     }
 }
 
-/// s-maxage before max-age before `Expires`, less the `Age` it arrives with; `None`: the origin says nothing.
+/// Returns `s-maxage`, else `max-age`, else the time until `Expires`, minus the response's `Age`; `None`: the origin
+/// sets none of them.
 fn origin_ttl(headers: &HeaderMap) -> Option<Duration> {
-    let says = ["s-maxage", "max-age"].iter().any(|name| directive(headers, name).is_some());
-    if !says && !headers.contains_key(header::EXPIRES) {
+    let has_max_age = ["s-maxage", "max-age"].iter().any(|name| directive(headers, name).is_some());
+    if !has_max_age && !headers.contains_key(header::EXPIRES) {
         return None;
     }
-    // CloudFront judges by these headers alone: unlike the RFC, neither cookies, `Vary` nor the status matter.
+    // CloudFront uses only these headers: unlike the RFC, it ignores cookies, `Vary` and the status.
     let mut response = Response::new(());
     for name in [header::CACHE_CONTROL, header::EXPIRES, header::DATE, header::AGE] {
         for value in headers.get_all(&name) {
@@ -74,7 +76,7 @@ fn origin_ttl(headers: &HeaderMap) -> Option<Duration> {
     Some(HttpCachePolicy::new_options(&Request::new(()), &response, now, options).time_to_live(now))
 }
 
-/// The `Date` of an answer made now.
+/// Returns the current time as a `Date` header.
 pub fn date_now() -> HeaderValue {
     HeaderValue::from_str(&httpdate::fmt_http_date(clock::now())).unwrap_or(HeaderValue::from_static(""))
 }
@@ -83,8 +85,8 @@ fn seconds(headers: &HeaderMap, name: &str) -> Option<u64> {
     directive(headers, name)?.parse().ok()
 }
 
-/// The value of a `Cache-Control` directive, empty where it has none. The crate that computes freshness keeps
-/// its parsed directives to itself and knows nothing of the two stale ones.
+/// Returns the value of a `Cache-Control` directive, empty if it has none. The crate that computes freshness does not
+/// expose its parsed directives, and does not support the two stale ones.
 fn directive<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).find_map(|item| {
@@ -146,15 +148,18 @@ mod tests {
 
     #[test]
     fn errors_are_kept_for_ten_seconds_or_longer_if_they_say_so() {
-        let silent = HeaderMap::new();
-        let mut spoken = HeaderMap::new();
-        spoken.insert(header::CACHE_CONTROL, "max-age=60".parse().unwrap());
+        let no_headers = HeaderMap::new();
+        let mut max_age = HeaderMap::new();
+        max_age.insert(header::CACHE_CONTROL, "max-age=60".parse().unwrap());
         let ttl = |status: u16, headers: &HeaderMap| {
             error_ttl(StatusCode::from_u16(status).unwrap(), headers, ERROR_TTL).map(|ttl| ttl.as_secs())
         };
-        assert_eq!((ttl(404, &silent), ttl(503, &silent), ttl(404, &spoken)), (Some(10), Some(10), Some(60)));
-        assert_eq!((ttl(403, &silent), ttl(403, &spoken)), (None, Some(60)));
-        assert_eq!(ttl(429, &spoken), None);
+        assert_eq!(
+            (ttl(404, &no_headers), ttl(503, &no_headers), ttl(404, &max_age)),
+            (Some(10), Some(10), Some(60))
+        );
+        assert_eq!((ttl(403, &no_headers), ttl(403, &max_age)), (None, Some(60)));
+        assert_eq!(ttl(429, &max_age), None);
     }
 
     #[test]

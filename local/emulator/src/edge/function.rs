@@ -1,4 +1,4 @@
-//! CloudFront Functions: the template's JavaScript, run on viewers' requests by a JavaScript engine.
+//! CloudFront Functions: the template's JavaScript, run on viewer requests by a JavaScript engine.
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::edge::policy::Lookup;
 
-/// CloudFront allows 2 MB.
+/// CloudFront's memory limit: 2 MB.
 const MEMORY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A viewer-request function.
@@ -18,12 +18,12 @@ pub struct Function {
     code: String,
 }
 
-/// What a function made of a request.
+/// The result of a function.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It goes on, to this path.
+    /// The request continues to this path and query.
     Forward(Uri),
-    /// It is answered at once.
+    /// The function itself returned the response.
     Answer(Box<Response<()>>),
 }
 
@@ -42,10 +42,10 @@ struct HeaderField {
 }
 
 impl Function {
-    /// The one of `FunctionAssociations` that runs on viewers' requests.
+    /// Finds the viewer-request function of `FunctionAssociations`.
     ///
     /// # Errors
-    /// A function that is not in the template, or one that runs on another event.
+    /// A function that is not in the template, or one of another event type.
     pub fn find(associations: &Value, resources: Lookup<'_>) -> Result<Option<Self>> {
         let Some(association) = associations.as_array().and_then(|all| all.first()) else { return Ok(None) };
         ensure!(
@@ -56,12 +56,12 @@ impl Function {
         let id = arn.strip_suffix(".FunctionARN").unwrap_or(arn);
         let function = resources(id)
             .filter(|resource| resource.kind == "AWS::CloudFront::Function")
-            .with_context(|| format!("FunctionARN {arn:?} is no function of the template"))?;
+            .with_context(|| format!("FunctionARN {arn:?} is not a function of the template"))?;
         let code = function.properties["FunctionCode"].as_str().context("FunctionCode is missing")?;
         Ok(Some(Self { code: code.to_owned() }))
     }
 
-    /// Runs the function on a request. CloudFront hands it more of the request; what ours do not look at is left out.
+    /// Runs the function on a request. Of CloudFront's event, headers and cookies are empty.
     ///
     /// # Errors
     /// The function threw, or returned neither a request nor a response.
@@ -100,7 +100,7 @@ impl Function {
 fn answer(status: u16, fields: &BTreeMap<String, HeaderField>) -> Result<Response<()>> {
     let mut headers = HeaderMap::new();
     for (name, field) in fields {
-        let name: HeaderName = name.parse().map_err(|_| anyhow!("{name:?} is no header name"))?;
+        let name: HeaderName = name.parse().map_err(|_| anyhow!("{name:?} is not a header name"))?;
         headers.insert(name, HeaderValue::from_str(&field.value)?);
     }
     let mut response = Response::new(());

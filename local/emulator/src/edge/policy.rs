@@ -1,4 +1,7 @@
 //! Cache policies and origin request policies: managed ones by id, the template's own by reference.
+//!
+//! To add a managed policy: add its id, with its name as a comment, to [`CachePolicy::find`] or
+//! [`origin_request_policy`].
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, bail};
@@ -10,42 +13,42 @@ use crate::{
     template::Resource,
 };
 
-/// Finds a resource of the template by what a `!Ref` to it resolves to.
+/// Finds a resource of the template by the result of its `!Ref`.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<&'a Resource>;
 
-/// Which headers, cookies or query strings a policy means.
+/// A policy's selection of headers, cookies or query strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
-    /// These; header names are lower-case.
+    /// Only these; header names are lower-case.
     Only(BTreeSet<String>),
-    /// All others.
+    /// All but these; header names are lower-case.
     AllExcept(BTreeSet<String>),
 }
 
 impl Names {
-    /// Nothing.
+    /// Selects nothing.
     pub fn none() -> Self {
         Self::Only(BTreeSet::new())
     }
-    /// Everything.
+    /// Selects everything.
     pub fn all() -> Self {
         Self::AllExcept(BTreeSet::new())
     }
     fn only(names: &[&str]) -> Self {
         Self::Only(names.iter().map(|name| (*name).to_owned()).collect())
     }
-    /// Whether a name is meant.
+    /// Whether a name is selected.
     pub fn includes(&self, name: &str) -> bool {
         match self {
             Self::Only(names) => names.contains(name),
             Self::AllExcept(names) => !names.contains(name),
         }
     }
-    /// Whether no name is meant.
+    /// Whether no name is selected.
     pub fn is_none(&self) -> bool {
         matches!(self, Self::Only(names) if names.is_empty())
     }
-    /// Whether every name is meant.
+    /// Whether every name is selected.
     pub fn is_all(&self) -> bool {
         matches!(self, Self::AllExcept(names) if names.is_empty())
     }
@@ -64,7 +67,7 @@ impl Names {
     }
 }
 
-/// Headers, cookies and query strings together.
+/// The selection of headers, cookies and query strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
     /// Lower-case names.
@@ -89,25 +92,25 @@ impl Parameters {
     }
 }
 
-/// How long objects stay, and what tells them apart.
+/// A cache policy: the TTLs and the cache key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachePolicy {
-    /// Lower bound of an object's time in the cache.
+    /// `MinTTL`: the lower bound of an object's TTL.
     pub min_ttl: Duration,
-    /// When the origin says nothing.
+    /// `DefaultTTL`: the TTL if the origin sets none.
     pub default_ttl: Duration,
-    /// Upper bound; zero switches the cache off.
+    /// `MaxTTL`: the upper bound; zero disables caching.
     pub max_ttl: Duration,
     /// The cache key, which is also forwarded.
     pub key: Parameters,
-    /// Encodings told apart in the key.
+    /// `EnableAcceptEncodingGzip`: whether the key includes the acceptance of gzip.
     pub gzip: bool,
-    /// Encodings told apart in the key.
+    /// `EnableAcceptEncodingBrotli`: whether the key includes the acceptance of Brotli.
     pub brotli: bool,
 }
 
 impl CachePolicy {
-    /// By managed id or by reference to an `AWS::CloudFront::CachePolicy` of the template.
+    /// Finds a policy by managed id or by reference to an `AWS::CloudFront::CachePolicy` of the template.
     ///
     /// # Errors
     /// An unknown policy.
@@ -150,16 +153,16 @@ impl CachePolicy {
         }
     }
 
-    /// From `CachePolicyConfig`.
+    /// Reads a `CachePolicyConfig`.
     ///
     /// # Errors
-    /// A value out of its range.
+    /// A value outside its range.
     pub fn read(config: &Value) -> Result<Self> {
         let key = &config["ParametersInCacheKeyAndForwardedToOrigin"];
         let ttl = |name: &str, default_s: f64| {
             let seconds = number(&config[name]).unwrap_or(default_s);
             Duration::try_from_secs_f64(seconds)
-                .with_context(|| format!("{name} {seconds} is no time in seconds"))
+                .with_context(|| format!("{name} {seconds} is not a time in seconds"))
         };
         let policy = Self {
             min_ttl: ttl("MinTTL", 0.0)?,
@@ -175,7 +178,7 @@ impl CachePolicy {
         Ok(policy)
     }
 
-    /// Viewers' encodings come down to what the policy tells apart.
+    /// Normalizes a viewer's `Accept-Encoding` to the encodings in the policy's key.
     pub fn encodings(&self, headers: &HeaderMap) -> Option<&'static str> {
         let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok())?;
         let accepts = |coding: &str| {
@@ -190,7 +193,7 @@ impl CachePolicy {
     }
 }
 
-/// What the origin gets beyond the cache key.
+/// Finds the selection of an origin request policy by managed id or by reference; none without an id.
 ///
 /// # Errors
 /// An unknown policy.
@@ -229,7 +232,7 @@ pub fn origin_request_policy(id: Option<&str>, resources: Lookup<'_>) -> Result<
     })
 }
 
-/// `true`, also as the text a template parameter gives.
+/// Whether a value is `true`, or the text "true" of a template parameter.
 pub fn is_true(value: &Value) -> bool {
     value == true || value == "true"
 }

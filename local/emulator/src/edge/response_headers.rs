@@ -1,4 +1,6 @@
-//! Response headers policies: CORS, security and custom headers added for viewers.
+//! Response headers policies: CORS, security and custom headers of viewer responses.
+//!
+//! To add a managed policy: add its id, with its name as a comment, to [`ResponseHeaders::find`].
 use anyhow::{Context, Result, anyhow};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
@@ -8,20 +10,20 @@ use crate::{
     http_api::{definition::strings, number},
 };
 
-/// A compiled policy.
+/// A compiled response headers policy.
 #[derive(Debug, Clone)]
 pub struct ResponseHeaders {
-    /// Name, value and whether it replaces the origin's.
+    /// Name, value, and whether it overrides the origin's header.
     fixed: Vec<(HeaderName, HeaderValue, bool)>,
     removed: Vec<HeaderName>,
     origins: Option<(Vec<String>, bool)>,
 }
 
 impl ResponseHeaders {
-    /// By managed id or by reference to an `AWS::CloudFront::ResponseHeadersPolicy` of the template.
+    /// Finds a policy by managed id or by reference to an `AWS::CloudFront::ResponseHeadersPolicy` of the template.
     ///
     /// # Errors
-    /// An unknown policy or a header that is none.
+    /// An unknown policy or an invalid header.
     pub fn find(id: Option<&str>, resources: Lookup<'_>) -> Result<Option<Self>> {
         let Some(id) = id else { return Ok(None) };
         let security = json!({
@@ -65,26 +67,30 @@ impl ResponseHeaders {
         Self::read(&config).map(Some).with_context(|| format!("ResponseHeadersPolicyId {id}"))
     }
 
-    /// From `ResponseHeadersPolicyConfig`.
+    /// Reads a `ResponseHeadersPolicyConfig`.
     ///
     /// # Errors
-    /// A header that is none.
+    /// An invalid header.
     pub fn read(config: &Value) -> Result<Self> {
         let mut fixed = Vec::new();
-        let mut add = |name: &str, value: &str, replaces: bool| -> Result<()> {
-            let name = name.parse().map_err(|_| anyhow!("{name:?} is no header name"))?;
-            fixed.push((name, HeaderValue::from_str(value).with_context(|| format!("{value:?}"))?, replaces));
+        let mut add = |name: &str, value: &str, overrides: bool| -> Result<()> {
+            let name = name.parse().map_err(|_| anyhow!("{name:?} is not a header name"))?;
+            fixed.push((
+                name,
+                HeaderValue::from_str(value).with_context(|| format!("{value:?}"))?,
+                overrides,
+            ));
             Ok(())
         };
         for item in config["CustomHeadersConfig"]["Items"].as_array().into_iter().flatten() {
             let text = |name: &str| item[name].as_str().unwrap_or_default();
             add(text("Header"), text("Value"), is_true(&item["Override"]))?;
         }
-        for (name, value, replaces) in security_headers(&config["SecurityHeadersConfig"]) {
-            add(name, &value, replaces)?;
+        for (name, value, overrides) in security_headers(&config["SecurityHeadersConfig"]) {
+            add(name, &value, overrides)?;
         }
         let cors = &config["CorsConfig"];
-        let replaces = is_true(&cors["OriginOverride"]);
+        let overrides = is_true(&cors["OriginOverride"]);
         for (key, name) in [
             ("AccessControlAllowMethods", "access-control-allow-methods"),
             ("AccessControlAllowHeaders", "access-control-allow-headers"),
@@ -92,37 +98,37 @@ impl ResponseHeaders {
         ] {
             let items = strings(&cors[key]["Items"]);
             if !items.is_empty() {
-                add(name, &items.join(", "), replaces)?;
+                add(name, &items.join(", "), overrides)?;
             }
         }
         if let Some(seconds) = number(&cors["AccessControlMaxAgeSec"]) {
-            add("access-control-max-age", &seconds.to_string(), replaces)?;
+            add("access-control-max-age", &seconds.to_string(), overrides)?;
         }
         if is_true(&cors["AccessControlAllowCredentials"]) {
-            add("access-control-allow-credentials", "true", replaces)?;
+            add("access-control-allow-credentials", "true", overrides)?;
         }
         let origins =
-            cors.is_object().then(|| (strings(&cors["AccessControlAllowOrigins"]["Items"]), replaces));
+            cors.is_object().then(|| (strings(&cors["AccessControlAllowOrigins"]["Items"]), overrides));
         let removed = config["RemoveHeadersConfig"]["Items"].as_array().into_iter().flatten();
         let removed = removed.filter_map(|item| item["Header"].as_str()?.parse().ok()).collect();
         Ok(Self { fixed, removed, origins })
     }
 
-    /// Changes an answer on its way to the viewer.
+    /// Applies the policy to the headers of a viewer response.
     pub fn apply(&self, request: &HeaderMap, response: &mut HeaderMap) {
         for name in &self.removed {
             response.remove(name);
         }
         let origin = request.get(header::ORIGIN);
-        for (name, value, replaces) in &self.fixed {
-            // CORS headers are for requests from another origin only.
-            let wanted = origin.is_some() || !name.as_str().starts_with("access-control-");
-            if wanted && (*replaces || !response.contains_key(name)) {
+        for (name, value, overrides) in &self.fixed {
+            // Only cross-origin requests get CORS headers.
+            let applies = origin.is_some() || !name.as_str().starts_with("access-control-");
+            if applies && (*overrides || !response.contains_key(name)) {
                 response.insert(name, value.clone());
             }
         }
-        let (Some((allowed, replaces)), Some(origin)) = (&self.origins, origin) else { return };
-        if !*replaces && response.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        let (Some((allowed, overrides)), Some(origin)) = (&self.origins, origin) else { return };
+        if !*overrides && response.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             return;
         }
         if allowed.iter().any(|item| item == "*") {

@@ -1,4 +1,4 @@
-//! The edge with a fake origin, on a clock that is moved by hand.
+//! Tests of the edge with a fake origin and a paused clock.
 mod invalidation;
 
 use std::{sync::Mutex, time::Duration};
@@ -10,18 +10,18 @@ use tokio::time::{advance, sleep};
 use super::*;
 use crate::template::Resource;
 
-/// How long the fake origin takes.
+/// The latency of the fake origin.
 const LATENCY: Duration = Duration::from_millis(100);
 
 type Answer = (u16, Vec<(&'static str, &'static str)>, &'static str);
 
 #[derive(Default)]
-struct Fake {
+struct FakeOrigin {
     seen: Mutex<Vec<Request<()>>>,
     answer: Mutex<Answer>,
 }
 
-impl Origin for Arc<Fake> {
+impl Origin for Arc<FakeOrigin> {
     fn fetch(&self, request: Request<Body>) -> BoxFuture<'static, (Response<Bytes>, String)> {
         let route = format!("{} {}", request.method(), request.uri().path());
         self.seen.lock().unwrap().push(request.map(drop));
@@ -38,9 +38,9 @@ impl Origin for Arc<Fake> {
     }
 }
 
-struct Show {
+struct Fixture {
     edge: Arc<Edge>,
-    origin: Arc<Fake>,
+    origin: Arc<FakeOrigin>,
 }
 
 fn resource(id: &str, kind: &str, properties: Value) -> Resource {
@@ -93,27 +93,27 @@ fn distribution(extra: &Value) -> Distribution {
     Distribution::read(&resource, &|id| all.iter().find(|resource| resource.id == id)).unwrap()
 }
 
-impl Show {
+impl Fixture {
     fn new(headers: &[(&'static str, &'static str)]) -> Self {
         Self::with(&Value::Null, headers)
     }
 
     fn with(extra: &Value, headers: &[(&'static str, &'static str)]) -> Self {
-        let origin = Arc::new(Fake::default());
+        let origin = Arc::new(FakeOrigin::default());
         let connect = Arc::clone(&origin);
         let edge =
             Edge::new(distribution(extra), |_| Some(Arc::new(Arc::clone(&connect)) as Arc<dyn Origin>))
                 .unwrap();
-        let show = Self { edge, origin };
-        show.answers(200, headers, "first");
-        show
+        let fixture = Self { edge, origin };
+        fixture.answers(200, headers, "first");
+        fixture
     }
 
     fn answers(&self, status: u16, headers: &[(&'static str, &'static str)], body: &'static str) {
         *self.origin.answer.lock().unwrap() = (status, headers.to_vec(), body);
     }
 
-    async fn ask(&self, method: &str, uri: &str, headers: &[(&str, &str)]) -> Viewed {
+    async fn ask(&self, method: &str, uri: &str, headers: &[(&str, &str)]) -> ViewerResponse {
         let mut request = Request::builder().method(method).uri(uri).header("host", "localhost:8080");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -121,14 +121,14 @@ impl Show {
         let response = self.edge.handle(request.body(Body::empty()).unwrap()).await;
         let (parts, body) = response.into_parts();
         let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
-        Viewed { status: parts.status.as_u16(), headers: parts.headers, body }
+        ViewerResponse { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
-    async fn get(&self, uri: &str) -> Viewed {
+    async fn get(&self, uri: &str) -> ViewerResponse {
         self.ask("GET", uri, &[]).await
     }
 
-    fn asked(&self) -> usize {
+    fn origin_requests(&self) -> usize {
         self.origin.seen.lock().unwrap().len()
     }
 
@@ -138,13 +138,13 @@ impl Show {
 }
 
 #[derive(Debug)]
-struct Viewed {
+struct ViewerResponse {
     status: u16,
     headers: HeaderMap,
     body: String,
 }
 
-impl Viewed {
+impl ViewerResponse {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -159,140 +159,140 @@ const STALE: (&str, &str) =
 
 #[tokio::test(start_paused = true)]
 async fn an_object_is_served_from_the_edge_until_it_expires() {
-    let show = Show::new(&[PUBLIC]);
-    let first = show.get("/polls").await;
+    let fixture = Fixture::new(&[PUBLIC]);
+    let first = fixture.get("/polls").await;
     assert_eq!((first.x_cache(), first.header("age"), first.body.as_str()), ("Miss", None, "first"));
     assert!(first.header("via").unwrap().contains("CloudFront"));
     advance(Duration::from_secs(2)).await;
-    let second = show.get("/polls").await;
+    let second = fixture.get("/polls").await;
     assert_eq!((second.x_cache(), second.header("age"), second.body.as_str()), ("Hit", Some("2"), "first"));
-    show.answers(200, &[PUBLIC], "second");
+    fixture.answers(200, &[PUBLIC], "second");
     advance(Duration::from_millis(1_100)).await;
-    let third = show.get("/polls").await;
+    let third = fixture.get("/polls").await;
     assert_eq!((third.x_cache(), third.body.as_str()), ("Miss", "second"));
-    assert_eq!(show.asked(), 2);
-    let counts = show.edge.counts();
+    assert_eq!(fixture.origin_requests(), 2);
+    let counts = fixture.edge.counts();
     assert_eq!((counts.hit, counts.miss), (1, 2));
     assert_eq!(counts.origin, BTreeMap::from([("GET /polls".to_owned(), 2)]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn simultaneous_misses_are_one_request() {
-    let show = Show::new(&[PUBLIC]);
-    let viewers = (0..50).map(|_| show.get("/polls"));
+    let fixture = Fixture::new(&[PUBLIC]);
+    let viewers = (0..50).map(|_| fixture.get("/polls"));
     let answers = futures_util::future::join_all(viewers).await;
     assert!(answers.iter().all(|answer| answer.body == "first"));
-    assert_eq!(show.asked(), 1);
-    let counts = show.edge.counts();
+    assert_eq!(fixture.origin_requests(), 1);
+    let counts = fixture.edge.counts();
     assert_eq!((counts.miss, counts.collapsed), (1, 49));
 }
 
 #[tokio::test(start_paused = true)]
 async fn private_objects_are_neither_kept_nor_shared() {
-    let show = Show::new(&[("cache-control", "private, no-store")]);
-    let viewers = (0..3).map(|_| show.get("/polls"));
+    let fixture = Fixture::new(&[("cache-control", "private, no-store")]);
+    let viewers = (0..3).map(|_| fixture.get("/polls"));
     futures_util::future::join_all(viewers).await;
-    assert_eq!(show.asked(), 3);
-    assert_eq!(show.get("/polls").await.x_cache(), "Miss");
-    assert_eq!(show.edge.counts().collapsed, 0);
+    assert_eq!(fixture.origin_requests(), 3);
+    assert_eq!(fixture.get("/polls").await.x_cache(), "Miss");
+    assert_eq!(fixture.edge.counts().collapsed, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn forwarded_cookies_switch_collapsing_off() {
-    let show = Show::new(&[PUBLIC]);
-    let viewers = (0..3).map(|_| show.get("/cookies"));
+    let fixture = Fixture::new(&[PUBLIC]);
+    let viewers = (0..3).map(|_| fixture.get("/cookies"));
     futures_util::future::join_all(viewers).await;
-    assert_eq!(show.asked(), 3);
+    assert_eq!(fixture.origin_requests(), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_viewer_who_hangs_up_takes_no_ones_answer_along() {
-    let show = Show::new(&[PUBLIC]);
-    let leaving = tokio::time::timeout(LATENCY / 2, show.get("/polls")).await;
+    let fixture = Fixture::new(&[PUBLIC]);
+    let leaving = tokio::time::timeout(LATENCY / 2, fixture.get("/polls")).await;
     assert!(leaving.is_err());
-    assert_eq!(show.get("/polls").await.body, "first");
-    assert_eq!(show.asked(), 1);
+    assert_eq!(fixture.get("/polls").await.body, "first");
+    assert_eq!(fixture.origin_requests(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_object_is_served_while_one_request_revalidates() {
-    let show = Show::new(&[STALE]);
-    show.get("/polls").await;
-    show.answers(200, &[STALE], "second");
+    let fixture = Fixture::new(&[STALE]);
+    fixture.get("/polls").await;
+    fixture.answers(200, &[STALE], "second");
     advance(Duration::from_secs(10)).await;
     for _ in 0..5 {
-        let stale = show.get("/polls").await;
+        let stale = fixture.get("/polls").await;
         assert_eq!((stale.body.as_str(), stale.header("age")), ("first", Some("10")));
     }
     sleep(LATENCY * 2).await;
-    assert_eq!(show.asked(), 2);
-    assert_eq!(show.get("/polls").await.body, "second");
-    assert_eq!(show.edge.counts().stale, 5);
+    assert_eq!(fixture.origin_requests(), 2);
+    assert_eq!(fixture.get("/polls").await.body, "second");
+    assert_eq!(fixture.edge.counts().stale, 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn past_the_stale_window_viewers_wait() {
-    let show = Show::new(&[STALE]);
-    show.get("/polls").await;
-    show.answers(200, &[STALE], "second");
+    let fixture = Fixture::new(&[STALE]);
+    fixture.get("/polls").await;
+    fixture.answers(200, &[STALE], "second");
     advance(Duration::from_secs(34)).await;
-    assert_eq!(show.get("/polls").await.body, "second");
+    assert_eq!(fixture.get("/polls").await.body, "second");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_object_is_revalidated() {
-    let show = Show::new(&[PUBLIC, ("etag", "\"1\""), ("x-round", "1")]);
-    show.get("/polls").await;
-    show.answers(304, &[PUBLIC, ("etag", "\"1\""), ("x-round", "2")], "");
+    let fixture = Fixture::new(&[PUBLIC, ("etag", "\"1\""), ("x-round", "1")]);
+    fixture.get("/polls").await;
+    fixture.answers(304, &[PUBLIC, ("etag", "\"1\""), ("x-round", "2")], "");
     advance(Duration::from_secs(4)).await;
-    let confirmed = show.get("/polls").await;
+    let confirmed = fixture.get("/polls").await;
     assert_eq!(
         (confirmed.status, confirmed.body.as_str(), confirmed.x_cache()),
         (200, "first", "RefreshHit")
     );
     assert_eq!(confirmed.header("x-round"), Some("2"));
-    assert_eq!(show.last().headers()["if-none-match"], "\"1\"");
-    assert_eq!(show.get("/polls").await.x_cache(), "Hit");
+    assert_eq!(fixture.last().headers()["if-none-match"], "\"1\"");
+    assert_eq!(fixture.get("/polls").await.x_cache(), "Hit");
 }
 
 #[tokio::test(start_paused = true)]
 async fn viewers_who_have_the_object_get_304() {
-    let show = Show::new(&[PUBLIC, ("etag", "W/\"1\"")]);
+    let fixture = Fixture::new(&[PUBLIC, ("etag", "W/\"1\"")]);
     for tag in ["\"1\"", "\"0\", W/\"1\"", "*"] {
-        let known = show.ask("GET", "/polls", &[("if-none-match", tag)]).await;
+        let known = fixture.ask("GET", "/polls", &[("if-none-match", tag)]).await;
         assert_eq!((known.status, known.body.as_str()), (304, ""), "{tag}");
         assert_eq!(known.header("etag"), Some("W/\"1\""));
     }
-    let other = show.ask("GET", "/polls", &[("if-none-match", "\"2\"")]).await;
+    let other = fixture.ask("GET", "/polls", &[("if-none-match", "\"2\"")]).await;
     assert_eq!((other.status, other.body.as_str()), (200, "first"));
-    assert!(!show.last().headers().contains_key("if-none-match"), "a 304 must not become the object");
+    assert!(!fixture.last().headers().contains_key("if-none-match"), "a 304 must not become the object");
 }
 
 #[tokio::test(start_paused = true)]
 async fn errors_are_kept_for_ten_seconds() {
-    let show = Show::new(&[]);
-    show.answers(404, &[], "none");
-    let first = show.get("/polls/9").await;
+    let fixture = Fixture::new(&[]);
+    fixture.answers(404, &[], "none");
+    let first = fixture.get("/polls/9").await;
     assert_eq!((first.status, first.x_cache()), (404, "Error"));
-    show.answers(200, &[PUBLIC], "there");
+    fixture.answers(200, &[PUBLIC], "there");
     advance(Duration::from_millis(9_800)).await;
-    assert_eq!(show.get("/polls/9").await.status, 404);
+    assert_eq!(fixture.get("/polls/9").await.status, 404);
     advance(Duration::from_millis(400)).await;
-    assert_eq!(show.get("/polls/9").await.body, "there");
+    assert_eq!(fixture.get("/polls/9").await.body, "there");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_origin_is_hidden_by_what_the_edge_has() {
-    let show = Show::new(&[STALE]);
-    show.get("/polls").await;
-    show.answers(503, &[], "down");
+    let fixture = Fixture::new(&[STALE]);
+    fixture.get("/polls").await;
+    fixture.answers(503, &[], "down");
     advance(Duration::from_secs(40)).await;
-    let stale = show.get("/polls").await;
+    let stale = fixture.get("/polls").await;
     assert_eq!((stale.status, stale.body.as_str()), (200, "first"));
-    assert_eq!(show.get("/polls").await.body, "first");
-    assert_eq!(show.asked(), 2, "the origin is left alone for the error's time");
+    assert_eq!(fixture.get("/polls").await.body, "first");
+    assert_eq!(fixture.origin_requests(), 2, "the origin is left alone for the error's time");
     advance(Duration::from_secs(15)).await;
-    assert_eq!(show.get("/polls").await.status, 503, "stale-if-error is over");
+    assert_eq!(fixture.get("/polls").await.status, 503, "stale-if-error is over");
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,42 +301,42 @@ async fn error_rules_replace_status_page_and_time() {
         {"ErrorCode": 404, "ResponseCode": 200, "ResponsePagePath": "/index.html"},
         {"ErrorCode": 500, "ErrorCachingMinTTL": 0},
     ]});
-    let show = Show::with(&rules, &[]);
-    show.answers(500, &[], "down");
-    assert_eq!(show.get("/polls").await.status, 500);
-    assert_eq!(show.get("/polls").await.status, 500);
-    assert_eq!(show.asked(), 2);
+    let fixture = Fixture::with(&rules, &[]);
+    fixture.answers(500, &[], "down");
+    assert_eq!(fixture.get("/polls").await.status, 500);
+    assert_eq!(fixture.get("/polls").await.status, 500);
+    assert_eq!(fixture.origin_requests(), 2);
     // The fake origin has no page either: the origin's own error stays.
-    show.answers(404, &[], "none");
-    assert_eq!((show.get("/x").await.status, show.last().uri().path()), (404, "/index.html"));
+    fixture.answers(404, &[], "none");
+    assert_eq!((fixture.get("/x").await.status, fixture.last().uri().path()), (404, "/index.html"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn other_methods_pass_through_or_are_refused() {
-    let show = Show::new(&[PUBLIC]);
+    let fixture = Fixture::new(&[PUBLIC]);
     for _ in 0..2 {
         assert_eq!(
-            show.ask("POST", "/votes", &[("authorization", "Bearer t"), ("cookie", "a=1")]).await.status,
+            fixture.ask("POST", "/votes", &[("authorization", "Bearer t"), ("cookie", "a=1")]).await.status,
             200
         );
     }
-    assert_eq!(show.asked(), 2);
-    let seen = show.last();
+    assert_eq!(fixture.origin_requests(), 2);
+    let seen = fixture.last();
     assert_eq!(seen.headers()["authorization"], "Bearer t");
     assert_eq!(seen.headers()["cookie"], "a=1");
     assert_eq!(seen.headers()["host"], "api.test");
     assert_eq!(seen.headers()["x-from-edge"], "yes");
-    let refused = show.ask("POST", "/polls", &[]).await;
+    let refused = fixture.ask("POST", "/polls", &[]).await;
     assert_eq!((refused.status, refused.x_cache()), (403, "Error"));
-    assert_eq!(show.asked(), 2);
+    assert_eq!(fixture.origin_requests(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_the_key_is_forwarded_and_tells_objects_apart() {
-    let show = Show::new(&[PUBLIC]);
+    let fixture = Fixture::new(&[PUBLIC]);
     let viewer = [("authorization", "Bearer t"), ("cookie", "a=1"), ("x-show", "1"), ("x-other", "1")];
-    show.ask("GET", "/polls?page=1&utm=x", &viewer).await;
-    let seen = show.last();
+    fixture.ask("GET", "/polls?page=1&utm=x", &viewer).await;
+    let seen = fixture.last();
     assert_eq!(seen.uri(), "/polls?page=1");
     assert_eq!(seen.headers()["x-show"], "1");
     for name in ["authorization", "cookie", "x-other"] {
@@ -348,34 +348,34 @@ async fn only_the_key_is_forwarded_and_tells_objects_apart() {
         ("/polls?page=1", "2", "Miss"),
         ("/polls/1?page=1", "1", "Miss"),
     ] {
-        let answer = show.ask("GET", uri, &[("x-show", show_header)]).await;
+        let answer = fixture.ask("GET", uri, &[("x-show", show_header)]).await;
         assert_eq!(answer.x_cache(), expected, "{uri} {show_header}");
     }
     let encoded = [("x-show", "1"), ("accept-encoding", "br, gzip;q=0.8")];
-    assert_eq!(show.ask("GET", "/polls?page=1", &encoded).await.x_cache(), "Miss");
-    assert_eq!(show.last().headers()["accept-encoding"], "gzip");
+    assert_eq!(fixture.ask("GET", "/polls?page=1", &encoded).await.x_cache(), "Miss");
+    assert_eq!(fixture.last().headers()["accept-encoding"], "gzip");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_first_matching_behavior_rules() {
-    let show = Show::new(&[PUBLIC]);
+    let fixture = Fixture::new(&[PUBLIC]);
     for _ in 0..2 {
-        let mine = show.ask("GET", "/polls/1/votes/mine", &[("authorization", "Bearer t")]).await;
+        let mine = fixture.ask("GET", "/polls/1/votes/mine", &[("authorization", "Bearer t")]).await;
         assert_eq!(mine.x_cache(), "Miss");
     }
-    assert_eq!(show.last().headers()["authorization"], "Bearer t");
+    assert_eq!(fixture.last().headers()["authorization"], "Bearer t");
 }
 
 #[tokio::test(start_paused = true)]
 async fn viewers_get_the_headers_of_the_policy() {
-    let show = Show::new(&[PUBLIC, ("x-secret", "1"), ("connection", "keep-alive")]);
+    let fixture = Fixture::new(&[PUBLIC, ("x-secret", "1"), ("connection", "keep-alive")]);
     for _ in 0..2 {
-        let answer = show.ask("GET", "/polls", &[("origin", "https://vote.example")]).await;
+        let answer = fixture.ask("GET", "/polls", &[("origin", "https://vote.example")]).await;
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("access-control-allow-origin"), Some("https://vote.example"));
         assert_eq!((answer.header("x-secret"), answer.header("connection")), (None, None));
     }
-    let other = show.ask("GET", "/polls", &[("origin", "https://evil.example")]).await;
+    let other = fixture.ask("GET", "/polls", &[("origin", "https://evil.example")]).await;
     assert_eq!(other.header("access-control-allow-origin"), None);
-    assert_eq!(show.get("/polls").await.header("access-control-allow-methods"), None);
+    assert_eq!(fixture.get("/polls").await.header("access-control-allow-methods"), None);
 }

@@ -1,4 +1,4 @@
-//! The pause a mapping makes when its function is throttled.
+//! The backoff of a mapping whose function is throttled.
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -6,9 +6,9 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// Pause after a throttled invocation, doubled with each further one up to [`PAUSE_MAX`].
+/// Pause after the first throttled invocation; it doubles with each further one, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Short against any visibility timeout in use, so that messages are not late for long.
+/// Much shorter than common visibility timeouts, to bound the delay of messages.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -21,8 +21,8 @@ struct State {
 }
 
 impl Backoff {
-    /// Takes note of how an invocation ended.
-    pub fn note(&self, throttled: bool) {
+    /// Records the result of an invocation.
+    pub fn record(&self, throttled: bool) {
         let mut state = self.lock();
         if throttled {
             state.pause = (state.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
@@ -54,7 +54,7 @@ mod tests {
         let backoff = Backoff::default();
         let mut pauses_ms = Vec::new();
         for throttled in [false, true, true, true, false, true].into_iter().chain([true; 8]) {
-            backoff.note(throttled);
+            backoff.record(throttled);
             let start = Instant::now();
             backoff.wait().await;
             pauses_ms.push(start.elapsed().as_millis());

@@ -1,4 +1,4 @@
-//! The event a batch of messages becomes, written straight into one buffer.
+//! The event of a batch of messages, serialized into one buffer.
 use std::fmt::Display;
 
 use axum::body::Bytes;
@@ -15,7 +15,7 @@ use crate::{
 const START: &[u8] = b"{\"Records\":[";
 const END: &[u8] = b"]}";
 
-/// Messages on their way to one invocation.
+/// The messages of one invocation.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     queue_arn: &'a str,
@@ -24,7 +24,7 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// `size`: of the event, in bytes, as far as it can be guessed.
+    /// Creates an empty batch. `size`: the estimated size of the event, in bytes.
     pub fn new(queue_arn: &'a str, size: usize) -> Self {
         let mut event = Vec::with_capacity(size);
         event.extend_from_slice(START);
@@ -35,7 +35,7 @@ impl<'a> Batch<'a> {
         self.deliveries.len()
     }
 
-    /// Adds a message, unless the event would pass Lambda's payload limit.
+    /// Adds a message. Returns `false` without adding it if the event would exceed Lambda's payload limit.
     pub fn push(&mut self, message: &Received) -> bool {
         let before = self.event.len();
         if !self.deliveries.is_empty() {
@@ -43,7 +43,7 @@ impl<'a> Batch<'a> {
         }
         let written = serde_json::to_writer(&mut self.event, &Record::new(message, self.queue_arn));
         let fits = written.is_ok() && self.event.len() + END.len() <= PAYLOAD_BYTES_MAX;
-        // A message alone always fits: with every character escaped, 1 MiB becomes 2.
+        // A single message always fits: with every character escaped, 1 MiB becomes 2 MiB.
         if !fits && !self.deliveries.is_empty() {
             self.event.truncate(before);
             return false;
@@ -52,7 +52,7 @@ impl<'a> Batch<'a> {
         true
     }
 
-    /// The event, and the messages in it.
+    /// Returns the event and the message ids with their receipt handles.
     pub fn into_parts(mut self) -> (Bytes, Vec<(Uuid, Receipt)>) {
         self.event.extend_from_slice(END);
         (self.event.into(), self.deliveries)
@@ -114,7 +114,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A value that the event carries as a string.
+/// A value that is serialized as a string.
 struct AsText<T>(T);
 
 impl<T: Display> Serialize for AsText<T> {

@@ -1,4 +1,4 @@
-//! How many batches of a mapping run at a time.
+//! The concurrency of a mapping: the number of batches that run at a time.
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -6,56 +6,56 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// Lambda's scaling of a standard queue without `MaximumConcurrency`: it starts with 5 concurrent invocations…
-const START: u64 = 5;
-/// …adds 300 a minute while all are busy…
+/// Lambda's scaling for a standard queue without `MaximumConcurrency`: it starts with 5 concurrent batches…
+const INITIAL: u64 = 5;
+/// …adds 300 a minute while all slots are in use…
 const GROWTH_PER_SECOND: u64 = 300 / 60;
 /// …up to 1,250.
 const MAX: u64 = 1_250;
 
-/// Gives out slots.
+/// A limiter of concurrent batches.
 #[derive(Debug)]
 pub(super) struct Concurrency {
     fixed: Option<u64>,
     state: Mutex<State>,
-    freed: Notify,
+    released: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     used: u64,
-    /// Since when more was asked for than [`START`] allows.
+    /// The time of the first demand beyond the limit, from which the limit grows.
     scaling_since: Option<Instant>,
 }
 
-/// The right to run one batch, given back when dropped.
+/// The permit to run one batch, released on drop.
 #[derive(Debug)]
 pub(super) struct Slot(Arc<Concurrency>);
 
 impl Concurrency {
-    /// `fixed`: `MaximumConcurrency`.
+    /// Creates a limiter. `fixed`: `MaximumConcurrency`; `None`: Lambda's own scaling.
     pub fn new(fixed: Option<u64>) -> Arc<Self> {
-        Arc::new(Self { fixed, state: Mutex::default(), freed: Notify::new() })
+        Arc::new(Self { fixed, state: Mutex::default(), released: Notify::new() })
     }
 
-    /// Waits for a slot. One caller at a time.
-    pub async fn enter(self: &Arc<Self>) -> Slot {
+    /// Waits for a slot. Supports one caller at a time.
+    pub async fn acquire(self: &Arc<Self>) -> Slot {
         loop {
-            // Made before looking: a slot freed between looking and waiting must not be missed.
-            let freed = self.freed.notified();
-            let Some(grows) = self.try_enter() else { return Slot(Arc::clone(self)) };
-            match grows {
+            // Subscribed before the check: a slot released between the check and the wait must not be missed.
+            let released = self.released.notified();
+            let Some(next_growth) = self.try_acquire() else { return Slot(Arc::clone(self)) };
+            match next_growth {
                 Some(at) => tokio::select! {
-                    () = freed => {}
+                    () = released => {}
                     () = tokio::time::sleep_until(at) => {}
                 },
-                None => freed.await,
+                None => released.await,
             }
         }
     }
 
-    /// `None` on success; else when the limit grows next, if it does.
-    fn try_enter(&self) -> Option<Option<Instant>> {
+    /// Tries to acquire a slot. Returns `None` on success, else the time of the next growth of the limit, if any.
+    fn try_acquire(&self) -> Option<Option<Instant>> {
         let mut state = self.lock();
         let now = Instant::now();
         let limit = self.fixed.unwrap_or_else(|| state.scaled(now));
@@ -67,7 +67,7 @@ impl Concurrency {
             return Some(None);
         }
         let since = *state.scaling_since.get_or_insert(now);
-        let seconds = (limit - START) / GROWTH_PER_SECOND + 1;
+        let seconds = (limit - INITIAL) / GROWTH_PER_SECOND + 1;
         Some(Some(since + Duration::from_secs(seconds)))
     }
 
@@ -79,7 +79,7 @@ impl Concurrency {
 impl State {
     fn scaled(&self, now: Instant) -> u64 {
         let seconds = self.scaling_since.map_or(0, |since| (now - since).as_secs());
-        (START + seconds * GROWTH_PER_SECOND).min(MAX)
+        (INITIAL + seconds * GROWTH_PER_SECOND).min(MAX)
     }
 }
 
@@ -88,12 +88,12 @@ impl Drop for Slot {
         {
             let mut state = self.0.lock();
             state.used -= 1;
-            // The mapping itself holds a slot while it waits for messages: one in use means that nothing runs.
+            // The mapping holds one slot while it waits for messages: with one slot in use, no batch is running.
             if state.used <= 1 {
                 state.scaling_since = None;
             }
         }
-        self.0.freed.notify_one();
+        self.0.released.notify_one();
     }
 }
 
@@ -101,10 +101,10 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
-    /// Slots given out until the next one would wait.
+    /// Acquires slots until the next one would wait.
     async fn fill(concurrency: &Arc<Concurrency>) -> Vec<Slot> {
         let mut slots = Vec::new();
-        while let Ok(slot) = tokio::time::timeout(Duration::from_millis(1), concurrency.enter()).await {
+        while let Ok(slot) = tokio::time::timeout(Duration::from_millis(1), concurrency.acquire()).await {
             slots.push(slot);
         }
         slots
@@ -141,7 +141,7 @@ mod tests {
         let concurrency = Concurrency::new(None);
         let mut slots = fill(&concurrency).await;
         let start = Instant::now();
-        slots.push(concurrency.enter().await);
+        slots.push(concurrency.acquire().await);
         assert!(start.elapsed() <= Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }

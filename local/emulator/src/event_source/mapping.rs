@@ -1,4 +1,4 @@
-//! The loop of one mapping: gather a batch, invoke, delete what succeeded.
+//! The loop of one mapping: gather a batch, invoke the function, delete the successful messages.
 use std::{
     collections::HashSet,
     sync::{
@@ -28,14 +28,14 @@ use crate::{
     sqs::{Queue, Receipt, Received, WAIT_MAX},
 };
 
-/// Messages taken from the queue at a time: bounds how long its lock is held.
-const TAKE_MAX: usize = 1_000;
+/// Limit on the messages of one receive, to bound the time under the queue's lock.
+const RECEIVE_CHUNK_MAX: usize = 1_000;
 
-/// Guess at the bytes of one record in the event, for the buffer's first size: a vote is around 800.
-const RECORD_BYTES_GUESS: usize = 1_024;
+/// Estimated size of a record in the event, for the buffer's initial capacity: a small message takes around 800.
+const RECORD_BYTES_ESTIMATE: usize = 1_024;
 
-/// A queue is quiet when its window brings less than one part in so many of a full batch.
-const QUIET_PART: usize = 10;
+/// A queue is quiet if a batching window yields less than this fraction (1/10) of a full batch.
+const QUIET_DIVISOR: usize = 10;
 
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -45,7 +45,7 @@ pub(super) struct Mapping {
     functions: Arc<Functions>,
     disturbance: Option<Arc<dyn Disturbance>>,
     backoff: Backoff,
-    /// Whether a batch has failed since the last one was gathered.
+    /// Whether a batch has failed since the last gathering began.
     has_failed: AtomicBool,
 }
 
@@ -61,8 +61,8 @@ impl Mapping {
         Arc::new(Self { settings, queue, queue_arn, functions, disturbance, backoff, has_failed })
     }
 
-    /// Runs until `stop` becomes true, and then until the last invocation has ended. While `enabled` is false, no batch
-    /// is gathered; what has been taken for one comes again when its visibility timeout ends.
+    /// Runs until `stop` becomes true, and then until the last invocation has ended. While `enabled` is false, no
+    /// batch is gathered; messages already received for one become visible again when their visibility timeout ends.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>, mut enabled: watch::Receiver<bool>) {
         let concurrency = Concurrency::new(self.settings.concurrency_max);
         let mut invocations = JoinSet::new();
@@ -70,16 +70,16 @@ impl Mapping {
         loop {
             let disabled = is_disabled(enabled.clone());
             let next = async {
-                // The error means that nobody is left who could disable it.
+                // The error means that the switch was dropped: the mapping stays enabled.
                 drop(enabled.wait_for(|enabled| *enabled).await);
                 self.backoff.wait().await;
                 sleep(self.queue.poller_pause(self.has_failed.swap(false, Ordering::Relaxed))).await;
-                // The slot first: what is received and then waits for one loses time of its visibility timeout.
+                // The slot is acquired before the receive: a message that waits for a slot loses visibility timeout.
                 let slot = concurrency.enter().await;
                 (slot, self.gather(&mut left_over).await)
             };
             let (slot, batch) = tokio::select! {
-                // What arrives at the same moment is not taken.
+                // `stop` takes precedence over a batch that is ready at the same time.
                 biased;
                 // The error means that the mappings were dropped, which ends this task anyway.
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -93,12 +93,13 @@ impl Mapping {
         while invocations.join_next().await.is_some() {}
     }
 
-    /// Waits for a message, then for more until the batch is full or the window over.
+    /// Waits for a message, then for more until the batch is full or the batching window ends.
     pub(super) async fn gather(&self, left_over: &mut Vec<Received>) -> Batch<'_> {
-        let mut batch = Batch::new(&self.queue_arn, self.settings.batch_size * RECORD_BYTES_GUESS);
+        let mut batch = Batch::new(&self.queue_arn, self.settings.batch_size * RECORD_BYTES_ESTIMATE);
         let mut received = std::mem::take(left_over);
         while received.is_empty() {
-            received = self.queue.receive(self.settings.batch_size.min(TAKE_MAX), None, WAIT_MAX).await;
+            received =
+                self.queue.receive(self.settings.batch_size.min(RECEIVE_CHUNK_MAX), None, WAIT_MAX).await;
         }
         let began = Instant::now();
         let mut window = self.settings.window;
@@ -108,14 +109,14 @@ impl Mapping {
                 *left_over = received.split_off(fitting);
                 return batch;
             }
-            let room = self.settings.batch_size - batch.len();
-            if room == 0 {
+            let remaining = self.settings.batch_size - batch.len();
+            if remaining == 0 {
                 return batch;
             }
             let left = window.saturating_sub(began.elapsed());
-            received = self.queue.receive(room.min(TAKE_MAX), None, left).await;
+            received = self.queue.receive(remaining.min(RECEIVE_CHUNK_MAX), None, left).await;
             if received.is_empty() {
-                let is_quiet = batch.len() * QUIET_PART < self.settings.batch_size;
+                let is_quiet = batch.len() * QUIET_DIVISOR < self.settings.batch_size;
                 let quiet_window = self.queue.quiet_window();
                 if !is_quiet || quiet_window <= window {
                     return batch;
@@ -172,14 +173,14 @@ impl Mapping {
     }
 }
 
-/// Waits until a mapping is disabled that is enabled, now or later.
+/// Waits until the mapping is enabled and then disabled.
 async fn is_disabled(mut enabled: watch::Receiver<bool>) {
     let changes = async {
         enabled.wait_for(|enabled| *enabled).await?;
         enabled.wait_for(|enabled| !*enabled).await.map(drop)
     };
     if changes.await.is_err() {
-        // Nobody is left who could disable it.
+        // The switch was dropped: the mapping stays as it is.
         std::future::pending::<()>().await;
     }
 }

@@ -1,14 +1,16 @@
-//! What a function's answer says about its batch: AWS's rules for `ReportBatchItemFailures`.
+//! The evaluation of a function's response by AWS's rules for `ReportBatchItemFailures`.
 use std::collections::HashSet;
 
 use serde_json::Value;
 use uuid::Uuid;
 
-/// The messages that failed, or why the whole batch did.
+/// Returns the ids of the failed messages.
 ///
-/// Nothing, `null`, `{}` and an empty or null list mean that all went well. An id that is missing, null, empty or of
-/// no message in the batch fails everything, and so does an answer of any other shape. (AWS does not document an
-/// object that has other keys but no `batchItemFailures`; to fail the batch shows a misspelling at the first try.)
+/// An empty response, `null`, `{}` and an empty or null list mean success. AWS does not document an object with other
+/// keys but without `batchItemFailures`; it fails the batch here, which reveals a misspelling at the first attempt.
+///
+/// # Errors
+/// The whole batch failed: an id is missing, null, empty or not in the batch, or the response has any other shape.
 pub(super) fn failures(answer: &[u8], batch: &HashSet<Uuid>) -> Result<HashSet<Uuid>, String> {
     if answer.iter().all(u8::is_ascii_whitespace) {
         return Ok(HashSet::new());

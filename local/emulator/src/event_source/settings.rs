@@ -1,4 +1,4 @@
-//! What the template says about a mapping.
+//! The settings of a mapping, read from the template.
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
@@ -13,7 +13,7 @@ use crate::{
 /// Lambda's range and default for standard queues.
 const BATCH_SIZE: std::ops::RangeInclusive<u64> = 1..=10_000;
 const BATCH_SIZE_DEFAULT: u64 = 10;
-/// Largest batch that needs no window.
+/// Largest batch size without a batching window.
 const BATCH_SIZE_WITHOUT_WINDOW_MAX: u64 = 10;
 /// Lambda's range of the batching window.
 const WINDOW_SECONDS: std::ops::RangeInclusive<u64> = 0..=300;
@@ -59,7 +59,8 @@ impl Settings {
         })
     }
 
-    /// AWS refuses such a mapping; here an experiment may want it.
+    /// Warns if the visibility timeout is shorter than the function's timeout. AWS refuses such a mapping; here an
+    /// experiment may need it.
     pub fn warn_of_short_visibility(&self, queue: &Queue) {
         if queue.visibility_timeout() < self.function_timeout {
             tracing::warn!(

@@ -11,7 +11,7 @@ use crate::{
     template::{Context, Template},
 };
 
-/// A mapping to a function that is not there: gathering batches needs none.
+/// Creates a mapping to a function that does not exist: gathering batches needs none.
 fn mapping(batch_size: usize, window: Duration) -> (tempfile::TempDir, Arc<Queue>, Arc<Mapping>) {
     let folder = tempfile::tempdir().unwrap();
     let template =
@@ -56,7 +56,7 @@ async fn a_batch_is_full_at_its_size() {
 async fn the_window_begins_with_the_first_message() {
     let (_folder, queue, mapping) = mapping(10, Duration::from_secs(3));
     let sender = tokio::spawn(async move {
-        // The last one comes half a second after the window.
+        // The last message is sent half a second after the end of the window.
         for pause_ms in [60_000, 1_000, 1_500, 1_000] {
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             send(&queue, "m");
@@ -80,7 +80,7 @@ async fn without_a_window_what_is_there_goes_at_once() {
 #[tokio::test(start_paused = true)]
 async fn an_event_stays_within_the_payload_limit_and_loses_nothing() {
     let (_folder, queue, mapping) = mapping(100, Duration::from_secs(3));
-    // Quotes take two bytes each in the event: 1 MiB of them counts as 2.
+    // A quote takes two bytes in the event: 1 MiB of quotes takes 2 MiB.
     let body = "\"".repeat(1_048_576);
     (0..7).for_each(|_| send(&queue, &body));
     let mut left_over = Vec::new();
@@ -175,7 +175,7 @@ async fn pollers_of_a_bad_queue_pause_after_a_batch_that_failed() {
     while queue.counts().in_flight == 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    // The poller that waits while the batch fails does not pause; the next one does.
+    // The receive that is already waiting when the batch fails does not pause; the next one does.
     send(&queue, "m");
     tokio::time::sleep(Duration::from_secs(1)).await;
     send(&queue, "m");
@@ -195,8 +195,12 @@ async fn a_disabled_mapping_gathers_nothing_until_it_is_enabled() {
         queue.counts().in_flight
     };
     assert_eq!(in_flight_after(false).await, 0);
-    // There is no function, so these fail and come again much later.
+    // There is no function, so these batches fail and become visible much later.
     assert_eq!(in_flight_after(true).await, 2);
-    assert_eq!(in_flight_after(false).await, 2, "what is waited for when it is disabled is not taken");
+    assert_eq!(
+        in_flight_after(false).await,
+        2,
+        "a receive that waits when the mapping is disabled gets nothing"
+    );
     assert_eq!(in_flight_after(true).await, 4);
 }

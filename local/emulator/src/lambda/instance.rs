@@ -1,4 +1,4 @@
-//! One instance: a process, its Runtime API, and at most one invocation at a time.
+//! One function instance: a process, its Runtime API, and at most one invocation at a time.
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -23,40 +23,40 @@ use super::{
 use crate::clock;
 use crate::cloudwatch::CloudWatch;
 
-/// Lambda's limit on the time a function takes to ask for its first invocation.
+/// Lambda's limit on the init phase: the time until the function requests its first invocation.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time between SIGTERM and SIGKILL: Lambda gives functions with extensions 2 s.
+/// Time between SIGTERM and SIGKILL: as in Lambda for functions with extensions, 2 s.
 const TERMINATION_GRACE: Duration = Duration::from_secs(2);
 
-/// Time for the rest of a dead process's output; only a grandchild that holds the pipe makes it pass.
+/// Time limit for reading the rest of a dead process's output. It expires only if a grandchild holds the pipe open.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
-/// How an invocation ended for its instance.
+/// The outcome of an invocation for its instance.
 pub(super) enum Outcome {
-    /// The function answered, well or not; the instance can be used again.
+    /// The function returned a response or an error; the instance can be reused.
     Answered(Answer),
     /// The instance is dead.
     Ended(InvokeError),
-    /// The instance was dead before it saw the invocation.
+    /// The instance was dead before it received the invocation.
     NotDelivered,
 }
 
-/// A running function process that nobody else uses.
+/// A running function process, used exclusively by its owner.
 #[derive(Debug)]
 pub(super) struct Instance {
     handle: Handle,
     api: Arc<RuntimeApi>,
-    offers: mpsc::Sender<Invocation>,
+    sender: mpsc::Sender<Invocation>,
     timeout: Duration,
 }
 
-/// Ends an instance and tells whether it lives; any number of them.
+/// A cloneable handle that ends an instance and reports whether it is alive.
 #[derive(Debug, Clone)]
 pub(super) struct Handle {
     pid: u32,
     signals: mpsc::UnboundedSender<EndSignal>,
-    /// Why it ended, once it has.
+    /// The reason of the end; `None` while the instance is alive.
     ended: watch::Receiver<Option<String>>,
 }
 
@@ -67,7 +67,7 @@ enum EndSignal {
 }
 
 impl Instance {
-    /// Starts the process; it is usable once [`Instance::initialized`] returns.
+    /// Starts the process. The instance is usable once [`Instance::initialized`] returns.
     pub async fn start(
         settings: Arc<Settings>,
         logs: Arc<CloudWatch>,
@@ -75,32 +75,33 @@ impl Instance {
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for the Runtime API")?;
         let address = listener.local_addr()?.to_string();
-        let (offers, offered) = mpsc::channel(1);
-        let api = RuntimeApi::new(settings.arn.clone(), offered);
+        let (sender, pending) = mpsc::channel(1);
+        let api = RuntimeApi::new(settings.arn.clone(), pending);
         let child = process::spawn(&settings, &address, extra)
             .with_context(|| format!("cannot start {}", settings.binary.display()))?;
         let pid = child.id().context("the process ended at once")?;
         let listener = listener.tap_io(|stream| {
-            // Without it the last packet of a large event waits for an acknowledgement; a failure costs only that.
+            // Without TCP_NODELAY, the last packet of a large event waits for an acknowledgement. A failure costs
+            // only this delay.
             let _slower = stream.set_nodelay(true);
         });
         let router = Arc::clone(&api).router();
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
         let (signals, received) = mpsc::unbounded_channel();
         let (end, ended) = watch::channel(None);
-        let watcher = Watcher { child, pid, server, signals: received, api: Arc::clone(&api) };
+        let supervisor = Supervisor { child, pid, server, signals: received, api: Arc::clone(&api) };
         let timeout = settings.timeout;
         tokio::spawn(async move {
-            let reason = watcher.run(&settings, logs).await;
+            let reason = supervisor.run(&settings, logs).await;
             end.send_replace(Some(reason));
         });
-        Ok(Self { handle: Handle { pid, signals, ended }, api, offers, timeout })
+        Ok(Self { handle: Handle { pid, signals, ended }, api, sender, timeout })
     }
 
-    /// Waits until the function asks for its first invocation.
+    /// Waits until the function requests its first invocation.
     ///
     /// # Errors
-    /// `Crashed`, with what the function said last, when it ends or takes longer than Lambda's 10 s.
+    /// `Crashed`, with the function's last output, if it ends or exceeds Lambda's 10 s.
     pub async fn initialized(&self) -> Result<(), InvokeError> {
         let mut initialized = self.api.initialized();
         let mut handle = self.handle.clone();
@@ -113,17 +114,17 @@ impl Instance {
             () = sleep(INIT_TIMEOUT) => {
                 handle.kill();
                 let seconds = INIT_TIMEOUT.as_secs();
-                Err(InvokeError::Crashed(format!("it did not ask for its first invocation within {seconds} s")))
+                Err(InvokeError::Crashed(format!("no request for the first invocation within {seconds} s")))
             }
         }
     }
 
-    /// One invocation, to its answer or the instance's end.
+    /// Runs one invocation until its response or the instance's end.
     pub async fn invoke(&self, payload: &Bytes) -> Outcome {
         let (answer, mut answered) = oneshot::channel();
         let deadline = clock::now() + self.timeout;
         let invocation = Invocation { id: Uuid::new_v4(), payload: payload.clone(), deadline, answer };
-        if self.offers.try_send(invocation).is_err() {
+        if self.sender.try_send(invocation).is_err() {
             return Outcome::NotDelivered;
         }
         let mut handle = self.handle.clone();
@@ -153,7 +154,7 @@ impl Instance {
 }
 
 impl Drop for Instance {
-    /// An instance that nobody can use any more must not live on.
+    /// Kills the instance: without an owner it is unreachable.
     fn drop(&mut self) {
         self.handle.kill();
     }
@@ -176,7 +177,7 @@ impl Handle {
         self.signal(EndSignal::Kill);
     }
 
-    /// Waits for the end, and brings it about when the grace is over.
+    /// Waits for the end of the process, and kills it after the grace period.
     pub async fn ended_or_killed(mut self) {
         if timeout(TERMINATION_GRACE, self.ended()).await.is_err() {
             self.kill();
@@ -184,7 +185,7 @@ impl Handle {
         }
     }
 
-    /// Why the process ended.
+    /// Waits for the end of the process and returns the reason.
     async fn ended(&mut self) -> String {
         match self.ended.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
@@ -193,13 +194,13 @@ impl Handle {
     }
 
     fn signal(&self, signal: EndSignal) {
-        // Nobody listens once the process has ended, which is what was asked for.
+        // The error means that the process has ended, which is the purpose of either signal.
         let _ended = self.signals.send(signal);
     }
 }
 
-/// Looks after a process until it ends.
-struct Watcher {
+/// Supervises a process until it ends.
+struct Supervisor {
     child: Child,
     pid: u32,
     server: JoinHandle<std::io::Result<()>>,
@@ -207,11 +208,11 @@ struct Watcher {
     api: Arc<RuntimeApi>,
 }
 
-impl Watcher {
-    /// Returns why the process ended: what it reported, or its status and its last line.
+impl Supervisor {
+    /// Runs until the process ends. Returns the reason: its reported init error, or its exit status and last line.
     async fn run(mut self, settings: &Settings, logs: Arc<CloudWatch>) -> String {
         let last_line = Arc::new(Mutex::new(String::new()));
-        let take: Arc<dyn Fn(&str) + Send + Sync> = {
+        let on_line: Arc<dyn Fn(&str) + Send + Sync> = {
             let (last_line, function) = (Arc::clone(&last_line), settings.id.clone());
             let filter = settings.log_filter;
             Arc::new(move |line| {
@@ -225,8 +226,8 @@ impl Watcher {
             self.child
                 .stdout
                 .take()
-                .map(|output| tokio::spawn(process::read_lines(output, Arc::clone(&take)))),
-            self.child.stderr.take().map(|output| tokio::spawn(process::read_lines(output, take))),
+                .map(|output| tokio::spawn(process::read_lines(output, Arc::clone(&on_line)))),
+            self.child.stderr.take().map(|output| tokio::spawn(process::read_lines(output, on_line))),
         ];
         let status = self.wait().await;
         for output in outputs.into_iter().flatten() {
@@ -251,7 +252,7 @@ impl Watcher {
                 Some(signal) = self.signals.recv() => match signal {
                     EndSignal::Terminate => process::terminate(self.pid),
                     EndSignal::Kill => {
-                        // It has ended by itself, then.
+                        // The error means that the process has already ended.
                         let _ended = self.child.start_kill();
                     }
                 }

@@ -1,9 +1,9 @@
-//! Lambda's filter of what a function logs: <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
+//! Lambda's log level filter: <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Lambda's levels, the most detailed first.
+/// Lambda's log levels, most detailed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
     Trace,
@@ -14,7 +14,7 @@ enum Level {
     Fatal,
 }
 
-/// Drops lines below `ApplicationLogLevel`; without the JSON format it drops none.
+/// A filter that drops lines below `ApplicationLogLevel`; without the JSON log format it drops none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogFilter(Option<Level>);
 
@@ -31,7 +31,7 @@ impl Level {
         })
     }
 
-    /// A line counts as INFO unless it is JSON with a level and a timestamp, both valid.
+    /// Returns the level of a line: INFO, unless it is JSON with a valid level and a valid timestamp.
     fn of_line(line: &str) -> Self {
         let level = || {
             let fields = serde_json::from_str::<Map<String, Value>>(line).ok()?;
@@ -43,10 +43,10 @@ impl Level {
 }
 
 impl LogFilter {
-    /// Of a function's `LoggingConfig`.
+    /// Reads the filter from a function's `LoggingConfig`.
     ///
     /// # Errors
-    /// A level that Lambda does not know.
+    /// A log level that Lambda does not define.
     pub fn of(config: &Value) -> anyhow::Result<Self> {
         if config["LogFormat"] != "JSON" {
             return Ok(Self(None));
@@ -56,7 +56,7 @@ impl LogFilter {
         Ok(Self(Some(level)))
     }
 
-    /// Whether CloudWatch gets this line.
+    /// Whether the line goes to CloudWatch.
     pub fn passes(self, line: &str) -> bool {
         self.0.is_none_or(|lowest| Level::of_line(line) >= lowest)
     }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_names_no_level_and_moment_is_info() {
+    fn a_line_without_level_or_timestamp_is_info() {
         let at =
             |level: &str| LogFilter::of(&json!({"LogFormat": "JSON", "ApplicationLogLevel": level})).unwrap();
         let error = r#"{"level":"ERROR","timestamp":"2024-11-02T16:51:31.587199Z","fields":{}}"#;

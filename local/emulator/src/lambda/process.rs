@@ -1,4 +1,4 @@
-//! A function's process: started without the stack's environment, and never left behind.
+//! A function's process: started without the stack's environment, and ended with the stack.
 use std::{process::Stdio, sync::Arc};
 
 use nix::{sys::signal::Signal, unistd::Pid};
@@ -10,10 +10,10 @@ use tokio::{
 use super::settings::Settings;
 use processes::end_with_parent;
 
-/// CloudWatch's limit on one log event; longer lines are cut into several.
+/// CloudWatch's limit on one log event; longer lines are split.
 const LINE_BYTES_MAX: u64 = 256 * 1024;
 
-/// Starts the binary with the template's environment, the address of its Runtime API, and what is `extra`.
+/// Starts the binary with the template's environment, the address of its Runtime API, and the `extra` variables.
 pub(super) fn spawn(
     settings: &Settings,
     runtime_api: &str,
@@ -33,18 +33,18 @@ pub(super) fn spawn(
     command.spawn()
 }
 
-/// Asks the process to end.
+/// Sends SIGTERM to the process.
 pub(super) fn terminate(pid: u32) {
-    // The pid is valid: its child has not been waited for. A failure means that it has just ended by itself.
+    // The pid is valid: the child has not been waited for. An error means that the process has just ended.
     let _ended = nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
 }
 
-/// Hands every line of the output to `take`, until the process closes it.
-pub(super) async fn read_lines(output: impl AsyncRead + Unpin, take: Arc<dyn Fn(&str) + Send + Sync>) {
+/// Passes each line of the output to `on_line` until the process closes it.
+pub(super) async fn read_lines(output: impl AsyncRead + Unpin, on_line: Arc<dyn Fn(&str) + Send + Sync>) {
     let mut reader = BufReader::new(output);
     let mut line = Vec::new();
     while let Ok(1..) = (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
-        take(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+        on_line(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
         line.clear();
     }
 }
@@ -60,13 +60,13 @@ mod tests {
         let long = "x".repeat(usize::try_from(LINE_BYTES_MAX).unwrap() + 5);
         let output = format!("first\r\n\n{long}\nlast without end");
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let take = {
+        let on_line = {
             let lines = Arc::clone(&lines);
             Arc::new(move |line: &str| {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
             })
         };
-        read_lines(output.as_bytes(), take).await;
+        read_lines(output.as_bytes(), on_line).await;
         let lines = lines.lock().unwrap();
         let lengths: Vec<usize> = lines.iter().map(String::len).collect();
         assert_eq!(lengths, [5, 0, 256 * 1024, 5, 16]);

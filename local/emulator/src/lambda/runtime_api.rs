@@ -18,12 +18,12 @@ use uuid::Uuid;
 
 use super::{InvokeError, PAYLOAD_BYTES_MAX};
 
-/// Longest report of an error that is read: it goes into a log line.
+/// Limit on an error report, which becomes one log line: CloudWatch's limit on a log event.
 const ERROR_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) type Answer = Result<Bytes, InvokeError>;
 
-/// One invocation on its way to the function.
+/// An invocation that waits for its function.
 #[derive(Debug)]
 pub(super) struct Invocation {
     pub id: Uuid,
@@ -32,23 +32,23 @@ pub(super) struct Invocation {
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// What the instance and its Runtime API share.
+/// The state shared by an instance and the handlers of its Runtime API.
 #[derive(Debug)]
 pub(super) struct RuntimeApi {
     function_arn: String,
-    offered: tokio::sync::Mutex<mpsc::Receiver<Invocation>>,
-    /// The invocation the function is working on.
+    pending: tokio::sync::Mutex<mpsc::Receiver<Invocation>>,
+    /// The invocation in progress.
     running: Mutex<Option<(Uuid, oneshot::Sender<Answer>)>>,
     init_error: Mutex<Option<String>>,
-    /// Whether the function has asked for its first invocation.
+    /// Whether the function has requested its first invocation.
     initialized: watch::Sender<bool>,
 }
 
 impl RuntimeApi {
-    pub fn new(function_arn: String, offered: mpsc::Receiver<Invocation>) -> Arc<Self> {
+    pub fn new(function_arn: String, pending: mpsc::Receiver<Invocation>) -> Arc<Self> {
         Arc::new(Self {
             function_arn,
-            offered: tokio::sync::Mutex::new(offered),
+            pending: tokio::sync::Mutex::new(pending),
             running: Mutex::default(),
             init_error: Mutex::default(),
             initialized: watch::Sender::new(false),
@@ -69,12 +69,12 @@ impl RuntimeApi {
         self.initialized.subscribe()
     }
 
-    /// Whether the function has taken an invocation it has not answered.
+    /// Whether the function has received an invocation without responding to it yet.
     pub fn is_running(&self) -> bool {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// What the function reported about a failed start.
+    /// Returns the error that the function reported for its init phase.
     pub fn init_error(&self) -> Option<String> {
         self.init_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -87,7 +87,7 @@ impl RuntimeApi {
             .take_if(|(running, _)| *running == id);
         match running {
             Some((_, sender)) => {
-                // The receiver is gone when the invocation has just timed out.
+                // The error means that the invocation has just timed out.
                 let _timed_out = sender.send(answer);
                 (StatusCode::ACCEPTED, axum::Json(json!({ "status": "OK" }))).into_response()
             }
@@ -98,7 +98,7 @@ impl RuntimeApi {
 
 async fn next(State(api): State<Arc<RuntimeApi>>) -> Response {
     api.initialized.send_replace(true);
-    let Some(invocation) = api.offered.lock().await.recv().await else {
+    let Some(invocation) = api.pending.lock().await.recv().await else {
         return problem(StatusCode::GONE, "InstanceGone", "the instance is being shut down");
     };
     let deadline_ms =

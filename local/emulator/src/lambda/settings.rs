@@ -1,4 +1,4 @@
-//! What the template says about a function.
+//! The settings of a function, read from the template.
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -16,7 +16,7 @@ const TIMEOUT_SECONDS_DEFAULT: u64 = 3;
 /// Lambda's range and default of `MemorySize`, in MB.
 const MEMORY_MB: std::ops::RangeInclusive<u64> = 128..=10_240;
 const MEMORY_MB_DEFAULT: u64 = 128;
-/// Concurrency of a function that reserves none: the quota a new AWS account has for all of its functions.
+/// Concurrency limit without reserved concurrency: a new AWS account's quota for all of its functions.
 const CONCURRENCY_DEFAULT: u64 = 1_000;
 
 #[derive(Debug)]
@@ -28,11 +28,14 @@ pub(super) struct Settings {
     pub timeout: Duration,
     pub concurrency_max: u64,
     pub log_filter: LogFilter,
-    /// All of it except the Runtime API's address.
+    /// The environment variables, without the Runtime API's address.
     pub environment: Vec<(String, String)>,
 }
 
-/// The function's `Timeout`, in seconds.
+/// Returns the function's `Timeout`, in seconds.
+///
+/// # Errors
+/// A `Timeout` outside Lambda's range.
 pub fn timeout_seconds(resource: &Resource) -> anyhow::Result<u64> {
     Ok(resource.number(&["Timeout"], TIMEOUT_SECONDS)?.unwrap_or(TIMEOUT_SECONDS_DEFAULT))
 }
@@ -58,7 +61,10 @@ impl Settings {
     }
 }
 
-/// As cargo, cargo-lambda or SAM lay them out.
+/// Finds a function's binary in the layouts of cargo, cargo-lambda and SAM.
+///
+/// # Errors
+/// No layout has the binary; the error lists the paths.
 pub fn find_binary(resource: &Resource, artifacts: &Path) -> anyhow::Result<PathBuf> {
     let id = &resource.id;
     let named = resource.metadata["BuildProperties"]["Binary"].as_str();
@@ -94,14 +100,14 @@ fn environment(
         ("_HANDLER", handler),
         ("LAMBDA_TASK_ROOT", &task_root),
         ("AWS_ENDPOINT_URL", aws_endpoint),
-        // The endpoint checks no signature, but the SDKs sign nothing without credentials.
+        // SDKs need credentials to sign requests. The endpoint checks only the signatures of S3 requests.
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_SECRET_ACCESS_KEY", "local"),
     ];
     let mut environment: Vec<(String, String)> =
         own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     environment.extend(logging(&resource.properties["LoggingConfig"]));
-    // The only two of the stack's own environment: to find the system's tools, and to debug a crash.
+    // The only variables inherited from the stack: PATH for the system's tools, RUST_BACKTRACE for debugging crashes.
     for key in ["PATH", "RUST_BACKTRACE"] {
         environment.extend(std::env::var(key).ok().map(|value| (key.to_owned(), value)));
     }

@@ -1,7 +1,7 @@
-//! The MD5 digests SDKs verify.
+//! The MD5 digests that SDKs verify.
 use md5::{Digest, Md5};
 
-/// Lower-case hex digest.
+/// Returns the digest in lower-case hex.
 pub(super) fn md5_hex(bytes: &[u8]) -> String {
     hex(&md5(bytes))
 }

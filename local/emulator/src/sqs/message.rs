@@ -1,4 +1,4 @@
-//! Messages: what a sender hands over, what a queue keeps, what a receiver gets.
+//! Messages as sent, as stored in a queue, and as received.
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{SendError, checksum};
 
-/// A message attribute of type `String` (the only type the stack uses) or `Number`/`Binary` from SDK clients.
+/// A message attribute of type `String`, `Number` or `Binary`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribute {
     /// `String`, `Number` or `Binary`, with an optional `.suffix`.
@@ -16,16 +16,16 @@ pub struct Attribute {
     pub value: String,
 }
 
-/// What a sender hands over.
+/// A message to send.
 #[derive(Debug, Clone, Default)]
 pub struct NewMessage {
     /// Body, 1 byte to 1 MiB.
     pub body: String,
     /// At most 10.
     pub attributes: BTreeMap<String, Attribute>,
-    /// 0 to 900; `None`: the queue's own.
+    /// 0 to 900; `None`: the queue's `DelaySeconds`.
     pub delay_seconds: Option<u32>,
-    /// `MessageGroupId`: 1 to 128 letters, digits and punctuation of ASCII. In a standard queue it orders nothing.
+    /// `MessageGroupId`: 1 to 128 ASCII letters, digits and punctuation. It implies no order in a standard queue.
     pub group_id: Option<String>,
 }
 
@@ -33,18 +33,18 @@ pub struct NewMessage {
 const ATTRIBUTES_MAX: usize = 10;
 /// SQS's limit on a `MessageGroupId`.
 const GROUP_ID_LENGTH_MAX: usize = 128;
-/// SQS's limit on an attribute's name.
+/// SQS's limit on the length of an attribute's name.
 const ATTRIBUTE_NAME_LENGTH_MAX: usize = 256;
 
-/// Message attributes in the encoding that SQS hashes: sorted by name, each part after its length.
+/// Message attributes in the encoding that SQS hashes: sorted by name, each part prefixed with its length.
 ///
-/// It is kept as it is: one allocation for all attributes of a message, and the digest is one pass over it.
+/// This encoding is also the storage format: it takes one allocation per message, and one pass for the digest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Attributes(Box<[u8]>);
 
 impl From<Attributes> for String {
-    /// Base64, for snapshots.
+    /// Encodes as base64, for snapshots.
     fn from(attributes: Attributes) -> Self {
         BASE64_STANDARD.encode(&attributes.0)
     }
@@ -71,10 +71,10 @@ const TRANSPORT_TEXT: u8 = 1;
 const TRANSPORT_BINARY: u8 = 2;
 
 impl Attributes {
-    /// Checks and encodes.
+    /// Validates and encodes attributes.
     ///
     /// # Errors
-    /// `InvalidParameterValue`, naming the attribute.
+    /// `InvalidParameterValue`, with the attribute's name.
     pub fn encode(attributes: &BTreeMap<String, Attribute>) -> Result<Self, SendError> {
         if attributes.len() > ATTRIBUTES_MAX {
             return Err(invalid(format!("a message has at most {ATTRIBUTES_MAX} attributes")));
@@ -86,7 +86,7 @@ impl Attributes {
         Ok(Self(bytes.into_boxed_slice()))
     }
 
-    /// Name, data type and value of each, by name.
+    /// Returns the name, data type and value of each attribute, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Value<'_>)> {
         let mut rest: &[u8] = &self.0;
         std::iter::from_fn(move || {
@@ -102,7 +102,7 @@ impl Attributes {
         })
     }
 
-    /// Those whose name passes.
+    /// Returns the attributes whose names satisfy `keep`.
     pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
         let mut bytes = Vec::new();
         for (name, data_type, value) in self.iter().filter(|(name, ..)| keep(name)) {
@@ -116,12 +116,12 @@ impl Attributes {
         Self(bytes.into_boxed_slice())
     }
 
-    /// The digest SDKs verify, in hex; `None` without attributes.
+    /// Returns the digest that SDKs verify, in hex; `None` without attributes.
     pub fn md5(&self) -> Option<String> {
         (!self.0.is_empty()).then(|| checksum::md5_hex(&self.0))
     }
 
-    /// What they count towards the size of the message, in bytes.
+    /// Returns the attributes' share of the message size, in bytes.
     pub(super) fn size(&self) -> usize {
         self.iter()
             .map(|(name, data_type, value)| {
@@ -168,14 +168,14 @@ fn encode_one(bytes: &mut Vec<u8>, name: &str, attribute: &Attribute) -> Result<
     Ok(())
 }
 
-/// Refuses a `MessageGroupId` that SQS does not take.
+/// Validates a `MessageGroupId` by SQS's rule.
 ///
 /// # Errors
 /// `InvalidParameterValue`.
 pub(super) fn check_group_id(group_id: &str) -> Result<(), SendError> {
-    let is_taken = (1..=GROUP_ID_LENGTH_MAX).contains(&group_id.len())
+    let is_valid = (1..=GROUP_ID_LENGTH_MAX).contains(&group_id.len())
         && group_id.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_taken {
+    if is_valid {
         return Ok(());
     }
     Err(invalid(format!(
@@ -209,10 +209,10 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(take(rest)?).ok()
 }
 
-/// The part of a message that never changes in its queue.
+/// The immutable part of a message in its queue.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Content {
-    /// Given by the queue.
+    /// Assigned by the queue.
     pub id: Uuid,
     /// As sent.
     pub body: Box<str>,
@@ -221,34 +221,34 @@ pub struct Content {
     /// As sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_id: Option<Box<str>>,
-    /// When it was sent, in milliseconds since 1970; constant across redeliveries.
+    /// The time of the send in milliseconds since 1970; constant across redeliveries.
     pub sent_ms: u64,
     pub(super) md5_of_body: [u8; 16],
 }
 
 impl Content {
-    /// Hex digest of the body.
+    /// Returns the digest of the body in hex.
     pub fn md5_of_body(&self) -> String {
         checksum::hex(&self.md5_of_body)
     }
 }
 
-/// A message in the hands of a receiver.
+/// A received message.
 #[derive(Debug, Clone)]
 pub struct Received {
     /// The message.
     pub content: Arc<Content>,
-    /// Deletes this delivery or changes its visibility.
+    /// The receipt handle, for deleting the message or changing its visibility.
     pub receipt: Receipt,
-    /// How often it was received, over all queues it was in.
+    /// The receive count over all queues that have held the message.
     pub receive_count: u32,
-    /// When it was received first, in milliseconds since 1970.
+    /// The time of the first receive, in milliseconds since 1970.
     pub first_received_ms: u64,
-    /// ARN of the queue that gave it up to this DLQ.
+    /// ARN of the source queue, if a redrive policy moved the message to this DLQ.
     pub dead_letter_source: Option<Arc<str>>,
 }
 
-/// One delivery of one message.
+/// The receipt handle of one delivery of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     pub(super) message_id: Uuid,

@@ -1,4 +1,4 @@
-//! One queue: sending, receiving with long polling, deleting.
+//! One queue: send, receive with long polling, delete.
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -12,21 +12,21 @@ use crate::clock::now_ms;
 use super::{
     Counts, NewMessage, Receipt, Received, SendError, Sent, checksum,
     message::{Attributes, Content, check_group_id},
-    misbehavior::Mischief,
+    misbehavior::MisbehaviorState,
     redrive::Redrive,
     settings::{DELAY_SECONDS, Settings, VISIBILITY_SECONDS},
-    state::{Entry, Messages, Take},
+    state::{Entry, Messages, ReceiveLimits},
 };
 
-/// One queue.
+/// A standard queue.
 #[derive(Debug)]
 pub struct Queue {
     name: String,
     aws_endpoint: String,
     inner: Mutex<Inner>,
-    /// Wakes receivers: one for each message that became receivable, all when a deadline came nearer.
+    /// Wakes receivers: one for each new message, all of them when the next deadline became earlier.
     arrived: Notify,
-    /// Wakes those who wait for the queue to be empty.
+    /// Wakes the waiters of [`Queue::emptied`].
     emptied: Notify,
 }
 
@@ -37,8 +37,8 @@ pub(super) struct Inner {
     redrive: Option<Redrive>,
     sent_total: u64,
     sent_by_clients: u64,
-    pub(super) mischief: Option<Mischief>,
-    /// Ids of messages that were withheld by themselves.
+    pub(super) misbehavior: Option<MisbehaviorState>,
+    /// Ids of all messages that were ever withheld.
     pub(super) withheld: Vec<Uuid>,
 }
 
@@ -53,7 +53,7 @@ impl Queue {
         }
     }
 
-    /// Name, which is also the last part of its URL and ARN.
+    /// Returns the name, which is also the last part of the URL and the ARN.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -62,10 +62,11 @@ impl Queue {
         &self.aws_endpoint
     }
 
-    /// Accepts a message; it is receivable at once or after its delay.
+    /// Accepts a message, which is receivable at once or after its delay.
     ///
     /// # Errors
-    /// SQS's own refusals: an empty or oversized body, characters XML cannot carry, bad attributes, delay or group.
+    /// SQS's own errors: an empty or oversized body, characters that XML cannot carry, or an invalid attribute, delay
+    /// or group id.
     pub fn send(&self, message: NewMessage) -> Result<Sent, SendError> {
         let attributes = Attributes::encode(&message.attributes)?;
         message.group_id.as_deref().map_or(Ok(()), check_group_id)?;
@@ -86,18 +87,18 @@ impl Queue {
             md5_of_body,
         };
         let entry = Entry::new(Arc::new(content));
-        let sooner = {
-            let mut inner = self.lock_to_change();
+        let earlier_deadline = {
+            let mut inner = self.lock_for_change();
             let delay = inner.delay(message.delay_seconds)?;
             inner.check_size(size)?;
             inner.sent_total += 1;
             inner.add(entry, delay)
         };
-        self.wake(sooner);
+        self.wake(earlier_deadline);
         Ok(sent)
     }
 
-    /// As [`Queue::send`], for a client of the AWS endpoint.
+    /// Sends like [`Queue::send`], for a client of the AWS endpoint.
     ///
     /// # Errors
     /// Those of [`Queue::send`].
@@ -107,16 +108,18 @@ impl Queue {
         Ok(sent)
     }
 
-    /// Up to `max` visible messages, waiting up to `wait` for the first. `visibility`: the queue's own if `None`.
+    /// Receives up to `max` visible messages, waiting up to `wait` for the first one. `visibility`: the visibility
+    /// timeout; `None`: the queue's own.
     ///
-    /// A message received more often than its redrive policy allows goes to the DLQ instead. Nothing is lost when
-    /// the future is dropped: messages are taken only at the moment it returns them.
+    /// A message whose receive count exceeds the redrive policy's maximum goes to the DLQ instead. The future is
+    /// cancel-safe: messages become in flight only when it returns them.
     pub async fn receive(&self, max: usize, visibility: Option<Duration>, wait: Duration) -> Vec<Received> {
         let until = Instant::now() + wait;
         loop {
-            // Made before looking: what arrives between looking and waiting must wake this receiver.
+            // Subscribed before the check: a message that arrives between the check and the wait must wake this
+            // receiver.
             let arrived = self.arrived.notified();
-            let (received, next) = self.take(max, visibility);
+            let (received, next) = self.try_receive(max, visibility);
             if !received.is_empty() || Instant::now() >= until {
                 return received;
             }
@@ -128,41 +131,42 @@ impl Queue {
         }
     }
 
-    fn take(&self, max: usize, visibility: Option<Duration>) -> (Vec<Received>, Option<Instant>) {
-        let (taken, sooner, target) = {
-            let mut inner = self.lock_to_change();
-            // Nothing is given up to a DLQ that was deleted: it would be lost.
+    fn try_receive(&self, max: usize, visibility: Option<Duration>) -> (Vec<Received>, Option<Instant>) {
+        let (batch, earlier_deadline, target) = {
+            let mut inner = self.lock_for_change();
+            // No redrive to a deleted DLQ: the messages would be lost.
             let redrive = inner.redrive.as_ref();
             let redrive =
                 redrive.and_then(|redrive| Some((redrive.target.upgrade()?, redrive.max_receive_count)));
-            let take = Take {
+            let limits = ReceiveLimits {
                 max,
                 visibility: visibility.unwrap_or(Duration::from_secs(inner.settings.visibility_seconds)),
                 now_ms: now_ms(),
                 oldest_ms: inner.oldest_ms(),
                 deliveries_max: redrive.as_ref().map(|(_, max_receive_count)| *max_receive_count),
             };
-            let Inner { messages, mischief, .. } = &mut *inner;
-            let lots = mischief.as_mut().filter(|mischief| mischief.settings.any_order);
-            let (taken, sooner) = messages.take(take, lots.map(|mischief| &mut mischief.rng));
-            (taken, sooner, redrive.map(|(target, _)| target))
+            let Inner { messages, misbehavior, .. } = &mut *inner;
+            let unordered = misbehavior.as_mut().filter(|misbehavior| misbehavior.settings.any_order);
+            let shuffle = unordered.map(|misbehavior| &mut misbehavior.rng);
+            let (batch, earlier_deadline) = messages.receive(limits, shuffle);
+            (batch, earlier_deadline, redrive.map(|(target, _)| target))
         };
-        if !taken.dead.is_empty() {
+        if !batch.dead_letters.is_empty() {
             self.emptied.notify_waiters();
         }
         if let Some(target) = target {
-            // The DLQ's lock is taken after this queue's is given back: two queues can redrive to each other.
-            target.accept(taken.dead, &self.arn().into());
+            // This queue's lock is released before the DLQ's is acquired: two queues can redrive to each other.
+            target.accept_dead_letters(batch.dead_letters, &self.arn().into());
         }
-        if sooner {
+        if earlier_deadline {
             self.arrived.notify_waiters();
         }
-        (taken.received, taken.next)
+        (batch.received, batch.next)
     }
 
-    /// Takes in what another queue's redrive policy gave up; ids and `SentTimestamp` stay.
-    fn accept(&self, dead: Vec<Entry>, source: &Arc<str>) {
-        for mut entry in dead {
+    /// Accepts messages that another queue's redrive policy moves here; their ids and `SentTimestamp`s stay.
+    fn accept_dead_letters(&self, dead_letters: Vec<Entry>, source: &Arc<str>) {
+        for mut entry in dead_letters {
             entry.dead_letter_source = Some(Arc::clone(source));
             entry.deliveries = 0;
             self.push(entry);
@@ -170,16 +174,16 @@ impl Queue {
     }
 
     pub(super) fn push(&self, entry: Entry) {
-        let sooner = self.lock_to_change().messages.push(entry, Duration::ZERO);
-        self.wake(sooner);
+        let earlier_deadline = self.lock_for_change().messages.push(entry, Duration::ZERO);
+        self.wake(earlier_deadline);
     }
 
-    /// Deletes messages by their latest receipts.
+    /// Deletes messages by the receipt handles of their latest deliveries.
     ///
-    /// A receipt older than the latest delivery deletes nothing and is no error, as SQS documents it.
+    /// A receipt handle of an earlier delivery deletes nothing and is not an error, as SQS documents. Idempotent.
     pub fn delete(&self, receipts: &[Receipt]) {
         let was_full = {
-            let mut inner = self.lock_to_change();
+            let mut inner = self.lock_for_change();
             let was_full = inner.messages.is_full();
             receipts.iter().for_each(|receipt| inner.messages.delete(receipt));
             was_full
@@ -190,27 +194,27 @@ impl Queue {
         }
     }
 
-    /// Lets a message in flight become visible `seconds` from now, 0 to 43,200.
+    /// Sets the remaining visibility timeout of a message in flight to `seconds`, 0 to 43,200.
     ///
     /// # Errors
     /// `MessageNotInflight`, or `InvalidParameterValue` outside the range.
     pub fn change_visibility(&self, receipt: &Receipt, seconds: u64) -> Result<(), SendError> {
         let visibility = visibility(seconds)?;
-        let changed = self.lock_to_change().messages.change_visibility(receipt, visibility);
-        let sooner = changed.ok_or_else(|| {
+        let changed = self.lock_for_change().messages.change_visibility(receipt, visibility);
+        let earlier_deadline = changed.ok_or_else(|| {
             SendError::new("MessageNotInflight", "the message of this receipt handle is not in flight")
         })?;
-        self.wake(sooner);
+        self.wake(earlier_deadline);
         Ok(())
     }
 
-    /// Deletes everything, in flight or not.
+    /// Deletes all messages, including those in flight.
     pub fn purge(&self) {
-        self.lock_to_change().messages.clear();
+        self.lock_for_change().messages.clear();
         self.emptied.notify_waiters();
     }
 
-    /// Waits until there is nothing in the queue: visible, in flight or delayed.
+    /// Waits until the queue has no message: visible, in flight or delayed.
     pub async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
@@ -222,22 +226,22 @@ impl Queue {
         }
     }
 
-    /// Exact figures, for the status line, `/_local/metrics` and tests.
+    /// Returns the exact counts, for status displays, metrics and tests.
     pub fn counts(&self) -> Counts {
         self.lock().counts()
     }
 
-    /// How long a receive without its own timeout hides a message.
+    /// Returns the queue's default visibility timeout.
     pub fn visibility_timeout(&self) -> Duration {
         Duration::from_secs(self.lock().settings.visibility_seconds)
     }
 
-    /// How long a receive without its own wait time waits.
+    /// Returns the queue's default wait time of a receive.
     pub fn receive_wait(&self) -> Duration {
         Duration::from_secs(self.lock().settings.wait_seconds)
     }
 
-    /// The settings and the redrive policy as `GetQueueAttributes` writes them.
+    /// Returns the settings and the redrive policy in the format of `GetQueueAttributes`.
     pub fn attributes(&self) -> Vec<(&'static str, String)> {
         let inner = self.lock();
         let settings = &inner.settings;
@@ -266,28 +270,28 @@ impl Queue {
         target == Some(Arc::as_ptr(other))
     }
 
-    pub(super) fn remove_visible(&self, passes: impl Fn(&Entry) -> bool) -> Vec<Entry> {
-        self.lock_to_change().messages.remove_visible(passes)
+    pub(super) fn remove_visible(&self, predicate: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        self.lock_for_change().messages.remove_visible(predicate)
     }
 
     pub(super) fn map_entries<T>(&self, map: impl Fn(&Entry) -> T) -> Vec<T> {
         self.lock().messages.entries().map(map).collect()
     }
 
-    fn wake(&self, sooner: bool) {
+    fn wake(&self, earlier_deadline: bool) {
         self.arrived.notify_one();
-        if sooner {
+        if earlier_deadline {
             self.arrived.notify_waiters();
         }
     }
 
-    /// For what changes any of the counts.
-    fn lock_to_change(&self) -> MutexGuard<'_, Inner> {
+    /// Locks for a change of the counts, and samples them first if a sample is due.
+    fn lock_for_change(&self) -> MutexGuard<'_, Inner> {
         let mut inner = self.lock();
-        if inner.mischief.as_ref().is_some_and(Mischief::is_sample_due) {
+        if inner.misbehavior.as_ref().is_some_and(MisbehaviorState::is_sample_due) {
             let counts = inner.counts();
-            if let Some(mischief) = &mut inner.mischief {
-                mischief.remember(counts);
+            if let Some(misbehavior) = &mut inner.misbehavior {
+                misbehavior.record_sample(counts);
             }
         }
         inner
@@ -305,10 +309,11 @@ impl Inner {
         Counts { sent_total: self.sent_total, sent_by_clients: self.sent_by_clients, ..counts }
     }
 
-    /// Adds a message that was just sent; the value as for [`Messages::push`].
+    /// Adds a new message. Returns the value of [`Messages::push`].
     fn add(&mut self, entry: Entry, delay: Duration) -> bool {
-        let withholds = self.mischief.as_mut().filter(|_| delay.is_zero()).and_then(Mischief::withholds);
-        let Some(time) = withholds else { return self.messages.push(entry, delay) };
+        let misbehavior = self.misbehavior.as_mut().filter(|_| delay.is_zero());
+        let withhold_time = misbehavior.and_then(MisbehaviorState::withhold_time);
+        let Some(time) = withhold_time else { return self.messages.push(entry, delay) };
         self.withheld.push(entry.content.id);
         self.messages.push_withheld(entry, time)
     }
@@ -339,10 +344,10 @@ impl Inner {
     }
 }
 
-/// A visibility timeout given in a call.
+/// Validates the visibility timeout of a call.
 ///
 /// # Errors
-/// `InvalidParameterValue` beyond 12 hours.
+/// `InvalidParameterValue` above 12 hours.
 pub(crate) fn visibility(seconds: u64) -> Result<Duration, SendError> {
     if !VISIBILITY_SECONDS.contains(&seconds) {
         return Err(SendError::new(
@@ -360,7 +365,7 @@ fn check_body(body: &str) -> Result<(), SendError> {
             "The request must contain the parameter MessageBody.",
         ));
     }
-    // What XML 1.0 cannot carry, SQS does not take.
+    // SQS accepts only the characters of XML 1.0.
     let allowed = |c: char| !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
     if !body.chars().all(allowed) {
         return Err(SendError::new(

@@ -1,4 +1,4 @@
-//! Redrive: into a DLQ by receive count, and out of it by a message move task.
+//! Redrive: to a DLQ by receive count, and from it by a message move task.
 use std::sync::{Arc, PoisonError, Weak};
 
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use crate::{clock::now_ms, template};
 
 /// SQS's range of `maxReceiveCount`.
 const MAX_RECEIVE_COUNT: std::ops::RangeInclusive<u64> = 1..=1_000;
-/// How many finished tasks `ListMessageMoveTasks` can show.
+/// Number of finished tasks kept for `ListMessageMoveTasks`.
 const MOVE_TASKS_KEPT: usize = 10;
 
-/// Where messages go that were received too often.
+/// A redrive policy: the DLQ and the maximum receive count.
 #[derive(Debug, Clone)]
 pub(super) struct Redrive {
     pub target: Weak<Queue>,
@@ -26,10 +26,10 @@ impl Redrive {
     }
 }
 
-/// ARN of the DLQ and the receive count; `None` for an empty policy, which removes it.
+/// Parses a policy to the DLQ's ARN and the maximum receive count; `None`: an empty text, which removes the policy.
 pub(super) fn parse_policy(text: &str) -> Result<Option<(String, u32)>, SendError> {
     let invalid =
-        |what: &str| SendError::new("InvalidAttributeValue", format!("RedrivePolicy {text}: {what}"));
+        |problem: &str| SendError::new("InvalidAttributeValue", format!("RedrivePolicy {text}: {problem}"));
     if text.is_empty() {
         return Ok(None);
     }
@@ -39,45 +39,45 @@ pub(super) fn parse_policy(text: &str) -> Result<Option<(String, u32)>, SendErro
         .ok()
         .flatten()
         .ok_or_else(|| invalid("maxReceiveCount must be a whole number from 1 to 1000"))?;
-    // Within 1 to 1000, as just checked.
+    // The cast is lossless: the range above ends at 1000.
     Ok(Some((arn.to_owned(), count as u32)))
 }
 
-/// How a move task ended; the stand-in moves everything at once, so no task is ever running.
+/// The status of a move task. The emulator moves all messages at once, so no task is ever running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MoveTaskStatus {
     /// Every visible message was moved.
     Completed,
-    /// Some stayed: they came from no source queue, or it is gone.
+    /// Some messages stayed: their source queue is unknown or deleted.
     Failed,
 }
 
 /// One `StartMessageMoveTask`.
 #[derive(Debug, Clone)]
 pub struct MoveTask {
-    /// Names the task.
+    /// `TaskHandle`.
     pub handle: String,
     /// ARN of the DLQ.
     pub source_arn: String,
-    /// ARN of the queue moved to, if one was given.
+    /// ARN of the destination queue, if the call named one.
     pub destination_arn: Option<String>,
-    /// How it ended.
+    /// The final status.
     pub status: MoveTaskStatus,
     /// Messages moved.
     pub moved: u64,
-    /// Messages that were there to be moved.
+    /// Visible messages in the DLQ at the start.
     pub to_move: u64,
-    /// Milliseconds since 1970.
+    /// The time of the start, in milliseconds since 1970.
     pub started_ms: u64,
 }
 
 impl Queues {
-    /// Moves a DLQ's visible messages to `destination`, or each to the queue it came from.
+    /// Moves a DLQ's visible messages to `destination`, or each one to its source queue.
     ///
-    /// A moved message is a new one, with a new id and a new `SentTimestamp`: AWS documents it so.
+    /// A moved message is a new message, with a new id and a new `SentTimestamp`, as AWS documents.
     ///
     /// # Errors
-    /// `ResourceNotFoundException` for an unknown queue, `InvalidParameterValue` for a source that is no DLQ.
+    /// `ResourceNotFoundException` for an unknown queue, `InvalidParameterValue` for a source that is not a DLQ.
     pub fn start_move(&self, source: &str, destination: Option<&str>) -> Result<MoveTask, SendError> {
         let find = |arn: &str| {
             self.get(arn).ok_or_else(|| {
@@ -101,8 +101,8 @@ impl Queues {
         let moved = moving.len() as u64;
         for entry in moving {
             match target_of(&entry) {
-                Some(target) => target.push(renewed(&entry.content)),
-                // Its queue was deleted a moment ago; the message stays where it was.
+                Some(target) => target.push(as_new_message(&entry.content)),
+                // The source queue was deleted concurrently; the message stays in the DLQ.
                 None => source.push(entry),
             }
         }
@@ -115,17 +115,17 @@ impl Queues {
             to_move,
             started_ms: now_ms(),
         };
-        self.keep(task.clone());
+        self.record_task(task.clone());
         Ok(task)
     }
 
-    /// The latest move tasks of a DLQ, the newest first.
+    /// Returns the latest move tasks of a DLQ, newest first.
     pub fn move_tasks(&self, source_arn: &str) -> Vec<MoveTask> {
         let tasks = self.move_tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.iter().rev().filter(|task| task.source_arn == source_arn).cloned().collect()
     }
 
-    fn keep(&self, task: MoveTask) {
+    fn record_task(&self, task: MoveTask) {
         let mut tasks = self.move_tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if tasks.len() >= MOVE_TASKS_KEPT {
             tasks.remove(0);
@@ -134,7 +134,7 @@ impl Queues {
     }
 }
 
-fn renewed(content: &Content) -> Entry {
+fn as_new_message(content: &Content) -> Entry {
     Entry::new(Arc::new(Content {
         id: Uuid::new_v4(),
         body: content.body.clone(),

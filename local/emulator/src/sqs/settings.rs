@@ -1,22 +1,25 @@
 //! Attributes of a queue, with SQS's ranges and defaults.
+//!
+//! To add an attribute: 1. add a field to `Settings`, its range as a constant, and SQS's default; 2. add its name
+//! to `Settings::field`; 3. report it in `Queue::attributes`.
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::SendError;
 
-/// SQS's limit on messages of one `ReceiveMessage`.
+/// SQS's limit on the messages of one `ReceiveMessage`.
 pub const RECEIVE_MAX: usize = 10;
-/// SQS's limit on entries of a batch call.
+/// SQS's limit on the entries of a batch call.
 pub const BATCH_ENTRIES_MAX: usize = 10;
-/// SQS's limit on long polling.
+/// SQS's limit on the wait time of a long poll.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// SQS's range of a visibility timeout: up to 12 hours.
+/// SQS's range of the visibility timeout: up to 12 hours.
 pub(super) const VISIBILITY_SECONDS: RangeInclusive<u64> = 0..=43_200;
-/// SQS's range of a delay: up to 15 minutes.
+/// SQS's range of the delay: up to 15 minutes.
 pub(super) const DELAY_SECONDS: RangeInclusive<u64> = 0..=900;
-/// SQS's range of the retention: a minute to 14 days.
+/// SQS's range of the retention period: 1 minute to 14 days.
 const RETENTION_SECONDS: RangeInclusive<u64> = 60..=1_209_600;
-/// SQS's range of the largest message: 1 KiB to 1 MiB.
+/// SQS's range of the maximum message size: 1 KiB to 1 MiB.
 const MESSAGE_BYTES: RangeInclusive<u64> = 1_024..=1_048_576;
 const WAIT_SECONDS: RangeInclusive<u64> = 0..=WAIT_MAX.as_secs();
 
@@ -30,7 +33,7 @@ pub(super) struct Settings {
 }
 
 impl Default for Settings {
-    /// SQS's own defaults.
+    /// Returns SQS's defaults.
     fn default() -> Self {
         Self {
             visibility_seconds: 30,
@@ -42,7 +45,7 @@ impl Default for Settings {
     }
 }
 
-/// Whether the stand-in knows the attribute.
+/// Whether the emulator supports the attribute.
 pub(super) fn is_settable(name: &str) -> bool {
     name == "RedrivePolicy" || Settings::default().field(name).is_some()
 }

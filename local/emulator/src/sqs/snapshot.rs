@@ -1,11 +1,11 @@
-//! What is left in the queues, to be written down at exit and read at the next start.
+//! Snapshots of the queues: written at exit, restored at the next start.
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Queues, SendError, message::Content, state::Entry};
 
-/// Every message of every queue; a message in flight or delayed comes back visible.
+/// All messages of all queues; messages in flight or delayed are visible after the restore.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     queues: BTreeMap<String, Vec<SavedMessage>>,
@@ -21,19 +21,19 @@ struct SavedMessage {
 }
 
 impl Snapshot {
-    /// Messages in it.
+    /// Returns the number of messages.
     pub fn len(&self) -> usize {
         self.queues.values().map(Vec::len).sum()
     }
 
-    /// Whether there is nothing to save.
+    /// Whether no queue has a message.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl Queues {
-    /// The messages of all queues; bodies are shared, not copied.
+    /// Takes a snapshot of all queues; bodies are shared, not copied.
     pub fn snapshot(&self) -> Snapshot {
         let saved = |entry: &Entry| SavedMessage {
             content: Arc::clone(&entry.content),
@@ -47,10 +47,10 @@ impl Queues {
         Snapshot { queues }
     }
 
-    /// Puts a snapshot's messages back, with their ids, `SentTimestamp`s and receive counts.
+    /// Restores a snapshot's messages with their ids, `SentTimestamp`s and receive counts.
     ///
     /// # Errors
-    /// When a queue with messages is not there any more; nothing is restored then.
+    /// `QueueDoesNotExist` if a queue with messages no longer exists; then no message is restored.
     pub fn restore(&self, snapshot: Snapshot) -> Result<(), SendError> {
         let mut pairs = Vec::new();
         for (name, messages) in snapshot.queues.into_iter().filter(|(_, messages)| !messages.is_empty()) {
@@ -58,7 +58,7 @@ impl Queues {
                 SendError::new(
                     "QueueDoesNotExist",
                     format!(
-                        "{} saved messages are for {name}, a queue that is not there any more",
+                        "{} saved messages belong to {name}, a queue that no longer exists",
                         messages.len()
                     ),
                 )

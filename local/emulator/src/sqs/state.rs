@@ -1,4 +1,4 @@
-//! A queue's messages and where each of them is: visible, in flight or delayed.
+//! A queue's messages and their states: visible, in flight, delayed or withheld.
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -12,29 +12,29 @@ use super::{
     message::{Content, Receipt, Received},
 };
 
-/// SQS's limit on messages in flight in one standard queue.
+/// SQS's limit on the messages in flight of one standard queue.
 pub const IN_FLIGHT_MAX: usize = 120_000;
 
-/// A message with what its queue knows about it.
+/// A message with its delivery state.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub content: Arc<Content>,
     pub dead_letter_source: Option<Arc<str>>,
-    /// 0: never.
+    /// Milliseconds since 1970; 0: never.
     pub first_received_ms: u64,
-    /// Over all queues it was in.
+    /// Over all queues that have held the message.
     pub receive_count: u32,
-    /// In this queue: what a redrive policy counts, and the number of the latest delivery.
+    /// Deliveries from this queue: the redrive policy's receive count, and the number of the latest delivery.
     pub deliveries: u32,
-    place: Place,
+    state: State,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum State {
     Visible,
     InFlight(Instant),
     Delayed(Instant),
-    /// As if it were visible, for all that the queue tells; no receive finds it.
+    /// Counted as visible, but returned by no receive.
     Withheld(Instant),
 }
 
@@ -46,39 +46,39 @@ impl Entry {
             first_received_ms: 0,
             receive_count: 0,
             deliveries: 0,
-            place: Place::Visible,
+            state: State::Visible,
         }
     }
 }
 
-/// What one receive took out.
+/// The result of one receive.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct ReceivedBatch {
     pub received: Vec<Received>,
-    /// Messages received too often: they belong into the DLQ.
-    pub dead: Vec<Entry>,
-    /// When the next message becomes visible by itself.
+    /// Messages over the maximum receive count, removed for the DLQ.
+    pub dead_letters: Vec<Entry>,
+    /// The next deadline: the time at which another message becomes visible.
     pub next: Option<Instant>,
 }
 
 /// The limits of one receive.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Take {
+pub(super) struct ReceiveLimits {
     pub max: usize,
     pub visibility: Duration,
     pub now_ms: u64,
-    /// Messages sent before this are past their retention.
+    /// Messages sent before this time are past their retention period.
     pub oldest_ms: u64,
-    /// Deliveries a message may have had; beyond, it is dead. `None`: any number.
+    /// The redrive policy's `maxReceiveCount`; `None`: no policy.
     pub deliveries_max: Option<u32>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    /// By order of arrival. An ordered map gives memory back as it drains, a hash map does not.
+    /// In order of arrival. An ordered map releases memory as it drains; a hash map does not.
     entries: BTreeMap<u64, Entry>,
     next_sequence: u64,
-    /// Visible messages in the order they became so; what has left since is skipped when its turn comes.
+    /// Sequence numbers in the order of becoming visible. Stale numbers are skipped on receive.
     visible: VecDeque<u64>,
     /// Deadlines of messages in flight, delayed or withheld.
     deadlines: BTreeSet<(Instant, u64)>,
@@ -87,91 +87,95 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    /// Adds a message; `true` when waiting receivers must look at the deadlines again.
+    /// Adds a message. Returns `true` if the next deadline became earlier, which waiting receivers must take over.
     pub fn push(&mut self, mut entry: Entry, delay: Duration) -> bool {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let sooner = if delay.is_zero() {
-            entry.place = Place::Visible;
+        let earlier_deadline = if delay.is_zero() {
+            entry.state = State::Visible;
             self.visible.push_back(sequence);
             false
         } else {
             let until = Instant::now() + delay;
-            entry.place = Place::Delayed(until);
+            entry.state = State::Delayed(until);
             self.add_deadline(until, sequence)
         };
         self.entries.insert(sequence, entry);
-        sooner
+        earlier_deadline
     }
 
-    /// Adds a message that no receive finds for a time; the value as for [`Messages::push`].
+    /// Adds a message that is withheld for `time`. Returns the value of [`Messages::push`].
     pub fn push_withheld(&mut self, mut entry: Entry, time: Duration) -> bool {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let until = Instant::now() + time;
-        entry.place = Place::Withheld(until);
+        entry.state = State::Withheld(until);
         self.withheld += 1;
         self.entries.insert(sequence, entry);
         self.add_deadline(until, sequence)
     }
 
-    /// Hands out visible messages, in the order in which they became so, or in the order of `lots`; the second value as
-    /// for [`Messages::push`].
-    pub fn take(&mut self, take: Take, mut lots: Option<&mut fastrand::Rng>) -> (Taken, bool) {
+    /// Receives visible messages, in the order of becoming visible, or in random order if `shuffle` is given. The
+    /// second value is that of [`Messages::push`].
+    pub fn receive(
+        &mut self,
+        limits: ReceiveLimits,
+        mut shuffle: Option<&mut fastrand::Rng>,
+    ) -> (ReceivedBatch, bool) {
         self.advance();
-        self.expire(take.oldest_ms);
-        let mut taken = Taken::default();
-        let mut sooner = false;
+        self.expire(limits.oldest_ms);
+        let mut batch = ReceivedBatch::default();
+        let mut earlier_deadline = false;
         let mut still_visible = Vec::new();
-        let until = Instant::now() + take.visibility;
-        while taken.received.len() < take.max && self.in_flight < IN_FLIGHT_MAX {
-            if let Some(lots) = lots.as_deref_mut().filter(|_| !self.visible.is_empty()) {
-                let drawn = lots.usize(..self.visible.len());
+        let until = Instant::now() + limits.visibility;
+        while batch.received.len() < limits.max && self.in_flight < IN_FLIGHT_MAX {
+            if let Some(rng) = shuffle.as_deref_mut().filter(|_| !self.visible.is_empty()) {
+                let drawn = rng.usize(..self.visible.len());
                 self.visible.swap(0, drawn);
             }
             let Some(sequence) = self.visible.pop_front() else { break };
-            let Some(entry) = self.entries.get_mut(&sequence).filter(|e| e.place == Place::Visible) else {
+            let Some(entry) = self.entries.get_mut(&sequence).filter(|e| e.state == State::Visible) else {
                 continue;
             };
-            if take.deliveries_max.is_some_and(|max| entry.deliveries >= max) {
-                taken.dead.extend(self.entries.remove(&sequence));
+            if limits.deliveries_max.is_some_and(|max| entry.deliveries >= max) {
+                batch.dead_letters.extend(self.entries.remove(&sequence));
                 continue;
             }
             entry.deliveries += 1;
             entry.receive_count += 1;
             if entry.first_received_ms == 0 {
-                entry.first_received_ms = take.now_ms;
+                entry.first_received_ms = limits.now_ms;
             }
-            taken.received.push(received(sequence, entry));
-            if take.visibility.is_zero() {
+            batch.received.push(received(sequence, entry));
+            if limits.visibility.is_zero() {
                 still_visible.push(sequence);
                 continue;
             }
-            entry.place = Place::InFlight(until);
+            entry.state = State::InFlight(until);
             self.in_flight += 1;
-            sooner |= self.add_deadline(until, sequence);
+            earlier_deadline |= self.add_deadline(until, sequence);
         }
         self.visible.extend(still_visible);
-        taken.next = self.deadlines.first().map(|(until, _)| *until);
-        (taken, sooner)
+        batch.next = self.deadlines.first().map(|(until, _)| *until);
+        (batch, earlier_deadline)
     }
 
-    /// Deletes by the latest receipt. An older one deletes nothing, and that is no error: SQS answers so too.
+    /// Deletes by the receipt handle of the latest delivery. An older one is ignored without an error, as in SQS.
     pub fn delete(&mut self, receipt: &Receipt) {
         if let Some(entry) = self.latest(receipt) {
-            let place = entry.place;
-            self.leave(place, receipt.sequence);
+            let state = entry.state;
+            self.leave_state(state, receipt.sequence);
             self.entries.remove(&receipt.sequence);
         }
     }
 
-    /// Moves the deadline of a message in flight; `None` when the receipt is not of one.
+    /// Moves the deadline of a message in flight; `None` if the receipt handle's message is not in flight.
     pub fn change_visibility(&mut self, receipt: &Receipt, visibility: Duration) -> Option<bool> {
-        let entry = self.latest(receipt).filter(|entry| matches!(entry.place, Place::InFlight(_)))?;
-        let place = entry.place;
+        let entry = self.latest(receipt).filter(|entry| matches!(entry.state, State::InFlight(_)))?;
+        let state = entry.state;
         let until = Instant::now() + visibility;
-        entry.place = if visibility.is_zero() { Place::Visible } else { Place::InFlight(until) };
-        self.leave(place, receipt.sequence);
+        entry.state = if visibility.is_zero() { State::Visible } else { State::InFlight(until) };
+        self.leave_state(state, receipt.sequence);
         if visibility.is_zero() {
             self.visible.push_back(receipt.sequence);
             return Some(true);
@@ -196,7 +200,7 @@ impl Messages {
         }
     }
 
-    /// Whether receivers are held back by the limit on messages in flight.
+    /// Whether the limit on messages in flight is reached, which blocks receivers.
     pub fn is_full(&self) -> bool {
         self.in_flight >= IN_FLIGHT_MAX
     }
@@ -205,11 +209,11 @@ impl Messages {
         self.entries.values()
     }
 
-    /// Takes out every visible message that passes.
-    pub fn remove_visible(&mut self, passes: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+    /// Removes and returns the visible messages that satisfy `predicate`.
+    pub fn remove_visible(&mut self, predicate: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         self.advance();
-        let moves = |entry: &Entry| entry.place == Place::Visible && passes(entry);
-        self.entries.extract_if(.., |_, entry| moves(entry)).map(|(_, entry)| entry).collect()
+        let is_removed = |entry: &Entry| entry.state == State::Visible && predicate(entry);
+        self.entries.extract_if(.., |_, entry| is_removed(entry)).map(|(_, entry)| entry).collect()
     }
 
     fn latest(&mut self, receipt: &Receipt) -> Option<&mut Entry> {
@@ -218,43 +222,44 @@ impl Messages {
             .filter(|entry| entry.content.id == receipt.message_id && entry.deliveries == receipt.delivery)
     }
 
-    /// Messages whose deadline has passed become visible.
+    /// Makes messages visible whose deadline has passed.
     fn advance(&mut self) {
         let now = Instant::now();
         while let Some((until, sequence)) = self.deadlines.first().copied().filter(|(until, _)| *until <= now)
         {
             self.deadlines.remove(&(until, sequence));
             if let Some(entry) = self.entries.get_mut(&sequence) {
-                match entry.place {
-                    Place::InFlight(_) => self.in_flight -= 1,
-                    Place::Withheld(_) => self.withheld -= 1,
-                    Place::Visible | Place::Delayed(_) => {}
+                match entry.state {
+                    State::InFlight(_) => self.in_flight -= 1,
+                    State::Withheld(_) => self.withheld -= 1,
+                    State::Visible | State::Delayed(_) => {}
                 }
-                entry.place = Place::Visible;
+                entry.state = State::Visible;
                 self.visible.push_back(sequence);
             }
         }
     }
 
-    /// Messages past their retention are gone, wherever they are. The oldest are at the front.
+    /// Removes messages past their retention period, in any state. The oldest ones are at the front.
     fn expire(&mut self, oldest_ms: u64) {
         while let Some(first) = self.entries.first_entry().filter(|e| e.get().content.sent_ms < oldest_ms) {
             let (sequence, entry) = first.remove_entry();
-            self.leave(entry.place, sequence);
+            self.leave_state(entry.state, sequence);
         }
     }
 
-    fn leave(&mut self, place: Place, sequence: u64) {
-        match place {
-            Place::Visible => {}
-            Place::InFlight(until) => {
+    /// Removes a message's state from the counters and the deadlines.
+    fn leave_state(&mut self, state: State, sequence: u64) {
+        match state {
+            State::Visible => {}
+            State::InFlight(until) => {
                 self.in_flight -= 1;
                 self.deadlines.remove(&(until, sequence));
             }
-            Place::Delayed(until) => {
+            State::Delayed(until) => {
                 self.deadlines.remove(&(until, sequence));
             }
-            Place::Withheld(until) => {
+            State::Withheld(until) => {
                 self.withheld -= 1;
                 self.deadlines.remove(&(until, sequence));
             }
@@ -262,9 +267,9 @@ impl Messages {
     }
 
     fn add_deadline(&mut self, until: Instant, sequence: u64) -> bool {
-        let sooner = self.deadlines.first().is_none_or(|(first, _)| until < *first);
+        let earlier_deadline = self.deadlines.first().is_none_or(|(first, _)| until < *first);
         self.deadlines.insert((until, sequence));
-        sooner
+        earlier_deadline
     }
 }
 

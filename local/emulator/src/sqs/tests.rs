@@ -22,7 +22,7 @@ fn queue(properties: &str) -> Arc<Queue> {
 #[test]
 fn a_property_that_queues_do_not_have_is_refused() {
     let refused = queues("{Q: {Type: AWS::SQS::Queue, Properties: {Visibility: 5}}}").unwrap_err();
-    assert_eq!(format!("{refused:#}"), "Q: Visibility is no property of a queue");
+    assert_eq!(format!("{refused:#}"), "Q: Visibility is not a property of a queue");
     queue("{SqsManagedSseEnabled: true, Tags: []}");
 }
 
@@ -48,7 +48,7 @@ fn delayed(seconds: u32) -> NewMessage {
     NewMessage { delay_seconds: Some(seconds), ..message("m") }
 }
 
-fn places(queue: &Queue) -> (u64, u64, u64) {
+fn counts_by_state(queue: &Queue) -> (u64, u64, u64) {
     let counts = queue.counts();
     (counts.visible, counts.in_flight, counts.delayed)
 }
@@ -61,7 +61,7 @@ fn receipts(received: &[Received]) -> Vec<Receipt> {
     received.iter().map(|message| message.receipt).collect()
 }
 
-/// A long poll in another task; gives the number of messages it got.
+/// Starts a long poll in another task, which returns the number of its messages.
 fn waiting_receiver(queue: &Arc<Queue>) -> tokio::task::JoinHandle<usize> {
     let queue = Arc::clone(queue);
     tokio::spawn(async move { queue.receive(1, None, Duration::from_secs(20)).await.len() })
@@ -108,7 +108,7 @@ fn properties_out_of_range_and_unknown_queues_are_refused() {
 
 #[test]
 fn digests_are_those_sdks_verify() {
-    // Values SQS itself gave for this message.
+    // The digests that SQS itself returned for this message.
     let timestamp = Attribute { data_type: "Number".to_owned(), value: "1493147359900".to_owned() };
     let message =
         NewMessage { attributes: BTreeMap::from([("timestamp".to_owned(), timestamp)]), ..message("derp") };
@@ -174,9 +174,9 @@ async fn a_message_comes_back_when_its_visibility_timeout_ends() {
     let first = one(&queue).await;
     tokio::time::advance(Duration::from_millis(29_900)).await;
     assert!(queue.receive(1, None, NOW).await.is_empty());
-    assert_eq!(places(&queue), (0, 1, 0));
+    assert_eq!(counts_by_state(&queue), (0, 1, 0));
     tokio::time::advance(Duration::from_millis(200)).await;
-    assert_eq!(places(&queue), (1, 0, 0));
+    assert_eq!(counts_by_state(&queue), (1, 0, 0));
     let second = one(&queue).await;
     assert_eq!(second.content.id, first.content.id);
     assert_eq!(second.content.sent_ms, first.content.sent_ms);
@@ -189,7 +189,7 @@ async fn a_delayed_message_waits() {
     let queue = queue("{DelaySeconds: 5}");
     queue.send(message("m")).unwrap();
     queue.send(delayed(0)).unwrap();
-    assert_eq!(places(&queue), (1, 0, 1));
+    assert_eq!(counts_by_state(&queue), (1, 0, 1));
     assert_eq!(queue.receive(10, None, NOW).await.len(), 1);
     tokio::time::advance(Duration::from_secs(5)).await;
     assert_eq!(queue.receive(10, None, NOW).await.len(), 1);
@@ -242,11 +242,11 @@ async fn only_the_latest_receipt_deletes() {
     tokio::time::advance(Duration::from_secs(31)).await;
     let second = one(&queue).await;
     queue.delete(&[first.receipt]);
-    assert_eq!(places(&queue), (0, 1, 0));
+    assert_eq!(counts_by_state(&queue), (0, 1, 0));
     tokio::time::advance(Duration::from_secs(31)).await;
-    // Its timeout is over, but it was not delivered again: still the latest.
+    // The visibility timeout has ended without another delivery: this receipt is still the latest.
     queue.delete(&[second.receipt]);
-    assert_eq!(places(&queue), (0, 0, 0));
+    assert_eq!(counts_by_state(&queue), (0, 0, 0));
     assert!(queue.receive(1, None, NOW).await.is_empty());
     let parsed: Receipt = second.receipt.to_string().parse().unwrap();
     assert_eq!(parsed, second.receipt);
@@ -263,7 +263,7 @@ async fn a_receipt_of_another_life_deletes_nothing() {
     restarted.send(message("new")).unwrap();
     one(&restarted).await;
     restarted.delete(&[old.receipt]);
-    assert_eq!(places(&restarted), (0, 1, 0));
+    assert_eq!(counts_by_state(&restarted), (0, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,9 +273,9 @@ async fn visibility_can_be_changed_in_flight_only() {
     let received = one(&queue).await;
     queue.change_visibility(&received.receipt, 100).unwrap();
     tokio::time::advance(Duration::from_secs(99)).await;
-    assert_eq!(places(&queue), (0, 1, 0));
+    assert_eq!(counts_by_state(&queue), (0, 1, 0));
     queue.change_visibility(&received.receipt, 0).unwrap();
-    assert_eq!(places(&queue), (1, 0, 0));
+    assert_eq!(counts_by_state(&queue), (1, 0, 0));
     assert_eq!(queue.change_visibility(&received.receipt, 5).unwrap_err().code, "MessageNotInflight");
     assert_eq!(queue.change_visibility(&received.receipt, 43_201).unwrap_err().code, "InvalidParameterValue");
     assert_eq!(one(&queue).await.receive_count, 2);
@@ -287,7 +287,7 @@ async fn a_receive_without_visibility_timeout_hands_out_each_message_once() {
     queue.send(message("1")).unwrap();
     queue.send(message("2")).unwrap();
     assert_eq!(bodies(&queue.receive(10, None, NOW).await), ["1", "2"]);
-    assert_eq!(places(&queue), (2, 0, 0));
+    assert_eq!(counts_by_state(&queue), (2, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +299,7 @@ async fn a_message_received_too_often_moves_to_the_dead_letter_queue() {
         tokio::time::advance(Duration::from_secs(31)).await;
         queue.receive(1, None, NOW).await;
     }
-    assert_eq!((places(&queue), places(&dead)), ((0, 0, 0), (1, 0, 0)));
+    assert_eq!((counts_by_state(&queue), counts_by_state(&dead)), ((0, 0, 0), (1, 0, 0)));
     let given_up = one(&dead).await;
     assert_eq!(given_up.content.id, sent.message_id);
     assert_eq!(given_up.content.sent_ms, first.content.sent_ms);
@@ -389,7 +389,7 @@ async fn a_snapshot_brings_everything_back() {
     let snapshot: Snapshot = serde_json::from_str(&written).unwrap();
     assert_eq!((snapshot.len(), snapshot.is_empty()), (3, false));
     queues.restore(snapshot).unwrap();
-    assert_eq!((places(&queue), places(&dead)), ((2, 0, 0), (1, 0, 0)));
+    assert_eq!((counts_by_state(&queue), counts_by_state(&dead)), ((2, 0, 0), (1, 0, 0)));
     let again = one(&queue).await;
     assert_eq!(again.content.id, received.content.id);
     assert_eq!(again.content.sent_ms, received.content.sent_ms);
@@ -408,7 +408,7 @@ fn a_snapshot_of_a_queue_that_is_gone_is_refused_as_a_whole() {
     queues.remove("Q");
     let error = queues.restore(snapshot).unwrap_err();
     assert!(error.message.contains("1 saved messages are for Q"), "{error}");
-    assert_eq!(places(&dead), (1, 0, 0));
+    assert_eq!(counts_by_state(&dead), (1, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]

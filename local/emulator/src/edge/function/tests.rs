@@ -53,7 +53,7 @@ fn one_that_fails_says_so() {
             "no header name",
         ),
         ("not JavaScript", "failed"),
-        // CloudFront gives a function 2 MB.
+        // The function exceeds CloudFront's memory limit of 2 MB.
         ("function handler() { var all = []; for (;;) all.push(new Array(1000)); }", "failed"),
     ] {
         let error = run(code, "/").unwrap_err();

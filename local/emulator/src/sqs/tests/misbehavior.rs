@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// Something that a queue does badly, and nothing else.
+/// Creates a queue with the given misbehavior.
 fn misbehaving(how: Misbehavior) -> Arc<Queue> {
     let queue = queue("{}");
     queue.misbehave(how, 7);
@@ -17,9 +17,9 @@ async fn counts_of_a_bad_queue_are_of_any_moment_of_the_last_minute() {
         queue.send(message("m")).unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    let told: Vec<_> = (0..1_000).map(|_| queue.reported_counts().visible).collect();
-    let (least, most) = (told.iter().min().copied(), told.iter().max().copied());
-    // 60 messages a minute. A moment is a 64th of a minute wide.
+    let reported: Vec<_> = (0..1_000).map(|_| queue.reported_counts().visible).collect();
+    let (least, most) = (reported.iter().min().copied(), reported.iter().max().copied());
+    // One message a second; the samples are a 64th of a minute apart.
     assert!(
         least.is_some_and(|least| (40..=43).contains(&least)) && most == Some(100),
         "{least:?} to {most:?}"
@@ -33,18 +33,18 @@ async fn counts_of_a_bad_queue_are_of_any_moment_of_the_last_minute() {
 async fn a_bad_queue_tells_of_messages_that_are_gone_and_not_of_those_that_have_come() {
     let counts_age = Duration::from_secs(60);
     let queue = misbehaving(Misbehavior { counts_age, ..Misbehavior::default() });
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     tokio::time::advance(Duration::from_secs(100)).await;
     queue.send(message("m")).unwrap();
     tokio::time::advance(Duration::from_secs(30)).await;
     for _ in 0..100 {
-        told.insert(queue.reported_counts().visible);
+        reported.insert(queue.reported_counts().visible);
     }
-    assert_eq!(told.len(), 2, "it is there, or not yet");
+    assert_eq!(reported.len(), 2, "it is there, or not yet");
     queue.delete(&receipts(&queue.receive(1, None, NOW).await));
     tokio::time::advance(Duration::from_secs(45)).await;
-    let told: BTreeSet<_> = (0..100).map(|_| queue.reported_counts().visible).collect();
-    assert_eq!(told.len(), 2, "it is still there, or gone");
+    let reported: BTreeSet<_> = (0..100).map(|_| queue.reported_counts().visible).collect();
+    assert_eq!(reported.len(), 2, "it is still there, or gone");
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,9 +54,16 @@ async fn counts_of_a_bad_queue_are_too_low() {
         queue.send(message("m")).unwrap();
     }
     queue.receive(50, None, NOW).await;
-    let told: Vec<_> = (0..1_000).map(|_| queue.reported_counts()).collect();
-    assert!(told.iter().all(|told| (25..=50).contains(&told.visible) && (25..=50).contains(&told.in_flight)));
-    assert!(told.iter().any(|told| told.visible < 27) && told.iter().any(|told| told.visible == 50));
+    let reported: Vec<_> = (0..1_000).map(|_| queue.reported_counts()).collect();
+    assert!(
+        reported
+            .iter()
+            .all(|reported| (25..=50).contains(&reported.visible) && (25..=50).contains(&reported.in_flight))
+    );
+    assert!(
+        reported.iter().any(|reported| reported.visible < 27)
+            && reported.iter().any(|reported| reported.visible == 50)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,8 +79,8 @@ async fn a_bad_queue_withholds_single_messages() {
     let received = queue.receive(1_000, None, NOW).await;
     assert_eq!(received.len(), 1_000 - withheld.len());
     assert!(received.iter().all(|message| !withheld.contains(&message.content.id)));
-    // They look like messages that wait.
-    assert_eq!(places(&queue), (withheld.len() as u64, received.len() as u64, 0));
+    // Withheld messages count as visible.
+    assert_eq!(counts_by_state(&queue), (withheld.len() as u64, received.len() as u64, 0));
     queue.delete(&receipts(&received));
     let start = Instant::now();
     let mut late = 0;
@@ -118,8 +125,8 @@ fn a_poller_pauses_after_a_failure_and_now_and_then() {
     let pauses = |has_failed| (0..1_000).map(move |_| queue.poller_pause(has_failed)).collect::<Vec<_>>();
     let (after_failures, others) = (pauses.clone()(true), pauses(false));
     assert!(after_failures.iter().all(|pause| !pause.is_zero() && *pause <= poller_pause));
-    let for_no_reason = others.iter().filter(|pause| !pause.is_zero()).count();
-    assert!((80..180).contains(&for_no_reason), "{for_no_reason}");
+    let random_pauses = others.iter().filter(|pause| !pause.is_zero()).count();
+    assert!((80..180).contains(&random_pauses), "{random_pauses}");
 }
 
 #[test]
