@@ -1,6 +1,6 @@
-//! The driver's own book: what was accepted, and what is to become of it. It knows nothing of what the functions did.
+//! The driver's book: every accepted message with its expected outcome, independent of the functions.
 //!
-//! 16 bytes a message, 24 where two outcomes are right, so that a run of millions fits anywhere.
+//! A message takes 16 bytes, or 24 if two outcomes are valid, so that a run of millions fits into memory.
 use std::collections::BTreeMap;
 
 use domain::{Timestamp, VoterHasher};
@@ -8,119 +8,119 @@ use uuid::Uuid;
 
 use crate::{
     polls::Poll,
-    vote::{Fate, Identity, Vote},
+    vote::{Identity, Outcome, Vote},
 };
 
-/// A vote's key in the ledger without its time: 64 bits of its hash.
+/// A vote's key in the ledger without its time prefix: 64 bits of the hash.
 pub type Key = u64;
 
-/// Where a vote counts, if it does.
+/// The row that a counted vote makes in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count {
-    /// What makes it one vote.
+    /// The vote's key; messages of one vote share it.
     pub key: Key,
-    /// Place of the poll in the run.
+    /// Index of the poll in the run.
     pub poll: u16,
-    /// Number.
+    /// Number of the contestant.
     pub contestant: i16,
 }
 
-/// A message's id, in short: 64 of its random bits.
+/// A message's id, shortened to 64 of its random bits.
 pub type MessageKey = u64;
 
-/// The short form of a message's id.
+/// Shortens a message's id.
 pub fn message_key(id: Uuid) -> MessageKey {
     id.as_u128() as u64
 }
 
-/// The short form of a vote's key.
+/// Shortens a vote's key.
 pub fn key(key: Uuid) -> Key {
     key.as_u128() as u64
 }
 
-/// A message that counts, or is rejected for this reason: the ledger decides which, and it may not be both.
+/// A message that either counts or is rejected for this reason. Both outcomes are valid, but not together.
 #[derive(Debug, Clone, Copy)]
 pub struct Either {
     /// The message.
     pub message: MessageKey,
-    /// If it counts.
+    /// The expected row, if the message counts.
     pub count: Count,
-    /// If not.
+    /// The expected reason, if the message is rejected.
     pub reason: Reason,
 }
 
-/// Why a vote cast in time is rejected behind its poll's certificate.
+/// Rejection reason of a vote that was cast in time and arrives after its poll's certificate.
 pub const LATE: &str = "late";
 
 /// Index into [`domain::Rejection::ALL`].
 pub type Reason = u8;
 
-/// The index of a reason; `None`: there is no such reason.
+/// Returns the index of a reason, or `None` for an unknown one.
 pub fn reason(name: &str) -> Option<Reason> {
     let found = domain::Rejection::ALL.iter().position(|reason| reason.name() == name)?;
     u8::try_from(found).ok()
 }
 
-/// What was accepted, and what is expected of it.
+/// The accepted messages and their expected outcomes.
 #[derive(Debug)]
 pub struct Book {
     hasher: VoterHasher,
     polls: Vec<Poll>,
-    /// Messages accepted.
+    /// Number of accepted messages.
     pub accepted: u64,
-    /// By kind.
+    /// Number of accepted messages by kind of vote.
     pub by_kind: BTreeMap<&'static str, u64>,
-    /// Each message that must count, or be the duplicate of one that does.
+    /// Messages that must count or be duplicates of a counted one.
     pub counts: Vec<Count>,
-    /// Each message that must be rejected.
+    /// Messages that must be rejected.
     pub rejected: Vec<(MessageKey, Reason)>,
-    /// Each message whose outcome only the ledger can tell.
+    /// Messages with two valid outcomes.
     pub either: Vec<Either>,
 }
 
 impl Book {
-    /// Empty. `hasher`: with the stack's own secret.
+    /// Returns an empty book. `hasher` has the stack's secret.
     pub fn new(hasher: VoterHasher, polls: Vec<Poll>) -> Self {
         let (counts, rejected, either) = (Vec::new(), Vec::new(), Vec::new());
         Self { hasher, polls, accepted: 0, by_kind: BTreeMap::new(), counts, rejected, either }
     }
 
-    /// Takes all of it out.
+    /// Returns the book and leaves an empty one.
     pub fn take(&mut self) -> Self {
         let empty = Self::new(self.hasher.clone(), Vec::new());
         std::mem::replace(self, empty)
     }
 
-    /// The polls of the run.
+    /// Returns the polls of the run.
     pub fn polls(&self) -> &[Poll] {
         &self.polls
     }
 
-    /// Enters an accepted message, sent at some time from `first` to `last`. `is_withheld`: the queue withholds it by
-    /// itself, so that it may come after its poll's certificate.
+    /// Records an accepted message, sent between `first_ms` and `last_ms`. `is_withheld` tells that the queue
+    /// withholds this message, so that it may arrive after its poll's certificate.
     ///
     /// # Panics
-    /// When the vote expects a reason that there is not.
+    /// The vote expects an unknown reason.
     pub fn enter(&mut self, vote: &Vote, message: Uuid, first_ms: i64, last_ms: i64, is_withheld: bool) {
         self.accepted += 1;
         *self.by_kind.entry(vote.kind).or_default() += 1;
         let reason = |name: &str| reason(name).unwrap_or_else(|| panic!("there is no reason {name}"));
-        let (place, contestant, identity) = match vote.fate {
-            Fate::Rejected(name) => return self.rejected.push((message_key(message), reason(name))),
-            Fate::Counts { poll, contestant, identity } => (poll, contestant, identity),
+        let (index, contestant, identity) = match vote.outcome {
+            Outcome::Rejected(name) => return self.rejected.push((message_key(message), reason(name))),
+            Outcome::Counts { poll, contestant, identity } => (poll, contestant, identity),
         };
-        let poll = &self.polls[place];
+        let poll = &self.polls[index];
         let key = self.key(vote, poll, identity, message);
-        let count = Count { key, poll: place as u16, contestant };
+        let count = Count { key, poll: index as u16, contestant };
         let message = message_key(message);
         match (poll.holds(first_ms, last_ms), identity) {
             (Some(true), _) if is_withheld => {
                 self.either.push(Either { message, count, reason: reason(LATE) });
             }
             (Some(true), _) => self.counts.push(count),
-            // Only this message can be that vote, and it is too early or too late.
+            // No other message belongs to this vote, and this one is too early or too late.
             (Some(false), Identity::Message) => self.rejected.push((message, reason(poll.outside_reason()))),
-            // Another message of the same vote may have been in time: then this one is its duplicate.
+            // Another message of the same vote may have been in time; this one is then its duplicate.
             (Some(false), _) | (None, _) => {
                 self.either.push(Either { message, count, reason: reason(poll.outside_reason()) });
             }
@@ -129,7 +129,7 @@ impl Book {
 
     fn key(&self, vote: &Vote, poll: &Poll, identity: Identity, message: Uuid) -> Key {
         let id = domain::PollId(poll.id);
-        // The time in a key is not part of what is kept here.
+        // The book's key leaves out the time prefix, so any time will do.
         let any_time = Timestamp::from_millis(0).unwrap_or_else(|| unreachable!("1970 is a time"));
         let voter = self.hasher.voter(&vote.voter.map(subject).unwrap_or_default());
         let full = match identity {
@@ -141,7 +141,7 @@ impl Book {
     }
 }
 
-/// The `sub` of a voter.
+/// Returns a voter's `sub`.
 pub fn subject(voter: u32) -> String {
     format!("voter-{voter}")
 }
@@ -151,18 +151,18 @@ mod tests {
     use super::*;
     use crate::polls::{KINDS, Kind, Window};
 
-    const BELL_MS: i64 = 1_000;
+    const CLOSE_MS: i64 = 1_000;
 
     fn book() -> Book {
-        let place = KINDS.iter().position(|kind| matches!(kind.window, Window::Closes(_)));
-        let kind: Kind = KINDS[place.unwrap()];
-        let bell = Poll { id: 7, kind, opens_ms: 0, closes_ms: Some(BELL_MS) };
-        Book::new("0".repeat(64).parse().unwrap(), vec![bell])
+        let index = KINDS.iter().position(|kind| matches!(kind.window, Window::Closes(_)));
+        let kind: Kind = KINDS[index.unwrap()];
+        let closing = Poll { id: 7, kind, opens_ms: 0, closes_ms: Some(CLOSE_MS) };
+        Book::new("0".repeat(64).parse().unwrap(), vec![closing])
     }
 
     fn vote(voter: u32, identity: Identity) -> Vote {
-        let fate = Fate::Counts { poll: 0, contestant: 1, identity };
-        Vote { voter: Some(voter), body: String::new(), kind: "", fate, by_http: false }
+        let outcome = Outcome::Counts { poll: 0, contestant: 1, identity };
+        Vote { voter: Some(voter), body: String::new(), kind: "", outcome, by_http: false }
     }
 
     fn outcomes(identity: Identity, first_ms: i64, last_ms: i64) -> (usize, usize, usize) {
@@ -173,18 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn the_bell_decides_as_far_as_it_can_be_told() {
+    fn the_close_decides_where_the_time_is_known() {
         for identity in [Identity::Message, Identity::Client(Uuid::from_u128(1)), Identity::Ballot(1)] {
-            assert_eq!(outcomes(identity, BELL_MS - 2, BELL_MS - 1), (1, 0, 0), "{identity:?} in time");
-            assert_eq!(outcomes(identity, BELL_MS - 1, BELL_MS), (0, 0, 1), "{identity:?} at the bell");
+            assert_eq!(outcomes(identity, CLOSE_MS - 2, CLOSE_MS - 1), (1, 0, 0), "{identity:?} in time");
+            assert_eq!(outcomes(identity, CLOSE_MS - 1, CLOSE_MS), (0, 0, 1), "{identity:?} at the close");
         }
-        assert_eq!(outcomes(Identity::Message, BELL_MS, BELL_MS), (0, 1, 0));
-        // It may be the late retry of a vote that was in time.
-        assert_eq!(outcomes(Identity::Ballot(1), BELL_MS, BELL_MS), (0, 0, 1));
+        assert_eq!(outcomes(Identity::Message, CLOSE_MS, CLOSE_MS), (0, 1, 0));
+        // The message may be a late retry of a vote that was in time.
+        assert_eq!(outcomes(Identity::Ballot(1), CLOSE_MS, CLOSE_MS), (0, 0, 1));
     }
 
     #[test]
-    fn a_withheld_message_may_come_behind_the_certificate() {
+    fn a_withheld_message_may_come_after_the_certificate() {
         let mut book = book();
         book.enter(&vote(1, Identity::Message), Uuid::new_v4(), 0, 0, true);
         assert_eq!((book.counts.len(), book.rejected.len()), (0, 0));

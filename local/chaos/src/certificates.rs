@@ -1,16 +1,16 @@
-//! The certificates of a run: none may lack a vote that was cast in time, and each comes in its time.
+//! Checks the certificates of a run: each has every vote cast in time, and each is issued in time.
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use anyhow::Result;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::{Instant, sleep};
 
-/// For the last sign of a failed batch to grow old, the probes, and a slow machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time for the last sign of a failed batch to expire and for the probes, on a slow machine.
+const CERTIFY_TIMEOUT: Duration = Duration::from_secs(120);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What a certificate of a poll that closed by itself stands on.
+/// Expected basis of a certificate.
 const BASIS: &str = "evidence";
 
 /// The certificate of one poll.
@@ -18,42 +18,44 @@ const BASIS: &str = "evidence";
 pub struct Certificate {
     /// Number of the poll.
     pub poll: i32,
-    /// In ms since 1970.
+    /// Close of the poll, in ms since 1970.
     pub closes_ms: i64,
-    /// In ms since 1970; `None`: there is none yet.
+    /// Moment of certification, in ms since 1970; `None` without a certificate.
     pub certified_ms: Option<i64>,
-    /// Why it was made.
+    /// Basis of the certificate: `evidence` or `forced`.
     pub basis: String,
-    /// Votes in it.
+    /// Votes in the certificate.
     pub votes: i64,
-    /// Votes of the poll in the ledger, counted one by one.
+    /// Rows of the poll's votes in the ledger.
     pub rows: i64,
 }
 
-/// The certificates of all polls that closed, and how long they took.
+/// The certificates of all closed polls and their delays.
 #[derive(Debug, Default)]
 pub struct Certificates {
-    /// Polls that closed.
+    /// Number of closed polls.
     pub closed: usize,
-    /// Seconds from the close to the certificate of polls that closed in the run and had no failed batch near: ascending.
+    /// Seconds from close to certificate, ascending, of polls that closed during the run without a failed batch
+    /// nearby.
     pub undisturbed: Vec<f64>,
-    /// The same of those that had one.
+    /// The same, of polls with a failed batch nearby.
     pub disturbed: Vec<f64>,
-    /// Votes cast in time that their certificate lacks, by poll.
+    /// Votes cast in time and missing from their certificate, by poll.
     pub early: BTreeMap<i64, u64>,
-    /// Votes cast in time that their certificate lacks because the queue withheld them by themselves.
+    /// Votes cast in time and missing from their certificate because the queue withheld these single messages.
     pub withheld: u64,
-    /// What is wrong otherwise, for people.
+    /// Other errors, as texts for people.
     pub wrong: Vec<String>,
 }
 
-/// Waits until each of these polls has its certificate, and reads them; those that have none after a time, too.
+/// Waits until each of these polls is certified, at most [`CERTIFY_TIMEOUT`], and returns all of them, certified or
+/// not.
 ///
 /// # Errors
 /// The ledger cannot be read.
 pub async fn wait_for(database_url: &str, polls: &[i32]) -> Result<Vec<Certificate>> {
     let mut connection = PgConnection::connect(database_url).await?;
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + CERTIFY_TIMEOUT;
     loop {
         let found = read(&mut connection, polls).await?;
         if found.iter().all(|one| one.certified_ms.is_some()) || Instant::now() > give_up {
@@ -63,7 +65,7 @@ pub async fn wait_for(database_url: &str, polls: &[i32]) -> Result<Vec<Certifica
     }
 }
 
-/// Another reading of the ledger than the one under test.
+/// Reads the certificates with SQL of its own, independent of the code under test.
 async fn read(connection: &mut PgConnection, polls: &[i32]) -> Result<Vec<Certificate>> {
     let sql = "SELECT id, (extract(epoch FROM closes_at) * 1000)::bigint AS closes_ms, \
                (extract(epoch FROM certified_at) * 1000)::bigint AS certified_ms, coalesce(basis, '') AS basis, \
@@ -85,8 +87,8 @@ async fn read(connection: &mut PgConnection, polls: &[i32]) -> Result<Vec<Certif
 }
 
 impl Certificates {
-    /// Judges them. `started_ms`: of the run; `failures_ms`: when batches failed, ascending; `sign`: how long a failed
-    /// batch keeps a poll from being certified.
+    /// Checks the certificates. `started_ms` is the start of the run, `failures_ms` the moments of failed batches,
+    /// ascending, and `sign` the time for which a failed batch delays certification.
     pub fn of(found: &[Certificate], started_ms: i64, failures_ms: &[i64], sign: Duration) -> Self {
         let mut certificates = Self { closed: found.len(), ..Self::default() };
         for Certificate { poll, closes_ms, certified_ms, basis, votes, rows } in found {
@@ -116,7 +118,7 @@ impl Certificates {
         certificates
     }
 
-    /// What is wrong, for people.
+    /// Returns the errors, as texts for people.
     pub fn differences(&self) -> Vec<String> {
         let early = self.early.iter().map(|(poll, votes)| {
             format!("poll {poll} was certified early: {votes} votes were cast in time and came later")
@@ -128,11 +130,11 @@ impl Certificates {
 impl fmt::Display for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:>12}  polls closed, {} certified early", self.closed, self.early.len())?;
-        writeln!(f, "{:>12}  votes late because the queue withheld them by themselves", self.withheld)?;
-        for (what, seconds) in
+        writeln!(f, "{:>12}  votes late because the queue withheld single messages", self.withheld)?;
+        for (group, seconds) in
             [("without a failed batch", &self.undisturbed), ("with a failed batch", &self.disturbed)]
         {
-            write!(f, "{:>12}  of them {what}", seconds.len())?;
+            write!(f, "{:>12}  of them {group}", seconds.len())?;
             if let (Some(p50), Some(p99)) = (percentile(seconds, 50), percentile(seconds, 99)) {
                 write!(f, ": from the close to the certificate p50 {p50:.1} s, p99 {p99:.1} s")?;
             }
@@ -142,7 +144,7 @@ impl fmt::Display for Certificates {
     }
 }
 
-/// By nearest rank.
+/// Returns a percentile by nearest rank; `None` of an empty slice.
 fn percentile(ascending: &[f64], percent: usize) -> Option<f64> {
     let rank = (ascending.len() * percent).div_ceil(100);
     ascending.get(rank.checked_sub(1)?).copied()
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_apart_by_whether_a_batch_failed_near() {
+    fn delays_are_split_by_whether_a_batch_failed_nearby() {
         let found = [
             certificate(1, 50_000, 58_000),
             certificate(2, 100_000, 112_000),
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told() {
+    fn each_error_is_reported() {
         let none = Certificate { certified_ms: None, basis: String::new(), ..certificate(1, 0, 0) };
         let forced = Certificate { basis: "forced".to_owned(), ..certificate(2, 0, 1) };
         let short = Certificate { votes: 6, ..certificate(3, 0, 1) };
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_that_closed_before_the_run_say_nothing_of_its_times() {
+    fn polls_that_closed_before_the_run_are_left_out_of_its_delays() {
         let certificates = Certificates::of(&[certificate(1, 0, 5_000)], 1_000, &[], SIGN);
         assert_eq!((certificates.closed, certificates.undisturbed.len()), (1, 0));
     }

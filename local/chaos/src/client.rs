@@ -1,4 +1,4 @@
-//! HTTP to the edge, over kept connections.
+//! An HTTP client of the edge with a persistent connection.
 use anyhow::{Context as _, Result, ensure};
 use axum::body::{Body, Bytes, to_bytes};
 use hyper::{
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use emulator::http_api::PAYLOAD_BYTES_MAX;
 
-/// One connection.
+/// A client with one connection.
 #[derive(Debug)]
 pub struct Client {
     port: u16,
@@ -20,15 +20,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// To the edge on this port; opened when first used.
+    /// Returns a client of the edge on this port; it connects at the first request.
     pub fn new(port: u16) -> Self {
         Self { port, connection: None }
     }
 
-    /// One request, with a body of JSON unless it is empty.
+    /// Sends one request, with a JSON body unless it is empty.
     ///
     /// # Errors
-    /// The edge cannot be reached, or broke off.
+    /// The edge cannot be reached, or closed the connection.
     pub async fn send(
         &mut self,
         method: &str,
@@ -59,12 +59,12 @@ async fn connect(port: u16) -> Result<SendRequest<Body>> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Its error comes back from the request that meets it.
+    // The request in flight returns the connection's error.
     tokio::spawn(connection);
     Ok(sender)
 }
 
-/// The show's crew.
+/// A client of the admin API, with the crew's token.
 #[derive(Debug)]
 pub struct Crew {
     client: Client,
@@ -72,15 +72,15 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// With a token of the scope `admin`.
+    /// Returns a client with a token of the scope `admin`.
     pub fn new(port: u16, token: String) -> Self {
         Self { client: Client::new(port), token }
     }
 
-    /// A request, which must succeed, and its answer.
+    /// Sends a request and returns its answer.
     ///
     /// # Errors
-    /// It does not succeed.
+    /// The request fails, or its status is not 2xx.
     pub async fn call(&mut self, method: &str, path: &str, body: &Value) -> Result<Value> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let (status, answer) = self.client.send(method, path, &self.token, body).await?;

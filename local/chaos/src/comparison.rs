@@ -1,4 +1,4 @@
-//! Ledger, tally and ranking of a poll, side by side, read without healing anything.
+//! Compares ledger, tally and ranking of a poll. The reads repair nothing.
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -6,40 +6,40 @@ use domain::{PollId, Tally};
 use ledger::Ledger;
 use ranking::RankingStore;
 
-/// Counting some millions of votes one by one takes seconds.
+/// Counting millions of rows takes seconds.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(120);
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Nothing is written through this one; the limit of its keys' life is not used.
+/// Unused: nothing is written through this store.
 const TTL_SECONDS: u64 = 60;
 
-/// Both stores, past the proxies.
+/// Connections to both stores that bypass the proxies.
 #[derive(Debug)]
-pub struct Books {
+pub struct StoreReaders {
     ledger: Ledger,
     ranking: RankingStore,
 }
 
-/// What the three say of a poll.
+/// A poll's totals in the three places.
 #[derive(Debug)]
-pub struct Line {
+pub struct PollTotals {
     /// The poll.
     pub poll: i32,
-    /// Votes, counted one by one.
+    /// Rows of votes in the ledger.
     pub ledger: u64,
-    /// By its counters.
+    /// Sum of the poll's counters in PostgreSQL.
     pub tally: u64,
-    /// In Redis.
+    /// Sum of the ranking in Redis.
     pub ranking: u64,
-    /// Contestants about whom they differ, for people.
+    /// Contestants with different totals, as texts for people.
     pub differences: Vec<String>,
 }
 
-impl Books {
+impl StoreReaders {
     /// Prepares the connections.
     ///
     /// # Errors
-    /// The URLs are not those of stores.
+    /// A URL cannot be parsed.
     pub fn new(database_url: &str, redis_url: &str) -> Result<Self> {
         Ok(Self {
             ledger: Ledger::new(database_url, STORE_TIMEOUT)?,
@@ -47,11 +47,11 @@ impl Books {
         })
     }
 
-    /// Compares the three, contestant by contestant.
+    /// Compares the three totals of each contestant.
     ///
     /// # Errors
     /// A store does not answer.
-    pub async fn compare(&self, id: i32) -> Result<Line> {
+    pub async fn compare(&self, id: i32) -> Result<PollTotals> {
         let id = PollId(id);
         let found = self.ledger.polls(&[id]).await?.pop().context("a poll is gone")?;
         let audit = self.ledger.audit(id, AUDIT_TIMEOUT).await?;
@@ -70,7 +70,7 @@ impl Books {
             }
         }
         let sum = |tally: &Tally| tally.values().sum();
-        Ok(Line {
+        Ok(PollTotals {
             poll: id.0,
             ledger: sum(&audit.ledger),
             tally: sum(&audit.tally),

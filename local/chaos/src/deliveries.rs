@@ -1,4 +1,4 @@
-//! Breaks what is between the queue and the votes function: deliveries, answers, acknowledgements, processes.
+//! Injects faults between the queue and the votes function: in deliveries, answers, acknowledgements and processes.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
@@ -15,19 +15,19 @@ use emulator::{
     sqs::Receipt,
 };
 
-/// The function that counts.
+/// The function that counts votes.
 pub const VOTES: &str = "VotesFunction";
 
-/// Of the batches that pass while a fault is on, about every second is hit.
+/// Probability that an active fault affects a batch.
 const HIT_PERCENT: u32 = 50;
 
-/// What a votes process cannot start with.
+/// An invalid environment variable with which a votes process cannot start.
 const BROKEN: [&str; 2] = ["BATCH_TIMEOUT_MS", "soon"];
 
-/// The furthest that a process's clock is wrong.
+/// Maximum clock skew of a process, in either direction.
 const SKEW_MS_MAX: i64 = 3_600_000;
 
-/// What goes wrong now.
+/// The active faults of deliveries and processes.
 #[derive(Debug)]
 pub struct Deliveries {
     record: Arc<Record>,
@@ -38,16 +38,16 @@ pub struct Deliveries {
 struct State {
     rng: fastrand::Rng,
     on: Option<Fault>,
-    /// What the next votes process is to die at.
+    /// Crash point for the next votes process.
     crash: Option<(&'static str, String)>,
-    /// Whether a votes process that starts now is of a release that cannot.
+    /// Whether votes processes that start now are of a release that cannot start.
     is_broken: bool,
-    /// When batches failed, in ms since 1970: their messages come again.
+    /// Moments of failed batches, in ms since 1970; their messages are redelivered.
     failures_ms: Vec<i64>,
 }
 
 impl Deliveries {
-    /// Nothing goes wrong, except for the clocks.
+    /// Starts without an active fault except [`Fault::Clock`].
     pub fn new(seed: u64, record: Arc<Record>) -> Arc<Self> {
         let rng = fastrand::Rng::with_seed(!seed);
         Arc::new(Self {
@@ -62,22 +62,22 @@ impl Deliveries {
         })
     }
 
-    /// Lets a kind of fault begin, or end (`None`).
+    /// Activates a fault, or none.
     pub fn set(&self, fault: Option<Fault>) {
         self.lock().on = fault;
     }
 
-    /// Lets every votes process that starts from now on fail to, or not.
+    /// Makes every new votes process fail at start, or not.
     pub fn set_broken(&self, is_broken: bool) {
         self.lock().is_broken = is_broken;
     }
 
-    /// Has the next votes process die at a point, or not (`None`).
+    /// Sets the crash point of the next votes process, or none.
     pub fn arm(&self, crash: Option<(&'static str, String)>) {
         self.lock().crash = crash;
     }
 
-    /// When batches of votes failed, or were not acknowledged, in ms since 1970, ascending.
+    /// Returns the moments at which batches failed or were not acknowledged, in ms since 1970, ascending.
     pub fn failures_ms(&self) -> Vec<i64> {
         self.lock().failures_ms.clone()
     }
@@ -88,7 +88,7 @@ impl Deliveries {
         }
     }
 
-    /// Whether this batch is hit: then it is on record.
+    /// Decides whether the fault affects this batch, and records it if so.
     fn hits(&self, function: &str, fault: Fault) -> bool {
         let mut state = self.lock();
         let hits = function == VOTES && state.on == Some(fault) && state.rng.u32(0..100) < HIT_PERCENT;
@@ -104,7 +104,7 @@ impl Deliveries {
             self.record.add(&Fault::VotesBroken.name());
         }
         for point in CRASH_POINTS {
-            // The last line of a process that met its point.
+            // A process prints this line last, when it dies at its crash point.
             if reason.ends_with(&format!("crash point {point}")) {
                 self.record.add(&crash_label(point));
             }
@@ -122,7 +122,7 @@ impl Deliveries {
         ];
         let mut state = self.lock();
         match state.rng.usize(0..=WHOLE_BATCH.len()) {
-            place if place < WHOLE_BATCH.len() => Bytes::from_static(WHOLE_BATCH[place].as_bytes()),
+            index if index < WHOLE_BATCH.len() => Bytes::from_static(WHOLE_BATCH[index].as_bytes()),
             _ => {
                 let unknown = Uuid::from_u128(state.rng.u128(..));
                 json!({"batchItemFailures": [{"itemIdentifier": unknown}]}).to_string().into()
@@ -136,7 +136,7 @@ impl Deliveries {
 }
 
 impl Disturbance for Deliveries {
-    /// The same messages in another order, so that two processes meet at the same rows from both ends.
+    /// Returns the same messages in another order, so that two processes lock the same rows from both ends.
     fn deliver_again(&self, function: &str, event: &Bytes) -> Option<Bytes> {
         if !self.hits(function, Fault::Duplicate) {
             return None;
@@ -158,11 +158,11 @@ impl Disturbance for Deliveries {
         if function == VOTES {
             self.note_crash(&answer);
         }
-        let is_spoilt = answer.is_ok() && self.hits(function, Fault::BadResponse);
-        if answer.is_err() || is_spoilt {
+        let is_corrupted = answer.is_ok() && self.hits(function, Fault::BadResponse);
+        if answer.is_err() || is_corrupted {
             self.note_failure(function);
         }
-        if is_spoilt { Ok(self.bad_answer()) } else { answer }
+        if is_corrupted { Ok(self.bad_answer()) } else { answer }
     }
 
     fn acknowledge(&self, function: &str, done: &mut Vec<Receipt>) {
@@ -174,7 +174,7 @@ impl Disturbance for Deliveries {
         if state.rng.bool() {
             done.clear();
         } else {
-            // What is left comes again among other messages.
+            // The other messages are redelivered in other batches.
             done.retain(|_| state.rng.bool());
         }
     }
@@ -184,7 +184,7 @@ impl EnvironmentHook for Deliveries {
     fn environment(&self, function: &str) -> Vec<(String, String)> {
         let mut environment = Vec::new();
         let mut state = self.lock();
-        if self.record.wants(Fault::Clock) {
+        if self.record.is_requested(Fault::Clock) {
             let skew_ms = state.rng.i64(-SKEW_MS_MAX..=SKEW_MS_MAX);
             environment.push(("CLOCK_SKEW_MS".to_owned(), skew_ms.to_string()));
             self.record.add(&Fault::Clock.name());

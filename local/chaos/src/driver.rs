@@ -1,4 +1,4 @@
-//! Sends the votes, spread over the run, and enters each that is accepted into the book.
+//! Sends the votes, spread over the run, and records each accepted one in the book.
 use std::{
     collections::BTreeMap,
     sync::{
@@ -29,19 +29,19 @@ use emulator::sqs::{Attribute, NewMessage, Queue};
 /// Connections to the edge.
 const CONNECTIONS: usize = 16;
 
-/// Votes that wait for a connection.
+/// Votes that wait for one connection.
 const WAITING_MAX: usize = 32;
 
-/// Votes between two looks at the clock and the queue.
+/// Votes between two checks of the clock and the queue.
 const STRIDE: u64 = 16;
 
-/// Messages in the queue at which the driver waits: about 500 MB.
+/// Messages in the queue at which the driver pauses: about 500 MB.
 const BACKLOG_MAX: u64 = 800_000;
 
-/// A pause for the throttle at the edge, or for a backlog to shrink.
+/// Pause after a throttled request, and while the backlog is full.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// This share of the votes is held back until each kind of fault has happened: without votes none does.
+/// One in this many votes is held back until each kind of fault has happened: faults need votes to take effect.
 const HELD_BACK: u64 = 10;
 
 /// Pause between votes that are held back.
@@ -50,57 +50,57 @@ const TRICKLE: Duration = Duration::from_millis(8);
 /// Sends votes.
 #[derive(Debug)]
 pub struct Driver {
-    /// What to send.
+    /// Generator of the votes.
     pub votes: Votes,
-    /// How many.
+    /// Number of votes.
     pub count: u64,
-    /// In this time, unless the machine is slower.
+    /// Planned duration; a slow machine takes longer.
     pub duration: Duration,
-    /// Where they go.
-    pub sending: Sending,
+    /// Queue and book.
+    pub sink: VoteSink,
     /// Port of the edge.
     pub port: u16,
-    /// By number of the voter.
+    /// Tokens by the voter's number.
     pub tokens: Arc<Vec<String>>,
-    /// Whether all has happened.
+    /// Record of the injected faults.
     pub record: Arc<Record>,
 }
 
-/// The way of a vote into the queue and the book.
+/// Accepts votes into the queue and the book.
 #[derive(Debug, Clone)]
-pub struct Sending {
+pub struct VoteSink {
     /// The queue of votes.
     pub queue: Arc<Queue>,
-    /// Where they are entered.
+    /// The book.
     pub book: Arc<Mutex<Book>>,
-    /// Votes accepted so far, for the display.
+    /// Number of accepted votes, for the display.
     pub accepted: Arc<AtomicU64>,
 }
 
-impl Sending {
-    /// Writes a vote into the queue, as the gateway's integration would.
+impl VoteSink {
+    /// Sends a vote to the queue, as the gateway's integration does.
     ///
     /// # Errors
-    /// The queue refuses it.
+    /// The queue rejects the message.
     pub fn enqueue(&self, vote: &Vote) -> Result<()> {
         let first_ms = now_ms();
         let sent =
-            self.queue.send(message(vote)).map_err(|error| anyhow!("the queue refused a vote: {error}"))?;
+            self.queue.send(message(vote)).map_err(|error| anyhow!("the queue rejected a vote: {error}"))?;
         self.enter(vote, sent.message_id, first_ms);
         Ok(())
     }
 
-    /// The book, to be closed.
+    /// Takes the book out for the comparison.
     pub fn take_book(&self) -> Book {
         self.book().take()
     }
 
-    /// The book.
+    /// Locks the book.
     pub fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a vote that has just been accepted.
+    /// Records a vote that has just been accepted.
     fn enter(&self, vote: &Vote, message: Uuid, first_ms: i64) {
         let is_withheld = self.queue.has_withheld(message);
         self.book().enter(vote, message, first_ms, now_ms(), is_withheld);
@@ -119,31 +119,31 @@ impl Driver {
     /// Sends all votes and waits for the last answer.
     ///
     /// # Errors
-    /// The edge or the queue refused a vote for no reason of the vote's.
+    /// The edge or the queue failed to accept a vote.
     pub async fn run(&self) -> Result<()> {
         let mut connections = JoinSet::new();
-        let mut ways = Vec::with_capacity(CONNECTIONS);
+        let mut senders = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
-            let (way, votes) = mpsc::channel(WAITING_MAX);
-            ways.push(way);
-            let voters = Voters { tokens: Arc::clone(&self.tokens), sending: self.sending.clone() };
-            connections.spawn(voters.vote(Client::new(self.port), votes));
+            let (sender, votes) = mpsc::channel(WAITING_MAX);
+            senders.push(sender);
+            let worker = HttpWorker { tokens: Arc::clone(&self.tokens), sink: self.sink.clone() };
+            connections.spawn(worker.run(Client::new(self.port), votes));
         }
         let start = Instant::now();
         for number in 0..self.count {
             self.keep_pace(start, number).await;
             let vote = self.votes.vote(number);
             if vote.by_http {
-                let way = &ways[number as usize % CONNECTIONS];
-                if way.send(vote).await.is_err() {
-                    // The connection's error is told below.
+                let sender = &senders[number as usize % CONNECTIONS];
+                if sender.send(vote).await.is_err() {
+                    // The worker's error is returned below.
                     break;
                 }
             } else {
-                self.sending.enqueue(&vote)?;
+                self.sink.enqueue(&vote)?;
             }
         }
-        drop(ways);
+        drop(senders);
         while let Some(ended) = connections.join_next().await {
             ended??;
         }
@@ -157,30 +157,30 @@ impl Driver {
         } else if number.is_multiple_of(STRIDE) {
             let share = number as f64 / self.count as f64;
             sleep_until(start + self.duration.mul_f64(share)).await;
-            while self.sending.queue.counts().visible > BACKLOG_MAX {
+            while self.sink.queue.counts().visible > BACKLOG_MAX {
                 sleep(PAUSE).await;
             }
         }
     }
 }
 
-/// Those who vote over one connection.
-struct Voters {
+/// Sends votes through the edge over one connection.
+struct HttpWorker {
     tokens: Arc<Vec<String>>,
-    sending: Sending,
+    sink: VoteSink,
 }
 
-impl Voters {
-    async fn vote(self, mut client: Client, mut votes: mpsc::Receiver<Vote>) -> Result<()> {
+impl HttpWorker {
+    async fn run(self, mut client: Client, mut votes: mpsc::Receiver<Vote>) -> Result<()> {
         while let Some(vote) = votes.recv().await {
-            let voter = vote.voter.context("a vote through the edge has a voter")?;
+            let voter = vote.voter.context("a vote through the edge needs a voter")?;
             let token = &self.tokens[voter as usize];
             loop {
                 let first_ms = now_ms();
                 match client.send("POST", "/votes", token, vote.body.clone()).await? {
                     (StatusCode::ACCEPTED, body) => {
                         let id = message_id(&body).context("the answer to a vote has no MessageId")?;
-                        self.sending.enter(&vote, id, first_ms);
+                        self.sink.enter(&vote, id, first_ms);
                         break;
                     }
                     (StatusCode::TOO_MANY_REQUESTS, _) => sleep(PAUSE).await,
@@ -200,7 +200,7 @@ fn message_id(body: &[u8]) -> Option<Uuid> {
     Uuid::try_parse(rest.split_once('<')?.0).ok()
 }
 
-/// Milliseconds since 1970, by the clock that the queue reads as well.
+/// Returns milliseconds since 1970, by the queue's clock.
 pub fn now_ms() -> i64 {
     clock::now_ms().cast_signed()
 }

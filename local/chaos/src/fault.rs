@@ -1,4 +1,9 @@
-//! What can be broken, and the record of what was.
+//! The kinds of faults and the record of the injected ones.
+//!
+//! To add a fault: 1. add a variant to [`Fault`]; its doc comment is the help text. 2. Give it a track in
+//! `track_of` and a duration in `Plan::next` (`plan.rs`), and correct the counts in the test there. 3. Inject it in
+//! `Injector::inject` (`injector.rs`). 4. Call [`Record::add`] where it takes effect: a fault that never happens
+//! makes the verdict inconclusive.
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,56 +14,56 @@ use clap::ValueEnum;
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub enum Fault {
-    /// SIGKILL of a votes process in mid-batch
+    /// SIGKILL a votes process during a batch
     Kill,
-    /// A votes process dies at each named point inside a batch
+    /// A votes process dies at each named crash point of a batch
     Crash,
     /// A batch is delivered to two processes at once
     Duplicate,
-    /// A counted batch is not deleted, or only in part, and comes again
+    /// A counted batch is deleted only in part or not at all, and is redelivered
     LostAck,
     /// The answer to a batch is malformed, or names messages as failed
     BadResponse,
-    /// SIGKILL of PostgreSQL, and a new start
+    /// SIGKILL and restart PostgreSQL
     PostgresKill,
-    /// PostgreSQL is stopped for a long time
+    /// PostgreSQL is stopped for the length of an outage
     PostgresStop,
-    /// PostgreSQL's connections say nothing, then all at once
+    /// PostgreSQL's connections stall, then deliver everything at once
     PostgresHang,
-    /// PostgreSQL answers late
+    /// PostgreSQL answers slowly
     PostgresSlow,
-    /// A lock on the votes that CREATE INDEX takes is held
+    /// The votes table is locked as by CREATE INDEX
     TableLock,
     /// The event source is disabled: nothing is counted
     CountingStopped,
-    /// A release of the votes function that cannot start
+    /// New processes of the votes function cannot start, as after a broken release
     VotesBroken,
-    /// The queue behaves as badly as SQS may: old counts, single messages late, any order, pollers that pause
+    /// The queue is as unreliable as SQS may be: stale counts, single messages late, any order, pausing pollers
     BadQueue,
-    /// SIGKILL of Redis, and a new start, empty
+    /// SIGKILL and restart Redis, empty
     RedisKill,
-    /// Redis is stopped for a long time, and comes back empty
+    /// Redis is stopped for the length of an outage and restarts empty
     RedisStop,
-    /// FLUSHALL
+    /// FLUSHALL in Redis
     RedisFlush,
-    /// Redis's connections say nothing, then all at once
+    /// Redis's connections stall, then deliver everything at once
     RedisHang,
-    /// Redis answers late
+    /// Redis answers slowly
     RedisSlow,
-    /// Each process has a clock of its own, up to an hour wrong
+    /// The clock of each process is wrong by up to an hour
     Clock,
 }
 
-/// The points of [`Fault::Crash`], as `functions/votes` names them.
+/// The crash points of [`Fault::Crash`], named as in `functions/votes`.
 pub const CRASH_POINTS: [&str; 5] = ["judged", "counting", "committed", "raising", "raised"];
 
 impl Fault {
-    /// As on the command line.
+    /// Returns the name used on the command line.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// What the record calls it: one label, but for crashes one for each point.
+    /// Returns the fault's labels in the record: one for each crash point, else one.
     pub fn labels(self) -> Vec<String> {
         match self {
             Self::Crash => CRASH_POINTS.iter().map(|point| crash_label(point)).collect(),
@@ -67,75 +72,75 @@ impl Fault {
     }
 }
 
-/// The label of a crash point.
+/// Returns the label of a crash point.
 pub fn crash_label(point: &str) -> String {
     format!("crash {point}")
 }
 
-/// What has been injected so far, and what is going on.
+/// The injected faults and the active ones.
 #[derive(Debug)]
 pub struct Record {
-    wanted: Vec<Fault>,
+    requested: Vec<Fault>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     injected: BTreeMap<String, u64>,
-    going_on: BTreeSet<String>,
+    active: BTreeSet<String>,
 }
 
 impl Record {
-    /// Nothing yet.
-    pub fn new(wanted: Vec<Fault>) -> Self {
-        Self { wanted, state: Mutex::default() }
+    /// Returns an empty record. `requested` are the requested faults.
+    pub fn new(requested: Vec<Fault>) -> Self {
+        Self { requested, state: Mutex::default() }
     }
 
-    /// Whether a fault was asked for.
-    pub fn wants(&self, fault: Fault) -> bool {
-        self.wanted.contains(&fault)
+    /// Tells whether a fault was requested.
+    pub fn is_requested(&self, fault: Fault) -> bool {
+        self.requested.contains(&fault)
     }
 
-    /// It has happened once more.
+    /// Counts one occurrence.
     pub fn add(&self, label: &str) {
         *self.lock().injected.entry(label.to_owned()).or_default() += 1;
     }
 
-    /// How often it has happened.
+    /// Returns the number of occurrences of a label.
     pub fn count(&self, label: &str) -> u64 {
         self.lock().injected.get(label).copied().unwrap_or_default()
     }
 
-    /// How often anything has happened.
+    /// Returns the number of occurrences of all labels.
     pub fn total(&self) -> u64 {
         self.lock().injected.values().sum()
     }
 
-    /// All that has happened, by label.
+    /// Returns the numbers of occurrences by label.
     pub fn injected(&self) -> BTreeMap<String, u64> {
         self.lock().injected.clone()
     }
 
-    /// Labels of what was asked for and has not happened.
+    /// Returns the labels of requested faults that have not happened.
     pub fn missing(&self) -> Vec<String> {
         let state = self.lock();
-        let labels = self.wanted.iter().flat_map(|fault| fault.labels());
+        let labels = self.requested.iter().flat_map(|fault| fault.labels());
         labels.filter(|label| !state.injected.contains_key(label)).collect()
     }
 
-    /// Shows it as going on, or no more.
-    pub fn set_going_on(&self, label: &str, on: bool) {
+    /// Marks a fault as active or over.
+    pub fn set_active(&self, label: &str, on: bool) {
         let mut state = self.lock();
         if on {
-            state.going_on.insert(label.to_owned());
+            state.active.insert(label.to_owned());
         } else {
-            state.going_on.remove(label);
+            state.active.remove(label);
         }
     }
 
-    /// What is going on, for people.
-    pub fn going_on(&self) -> String {
-        self.lock().going_on.iter().cloned().collect::<Vec<_>>().join(", ")
+    /// Returns the active faults, as text for people.
+    pub fn active(&self) -> String {
+        self.lock().active.iter().cloned().collect::<Vec<_>>().join(", ")
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

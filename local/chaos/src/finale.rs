@@ -1,59 +1,60 @@
-//! The last batches of a run, where no later batch can put right what they leave.
+//! The last batches of a run: no later batch can repair the rankings that they leave.
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::time::timeout;
 
 use crate::{
-    comparison::Books,
+    comparison::StoreReaders,
     deliveries::VOTES,
-    driver::Sending,
+    driver::VoteSink,
     fault::{Fault, crash_label},
     injector::Injector,
     polls::Window,
     store_proxy::Passage,
-    vote::{Fate, Identity, Vote},
+    vote::{Identity, Outcome, Vote},
 };
 
-/// For a batch, its redelivery and a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time for a batch and its redelivery on a slow machine.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Sends the last votes of a run whose faults are over, but for the two that are staged here.
+/// Sends the last votes of a run, after its faults, and stages two more faults.
 #[derive(Debug)]
 pub struct Finale<'a> {
-    /// To stage with.
+    /// Injects the staged faults.
     pub injector: &'a Injector,
-    /// With an empty queue.
-    pub sending: &'a Sending,
+    /// Queue and book; the queue is empty.
+    pub sink: &'a VoteSink,
 }
 
 impl Finale<'_> {
-    /// Plays it, and returns how the rankings of the open polls then differ from the ledger, and what else went wrong.
-    /// Nobody has read them, so nothing has healed them but the batches themselves.
-    pub async fn play(&self, books: &Books) -> Vec<String> {
-        let differences = self.try_to_play(books).await;
+    /// Runs the last batches and returns the differences between rankings and ledger of the open polls, and any other
+    /// error. No reader has loaded these rankings before, so only the batches can have repaired them.
+    pub async fn run(&self, readers: &StoreReaders) -> Vec<String> {
+        let differences = self.try_run(readers).await;
         differences.unwrap_or_else(|error| vec![format!("the last batches: {error:#}")])
     }
 
-    async fn try_to_play(&self, books: &Books) -> Result<Vec<String>> {
-        // The processes of the run may be about to die, or still be waiting for a store that hung.
+    async fn try_run(&self, readers: &StoreReaders) -> Result<Vec<String>> {
+        // Processes of the run may have a crash point set or still wait for a stalled store.
         self.injector.functions.end_idle(VOTES);
-        // Whatever the run left behind is put right by this; from here on nothing may go wrong any more.
+        // This batch repairs the run's leftovers; from here on the rankings must stay correct.
         self.vote_in_each_open_poll().await?;
         let mut differences = Vec::new();
-        if self.injector.record.wants(Fault::Crash) {
-            self.die_before_the_ranking().await?;
-            differences.extend(self.compare("a process died between commit and ranking", books).await?);
+        if self.injector.record.is_requested(Fault::Crash) {
+            self.crash_before_ranking().await?;
+            differences.extend(self.compare("a process died between commit and ranking", readers).await?);
         }
-        if self.injector.record.wants(Fault::RedisHang) {
-            self.raise_late().await?;
-            differences.extend(self.compare("old totals came after new ones", books).await?);
+        if self.injector.record.is_requested(Fault::RedisHang) {
+            self.reorder_totals().await?;
+            differences.extend(self.compare("old totals arrived after newer ones", readers).await?);
         }
         Ok(differences)
     }
 
-    /// The batch is committed, and the process dies: the redelivery finds nothing new, and must raise all the same.
-    async fn die_before_the_ranking(&self) -> Result<()> {
+    /// Kills the process between commit and ranking: the redelivery finds only duplicates and must still raise the
+    /// ranking.
+    async fn crash_before_ranking(&self) -> Result<()> {
         let label = crash_label("committed");
         let before = self.injector.record.count(&label);
         self.injector.deliveries.arm(Some(("committed", "0:0".to_owned())));
@@ -63,45 +64,45 @@ impl Finale<'_> {
         Ok(())
     }
 
-    /// A batch's totals are on their way to Redis until after those of the next batch have arrived.
-    async fn raise_late(&self) -> Result<()> {
-        self.injector.redis.set(Passage::HeldSoFar);
+    /// Delays a batch's totals until those of the next batch have arrived in Redis.
+    async fn reorder_totals(&self) -> Result<()> {
+        self.injector.redis.set(Passage::HeldExisting);
         self.vote_in_each_open_poll().await?;
         self.injector.functions.start_next_anew(VOTES);
         self.vote_in_each_open_poll().await?;
-        self.injector.redis.set(Passage::Free);
-        self.injector.redis.passed().await;
+        self.injector.redis.set(Passage::Immediate);
+        self.injector.redis.flushed().await;
         Ok(())
     }
 
     async fn vote_in_each_open_poll(&self) -> Result<()> {
-        for (place, id) in self.open_polls() {
-            self.sending.enqueue(&Vote {
+        for (index, id) in self.open_polls() {
+            self.sink.enqueue(&Vote {
                 voter: Some(0),
                 body: format!(r#"{{"poll":{id},"contestant":1}}"#),
                 kind: "last",
-                fate: Fate::Counts { poll: place, contestant: 1, identity: Identity::Message },
+                outcome: Outcome::Counts { poll: index, contestant: 1, identity: Identity::Message },
                 by_http: false,
             })?;
         }
-        timeout(PATIENCE, self.sending.queue.emptied()).await.context("the queue does not become empty")
+        timeout(DRAIN_TIMEOUT, self.sink.queue.emptied()).await.context("the queue was not drained in time")
     }
 
-    /// Place and number of those without a limit, in which a vote needs nothing but a contestant.
+    /// Returns index and id of the open polls without a limit: their votes need only a contestant.
     fn open_polls(&self) -> Vec<(usize, i32)> {
-        let book = self.sending.book();
+        let book = self.sink.book();
         let polls = book.polls().iter().enumerate();
         polls
             .filter(|(_, poll)| poll.kind.window == Window::Open && poll.kind.limit.is_none())
-            .map(|(place, poll)| (place, poll.id))
+            .map(|(index, poll)| (index, poll.id))
             .collect()
     }
 
-    async fn compare(&self, what: &str, books: &Books) -> Result<Vec<String>> {
+    async fn compare(&self, event: &str, readers: &StoreReaders) -> Result<Vec<String>> {
         let mut differences = Vec::new();
         for (_, id) in self.open_polls() {
-            let found = books.compare(id).await?.differences;
-            differences.extend(found.into_iter().map(|difference| format!("after {what}: {difference}")));
+            let found = readers.compare(id).await?.differences;
+            differences.extend(found.into_iter().map(|difference| format!("after {event}: {difference}")));
         }
         Ok(differences)
     }

@@ -1,4 +1,4 @@
-//! Carries the plan out, each track by itself, and undoes what it did.
+//! Injects the planned faults, with the tracks in parallel, and undoes each of them.
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -20,57 +20,57 @@ use emulator::{
 };
 use local_stores::{End, Store, Stores};
 
-/// By how much the times of the template are shorter in a run: `CERTIFY_SIGN_SECONDS` is 146 there.
+/// Factor by which a run shortens the template's times; `CERTIFY_SIGN_SECONDS` is 146 in the template.
 pub const SCALE: u32 = 16;
 
-/// More often than SQS, so that a run of some thousand votes has some.
+/// One message in this many is withheld: more than by SQS, so that a run of some thousand votes has some.
 const WITHHELD_ONE_IN: u64 = 500;
 
-/// How long a fault that needs a batch waits for one. An outage may be on meanwhile; it is added to this.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time that a fault waits for a batch; twice the length of an outage is added.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// All that can be broken.
+/// The targets of the faults.
 #[derive(Debug)]
 pub struct Injector {
     /// PostgreSQL's server.
     pub ledger: Mutex<Stores>,
     /// Redis's server.
     pub ranking: Mutex<Stores>,
-    /// Before PostgreSQL.
+    /// Proxy in front of PostgreSQL.
     pub postgres: StoreProxy,
-    /// Before Redis.
+    /// Proxy in front of Redis.
     pub redis: StoreProxy,
-    /// Between the queue and the function.
+    /// Faults between the queue and the function.
     pub deliveries: Arc<Deliveries>,
-    /// The processes.
+    /// The functions' processes.
     pub functions: Arc<Functions>,
-    /// What has happened.
+    /// Record of the injected faults.
     pub record: Arc<Record>,
-    /// Of votes.
+    /// The queue of votes.
     pub queue: Arc<Queue>,
-    /// Of the event source of the votes function.
+    /// Switch of the votes function's event source.
     pub counting: watch::Sender<bool>,
-    /// PostgreSQL, past the proxy.
+    /// URL of PostgreSQL that bypasses the proxy.
     pub database_url: String,
-    /// How long full stops last.
+    /// Length of an outage.
     pub outage: Duration,
-    /// After each [`STORM`] no fault begins for this long.
+    /// Time without new faults after each [`FAULT_PHASE`].
     pub calm: Duration,
 }
 
-/// How long faults begin before each calm.
-const STORM: Duration = Duration::from_secs(12);
+/// Time with new faults before each calm.
+const FAULT_PHASE: Duration = Duration::from_secs(12);
 
-/// The end of the time for faults.
+/// Signals the end of fault injection.
 type Ending = watch::Receiver<bool>;
 
 impl Injector {
-    /// Injects faults until the `ending`; then everything is whole again.
+    /// Injects faults until `ending` and undoes them.
     ///
     /// # Errors
-    /// A store does not come back.
+    /// A store does not restart.
     pub async fn run(&self, seed: u64, faults: &[Fault], ending: &Ending) -> Result<()> {
         let track = |track| self.track(Plan::new(seed, track, faults, self.outage), ending.clone());
         let tracks =
@@ -82,28 +82,28 @@ impl Injector {
     async fn track(&self, plan: Plan, mut ending: Ending) -> Result<()> {
         let started = Instant::now();
         for event in plan {
-            if wait(&mut ending, event.pause).await || self.sit_out_calm(started, &mut ending).await {
+            if wait(&mut ending, event.pause).await || self.wait_out_calm(started, &mut ending).await {
                 break;
             }
             let label =
                 event.crash.as_ref().map_or_else(|| event.fault.name(), |(point, _)| crash_label(point));
-            self.record.set_going_on(&label, true);
+            self.record.set_active(&label, true);
             let injected = self.inject(&event, &label, &mut ending).await;
-            self.record.set_going_on(&label, false);
+            self.record.set_active(&label, false);
             injected.with_context(|| format!("after {label}"))?;
         }
         Ok(())
     }
 
-    /// Waits until the calm is over, if it is calm; `true`: the ending has come.
-    async fn sit_out_calm(&self, started: Instant, ending: &mut Ending) -> bool {
+    /// Waits for the end of a calm, if there is one. Returns `true` at the `ending`.
+    async fn wait_out_calm(&self, started: Instant, ending: &mut Ending) -> bool {
         if self.calm.is_zero() {
             return false;
         }
-        let round = STORM + self.calm;
+        let round = FAULT_PHASE + self.calm;
         let into_round_ms = started.elapsed().as_millis() % round.as_millis();
         let into_round = Duration::from_millis(into_round_ms as u64);
-        into_round >= STORM && wait(ending, round - into_round).await
+        into_round >= FAULT_PHASE && wait(ending, round - into_round).await
     }
 
     async fn inject(&self, event: &Event, label: &str, ending: &mut Ending) -> Result<()> {
@@ -118,7 +118,7 @@ impl Injector {
                 let before = self.record.count(label);
                 let mut again = Instant::now();
                 let armed = || {
-                    // A process may lie idle below others, or be through before its point comes: then another one.
+                    // The process may stay idle or end before its crash point: arm another one each second.
                     if Instant::now() >= again {
                         again += Duration::from_secs(1);
                         self.deliveries.arm(event.crash.clone());
@@ -151,26 +151,26 @@ impl Injector {
                 wait(ending, event.length).await;
                 self.queue.misbehave(Misbehavior::default(), 0);
             }
-            Fault::PostgresKill => self.away(Store::Postgres, End::Killed, event, ending).await?,
-            Fault::PostgresStop => self.away(Store::Postgres, End::Stopped, event, ending).await?,
-            Fault::RedisKill => self.away(Store::Redis, End::Killed, event, ending).await?,
-            Fault::RedisStop => self.away(Store::Redis, End::Stopped, event, ending).await?,
+            Fault::PostgresKill => self.stop_store(Store::Postgres, End::Killed, event, ending).await?,
+            Fault::PostgresStop => self.stop_store(Store::Postgres, End::Stopped, event, ending).await?,
+            Fault::RedisKill => self.stop_store(Store::Redis, End::Killed, event, ending).await?,
+            Fault::RedisStop => self.stop_store(Store::Redis, End::Stopped, event, ending).await?,
             Fault::RedisFlush => {
                 flush(&self.ranking.lock().await.redis_url).await?;
                 self.record.add(label);
             }
-            Fault::PostgresHang => self.through(&self.postgres, Passage::Held, event, ending).await,
-            Fault::RedisHang => self.through(&self.redis, Passage::Held, event, ending).await,
+            Fault::PostgresHang => self.disturb(&self.postgres, Passage::Held, event, ending).await,
+            Fault::RedisHang => self.disturb(&self.redis, Passage::Held, event, ending).await,
             Fault::PostgresSlow => {
-                self.through(&self.postgres, Passage::Late(event.delay), event, ending).await;
+                self.disturb(&self.postgres, Passage::Delayed(event.delay), event, ending).await;
             }
-            Fault::RedisSlow => self.through(&self.redis, Passage::Late(event.delay), event, ending).await,
+            Fault::RedisSlow => self.disturb(&self.redis, Passage::Delayed(event.delay), event, ending).await,
             Fault::Clock => {}
         }
         Ok(())
     }
 
-    /// Every process that is not in mid-batch ends, and no new one starts.
+    /// Ends every idle process and makes new ones fail at start.
     async fn break_votes(&self, event: &Event, label: &str, ending: &mut Ending) {
         let before = self.record.count(label);
         self.deliveries.set_broken(true);
@@ -183,10 +183,10 @@ impl Injector {
         self.deliveries.set_broken(false);
     }
 
-    /// No batch can count; what `CREATE INDEX` without `CONCURRENTLY` does.
+    /// Blocks counting by the lock of `CREATE INDEX` without `CONCURRENTLY`.
     async fn lock_votes(&self, event: &Event, label: &str, ending: &mut Ending) -> Result<()> {
-        // No other fault takes PostgreSQL away meanwhile.
-        let _there = self.ledger.lock().await;
+        // Keeps other faults from stopping PostgreSQL.
+        let _running = self.ledger.lock().await;
         let mut connection = PgConnection::connect(&self.database_url).await?;
         let mut transaction = connection.begin().await?;
         sqlx::query("LOCK TABLE votes IN SHARE MODE").execute(&mut *transaction).await?;
@@ -196,7 +196,7 @@ impl Injector {
         Ok(())
     }
 
-    async fn away(&self, store: Store, end: End, event: &Event, ending: &mut Ending) -> Result<()> {
+    async fn stop_store(&self, store: Store, end: End, event: &Event, ending: &mut Ending) -> Result<()> {
         let mut server = match store {
             Store::Postgres => self.ledger.lock().await,
             Store::Redis => self.ranking.lock().await,
@@ -207,18 +207,18 @@ impl Injector {
         server.bring_back(store).await
     }
 
-    async fn through(&self, proxy: &StoreProxy, passage: Passage, event: &Event, ending: &mut Ending) {
+    async fn disturb(&self, proxy: &StoreProxy, passage: Passage, event: &Event, ending: &mut Ending) {
         proxy.set(passage);
         self.record.add(&event.fault.name());
         wait(ending, event.length).await;
-        proxy.set(Passage::Free);
+        proxy.set(Passage::Immediate);
     }
 
-    /// Waits until it is so, or has become too late; `true`: it is so.
-    async fn until(&self, ending: &mut Ending, mut is_so: impl FnMut() -> bool) -> bool {
-        let give_up = Instant::now() + PATIENCE + self.outage * 2;
+    /// Waits until the condition holds and returns `true`, or `false` at the timeout or the `ending`.
+    async fn until(&self, ending: &mut Ending, mut condition: impl FnMut() -> bool) -> bool {
+        let give_up = Instant::now() + BATCH_TIMEOUT + self.outage * 2;
         loop {
-            if is_so() {
+            if condition() {
                 return true;
             }
             if Instant::now() > give_up || wait(ending, POLL_INTERVAL).await {
@@ -228,14 +228,14 @@ impl Injector {
     }
 }
 
-/// Waits for this time, or until the ending; `true`: it has come.
+/// Waits for this time. Returns `true` at the `ending`.
 async fn wait(ending: &mut Ending, time: Duration) -> bool {
     if time.is_zero() {
         return *ending.borrow();
     }
     match timeout(time, ending.wait_for(|ending| *ending)).await {
         Ok(Ok(_)) => true,
-        // Whoever would tell the ending is gone.
+        // The sender is gone: treat this as the ending.
         Ok(Err(_)) => {
             sleep(time).await;
             true
@@ -244,7 +244,7 @@ async fn wait(ending: &mut Ending, time: Duration) -> bool {
     }
 }
 
-/// `FLUSHALL`, past the proxy.
+/// Sends `FLUSHALL`, bypassing the proxy.
 async fn flush(redis_url: &str) -> Result<()> {
     let mut connection = redis::Client::open(redis_url)?.get_multiplexed_async_connection().await?;
     Ok(redis::cmd("FLUSHALL").query_async(&mut connection).await?)

@@ -1,7 +1,10 @@
-//! `local chaos`: votes of every kind, while everything that can break does, and then the books.
+//! `local chaos`: injects faults while votes of every kind come in, then compares the results.
 //!
-//! The stack is the one of `local run`, on stores of its own. The driver keeps a book of what it sent; the verdict
-//! holds the ledger against the book, row by row, and the three stores against each other.
+//! The run uses the stack of `local run` on private stores. The driver keeps a book of the votes sent; the verdict
+//! compares the ledger with the book, row by row, and the three stores with each other.
+//!
+//! To add a fault, see the head of `fault.rs`; to add a kind of vote, that of `vote.rs`; to add a check, extend
+//! `LedgerDiff` or `Verdict::differences`.
 mod arguments;
 mod book;
 mod certificates;
@@ -39,16 +42,16 @@ use self::{
     book::Book,
     certificates::Certificates,
     client::{Client, Crew},
-    comparison::Books,
+    comparison::StoreReaders,
     deliveries::{Deliveries, VOTES},
-    driver::{Driver, Sending, now_ms},
+    driver::{Driver, VoteSink, now_ms},
     fault::Record,
     finale::Finale,
     injector::Injector,
     ledger_diff::LedgerDiff,
     polls::{Poll, Window},
     progress::{Progress, Sources},
-    settings::{hurried, sign, stack_arguments},
+    settings::{accelerated, sign, stack_arguments},
     store_proxy::StoreProxy,
     verdict::Verdict,
     vote::{TOKEN_HOLDERS, Votes},
@@ -70,33 +73,34 @@ use stack::{
     server::Listeners,
 };
 
-/// For making one of the polls that close, so that the first of them does not close before the first vote.
-const MAKING: Duration = Duration::from_millis(50);
+/// Time to create one of the closing polls, so that none closes before the first vote.
+const POLL_CREATION: Duration = Duration::from_millis(50);
 
-/// Votes a second of a run whose duration is not given.
+/// Votes per second of a run without `--duration`.
 const VOTES_PER_SECOND: u64 = 5_000;
 
-/// Below, not every kind of fault finds its time.
+/// A shorter run has no time for every kind of fault.
 const DURATION_MIN: Duration = Duration::from_secs(25);
 
-/// Of the votes, through the edge.
+/// Share of the votes that go through the edge.
 const HTTP_PERCENT: u32 = 20;
 
-/// How long the queue may stay as full as it is when all faults are over.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(90);
+/// Time for the queue to shrink after the last fault; each message that leaves starts it again.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Between two moves of a window.
+/// Interval between two changes of a window.
 const MOVE_INTERVAL: Duration = Duration::from_millis(700);
 
-/// A move that takes longer, because a store is away, is given up: the end of the run does not wait for it.
+/// Deadline of a change of a window; during an outage of a store it is abandoned, so that the run can end.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs it and prints the verdict; `true`: everything held, and everything was tried.
+/// Runs the chaos test and prints the verdict. Returns `true` if no promise was broken and every requested fault
+/// happened.
 ///
 /// # Errors
-/// The run could not be made or ended.
+/// The run could not be started or finished.
 pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
     let stop = StopRequests::listen()?;
     let stack = stack_arguments(arguments)?;
@@ -105,7 +109,7 @@ pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
     let stores = Stores::start(folder.path(), &Given::default(), false).await?;
     let run = Run::prepare(arguments, &stack, &stop, &folder, listeners, stores).await?;
     let result = tokio::select! {
-        verdict = run.play() => verdict,
+        verdict = run.run() => verdict,
         () = stop.reached(1) => {
             run.shut_down().await;
             bail!("stopped before the verdict");
@@ -118,7 +122,7 @@ pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
     }
     if !holds {
         println!(
-            "What the functions said (logs/) and the ledger (postgres/) are kept in {}.",
+            "The functions' logs (logs/) and the ledger (postgres/) are kept in {}.",
             folder.keep().display()
         );
     }
@@ -132,7 +136,7 @@ struct Run {
     votes: u64,
     duration: Duration,
     closing: u16,
-    /// How long a failed batch keeps a poll from being certified.
+    /// Time for which a failed batch delays certification.
     sign: Duration,
     port: u16,
     running: Running,
@@ -175,7 +179,8 @@ impl Run {
         let running =
             stack::start(session, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;
         let queue = running.queues.get("VotesQueue").context("the template has no VotesQueue")?;
-        let counting = running.mappings.switch(VOTES).context("nothing is mapped to the votes function")?;
+        let counting =
+            running.mappings.switch(VOTES).context("the votes function has no event source mapping")?;
         let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
         let (ledger, ranking) = stores.apart();
         let injector = Injector {
@@ -210,21 +215,21 @@ impl Run {
         })
     }
 
-    async fn play(&self) -> Result<Verdict> {
-        let making = MAKING * u32::from(self.closing);
-        let started_ms = now_ms() + making.as_millis() as i64;
+    async fn run(&self) -> Result<Verdict> {
+        let creation = POLL_CREATION * u32::from(self.closing);
+        let started_ms = now_ms() + creation.as_millis() as i64;
         let polls = polls::make(&mut self.crew()?, started_ms, self.duration, self.closing).await?;
-        let schedules: Vec<_> = self.running.schedules.iter().cloned().map(hurried).collect();
+        let schedules: Vec<_> = self.running.schedules.iter().cloned().map(accelerated).collect();
         let _schedules = schedule::start(&schedules, &self.injector.functions);
-        let sending = Sending {
+        let sink = VoteSink {
             book: Arc::new(Mutex::new(Book::new(self.hasher.clone(), polls.clone()))),
             queue: Arc::clone(&self.injector.queue),
             accepted: Arc::default(),
         };
         let progress = Progress::start(Sources {
-            accepted: Arc::clone(&sending.accepted),
+            accepted: Arc::clone(&sink.accepted),
             votes: self.votes,
-            queue: Arc::clone(&sending.queue),
+            queue: Arc::clone(&sink.queue),
             logs: Arc::clone(&self.running.figures.logs),
             record: Arc::clone(&self.record),
             stage: Arc::new(Mutex::new("voting")),
@@ -232,35 +237,35 @@ impl Run {
         println!("chaos: seed {}, {} votes in {} s", self.seed, self.votes, self.duration.as_secs());
         sleep(Duration::from_millis((started_ms - now_ms()).max(0).unsigned_abs())).await;
         let started = Instant::now();
-        self.break_things_while(self.driver(&sending, &polls)?.run(), &polls).await?;
+        self.inject_faults_during(self.driver(&sink, &polls)?.run(), &polls).await?;
         progress.stage("draining");
-        drain(&sending.queue).await?;
+        drain(&sink.queue).await?;
         let elapsed = started.elapsed();
         progress.stage("certifying");
         let certificates = self.certificates(&polls, started_ms).await?;
         progress.stage("last batches");
-        let books = Books::new(&self.database_url, &self.redis_url)?;
-        let unhealed = Finale { injector: &self.injector, sending: &sending }.play(&books).await;
+        let readers = StoreReaders::new(&self.database_url, &self.redis_url)?;
+        let unhealed = Finale { injector: &self.injector, sink: &sink }.run(&readers).await;
         progress.stage("reading");
-        let lines = self.read_and_compare(&books, &polls).await?;
-        progress.stage("ledger_diff");
-        self.judge(&sending, elapsed, lines, certificates, unhealed).await
+        let lines = self.read_and_compare(&readers, &polls).await?;
+        progress.stage("comparing with the ledger");
+        self.judge(&sink, elapsed, lines, certificates, unhealed).await
     }
 
-    /// Those of the polls that closed, once they are there.
+    /// Waits for the certificates of the closed polls.
     async fn certificates(&self, polls: &[Poll], started_ms: i64) -> Result<Certificates> {
         let closed: Vec<_> = polls.iter().filter(|poll| poll.closes()).map(|poll| poll.id).collect();
         let found = certificates::wait_for(&self.database_url, &closed).await?;
         Ok(Certificates::of(&found, started_ms, &self.injector.deliveries.failures_ms(), self.sign))
     }
 
-    fn driver(&self, sending: &Sending, polls: &[Poll]) -> Result<Driver> {
+    fn driver(&self, sink: &VoteSink, polls: &[Poll]) -> Result<Driver> {
         let tokens = (0..TOKEN_HOLDERS).map(|voter| self.running.issuer.token(&book::subject(voter), None));
         Ok(Driver {
             votes: Votes::new(self.seed, polls.to_vec(), self.votes, HTTP_PERCENT),
             count: self.votes,
             duration: self.duration,
-            sending: sending.clone(),
+            sink: sink.clone(),
             port: self.port,
             tokens: Arc::new(tokens.collect::<Result<_>>()?),
             record: Arc::clone(&self.record),
@@ -269,24 +274,24 @@ impl Run {
 
     async fn judge(
         &self,
-        sending: &Sending,
+        sink: &VoteSink,
         elapsed: Duration,
-        polls: Vec<comparison::Line>,
+        polls: Vec<comparison::PollTotals>,
         certificates: Certificates,
         unhealed: Vec<String>,
     ) -> Result<Verdict> {
         let dead =
             self.running.queues.get("VotesDeadLetterQueue").context("there is no VotesDeadLetterQueue")?;
         let dead = dead.counts();
-        let mut book = sending.take_book();
-        let received = sending.queue.counts();
-        let ledger_diff = LedgerDiff::make(&self.database_url, &mut book, &sending.queue.withheld()).await?;
+        let mut book = sink.take_book();
+        let received = sink.queue.counts();
+        let ledger_diff = LedgerDiff::make(&self.database_url, &mut book, &sink.queue.withheld()).await?;
         let (early, withheld) = (ledger_diff.early.clone(), ledger_diff.withheld_late);
         Ok(Verdict {
             seed: self.seed,
             elapsed,
             accepted: book.accepted,
-            // The functions' own messages are no votes.
+            // Messages sent by the functions themselves are no votes.
             received: received.sent_total - received.sent_by_clients,
             ledger_diff,
             certificates: Certificates { early, withheld, ..certificates },
@@ -303,8 +308,8 @@ impl Run {
         Ok(Crew::new(self.port, self.running.issuer.token("crew", Some("admin"))?))
     }
 
-    /// Injects faults and moves a window until all votes are sent; then everything is whole again.
-    async fn break_things_while(
+    /// Injects faults and changes windows until all votes are sent, then undoes the faults.
+    async fn inject_faults_during(
         &self,
         votes: impl Future<Output = Result<()>>,
         polls: &[Poll],
@@ -316,7 +321,7 @@ impl Run {
             sent
         };
         let moves = move_windows(self.crew()?, polls, ending.clone());
-        // A store that does not come back ends the run at once: nothing could be counted any more.
+        // A store that does not restart ends the run at once: nothing could be counted any more.
         tokio::try_join!(votes, self.injector.run(self.seed, &self.faults, &ending), async {
             moves.await;
             Ok(())
@@ -324,22 +329,27 @@ impl Run {
         Ok(())
     }
 
-    /// Reads each ranking as a viewer does, which heals what lost its data after its last batch, and compares.
-    async fn read_and_compare(&self, books: &Books, polls: &[Poll]) -> Result<Vec<comparison::Line>> {
+    /// Reads each ranking as a viewer does and compares the stores. The read repairs a ranking that lost its data
+    /// after its last batch.
+    async fn read_and_compare(
+        &self,
+        readers: &StoreReaders,
+        polls: &[Poll],
+    ) -> Result<Vec<comparison::PollTotals>> {
         let mut viewer = Client::new(self.port);
         let mut lines = Vec::with_capacity(polls.len());
         for poll in polls {
             let path = format!("/polls/{}/ranking", poll.id);
             let (status, body) = viewer.send("GET", &path, "", String::new()).await?;
             ensure!(status.is_success(), "GET {path} answered {status}: {}", String::from_utf8_lossy(&body));
-            lines.push(books.compare(poll.id).await?);
+            lines.push(readers.compare(poll.id).await?);
         }
         Ok(lines)
     }
 
     async fn shut_down(self) {
         self.running.servers.stop().await;
-        // What runs is cut short: the verdict has been made, or nobody waits for it.
+        // Running batches are aborted: the verdict is complete, or the run was stopped.
         drop(self.running.mappings);
         self.injector.functions.shut_down().await;
         self.injector.ranking.into_inner().stop().await;
@@ -347,22 +357,22 @@ impl Run {
     }
 }
 
-/// A moving poll is closed and opened again, so that votes are judged by definitions which change while they wait, and
-/// come again under another one.
+/// Closes and reopens the moving polls, so that definitions change while votes wait in the queue, and redelivered
+/// votes are judged by another definition.
 async fn move_windows(mut crew: Crew, polls: &[Poll], mut ending: watch::Receiver<bool>) {
     let moving = polls.iter().filter(|poll| poll.kind.window == Window::Moving);
     let paths: Vec<_> = moving.map(|poll| format!("/admin/polls/{}", poll.id)).collect();
     let mut closes = true;
     while timeout(MOVE_INTERVAL, ending.wait_for(|ending| *ending)).await.is_err() {
         for path in &paths {
-            let press = format!("{path}/{}", if closes { "close" } else { "open" });
-            let _not_moved = timeout(MOVE_TIMEOUT, crew.call("POST", &press, &json!(null))).await;
+            let path = format!("{path}/{}", if closes { "close" } else { "open" });
+            let _not_moved = timeout(MOVE_TIMEOUT, crew.call("POST", &path, &json!(null))).await;
         }
         closes = !closes;
     }
 }
 
-/// Waits until the queue is empty, as long as it gets emptier.
+/// Waits until the queue is empty. Fails if it does not shrink for [`DRAIN_TIMEOUT`].
 async fn drain(queue: &Queue) -> Result<()> {
     let (mut least, mut since) = (u64::MAX, Instant::now());
     loop {
@@ -373,7 +383,7 @@ async fn drain(queue: &Queue) -> Result<()> {
         }
         if left < least {
             (least, since) = (left, Instant::now());
-        } else if since.elapsed() > DRAIN_PATIENCE {
+        } else if since.elapsed() > DRAIN_TIMEOUT {
             bail!("{left} messages do not leave the queue although all faults are over");
         }
         sleep(POLL_INTERVAL).await;

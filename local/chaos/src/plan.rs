@@ -1,9 +1,9 @@
-//! The plan of a run: which fault comes when, for how long, all from the seed.
+//! The plan of a run: a sequence of faults with pauses and durations, derived from the seed.
 use std::time::Duration;
 
 use crate::fault::{CRASH_POINTS, Fault};
 
-/// Faults of one track come one after the other; tracks overlap.
+/// A sequence of faults. Faults of one track follow each other; tracks overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Track {
     /// Processes and deliveries.
@@ -12,28 +12,28 @@ pub enum Track {
     Postgres,
     /// The ranking.
     Redis,
-    /// What is between the queue and the function, for all batches.
+    /// The event source, for all batches.
     Queue,
 }
 
 /// One fault of the plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// After the end of the one before.
+    /// Pause after the end of the previous fault.
     pub pause: Duration,
-    /// What happens.
+    /// The kind of fault.
     pub fault: Fault,
-    /// The point of a crash, as `CRASH_POINT` takes it after the point's name: passes and turns.
+    /// A crash point's name and the rest of `CRASH_POINT`: passes and turns.
     pub crash: Option<(&'static str, String)>,
-    /// How long it lasts, where it lasts.
+    /// Duration; zero for momentary faults.
     pub length: Duration,
-    /// How late a slow store answers.
+    /// Delay of a slow store's answers.
     pub delay: Duration,
-    /// Chooses among what there is at the time.
+    /// Random number that chooses among the targets present at that time.
     pub pick: usize,
 }
 
-/// The faults of one track, without end: each round has every kind once, in another order.
+/// The endless faults of one track. Each round has every kind once, in random order.
 #[derive(Debug)]
 pub struct Plan {
     rng: fastrand::Rng,
@@ -44,7 +44,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `outage`: how long a full stop of a store lasts, more or less.
+    /// Returns the plan of a track. Outages last `outage` ± 20 %.
     pub fn new(seed: u64, track: Track, faults: &[Fault], outage: Duration) -> Self {
         let ours = faults.iter().copied().filter(|fault| track_of(*fault) == Some(track));
         let kinds = ours.flat_map(|fault| match fault {
@@ -74,7 +74,7 @@ impl Iterator for Plan {
         let (fault, point) = self.round.pop()?;
         let rng = &mut self.rng;
         let length_ms = match fault {
-            // Beyond the functions' timeouts, so that calls are given up which go on all the same.
+            // Longer than the functions' timeouts, so that abandoned calls still take effect.
             Fault::PostgresHang | Fault::RedisHang => rng.u64(1_200..2_500),
             Fault::PostgresSlow | Fault::RedisSlow => rng.u64(800..2_000),
             Fault::PostgresStop
@@ -90,7 +90,7 @@ impl Iterator for Plan {
             Fault::PostgresKill | Fault::RedisKill => rng.u64(0..400),
             _ => 0,
         };
-        // Everything soon; later, the stack gets more time to work between two faults than within them.
+        // The first round comes quickly; later pauses are longer than the faults, so that the stack can work.
         let pause_ms =
             rng.u64(200..500) + if self.rounds > 1 { rng.u64(length_ms..=2 * length_ms + 500) } else { 0 };
         let turns = if point == Some("counting") { rng.u32(0..400) } else { rng.u32(0..6) };
@@ -105,7 +105,7 @@ impl Iterator for Plan {
     }
 }
 
-/// `None`: there from the start to the end.
+/// Returns a fault's track; `None` for faults that last for the whole run.
 fn track_of(fault: Fault) -> Option<Track> {
     match fault {
         Fault::Clock => None,
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_asked_for_does_not_happen() {
+    fn faults_that_were_not_requested_do_not_happen() {
         let mut events =
             Plan::new(1, Track::Redis, &[Fault::Kill, Fault::RedisFlush], Duration::from_secs(3));
         assert!(events.by_ref().take(20).all(|event| event.fault == Fault::RedisFlush));

@@ -1,4 +1,7 @@
-//! The polls of a run: one for each way in which a window or a limit can decide about a vote.
+//! The polls of a run: one for each kind of window and limit.
+//!
+//! To add a kind of poll: 1. append it to [`KINDS`], whose indices `vote.rs` uses. 2. Send votes to it in
+//! `Votes::body`. 3. For a new kind of window, extend [`Window`] and [`make`].
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,31 +11,31 @@ use crate::client::Crew;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
-/// When votes count.
+/// A poll's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// Always.
+    /// Open for the whole run.
     Open,
-    /// Until the bell, at this percentage of the run.
+    /// Closes at this percentage of the run.
     Closes(i64),
-    /// From this percentage of the run on.
+    /// Opens at this percentage of the run.
     Opens(i64),
-    /// Until yesterday.
+    /// Closed yesterday.
     Past,
-    /// From tomorrow on.
+    /// Opens tomorrow.
     Future,
-    /// The crew closes it and opens it again while votes come in.
+    /// Closed and reopened by the crew while votes come in.
     Moving,
 }
 
-/// What a poll is like.
+/// A kind of poll.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
-    /// Its window.
+    /// The window.
     pub window: Window,
-    /// Numbered from 1.
+    /// Number of contestants; they are numbered from 1.
     pub contestants: i64,
-    /// Ballots of each voter.
+    /// Ballots of each voter; `None` without a limit.
     pub limit: Option<i64>,
 }
 
@@ -40,7 +43,7 @@ const fn kind(window: Window, contestants: i64, limit: Option<i64>) -> Kind {
     Kind { window, contestants, limit }
 }
 
-/// Every kind, by its place in [`Polls`].
+/// Every kind; a poll's index in the run is that of its kind.
 pub const KINDS: [Kind; 11] = [
     kind(Window::Open, 10, None),
     kind(Window::Open, 3, None),
@@ -55,29 +58,30 @@ pub const KINDS: [Kind; 11] = [
     kind(Window::Moving, 4, None),
 ];
 
-/// A poll that closes in the run, besides those of [`KINDS`].
+/// Contestants and limit of the closing polls beyond those of [`KINDS`].
 const CLOSING: (i64, Option<i64>) = (3, None);
 
-/// A poll that is there.
+/// A created poll.
 #[derive(Debug, Clone, Copy)]
 pub struct Poll {
-    /// Its number in the ledger.
+    /// Id in the ledger.
     pub id: i32,
-    /// What it is like.
+    /// The kind.
     pub kind: Kind,
-    /// First moment that counts, in ms since 1970.
+    /// First moment of the window, in ms since 1970.
     pub opens_ms: i64,
-    /// First moment that no longer counts. A moving poll has several, which nobody knows before.
+    /// First moment after the window. A moving poll has several, not known in advance.
     pub closes_ms: Option<i64>,
 }
 
 impl Poll {
-    /// Whether both ends of its window are known.
+    /// Tells whether both ends of the window are known.
     pub fn is_fixed(&self) -> bool {
         self.kind.window != Window::Moving
     }
 
-    /// Whether a vote that was sent at some time from `first` to `last` was in the window; `None`: it depends.
+    /// Tells whether a vote sent between `first_ms` and `last_ms` was in the window; `None` if only part of that
+    /// time was.
     pub fn holds(&self, first_ms: i64, last_ms: i64) -> Option<bool> {
         if !self.is_fixed() {
             return None;
@@ -86,12 +90,12 @@ impl Poll {
         (inside(first_ms) == inside(last_ms)).then(|| inside(first_ms))
     }
 
-    /// Whether it closes by itself and is to be certified.
+    /// Tells whether the poll closes at `closesAt` and must be certified.
     pub fn closes(&self) -> bool {
         matches!(self.kind.window, Window::Closes(_) | Window::Past)
     }
 
-    /// Why a vote outside the window is rejected.
+    /// Returns the rejection reason of a vote outside the window.
     pub fn outside_reason(&self) -> &'static str {
         match self.kind.window {
             Window::Opens(_) | Window::Future => "beforeOpening",
@@ -100,11 +104,11 @@ impl Poll {
     }
 }
 
-/// Makes one poll of each kind, in the order of [`KINDS`], and `closing` more that close one after the other while votes
-/// come in, through the admin routes.
+/// Creates one poll of each kind, in the order of [`KINDS`], and `closing` more that close one after the other while
+/// votes come in. Uses the admin API.
 ///
 /// # Errors
-/// The admin API does not answer as it should.
+/// The admin API answers with an error.
 pub async fn make(crew: &mut Crew, start_ms: i64, duration: Duration, closing: u16) -> Result<Vec<Poll>> {
     let duration_ms = duration.as_millis() as i64;
     let at = |percent: i64| start_ms + duration_ms * percent / 100;
@@ -117,19 +121,19 @@ pub async fn make(crew: &mut Crew, start_ms: i64, duration: Duration, closing: u
             Window::Past => (start_ms - 2 * DAY_MS, Some(start_ms - DAY_MS)),
             Window::Future => (start_ms + DAY_MS, None),
         };
-        polls.push(make_one(crew, kind, opens_ms, closes_ms).await?);
+        polls.push(create(crew, kind, opens_ms, closes_ms).await?);
     }
     let (contestants, limit) = CLOSING;
     for number in 1..=i64::from(closing) {
         let share = number * 100 / (i64::from(closing) + 1);
         let closes_ms = start_ms + duration_ms * number / (i64::from(closing) + 1);
         let closing = kind(Window::Closes(share), contestants, limit);
-        polls.push(make_one(crew, closing, start_ms - DAY_MS, Some(closes_ms)).await?);
+        polls.push(create(crew, closing, start_ms - DAY_MS, Some(closes_ms)).await?);
     }
     Ok(polls)
 }
 
-async fn make_one(crew: &mut Crew, kind: Kind, opens_ms: i64, closes_ms: Option<i64>) -> Result<Poll> {
+async fn create(crew: &mut Crew, kind: Kind, opens_ms: i64, closes_ms: Option<i64>) -> Result<Poll> {
     let contestants: Vec<Value> = (1..=kind.contestants)
         .map(|number| json!({ "number": number, "name": format!("No. {number}") }))
         .collect();
@@ -137,15 +141,15 @@ async fn make_one(crew: &mut Crew, kind: Kind, opens_ms: i64, closes_ms: Option<
         "title": "Chaos", "contestants": contestants, "votesPerVoter": kind.limit, "draft": false,
         "opensAt": moment(opens_ms)?, "closesAt": closes_ms.map(moment).transpose()?,
     });
-    let made = crew.call("POST", "/admin/polls", &draft).await?;
-    let id = made["id"].as_i64().and_then(|id| i32::try_from(id).ok()).context("a poll without an id")?;
+    let created = crew.call("POST", "/admin/polls", &draft).await?;
+    let id = created["id"].as_i64().and_then(|id| i32::try_from(id).ok()).context("a poll without an id")?;
     Ok(Poll { id, kind, opens_ms, closes_ms })
 }
 
-/// As the HTTP contract writes it.
+/// Formats a moment as the HTTP contract does.
 ///
 /// # Errors
-/// A moment out of range.
+/// The moment is out of range.
 pub fn moment(ms: i64) -> Result<Value> {
     let moment = domain::Timestamp::from_millis(ms).context("a moment out of range")?;
     Ok(serde_json::to_value(moment)?)
@@ -156,12 +160,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_votes_around_the_bell_may_be_on_either_side() {
-        let bell = Poll { id: 1, kind: KINDS[5], opens_ms: 0, closes_ms: Some(100) };
-        assert_eq!(bell.holds(98, 99), Some(true));
-        assert_eq!(bell.holds(99, 100), None);
-        assert_eq!(bell.holds(100, 101), Some(false));
-        let moving = Poll { kind: KINDS[10], ..bell };
+    fn a_vote_sent_around_the_close_may_be_on_either_side() {
+        let closing = Poll { id: 1, kind: KINDS[5], opens_ms: 0, closes_ms: Some(100) };
+        assert_eq!(closing.holds(98, 99), Some(true));
+        assert_eq!(closing.holds(99, 100), None);
+        assert_eq!(closing.holds(100, 101), Some(false));
+        let moving = Poll { kind: KINDS[10], ..closing };
         assert_eq!(moving.holds(50, 50), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What is going on, while it does.
+//! The live progress line of a run.
 use std::{
     io::IsTerminal as _,
     sync::{
@@ -17,25 +17,25 @@ use tokio::{
 use crate::fault::Record;
 use emulator::{cloudwatch::CloudWatch, sqs::Queue};
 
-/// On a terminal, so that it looks alive.
+/// Update interval on a terminal.
 const LIVE_INTERVAL: Duration = Duration::from_millis(250);
-/// In a log, so that it does not drown what else is there.
+/// Update interval in a log, long enough not to drown other lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where the figures come from.
+/// The sources of the figures.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// Votes accepted.
+    /// Number of accepted votes.
     pub accepted: Arc<AtomicU64>,
-    /// Votes to be sent.
+    /// Number of votes to send.
     pub votes: u64,
     /// The queue of votes.
     pub queue: Arc<Queue>,
-    /// What the functions say of their batches; what they said before dying is missing.
+    /// The functions' metrics; those of batches that died are missing.
     pub logs: Arc<CloudWatch>,
-    /// Of the faults.
+    /// Record of the faults.
     pub record: Arc<Record>,
-    /// What the run is at.
+    /// The run's current stage.
     pub stage: Arc<Mutex<&'static str>>,
 }
 
@@ -43,10 +43,10 @@ impl Sources {
     fn line(&self, elapsed: Duration) -> String {
         let counts = self.queue.counts();
         let metric = |name| self.logs.total(name) as u64;
-        let going_on = self.record.going_on();
+        let active = self.record.active();
         format!(
             "{:>3} s {} · {}/{} accepted · {} counted · {} duplicate · {} rejected · {} queued · {} in flight · \
-             {} faults{}{going_on}",
+             {} faults{}{active}",
             elapsed.as_secs(),
             self.stage.lock().unwrap_or_else(PoisonError::into_inner),
             self.accepted.load(Ordering::Relaxed),
@@ -57,12 +57,12 @@ impl Sources {
             counts.visible + counts.delayed,
             counts.in_flight,
             self.record.total(),
-            if going_on.is_empty() { "" } else { ", now " },
+            if active.is_empty() { "" } else { ", now " },
         )
     }
 }
 
-/// Shows it until dropped.
+/// A task that shows the line until dropped.
 #[derive(Debug)]
 pub struct Progress {
     stage: Arc<Mutex<&'static str>>,
@@ -71,7 +71,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts: in place on a terminal, else a line now and then.
+    /// Starts the display: in place on a terminal, else one line every 5 s.
     pub fn start(sources: Sources) -> Self {
         let bar = std::io::stdout().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {bar:20} {msg}");
@@ -82,14 +82,14 @@ impl Progress {
         Self { stage, bar, task }
     }
 
-    /// From now on the run is at something else.
+    /// Sets the run's current stage.
     pub fn stage(&self, stage: &'static str) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 }
 
 impl Drop for Progress {
-    /// Takes the line away.
+    /// Removes the line.
     fn drop(&mut self) {
         self.task.abort();
         if let Some(bar) = &self.bar {

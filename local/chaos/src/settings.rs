@@ -1,4 +1,4 @@
-//! The stack of a run: the template's, hurried.
+//! The settings of a run's stack: the template's, with shorter times.
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -7,10 +7,9 @@ use crate::ChaosArguments;
 use emulator::schedule::Schedule;
 use stack::RunArguments;
 
-/// What is set otherwise than in the template, so that a run takes seconds and not hours: what failed comes again
-/// soon, even while its batch is still being worked on; calls and batches are given up soon; batches do not wait for
-/// long; the function may run more often than its queue calls it, for second deliveries; and a probe is in time for as
-/// long as follows from the others.
+/// Overrides of the template, so that a run takes seconds and not hours: short timeouts of calls, batches and the
+/// function; a short batching window; reserved concurrency above the event source's, for second deliveries; and the
+/// probes' deadline that follows from these. Failed batches are redelivered soon, even while still in progress.
 const SETTINGS: [&str; 8] = [
     "VotesFunction.Timeout=5",
     "VotesFunction.Environment.Variables.BATCH_TIMEOUT_MS=4000",
@@ -25,16 +24,16 @@ const SETTINGS: [&str; 8] = [
 /// `Timeout` and the batching window of [`SETTINGS`].
 const BATCH_SECONDS: u64 = 6;
 
-/// How long a sign of a failed batch counts, which comes again after `redelivery` seconds.
+/// Returns the time for which a failed batch delays certification. `redelivery` is the visibility timeout in seconds.
 pub fn sign(redelivery: u64) -> Duration {
     Duration::from_secs(redelivery + BATCH_SECONDS)
 }
 
-/// A schedule's minute is this long, so that a function that ended with an error is soon back; shorter, too many starts
-/// would wait for the one before.
+/// Length of a schedule's minute, so that a failed function is soon started again. With a shorter one too many starts
+/// would wait for the previous one.
 const MINUTE: Duration = Duration::from_secs(20);
 
-/// The arguments of `local run` for the stack of a run, on ports of its own.
+/// Returns the arguments of `local run` for a run's stack, on free ports.
 ///
 /// # Errors
 /// No port is free.
@@ -55,7 +54,7 @@ pub fn stack_arguments(arguments: &ChaosArguments) -> Result<RunArguments> {
     Ok(RunArguments { template: arguments.template.clone(), ..RunArguments::parse(words)? })
 }
 
-/// A schedule at a run's pace.
-pub fn hurried(schedule: Schedule) -> Schedule {
+/// Shortens a schedule's interval: a minute becomes [`MINUTE`].
+pub fn accelerated(schedule: Schedule) -> Schedule {
     Schedule { every: MINUTE.mul_f64(schedule.every.as_secs_f64() / 60.0), ..schedule }
 }

@@ -1,7 +1,7 @@
-//! Stands between the functions and a store: passes bytes on, late, or not for a time.
+//! A TCP proxy between the functions and a store that can delay or hold bytes.
 //!
-//! What has been sent arrives, in order, even when its sender has given up and gone: so a call that timed out takes
-//! effect long after the batch has come again.
+//! Sent bytes always arrive, in order, even if their sender has given up and disconnected: a call that timed out can
+//! take effect long after its batch was redelivered.
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -15,18 +15,18 @@ use local_stores::upstream::Upstream;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// How bytes pass.
+/// The mode in which bytes pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Passage {
-    /// At once.
+    /// Without delay.
     #[default]
-    Free,
-    /// Each piece after this time.
-    Late(Duration),
-    /// Not at all, until the passage changes.
+    Immediate,
+    /// Each chunk after this delay.
+    Delayed(Duration),
+    /// Held until the mode changes.
     Held,
-    /// Not at all on connections that were there already; at once on later ones.
-    HeldSoFar,
+    /// Held on connections that are open already; without delay on later ones.
+    HeldExisting,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,33 +34,33 @@ struct State {
     passage: Passage,
     /// Connections accepted so far.
     accepted: u64,
-    /// Connections accepted when the passage was set.
+    /// Connections accepted before the mode was set.
     accepted_before: u64,
-    /// Pieces read and not yet written.
-    on_the_way: u64,
+    /// Chunks read and not yet written.
+    in_flight: u64,
 }
 
 impl State {
     fn holds(&self, connection: u64) -> bool {
         match self.passage {
-            Passage::Free | Passage::Late(_) => false,
+            Passage::Immediate | Passage::Delayed(_) => false,
             Passage::Held => true,
-            Passage::HeldSoFar => connection <= self.accepted_before,
+            Passage::HeldExisting => connection <= self.accepted_before,
         }
     }
 }
 
-/// A proxy, until dropped.
+/// A proxy that accepts connections until dropped.
 #[derive(Debug)]
 pub struct StoreProxy {
-    /// On 127.0.0.1.
+    /// Port on 127.0.0.1.
     pub port: u16,
     state: Arc<watch::Sender<State>>,
     listener: tokio::task::JoinHandle<()>,
 }
 
 impl StoreProxy {
-    /// Starts to listen.
+    /// Starts the proxy on a free port.
     ///
     /// # Errors
     /// No port is free.
@@ -80,16 +80,16 @@ impl StoreProxy {
         Ok(Self { port, state, listener })
     }
 
-    /// From now on, on every connection that it concerns.
+    /// Sets the mode of open and later connections.
     pub fn set(&self, passage: Passage) {
         self.state.send_modify(|state| (state.passage, state.accepted_before) = (passage, state.accepted));
     }
 
-    /// Waits until nothing that was read is still to be written.
-    pub async fn passed(&self) {
+    /// Waits until every chunk read has been written.
+    pub async fn flushed(&self) {
         let mut changes = self.state.subscribe();
-        // An error would mean that there is no sender, which is ours.
-        drop(changes.wait_for(|state| state.on_the_way == 0).await);
+        // No error can occur: `self` holds the sender.
+        drop(changes.wait_for(|state| state.in_flight == 0).await);
     }
 }
 
@@ -106,10 +106,10 @@ struct Connection {
 }
 
 impl Connection {
-    /// A client that nobody answers is let go, as a stopped server would refuse it.
+    /// Relays a connection. Closes it if the server is down, as a stopped server refuses connections.
     async fn relay(self, client: TcpStream, upstream: Upstream) {
         let Ok(server) = upstream.connect().await else { return };
-        // Small packets both ways: waiting to fill one would be a fault of its own.
+        // Packets are small both ways: Nagle's algorithm would add a fault of its own.
         let _slower = client.set_nodelay(true);
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = tokio::io::split(server);
@@ -118,31 +118,32 @@ impl Connection {
 
     async fn pass(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut is_heard = true;
+        let mut is_open = true;
         let mut changes = self.state.subscribe();
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             let passage = changes.borrow_and_update().passage;
-            if passage != Passage::Free {
-                self.count(|on_the_way| on_the_way + 1);
-                if let Passage::Late(delay) = passage {
+            if passage != Passage::Immediate {
+                self.count(|in_flight| in_flight + 1);
+                if let Passage::Delayed(delay) = passage {
                     tokio::time::sleep(delay).await;
                 }
-                // An error would mean that there is no sender, which is ours.
+                // No error can occur: `self` holds the sender.
                 drop(changes.wait_for(|state| !state.holds(self.number)).await);
             }
-            // Read on when nobody listens: to close now might take back what the other way has just delivered.
-            is_heard = is_heard && to.write_all(&buffer[..read]).await.is_ok();
-            if passage != Passage::Free {
-                self.count(|on_the_way| on_the_way - 1);
+            // Keep reading after a failed write: closing now might discard bytes just delivered in the other
+            // direction.
+            is_open = is_open && to.write_all(&buffer[..read]).await.is_ok();
+            if passage != Passage::Immediate {
+                self.count(|in_flight| in_flight - 1);
             }
         }
-        // An error means that the other side has gone as well.
+        // An error means that the other side has disconnected as well.
         let _gone = to.shutdown().await;
     }
 
-    /// Wakes only those who wait for it: who waits for the passage looks again for nothing, which is rare enough.
+    /// Updates the number of chunks in flight. Tasks that wait for the mode wake up in vain, which is rare.
     fn count(&self, change: impl Fn(u64) -> u64) {
-        self.state.send_modify(|state| state.on_the_way = change(state.on_the_way));
+        self.state.send_modify(|state| state.in_flight = change(state.in_flight));
     }
 }
 
@@ -150,7 +151,7 @@ impl Connection {
 mod tests {
     use super::*;
 
-    /// A server that says back what it hears.
+    /// Starts an echo server.
     async fn echo() -> Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_held_comes_when_it_is_let_go() {
+    async fn held_bytes_arrive_when_released() {
         let proxy = StoreProxy::start(echo().await).await.unwrap();
         let mut client = TcpStream::connect(("127.0.0.1", proxy.port)).await.unwrap();
         let mut answer = [0; 4];
@@ -176,32 +177,32 @@ mod tests {
         client.write_all(b"two!").await.unwrap();
         let early = tokio::time::timeout(Duration::from_millis(50), client.read_exact(&mut answer)).await;
         assert!(early.is_err());
-        proxy.set(Passage::Late(Duration::from_millis(1)));
+        proxy.set(Passage::Delayed(Duration::from_millis(1)));
         client.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"two!");
     }
 
     #[tokio::test]
-    async fn connections_of_before_can_be_held_alone() {
+    async fn only_open_connections_can_be_held() {
         let proxy = StoreProxy::start(echo().await).await.unwrap();
         let mut before = TcpStream::connect(("127.0.0.1", proxy.port)).await.unwrap();
         let mut answer = [0; 4];
         before.write_all(b"one!").await.unwrap();
         before.read_exact(&mut answer).await.unwrap();
-        proxy.set(Passage::HeldSoFar);
+        proxy.set(Passage::HeldExisting);
         before.write_all(b"two!").await.unwrap();
         let mut after = TcpStream::connect(("127.0.0.1", proxy.port)).await.unwrap();
         after.write_all(b"new!").await.unwrap();
         after.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"new!");
-        proxy.set(Passage::Free);
+        proxy.set(Passage::Immediate);
         before.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"two!");
-        proxy.passed().await;
+        proxy.flushed().await;
     }
 
     #[tokio::test]
-    async fn what_its_sender_has_given_up_arrives_all_the_same() {
+    async fn bytes_of_a_disconnected_sender_arrive() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = Upstream::Port(listener.local_addr().unwrap().port());
         let proxy = StoreProxy::start(upstream).await.unwrap();
@@ -210,9 +211,9 @@ mod tests {
         proxy.set(Passage::Held);
         client.write_all(b"late").await.unwrap();
         drop(client);
-        proxy.set(Passage::Free);
-        let mut heard = String::new();
-        server.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "late");
+        proxy.set(Passage::Immediate);
+        let mut received = String::new();
+        server.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "late");
     }
 }

@@ -1,42 +1,45 @@
-//! The end of a run: one table, one verdict.
+//! The result of a run: a table and a verdict.
+//!
+//! To add a check: 1. add its input as a field of [`Verdict`]. 2. Report a broken promise in
+//! [`Verdict::differences`]. 3. Cover it in the test `each_difference_is_told`.
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::{certificates::Certificates, comparison::Line, ledger_diff::LedgerDiff};
+use crate::{certificates::Certificates, comparison::PollTotals, ledger_diff::LedgerDiff};
 
-/// Differences told for each kind.
+/// Differences reported for each kind.
 const SHOWN_MAX: usize = 20;
 
-/// All that a run has shown.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Verdict {
-    /// Reproduces the plan.
+    /// Seed that reproduces votes and plan.
     pub seed: u64,
-    /// From the first vote until the queue was empty.
+    /// Time from the first vote until the queue was empty.
     pub elapsed: Duration,
-    /// By the driver's book.
+    /// Accepted votes, by the driver's book.
     pub accepted: u64,
-    /// By the driver's book, by kind.
+    /// Accepted votes of each kind, by the driver's book.
     pub by_kind: BTreeMap<&'static str, u64>,
-    /// By the queue.
+    /// Accepted votes, by the queue.
     pub received: u64,
-    /// The ledger against the book.
+    /// Comparison of the ledger with the book.
     pub ledger_diff: LedgerDiff,
-    /// Each poll in the three stores, after it has been read.
-    pub polls: Vec<Line>,
-    /// Of the polls that closed.
+    /// Totals of each poll in ledger, tally and ranking, after a viewer's read.
+    pub polls: Vec<PollTotals>,
+    /// Certificates of the closed polls.
     pub certificates: Certificates,
-    /// How rankings differed although no batch was left to come, before anybody read them.
+    /// Differences of rankings after the last batch and before any read.
     pub unhealed: Vec<String>,
     /// Messages in the dead-letter queue.
     pub dead: u64,
-    /// Faults by label.
+    /// Number of injected faults by label.
     pub injected: BTreeMap<String, u64>,
-    /// Faults that were asked for and never happened.
+    /// Requested faults that never happened.
     pub missing: Vec<String>,
 }
 
 impl Verdict {
-    /// What is wrong, for people; nothing: all is as promised.
+    /// Returns the broken promises, as texts for people; empty if every promise holds.
     pub fn differences(&self) -> Vec<String> {
         let mut differences = Vec::new();
         let rejected: u64 = self.ledger_diff.rejected.values().sum();
@@ -48,11 +51,13 @@ impl Verdict {
             ));
         }
         if self.accepted != self.received {
-            differences
-                .push(format!("the driver had {} accepted, the queue took {}", self.accepted, self.received));
+            differences.push(format!(
+                "the driver counts {} accepted votes, the queue {}",
+                self.accepted, self.received
+            ));
         }
-        for (what, (count, examples)) in &self.ledger_diff.differences {
-            differences.push(format!("{count} × {what}, such as {}", examples.join("; ")));
+        for (kind, (count, examples)) in &self.ledger_diff.differences {
+            differences.push(format!("{count} × {kind}, such as {}", examples.join("; ")));
         }
         differences.extend(self.certificates.differences().into_iter().take(SHOWN_MAX));
         let polls = self.polls.iter().flat_map(|line| &line.differences);
@@ -67,7 +72,7 @@ impl Verdict {
         differences
     }
 
-    /// Whether everything is as promised, and everything was tried.
+    /// Tells whether every promise holds and every requested fault happened.
     pub fn holds(&self) -> bool {
         self.differences().is_empty() && self.missing.is_empty()
     }
@@ -89,7 +94,7 @@ impl fmt::Display for Verdict {
             writeln!(f, "{:>14}{count:>12}  {reason}", "")?;
         }
         writeln!(f, "\n{:>12}{:>12}{:>12}{:>12}", "poll", "ledger", "tally", "ranking")?;
-        for Line { poll, ledger, tally, ranking, .. } in &self.polls {
+        for PollTotals { poll, ledger, tally, ranking, .. } in &self.polls {
             writeln!(f, "{poll:>12}{ledger:>12}{tally:>12}{ranking:>12}")?;
         }
         write!(f, "\n{}", self.certificates)?;
@@ -105,16 +110,16 @@ impl fmt::Display for Verdict {
         if self.missing.is_empty() {
             return writeln!(
                 f,
-                "\nOK: every vote counted once, or was rejected for its reason; all three stores agree; no poll was \
+                "\nOK: every vote counted once or was rejected for its reason; all three stores agree; no poll was \
                  certified early."
             );
         }
         writeln!(
             f,
-            "\nINCONCLUSIVE: nothing differs, but these faults never happened: {}.",
+            "\nINCONCLUSIVE: no promise was broken, but these faults never happened: {}.",
             self.missing.join(", ")
         )?;
-        writeln!(f, "Give them more time (--duration) or more votes (--votes).")
+        writeln!(f, "Allow more time (--duration) or more votes (--votes).")
     }
 }
 
@@ -131,7 +136,7 @@ mod tests {
             by_kind: BTreeMap::from([("plain", 10)]),
             received: 10,
             ledger_diff: LedgerDiff { counted: 7, duplicates: 1, rejected, ..LedgerDiff::default() },
-            polls: vec![Line { poll: 1, ledger: 7, tally: 7, ranking: 7, differences: Vec::new() }],
+            polls: vec![PollTotals { poll: 1, ledger: 7, tally: 7, ranking: 7, differences: Vec::new() }],
             certificates: Certificates { closed: 1, undisturbed: vec![7.5], ..Certificates::default() },
             unhealed: Vec::new(),
             dead: 0,
@@ -141,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_adds_up_holds() {
+    fn a_run_without_differences_holds() {
         let verdict = verdict();
         assert!(verdict.holds());
         let text = verdict.to_string();
@@ -163,7 +168,7 @@ mod tests {
     fn each_difference_is_told() {
         let sum = "accepted 10 is not counted 6 + duplicate 1 + rejected 2 = 9";
         assert_fails(|verdict| verdict.ledger_diff.counted = 6, sum);
-        assert_fails(|verdict| verdict.received = 11, "the queue took 11");
+        assert_fails(|verdict| verdict.received = 11, "the queue 11");
         assert_fails(
             |verdict| verdict.certificates.early.extend([(7, 2)]),
             "poll 7 was certified early: 2 votes",
@@ -179,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_tried_proves_nothing() {
+    fn a_fault_that_never_happened_makes_the_verdict_inconclusive() {
         let verdict = Verdict { missing: vec!["redis-flush".to_owned()], ..verdict() };
         let text = verdict.to_string();
         assert!(!verdict.holds() && text.contains("INCONCLUSIVE") && text.contains("redis-flush"), "{text}");

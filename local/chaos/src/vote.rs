@@ -1,59 +1,63 @@
-//! The votes of a run: the n-th follows from the seed alone.
+//! The votes of a run. The n-th vote depends only on the seed.
+//!
+//! To add a kind of vote: 1. add it with its weight to [`WEIGHTS`]. 2. Build its body and expected outcome in
+//! [`Votes::body`]. 3. For a new rejection reason, correct the count in the test
+//! `every_kind_and_every_reason_is_there`.
 use uuid::Uuid;
 
 use crate::polls::{KINDS, Poll};
 
-/// Voters who come through the edge, with a token each. The others' votes are written into the queue.
+/// Voters with a token, who vote through the edge. Other voters' votes are sent to the queue directly.
 pub const TOKEN_HOLDERS: u32 = 300;
 
-/// Voters in all.
+/// Number of voters.
 const VOTERS: u32 = 1_000_000;
 
-/// A retry looks back this far for a vote with an id.
+/// Number of earlier votes among which a retry looks for one with an id.
 const RETRY_SEARCH: u64 = 50;
 
-/// The longest way back of a retry that comes late, in votes.
+/// Maximum distance of a late retry from its original, in votes.
 const LATE_RETRY_MAX: u64 = 20_000;
 
-/// By what a vote is to count once.
+/// The identity by which a vote counts once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// The message: sent again, it is another vote.
+    /// The message's id; a resent message is another vote.
     Message,
-    /// The id that its client gave it.
+    /// The id chosen by the client.
     Client(Uuid),
     /// The voter's ballot.
     Ballot(i16),
 }
 
-/// What is to become of a vote, before its time is looked at.
+/// The expected outcome of a vote, apart from its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It counts if it is in time: poll (its place in the run), contestant, identity.
+pub enum Outcome {
+    /// The vote counts if it is in time.
     Counts {
-        /// Place in the run's polls.
+        /// Index of the poll in the run.
         poll: usize,
-        /// Number.
+        /// Number of the contestant.
         contestant: i16,
-        /// What makes it one vote.
+        /// The identity by which the vote counts once.
         identity: Identity,
     },
-    /// It is rejected for this reason.
+    /// The vote is rejected for this reason.
     Rejected(&'static str),
 }
 
 /// A vote to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vote {
-    /// Number of the voter; `None`: nobody that an authorizer has seen.
+    /// Number of the voter; `None` for a message without a voter.
     pub voter: Option<u32>,
     /// The request's body.
     pub body: String,
-    /// What it is, for the table.
+    /// Kind of vote, for the table.
     pub kind: &'static str,
-    /// What is to become of it.
-    pub fate: Fate,
-    /// Through the edge, else into the queue.
+    /// The expected outcome.
+    pub outcome: Outcome,
+    /// Whether the vote goes through the edge; else it goes to the queue directly.
     pub by_http: bool,
 }
 
@@ -64,9 +68,9 @@ const WEIGHTS: [(&str, u32); 20] = [
     ("retry at once", 70),
     ("retry later", 70),
     ("ballot", 110),
-    ("around a bell", 40),
-    ("ballot around a bell", 30),
-    ("around one of many bells", 150),
+    ("around a close", 40),
+    ("ballot around a close", 30),
+    ("around one of many closes", 150),
     ("around an opening", 25),
     ("after closing", 10),
     ("before opening", 10),
@@ -81,7 +85,7 @@ const WEIGHTS: [(&str, u32); 20] = [
     ("no voter", 2),
 ];
 
-/// Makes votes.
+/// Generates votes.
 #[derive(Debug, Clone)]
 pub struct Votes {
     seed: u64,
@@ -92,13 +96,13 @@ pub struct Votes {
 }
 
 impl Votes {
-    /// `count`: of the votes, which are spread evenly over the run; `http_percent`: share of those that go through the edge.
+    /// Returns a generator. `count` votes are spread evenly over the run; `http_percent` of them go through the edge.
     pub fn new(seed: u64, polls: Vec<Poll>, count: u64, http_percent: u32) -> Self {
         let total_weight = WEIGHTS.iter().map(|(_, weight)| weight).sum();
         Self { seed, polls, count, http_percent, total_weight }
     }
 
-    /// The n-th vote.
+    /// Returns the n-th vote.
     pub fn vote(&self, number: u64) -> Vote {
         let mut rng = self.rng(number);
         let kind = self.kind(&mut rng);
@@ -117,7 +121,7 @@ impl Votes {
     }
 
     fn rng(&self, number: u64) -> fastrand::Rng {
-        // Neighbours' streams must not be alike: the multiplier is 2⁶⁴ divided by the golden ratio.
+        // Random streams of neighbours must differ: the multiplier is 2⁶⁴ divided by the golden ratio.
         fastrand::Rng::with_seed(self.seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
     }
 
@@ -134,18 +138,18 @@ impl Votes {
 
     fn first(&self, number: u64, kind: &'static str) -> Vote {
         let mut rng = self.rng(number);
-        // The kind was drawn from the same stream.
+        // Skips the number that chose the kind.
         rng.u64(..);
         let by_http = kind != "no voter" && rng.u32(0..100) < self.http_percent;
         let voter = rng.u32(0..if by_http { TOKEN_HOLDERS } else { VOTERS });
-        let (fate, body) = self.body(kind, number, &mut rng);
+        let (outcome, body) = self.body(kind, number, &mut rng);
         let voter = (kind != "no voter").then_some(voter);
-        // Ballots of few voters, so that some are used twice.
+        // Few voters cast ballots, so that some ballots are used twice.
         let voter = voter.map(|voter| if kind.contains("ballot") && !by_http { voter / 100 } else { voter });
-        Vote { voter, body, kind, fate, by_http }
+        Vote { voter, body, kind, outcome, by_http }
     }
 
-    fn body(&self, kind: &str, number: u64, rng: &mut fastrand::Rng) -> (Fate, String) {
+    fn body(&self, kind: &str, number: u64, rng: &mut fastrand::Rng) -> (Outcome, String) {
         let unlimited = [0, 0, 0, 1, 2][rng.usize(0..5)];
         let limited = [3, 4][rng.usize(0..2)];
         match kind {
@@ -154,29 +158,29 @@ impl Votes {
                 let id = if rng.bool() {
                     random_id(random)
                 } else {
-                    let [minted @ .., _, _, _, _, _, _] = random.to_be_bytes();
-                    let millis = self.polls[0].opens_ms.unsigned_abs() + u64::from(minted[0]) * 1_000;
-                    uuid::Builder::from_unix_timestamp_millis(millis, &minted).into_uuid()
+                    let [random_bytes @ .., _, _, _, _, _, _] = random.to_be_bytes();
+                    let millis = self.polls[0].opens_ms.unsigned_abs() + u64::from(random_bytes[0]) * 1_000;
+                    uuid::Builder::from_unix_timestamp_millis(millis, &random_bytes).into_uuid()
                 };
                 self.counts(unlimited, Identity::Client(id), rng)
             }
-            "around one of many bells" => self.around_a_bell(number, rng),
+            "around one of many closes" => self.around_a_close(number, rng),
             "ballot" => self.ballot(limited, rng),
-            "around a bell" => self.counts(5, Identity::Message, rng),
-            "ballot around a bell" => self.ballot(6, rng),
+            "around a close" => self.counts(5, Identity::Message, rng),
+            "ballot around a close" => self.ballot(6, rng),
             "around an opening" => self.counts(7, Identity::Message, rng),
             "after closing" => self.counts(8, Identity::Message, rng),
             "before opening" => self.counts(9, Identity::Message, rng),
             "while the window moves" => self.counts(10, Identity::Message, rng),
             "unknown poll" => {
                 let poll = [0, -1, 900_000 + rng.i64(0..40), i64::MAX][rng.usize(0..4)];
-                (Fate::Rejected("unknownPoll"), format!(r#"{{"poll":{poll},"contestant":1}}"#))
+                (Outcome::Rejected("unknownPoll"), format!(r#"{{"poll":{poll},"contestant":1}}"#))
             }
             "unknown contestant" => {
                 let contestant = [0, -7, 999, 70_000][rng.usize(0..4)];
                 let poll = self.polls[unlimited].id;
                 let body = format!(r#"{{"poll":{poll},"contestant":{contestant}}}"#);
-                (Fate::Rejected("unknownContestant"), body)
+                (Outcome::Rejected("unknownContestant"), body)
             }
             "malformed" => self.malformed(unlimited, rng),
             "ballot above the limit" => {
@@ -191,25 +195,25 @@ impl Votes {
         }
     }
 
-    /// Mostly for the poll that closes next, some for the one after it and for the one that has just closed.
-    fn around_a_bell(&self, number: u64, rng: &mut fastrand::Rng) -> (Fate, String) {
+    /// Votes mostly in the poll that closes next, sometimes in the one after it or the one that has just closed.
+    fn around_a_close(&self, number: u64, rng: &mut fastrand::Rng) -> (Outcome, String) {
         let closing = self.polls.len() - KINDS.len();
         if closing == 0 {
             return self.counts(5, Identity::Message, rng);
         }
         let next = (number * (closing as u64 + 1) / self.count.max(1)) as usize;
-        let place =
+        let index =
             [next, next, next, next, next + 1, next.saturating_sub(1)][rng.usize(0..6)].min(closing - 1);
         let identity = if rng.bool() { Identity::Message } else { Identity::Client(random_id(rng.u128(..))) };
-        self.counts(KINDS.len() + place, identity, rng)
+        self.counts(KINDS.len() + index, identity, rng)
     }
 
-    fn ballot(&self, poll: usize, rng: &mut fastrand::Rng) -> (Fate, String) {
+    fn ballot(&self, poll: usize, rng: &mut fastrand::Rng) -> (Outcome, String) {
         let ballot = rng.i64(1..=KINDS[poll].limit.unwrap_or(1)) as i16;
         self.counts(poll, Identity::Ballot(ballot), rng)
     }
 
-    fn counts(&self, poll: usize, identity: Identity, rng: &mut fastrand::Rng) -> (Fate, String) {
+    fn counts(&self, poll: usize, identity: Identity, rng: &mut fastrand::Rng) -> (Outcome, String) {
         let contestant = rng.i64(1..=self.polls[poll].kind.contestants) as i16;
         let more = match identity {
             Identity::Message => String::new(),
@@ -217,7 +221,7 @@ impl Votes {
             Identity::Ballot(ballot) => format!(r#","ballot":{ballot}"#),
         };
         let body = format!(r#"{{"poll":{},"contestant":{contestant}{more}}}"#, self.polls[poll].id);
-        (Fate::Counts { poll, contestant, identity }, body)
+        (Outcome::Counts { poll, contestant, identity }, body)
     }
 
     fn rejected(
@@ -226,14 +230,14 @@ impl Votes {
         poll: usize,
         ballot: Option<i64>,
         rng: &mut fastrand::Rng,
-    ) -> (Fate, String) {
+    ) -> (Outcome, String) {
         let contestant = rng.i64(1..=KINDS[poll].contestants);
         let more = ballot.map_or_else(String::new, |ballot| format!(r#","ballot":{ballot}"#));
         let body = format!(r#"{{"poll":{},"contestant":{contestant}{more}}}"#, self.polls[poll].id);
-        (Fate::Rejected(reason), body)
+        (Outcome::Rejected(reason), body)
     }
 
-    fn malformed(&self, poll: usize, rng: &mut fastrand::Rng) -> (Fate, String) {
+    fn malformed(&self, poll: usize, rng: &mut fastrand::Rng) -> (Outcome, String) {
         let id = self.polls[poll].id;
         let (reason, body) = match rng.u32(0..6) {
             0 => ("notJson", format!(r#"{{"poll":{id},"contestant":"#)),
@@ -243,7 +247,7 @@ impl Votes {
             4 => ("missingField", format!(r#"{{"poll":{id}}}"#)),
             _ => ("tooLarge", format!(r#"{{"poll":{id},"contestant":1,"more":"{}"}}"#, "x".repeat(1_024))),
         };
-        (Fate::Rejected(reason), body)
+        (Outcome::Rejected(reason), body)
     }
 }
 
@@ -282,13 +286,13 @@ mod tests {
         for number in 0..COUNT {
             let vote = votes.vote(number);
             kinds.insert(vote.kind);
-            if let Fate::Rejected(reason) = vote.fate {
+            if let Outcome::Rejected(reason) = vote.outcome {
                 reasons.insert(reason);
             }
         }
         assert_eq!(kinds.len(), WEIGHTS.len(), "{kinds:?}");
-        // The other five are for votes out of their window, for a withdrawn contestant, or behind their poll's
-        // certificate, and for messages that a queue does not make.
+        // The other five are for votes outside their window, for a withdrawn contestant or after the certificate,
+        // and for messages that no queue produces.
         assert_eq!(reasons.len(), domain::Rejection::ALL.len() - 5, "{reasons:?}");
     }
 
@@ -299,7 +303,7 @@ mod tests {
         let mut sent = 0;
         for number in 0..COUNT {
             let vote = votes.vote(number);
-            if let Fate::Counts { identity: Identity::Client(id), .. } = vote.fate {
+            if let Outcome::Counts { identity: Identity::Client(id), .. } = vote.outcome {
                 sent += 1;
                 by_id.entry(id).or_default().insert((vote.voter, vote.body));
             }
@@ -309,17 +313,17 @@ mod tests {
     }
 
     #[test]
-    fn each_of_the_closing_polls_gets_votes_on_both_sides_of_its_bell() {
+    fn each_closing_poll_gets_votes_on_both_sides_of_its_close() {
         let votes = votes(1);
         let mut sides = BTreeMap::<usize, (u32, u32)>::new();
         for number in 0..COUNT {
-            if let Vote { kind: "around one of many bells", fate: Fate::Counts { poll, .. }, .. } =
+            if let Vote { kind: "around one of many closes", outcome: Outcome::Counts { poll, .. }, .. } =
                 votes.vote(number)
             {
-                let place = poll - KINDS.len();
-                let (before, after) = sides.entry(place).or_default();
-                let bell = COUNT * (place as u64 + 1) / (CLOSING as u64 + 1);
-                *(if number < bell { before } else { after }) += 1;
+                let index = poll - KINDS.len();
+                let (before, after) = sides.entry(index).or_default();
+                let close = COUNT * (index as u64 + 1) / (CLOSING as u64 + 1);
+                *(if number < close { before } else { after }) += 1;
             }
         }
         assert_eq!(sides.len(), CLOSING);
