@@ -1,4 +1,4 @@
-//! The show's routes through the handler, against real stores.
+//! The crew's routes through the handler, against real stores.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 #[path = "polls/lifecycle.rs"]
@@ -33,7 +33,7 @@ impl Fixture {
         Self { scratch, handler }
     }
 
-    /// With a stand-in for SQS, and what is sent to it.
+    /// A fixture with a fake SQS, and the messages sent to it.
     async fn with_queue() -> (Self, mpsc::Receiver<Value>) {
         let scratch = Scratch::new().await.unwrap();
         let (endpoint, messages) = queue();
@@ -59,7 +59,7 @@ impl Fixture {
         self.respond_to(route, id, body, query, &json!({}), &json!({"sub": "crew"})).await
     }
 
-    /// With these headers, to somebody with these claims.
+    /// Sends a request with these headers and claims.
     async fn respond_to(
         &self,
         route: &str,
@@ -93,7 +93,7 @@ impl Fixture {
         poll["id"].as_i64().unwrap()
     }
 
-    /// Puts votes into ledger and tally, as a batch does, without going through one.
+    /// Inserts votes into ledger and tally directly, without a batch.
     async fn voted(&self, id: i64, votes: i64) {
         let mut connection = self.scratch.connect().await.unwrap();
         let sql =
@@ -114,7 +114,7 @@ impl Fixture {
     }
 }
 
-/// Takes every message, each over a connection of its own, and tells what is in it before it answers.
+/// Starts a fake SQS that accepts every message, one per connection, and passes it on before it answers.
 fn queue() -> (String, mpsc::Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -333,7 +333,7 @@ async fn a_certified_polls_votes_are_exported_and_linked() {
         (status, &failed["status"], &failed["failure"]),
         (200, &json!("failed"), &json!("file not written"))
     );
-    assert_eq!(fixture.call(ASK, id, "").await, (202, asked), "it goes on");
+    assert_eq!(fixture.call(ASK, id, "").await, (202, asked), "the export continues");
     set(&mut connection, "upload = 'u', finished_at = now()").await;
     for route in [ASK, SHOW] {
         let (status, done) = fixture.call(route, id, "").await;
@@ -348,7 +348,7 @@ async fn a_certified_polls_votes_are_exported_and_linked() {
         assert!(done["urlExpiresAt"].is_string());
     }
     set(&mut connection, "finished_at = now() - interval '30 days'").await;
-    assert_eq!(fixture.call(ASK, id, "").await.1["status"], "running", "the bucket has it no more");
+    assert_eq!(fixture.call(ASK, id, "").await.1["status"], "running", "the bucket's retention has passed");
 }
 
 #[tokio::test]
@@ -374,10 +374,10 @@ async fn a_result_is_certified_unless_votes_may_be_outstanding_or_the_show_insis
     assert_eq!(
         (&certificate["basis"], &certificate["votes"]),
         (&json!("forced"), &json!(3)),
-        "and that is on record"
+        "and the certificate says so"
     );
     assert_eq!(certificate["digest"].as_str().unwrap().len(), 64);
-    assert_eq!(fixture.call(certify, id, "").await, (200, forced), "again is the same");
+    assert_eq!(fixture.call(certify, id, "").await, (200, forced), "a retry returns the same");
     for (route, body) in
         [("POST /admin/polls/{id}/open", ""), ("PATCH /admin/polls/{id}", r#"{"closesAt":null}"#)]
     {
@@ -386,7 +386,7 @@ async fn a_result_is_certified_unless_votes_may_be_outstanding_or_the_show_insis
     }
 }
 
-/// What `functions/results` has observed of a closed poll.
+/// Records an observation of a closed poll, as `functions/results` does.
 async fn observed(
     fixture: &Fixture,
     id: i64,
@@ -483,20 +483,23 @@ async fn late_votes_are_in_another_certificate_and_the_first_stays() {
     let before = fixture.call("GET /admin/polls/{id}", id, "").await.1;
     let headers = json!({"if-match": "\"1\""});
     let stale = fixture.respond_to(certify, id, include_late, "", &headers, &json!({"sub": "crew"})).await;
-    assert_eq!(stale.status(), 412, "somebody who has not seen that it is certified");
+    assert_eq!(stale.status(), 412, "an order for a version before the certificate");
     let _: Vec<_> = woken.try_iter().collect();
     let (status, second) = fixture.call(certify, id, include_late).await;
     assert_eq!((status, &second["number"], &second["votes"]), (201, &json!(2), &json!(5)), "{second}");
-    assert_eq!(woken.try_iter().collect::<Vec<_>>(), [json!({"poll": id})], "its file is written at once");
-    assert_eq!(fixture.call("GET /admin/polls/{id}", id, "").await.1, before, "the poll stays what it was");
+    assert_eq!(woken.try_iter().collect::<Vec<_>>(), [json!({"poll": id})], "its file is updated at once");
+    assert_eq!(fixture.call("GET /admin/polls/{id}", id, "").await.1, before, "the poll does not change");
     let lines = json!([{"number": 1, "votes": 2}, {"number": 2, "votes": 3}]);
     assert_eq!(second["contestants"], lines, "the crew sees what is withheld");
     assert_eq!(second["first"]["digest"], first["certificate"]["digest"]);
-    assert_eq!(fixture.call(certify, id, include_late).await, (200, second), "an answer that was lost");
+    assert_eq!(fixture.call(certify, id, include_late).await, (200, second), "a retry after a lost response");
     let journal = fixture.call("GET /admin/polls/{id}/journal", id, "").await.1;
     let [entry, earlier, ..] = journal["entries"].as_array().unwrap().as_slice() else { panic!("{journal}") };
     assert_eq!((&entry["action"], &entry["who"]), (&json!("secondCertificate"), &json!("crew")), "{journal}");
     assert_eq!(entry["changes"], json!({"certificate": {"from": 1, "to": 2}}));
-    assert_eq!(earlier["action"], "forceCertify", "what issued nothing is not told: {journal}");
+    assert_eq!(
+        earlier["action"], "forceCertify",
+        "a request that issued nothing is not in the journal: {journal}"
+    );
     assert_eq!(fixture.call(certify, id, "").await.1, first);
 }

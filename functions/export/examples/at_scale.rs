@@ -1,7 +1,8 @@
-//! Exports a poll of many votes into a bucket that keeps nothing: rows a second, and the memory it takes.
+//! Exports a poll of many votes into a fake bucket that discards them. Prints votes per second and memory, which
+//! must not grow with the number of votes.
 //!
-//! `local stores -- cargo run --example at_scale -- 1000000 4000000`: so many votes, one run after the other. Memory that
-//! does not grow with them is what this is to show.
+//! `local stores -- cargo run --example at_scale -- 1000000 4000000` exports these numbers of votes, one run after
+//! the other.
 
 use std::{
     io::Error,
@@ -65,7 +66,7 @@ async fn export(votes: i64) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// An S3 that takes everything and keeps nothing.
+/// Starts a fake S3 that accepts and discards every part.
 async fn bucket() -> Result<String, Error> {
     let answer = |method: Method, _: Bytes| async move {
         let begun = "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>";
@@ -78,7 +79,7 @@ async fn bucket() -> Result<String, Error> {
     Ok(endpoint)
 }
 
-/// A closed poll with votes like real ones: keys that begin with a time, pseudonyms, a ballot for some.
+/// Creates a certified poll with realistic votes: keys that begin with a time, and pseudonyms.
 async fn certified(
     scratch: &Scratch,
     ledger: &Ledger,
@@ -98,7 +99,7 @@ async fn certified(
     Ok(PollId(id))
 }
 
-/// Of this process, in kB.
+/// Returns a memory figure of this process, in kB.
 fn memory(which: &str) -> Result<u64, Error> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(which));

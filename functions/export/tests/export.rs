@@ -1,4 +1,4 @@
-//! Exports through the handler, against a real ledger and a bucket of the test's own.
+//! Exports through the handler, against a real ledger and a fake bucket.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 mod bucket;
@@ -26,7 +26,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// With a shift of no length: each start makes one part.
+    /// A handler whose shift has no length, so that each start writes one part.
     async fn new() -> Self {
         let scratch = Scratch::new().await.unwrap();
         let bucket = Bucket::start().await;
@@ -43,7 +43,7 @@ impl Fixture {
         Self { handler, ledger, bucket, connection: scratch.connect().await.unwrap() }
     }
 
-    /// A closed poll with so many votes of half as many voters, between those of others.
+    /// A closed poll with `votes` votes of half as many voters, interleaved with another poll's votes.
     async fn poll(&mut self, votes: i32) -> PollId {
         let sql = "INSERT INTO polls (title, opens_at, closes_at, results, contestants) \
                    VALUES ('Who stays?', now() - interval '1 hour', now() - interval '1 minute', 'live', '[]') RETURNING id";
@@ -73,7 +73,7 @@ impl Fixture {
         self.ledger.export(poll).await.unwrap().unwrap()
     }
 
-    /// Starts the function until the export is done; how often.
+    /// Runs shifts until the export is done. Returns their number.
     async fn until_done(&self, poll: PollId) -> usize {
         for shifts in 1..100 {
             self.handler.handle().await.unwrap();
@@ -81,7 +81,7 @@ impl Fixture {
                 return shifts;
             }
         }
-        panic!("never done");
+        panic!("the export never ends");
     }
 
     /// The file, uncompressed.
@@ -118,7 +118,7 @@ async fn a_file_is_written_over_several_shifts_and_has_the_certificates_digest()
     let done = fixture.found(poll).await;
     assert_eq!((done.votes, done.etags.len()), (220_000, 3));
     fixture.handler.handle().await.unwrap();
-    assert_eq!(fixture.ask(poll).await, done, "nor does it when it is done");
+    assert_eq!(fixture.ask(poll).await, done, "nor does it after the end");
     assert_eq!(fixture.bucket.begun(), 1);
 }
 
@@ -168,7 +168,7 @@ async fn a_file_that_nobody_was_told_of_is_found() {
     fixture.ask(poll).await;
     fixture.handler.handle().await.unwrap();
     fixture.handler.handle().await.unwrap();
-    // The last part, and then the completion.
+    // The last part succeeds; the completion takes effect, but its answer is lost.
     fixture.bucket.fail(1, true);
     fixture.handler.handle().await.unwrap_err();
     fixture.bucket.fail(usize::MAX, false);
@@ -206,7 +206,7 @@ async fn after_ten_failures_it_is_given_up_until_it_is_asked_for_again() {
     assert_eq!(fixture.found(poll).await.failure.as_deref(), Some("file not written"));
     fixture.bucket.fail(usize::MAX, false);
     fixture.handler.handle().await.unwrap();
-    assert_eq!(fixture.found(poll).await.finished_at, None, "nobody asks for it");
+    assert_eq!(fixture.found(poll).await.finished_at, None, "nobody requests it");
     assert_eq!(fixture.ask(poll).await.failure, None);
     fixture.until_done(poll).await;
     fixture.assert_whole(poll, 10).await;
@@ -265,19 +265,19 @@ async fn the_documented_command_counts_the_file_again() {
     assert!(agrees && text.contains("votes: 3000\n"), "{text}");
     let mut text = Vec::new();
     MultiGzDecoder::new(object.as_slice()).read_to_end(&mut text).unwrap();
-    // Another contestant for one vote, and a vote twice.
+    // One vote for another contestant, and one vote twice.
     let line = text.iter().position(|&byte| byte == b'\n').unwrap() + 1;
     let mut forged = text.clone();
     let comma = forged[..line].iter().enumerate().filter(|&(_, &byte)| byte == b',').nth(2).unwrap().0;
     forged[comma + 1] = if forged[comma + 1] == b'1' { b'2' } else { b'1' };
-    for (spoilt, complaint) in [
+    for (tampered, message) in [
         (forged, "says otherwise about votes, digest"),
         ([&text[..line], &text].concat(), "a vote is there twice"),
     ] {
         let mut file = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut file, &spoilt).unwrap();
+        std::io::Write::write_all(&mut file, &tampered).unwrap();
         std::fs::write(&path, file.finish().unwrap()).unwrap();
         let (agrees, text) = recount().await;
-        assert!(!agrees && text.contains(complaint), "{text}");
+        assert!(!agrees && text.contains(message), "{text}");
     }
 }

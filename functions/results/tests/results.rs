@@ -1,4 +1,4 @@
-//! Results through the handler, against real stores and a bucket of the test's own.
+//! Results through the handler, against real stores and a fake of S3 and SQS.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 #[path = "results/lifecycle.rs"]
@@ -32,16 +32,16 @@ use uuid::Uuid;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What the stand-in for AWS holds.
+/// The state of the fake S3 and SQS.
 #[derive(Default)]
 struct Cloud {
     objects: HashMap<String, (HeaderMap, Bytes)>,
-    /// Messages in the queue; `None`: SQS is away.
+    /// Messages in the queue; `None` while SQS is down.
     queued: Option<u64>,
-    /// What was sent to the invalidations queue.
+    /// Messages sent to the invalidations queue.
     invalidations: Vec<String>,
     refuses_invalidations: bool,
-    /// Probes that were sent and not handed out yet.
+    /// Probes sent and not delivered yet.
     probes: Vec<(ProbeId, String)>,
     refuses_probes: bool,
     refuses_deletions: bool,
@@ -116,12 +116,12 @@ async fn cloud() -> (Shared, String) {
 }
 
 impl Fixture {
-    /// In seconds: how long a sign counts, and when a probe is late.
+    /// With `CERTIFY_SIGN_SECONDS` and `PROBE_LATE_SECONDS` of the policy.
     async fn new(policy: (u32, u32)) -> Self {
         Self::with(policy, |_| None).await
     }
 
-    /// The same with an environment that differs in what `change` answers.
+    /// A fixture whose environment has the variables that `change` returns.
     async fn with(policy: (u32, u32), change: impl Fn(&str) -> Option<String>) -> Self {
         let scratch = Scratch::new().await.unwrap();
         let (cloud, endpoint) = cloud().await;
@@ -157,7 +157,7 @@ impl Fixture {
         self.ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll
     }
 
-    /// Changes a poll as the crew does.
+    /// Changes a poll by a rule, as the admin function does.
     async fn change(
         &self,
         poll: &Poll,
@@ -171,7 +171,7 @@ impl Fixture {
         self.ledger.polls(&[id]).await.unwrap().pop().unwrap().poll
     }
 
-    /// Votes cast 30 s ago, judged by the poll as given: one for each contestant, by voters of these names.
+    /// Counts votes cast 30 s ago by these voters, for the contestants in turn, judged by the given definition.
     async fn count(&self, poll: &Poll, voters: &[&str]) -> Outcome {
         let mut batch = Batch::default();
         batch.judged_by(poll.id, poll.version);
@@ -211,8 +211,8 @@ impl Fixture {
         self.cloud.lock().unwrap().queued = queued;
     }
 
-    /// Ticks as often as a poll takes that waits for nothing but its probes: two send them, one freezes and seals it,
-    /// one publishes it. What was sent is counted after each.
+    /// Runs the ticks that a poll needs when it waits for nothing but its probes: two send the probes, one freezes
+    /// and certifies it, one publishes it. The probes are counted after each tick.
     async fn certified(&self, poll: &Poll) -> Value {
         for _ in 0..4 {
             self.handler.tick().await.unwrap();
@@ -221,7 +221,7 @@ impl Fixture {
         self.file(poll)
     }
 
-    /// Counts the probes that were sent, as `functions/votes` does.
+    /// Counts the sent probes, as `functions/votes` does.
     async fn count_probes(&self) {
         let mut batch = Batch::default();
         for (probe, signature) in std::mem::take(&mut self.cloud.lock().unwrap().probes) {
@@ -231,7 +231,7 @@ impl Fixture {
         counted(self.ledger.count(&batch).await.unwrap());
     }
 
-    /// What a closed poll was last seen to wait for.
+    /// Returns what a closed poll waits for, as last observed.
     async fn waits_for(&self, poll: &Poll) -> Option<(WaitsFor, Option<Sign>)> {
         let closing = self.ledger.closing(poll.id, poll.closes_at.unwrap()).await.unwrap();
         closing.waiting.map(|waiting| (waiting.waits_for, waiting.sign))
@@ -296,7 +296,7 @@ async fn who_is_started_while_the_holder_ends_takes_over() {
         let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
         fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
         let ends = async {
-            // The holder's last act: what was started meets a lease that is held.
+            // The holder releases the lease after the new shift has found it taken.
             tokio::task::yield_now().await;
             fixture.ranking.release(lease).await.unwrap();
         };
@@ -325,7 +325,7 @@ async fn voters_are_estimated_where_all_of_them_are_known() {
     assert_eq!(
         fixture.file(&poll)["turnout"],
         json!({"votes": 0, "voters": null, "votersError": null}),
-        "some are lost"
+        "some voters are lost"
     );
 }
 
@@ -353,7 +353,7 @@ async fn a_closed_poll_is_certified_on_evidence() {
     assert_eq!(fixture.certified(&poll).await["certified"], false, "votes are in the queue");
     assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Queue, None)));
     fixture.set_queued(None);
-    assert_eq!(fixture.certified(&poll).await["certified"], false, "or the queue does not say");
+    assert_eq!(fixture.certified(&poll).await["certified"], false, "the queue does not answer");
     assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Queue, None)));
     fixture.set_queued(Some(0));
     let file = fixture.certified(&poll).await;
@@ -364,8 +364,8 @@ async fn a_closed_poll_is_certified_on_evidence() {
     assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle, "it is final");
 }
 
-/// A consumer that is switched off, fails, is throttled or locked out: an empty queue and votes that do not grow prove
-/// nothing.
+/// Covers a consumer that is switched off, failing, throttled or locked out. An empty queue and a constant number of
+/// votes prove nothing.
 #[tokio::test]
 async fn while_nothing_is_counted_nothing_is_certified() {
     let fixture = Fixture::new((0, 0)).await;
@@ -378,7 +378,7 @@ async fn while_nothing_is_counted_nothing_is_certified() {
     assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Counting, None)));
     assert_eq!(fixture.cloud.lock().unwrap().probes.len(), 20 + 6, "a burst, and the series goes on");
     fixture.count_probes().await;
-    assert_eq!(fixture.certified(&poll).await["certified"], true, "as soon as it is");
+    assert_eq!(fixture.certified(&poll).await["certified"], true, "as soon as votes are counted");
 }
 
 #[tokio::test]
@@ -386,7 +386,7 @@ async fn every_sign_of_a_failed_batch_is_waited_for() {
     let fixture = Fixture::new((3_600, 60)).await;
     fixture.set_queued(Some(0));
     let opened = fixture.poll(json!({"opensAt": ago(1_000), "closesAt": ago(500)})).await;
-    assert_eq!(fixture.certified(&opened).await["certified"], true, "there was none");
+    assert_eq!(fixture.certified(&opened).await["certified"], true, "there was no sign");
 
     let poll = fixture.poll(json!({"opensAt": ago(1_000), "closesAt": ago(0)})).await;
     let batch = Uuid::new_v4();
@@ -395,10 +395,10 @@ async fn every_sign_of_a_failed_batch_is_waited_for() {
     assert_eq!(
         fixture.waits_for(&poll).await,
         Some((WaitsFor::Sign, Some(Sign::Announced))),
-        "it is under way"
+        "the batch is in flight"
     );
     fixture.ranking.raise_batch(&[].into(), &[].into(), batch, 300).await.unwrap();
-    assert_eq!(fixture.certified(&poll).await["certified"], true, "it has ended");
+    assert_eq!(fixture.certified(&poll).await["certified"], true, "the batch has ended");
 
     let poll = fixture.poll(json!({"opensAt": ago(1_000), "closesAt": ago(0)})).await;
     fixture.cloud.lock().unwrap().refuses_probes = true;
@@ -411,7 +411,11 @@ async fn every_sign_of_a_failed_batch_is_waited_for() {
     again.signs(true, false);
     counted(fixture.ledger.count(&again).await.unwrap());
     fixture.handler.tick().await.unwrap();
-    assert_eq!(fixture.waits_for(&poll).await, Some((WaitsFor::Sign, Some(Sign::Redelivered))), "the latest");
+    assert_eq!(
+        fixture.waits_for(&poll).await,
+        Some((WaitsFor::Sign, Some(Sign::Redelivered))),
+        "the latest sign"
+    );
 
     let client = redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -423,7 +427,7 @@ async fn every_sign_of_a_failed_batch_is_waited_for() {
     assert_eq!(
         fixture.waits_for(&poll).await,
         Some((WaitsFor::Sign, Some(Sign::RedisAway))),
-        "it lost announcements"
+        "Redis lost announcements"
     );
 }
 
@@ -446,7 +450,7 @@ async fn what_goes_wrong_with_one_poll_does_not_stop_the_next() {
     let [first, second, third] = polls;
     let (first, second, third) = (first.await, second.await, third.await);
     let mut connection = fixture.scratch.connect().await.unwrap();
-    // Freezing it fails: only a hand can have put that there.
+    // This row, which only a manual statement can insert, makes freezing fail.
     let sql = "INSERT INTO certificates (poll, basis) VALUES ($1, 'forced')";
     sqlx::query(sql).bind(second.id.0).execute(&mut connection).await.unwrap();
     for poll in [&first, &third] {
@@ -476,10 +480,10 @@ async fn what_the_queue_holds_is_passed_on_to_the_crew() {
     fixture.poll(json!({})).await;
     fixture.set_queued(None);
     fixture.handler.tick().await.unwrap();
-    assert_eq!(fixture.ranking.backlog().await.unwrap(), None, "the queue does not say");
+    assert_eq!(fixture.ranking.backlog().await.unwrap(), None, "the queue does not answer");
     fixture.set_queued(Some(1_204));
     fixture.handler.tick().await.unwrap();
-    assert_eq!(fixture.ranking.backlog().await.unwrap().unwrap().messages, 1_203, "a probe is none");
+    assert_eq!(fixture.ranking.backlog().await.unwrap().unwrap().messages, 1_203, "a probe is no vote");
 }
 
 #[tokio::test]
@@ -492,7 +496,7 @@ async fn while_others_vote_the_queue_need_not_be_empty() {
     assert_eq!(
         fixture.certified(&poll).await["certificate"]["basis"],
         "evidence",
-        "as many were handled since"
+        "as many messages were handled since"
     );
 }
 
@@ -522,12 +526,12 @@ async fn a_certified_file_is_final_once_the_edge_is_to_forget_the_one_before() {
     let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
     fixture.cloud.lock().unwrap().refuses_invalidations = true;
     assert_eq!(fixture.certified(&poll).await["certified"], true);
-    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy, "nobody was told");
+    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy, "the invalidation was refused");
     fixture.cloud.lock().unwrap().refuses_invalidations = false;
     fixture.handler.tick().await.unwrap();
     assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle);
-    let told = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
-    assert_eq!(fixture.cloud.lock().unwrap().invalidations, [told]);
+    let command = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
+    assert_eq!(fixture.cloud.lock().unwrap().invalidations, [command]);
 }
 
 #[tokio::test]
@@ -556,7 +560,7 @@ async fn the_digest_is_that_of_the_votes_in_any_pieces() {
         assert_eq!(certificate.digest, expected, "in pieces of {rows}");
         digests.push(certificate.digest);
     }
-    assert_ne!(digests[0], digests[1], "other votes");
+    assert_ne!(digests[0], digests[1], "the votes differ");
 }
 
 #[tokio::test]
@@ -583,7 +587,7 @@ async fn what_comes_late_is_in_the_file_and_a_later_certificate_is_a_file_of_its
         let file = fixture.file(&poll);
         assert_eq!((&file["late"]["votes"], file.get("laterCertificates")), (&json!(2), None), "{file}");
         assert_eq!(file["late"]["firstAt"], file["late"]["lastAt"]);
-        assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle, "it is told");
+        assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle, "the late votes are published");
 
         let order = Order::new("crew", Action::SecondCertificate);
         fixture.ledger.issue_later_certificate(poll.id, &order).await.unwrap();

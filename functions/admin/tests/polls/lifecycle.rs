@@ -1,4 +1,4 @@
-//! Polls stay what they were: versions, drafts, windows, withdrawals, errata and the journal.
+//! The lifecycle of polls: versions, drafts, windows, withdrawals, errata and the journal.
 
 use super::*;
 
@@ -14,7 +14,7 @@ const CERTIFY: &str = "POST /admin/polls/{id}/certify";
 const JOURNAL: &str = "GET /admin/polls/{id}/journal";
 const FORCE: &str = r#"{"force":true}"#;
 
-/// A poll that was open for an hour.
+/// The window of a poll that was open for an hour.
 fn over() -> Value {
     json!({"opensAt": "2026-01-01T00:00:00Z", "closesAt": "2026-01-01T01:00:00Z"})
 }
@@ -28,7 +28,7 @@ fn body(response: &Response<Body>) -> Value {
 }
 
 impl Fixture {
-    /// With this `If-Match`, by somebody of that address.
+    /// Sends a request with this `If-Match`, by a person with this address.
     async fn if_match(&self, route: &str, id: i64, body: &str, tag: &str, email: &str) -> Response<Body> {
         self.respond_to(route, id, body, "", &json!({"if-match": tag}), &json!({"sub": "1", "email": email}))
             .await
@@ -39,8 +39,8 @@ impl Fixture {
         (status, answer["error"]["code"].clone())
     }
 
-    /// Who did what, the last first.
-    async fn told(&self, id: i64) -> Vec<(String, String)> {
+    /// Returns actions and authors of the journal, newest first.
+    async fn actions(&self, id: i64) -> Vec<(String, String)> {
         let (status, journal) = self.call(JOURNAL, id, "").await;
         assert_eq!((status, &journal["poll"]), (200, &json!(id)), "{journal}");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -103,7 +103,7 @@ async fn a_change_of_what_somebody_else_has_changed_is_refused_and_says_who_it_w
     assert_eq!(
         fixture.if_match(OPEN, id, "", r#""1""#, "bob@example.com").await.status(),
         200,
-        "a show does not wait"
+        "opening ignores `If-Match`"
     );
     assert_eq!(fixture.if_match(CLOSE, id, "", r#""1""#, "bob@example.com").await.status(), 200);
     for (route, request) in [(ARCHIVE, ""), (CERTIFY, FORCE)] {
@@ -159,7 +159,7 @@ async fn a_draft_is_published_by_hand_and_for_good() {
     assert_eq!(fixture.call(READ, open, "").await.1["draft"], false);
     let pressed = fixture.created(json!({})).await;
     assert_eq!(fixture.call(OPEN, pressed, "").await.1["draft"], false);
-    assert_eq!(fixture.told(id).await[0].0, "publish");
+    assert_eq!(fixture.actions(id).await[0].0, "publish");
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn an_opened_poll_keeps_its_window_and_a_certified_one_everything() {
     assert_eq!(
         fixture.call(PATCH, id, &same.to_string()).await,
         (200, certified),
-        "what changes nothing is allowed"
+        "a change without effect is allowed"
     );
     assert_eq!(fixture.code(DELETE, id, "").await, (409, json!("pollCertified")));
     assert_eq!(fixture.code(WITHDRAW, id, r#"{"contestant":1}"#).await, (409, json!("pollCertified")));
@@ -290,7 +290,7 @@ async fn the_journal_names_people_as_their_tokens_do() {
     change("b", json!({"sub": "s", "cognito:username": "c", "username": "u", "email": " "})).await;
     change("c", json!({"sub": "s", "cognito:username": "c"})).await;
     change("d", json!({"sub": "s\u{0}"})).await;
-    let who: Vec<_> = fixture.told(id).await.into_iter().map(|(_, who)| who).collect();
+    let who: Vec<_> = fixture.actions(id).await.into_iter().map(|(_, who)| who).collect();
     assert_eq!(who, ["s", "c", "u", "e@example.com", "crew"]);
 }
 
@@ -311,7 +311,7 @@ async fn every_change_is_journalled_and_the_journal_outlives_the_poll() {
         let (status, answer) = fixture.call(route, id, body).await;
         assert!(status < 300, "{route}: {answer}");
     }
-    let actions: Vec<_> = fixture.told(id).await.into_iter().map(|(action, _)| action).collect();
+    let actions: Vec<_> = fixture.actions(id).await.into_iter().map(|(action, _)| action).collect();
     let expected =
         ["erratum", "forceCertify", "rebuild", "archive", "close", "withdraw", "open", "patch", "create"];
     assert_eq!(actions, expected);
@@ -324,7 +324,7 @@ async fn every_change_is_journalled_and_the_journal_outlives_the_poll() {
 
     let deleted = fixture.created(json!({})).await;
     assert_eq!(fixture.call(DELETE, deleted, "").await.0, 204);
-    assert_eq!(fixture.told(deleted).await[0].0, "delete");
+    assert_eq!(fixture.actions(deleted).await[0].0, "delete");
     assert_eq!(fixture.code(JOURNAL, deleted + 1, "").await, (404, json!("pollNotFound")));
 }
 

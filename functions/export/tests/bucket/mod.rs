@@ -1,4 +1,4 @@
-//! S3, as far as an export speaks to it.
+//! A fake S3 with the calls of an export.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ struct Contents {
     begun: usize,
     uploads: BTreeMap<String, BTreeMap<usize, Bytes>>,
     objects: BTreeMap<String, Vec<u8>>,
-    /// Calls until one that fails, and whether it has an effect all the same.
+    /// The number of calls before the failing one, and whether that one takes effect.
     failing: Option<(usize, bool)>,
 }
 
@@ -47,7 +47,7 @@ impl Bucket {
         self.contents.lock().unwrap().begun
     }
 
-    /// The call after so many others fails, though it may have an effect.
+    /// Makes the call after `after` others fail, with or without effect.
     pub fn fail(&self, after: usize, is_done: bool) {
         self.contents.lock().unwrap().failing = Some((after, is_done));
     }

@@ -6,8 +6,8 @@ use crate::support::{Deployment, execute, fill, new_role, votes};
 
 fn assert_failed(answer: &Value, reason: &str) {
     assert_eq!(answer["Status"], "FAILED", "{answer}");
-    let told = answer["Reason"].as_str().unwrap();
-    assert!(told.contains(reason), "{reason:?} in {told:?}");
+    let text = answer["Reason"].as_str().unwrap();
+    assert!(text.contains(reason), "{reason:?} in {text:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn a_database_that_is_away_fails_the_deployment_and_not_its_rollback() {
     let mut deployment = Deployment::of(url, &new_role()).await;
     let answer = deployment.ask("Create").await;
     assert_failed(&answer, "the database is unavailable: ");
-    // CloudFormation takes back what failed.
+    // CloudFormation deletes a resource whose creation failed.
     assert_eq!(deployment.ask("Delete").await["Status"], "SUCCESS");
     let log = deployment.log().await;
     assert!(log.contains("schema.failed"), "{log}");
@@ -31,7 +31,7 @@ async fn a_rollback_succeeds_while_the_database_is_away() {
     assert_failed(&deployment.update_from(1).await, "the database is unavailable: ");
     let answer = deployment.update_from(3).await;
     assert_eq!(answer["Status"], "SUCCESS", "{answer}");
-    // Nothing changes, neither release nor database: what is there is good enough.
+    // Neither release nor database changes, so no migration is needed.
     assert_eq!(deployment.update_from(2).await["Status"], "SUCCESS");
     let log = deployment.log().await;
     assert_eq!(log.matches("schema.kept: this release was deployed before").count(), 2, "{log}");
@@ -75,11 +75,11 @@ async fn a_migration_that_takes_too_long_is_answered_while_there_is_time() {
     });
     let mut deployment = Deployment::lasting(21, variables).await;
     deployment.ask("Create").await;
-    let mut somebody = PgConnection::connect(&url).await.unwrap();
+    let mut holder = PgConnection::connect(&url).await.unwrap();
     let lock = "BEGIN; LOCK TABLE _sqlx_migrations";
-    sqlx::raw_sql(lock).execute(&mut somebody).await.unwrap();
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
     assert_failed(&deployment.ask("Update").await, "it took longer than ");
-    sqlx::raw_sql("COMMIT").execute(&mut somebody).await.unwrap();
+    sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
     assert_eq!(deployment.ask("Update").await["Status"], "SUCCESS");
 }
 

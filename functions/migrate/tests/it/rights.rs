@@ -5,7 +5,7 @@ use sqlx::error::DatabaseError;
 
 use crate::support::{Deployment, execute, fill, new_role, number, votes};
 
-/// The same database for another user; nobody on this machine has a password.
+/// The URL of the same database for another user. Local roles have no password.
 fn as_user(url: &str, user: &str) -> String {
     let (_, rest) = url.split_once('@').unwrap();
     format!("postgres://{user}@{rest}")
@@ -18,7 +18,7 @@ async fn the_functions_may_count_and_read_and_neither_change_votes_nor_tables() 
     let answer = deployment.ask("Create").await;
     assert_eq!(answer["Status"], "SUCCESS", "{answer}");
     let functions = as_user(&url, &role);
-    // What they may do, all other tests show: their database is such a one.
+    // All other tests show the permitted statements, since their databases have the same rights.
     fill(&functions).await;
     assert_eq!(votes(&functions).await, 1);
     for forbidden in [
@@ -45,7 +45,7 @@ async fn the_functions_may_count_and_read_and_neither_change_votes_nor_tables() 
     assert_eq!(votes(&url).await, 1);
 }
 
-/// A server that is like RDS: its administrator is no superuser, and a role lets in whoever has a token of IAM.
+/// A server like RDS: its administrator is no superuser, and members of a role sign in with IAM tokens.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_rds_the_functions_come_in_with_iam() {
     let folder = tempfile::tempdir().unwrap();
@@ -67,7 +67,7 @@ async fn on_rds_the_functions_come_in_with_iam() {
     server.stop().await;
 }
 
-/// A database whose owner may make no roles.
+/// Creates a database whose owner may not create roles.
 async fn without_the_right_to_make_roles() -> String {
     let (url, owner) = (empty_database().await.unwrap(), new_role());
     let database = url.rsplit_once("/scratch_").unwrap().1.split('?').next().unwrap();
@@ -92,10 +92,10 @@ async fn a_database_of_ones_own_gets_no_role_and_its_owner_needs_no_right_to_mak
     assert_eq!(votes(&owner).await, 1);
     let granted = "SELECT count(*) FROM information_schema.role_table_grants WHERE grantee <> current_user \
                    AND table_schema = 'public'";
-    assert_eq!(number(&owner, granted).await, 0, "whoever else is on the server may read votes");
+    assert_eq!(number(&owner, granted).await, 0, "other roles of the server may read votes");
 }
 
-/// Functions that could not connect would be a deployment that has gone well.
+/// Without this failure, the deployment would succeed with functions that cannot connect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_is_absent_and_may_not_be_made_fails_the_deployment() {
     let (owner, role) = (without_the_right_to_make_roles().await, new_role());

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 
-/// The function as the template has it, and where it puts its answers.
+/// The function as the template defines it, and the receiver of its answers.
 pub struct Deployment {
     template: Template,
     functions: Arc<Functions>,
@@ -19,7 +19,7 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// Of a database, where `role` is who the functions are.
+    /// A deployment with this database, and `role` as the functions' role.
     pub async fn of(database_url: &str, role: &str) -> Self {
         Self::with(json!({
             "DATABASE_URL": database_url, "DATABASE_AUTH": "password", "TLS_CA_FILE": "", "APPLICATION_ROLE": role,
@@ -27,12 +27,12 @@ impl Deployment {
         .await
     }
 
-    /// With this environment.
+    /// A deployment with this environment.
     pub async fn with(variables: Value) -> Self {
         Self::lasting(60, variables).await
     }
 
-    /// With this `Timeout`.
+    /// A deployment with this `Timeout`.
     pub async fn lasting(timeout_seconds: u64, variables: Value) -> Self {
         let function = json!({
             "Type": "AWS::Serverless::Function",
@@ -56,7 +56,7 @@ impl Deployment {
         Self { template, functions, answers: AnswerBox::open().await.unwrap(), logs }
     }
 
-    /// Sends a request, and returns what the function answered to it. An update is one from the release before.
+    /// Sends a request and returns the function's answer. An update starts from the previous release.
     pub async fn ask(&mut self, kind: &str) -> Value {
         if kind == "Update" {
             return self.update_from(1).await;
@@ -68,7 +68,7 @@ impl Deployment {
         self.answered(&event).await
     }
 
-    /// Sends an update to release 2, and returns what the function answered to it: from a later one, a rollback.
+    /// Sends an update to release 2 and returns the function's answer. From a later release it is a rollback.
     pub async fn update_from(&mut self, number: u64) -> Value {
         let schema = self.template.resource("Schema").unwrap();
         let mut from = schema.properties.clone();
@@ -88,7 +88,7 @@ impl Deployment {
         answer
     }
 
-    /// Sends the same twice, at once, and returns what was answered.
+    /// Sends the same request twice at once and returns both answers.
     pub async fn ask_twice(&mut self, kind: &str) -> [Value; 2] {
         let event = request(kind, self.template.resource("Schema").unwrap(), &self.answers.url);
         tokio::join!(self.invoke(&event), self.invoke(&event));
@@ -100,7 +100,7 @@ impl Deployment {
         assert_eq!(answer.unwrap(), "null");
     }
 
-    /// All that the function logged so far.
+    /// Returns the function's log.
     pub async fn log(&self) -> String {
         self.functions.shut_down().await;
         let files = std::fs::read_dir(self.logs.path()).unwrap();
@@ -108,12 +108,12 @@ impl Deployment {
     }
 }
 
-/// A version of the function, as `Ref` has it.
+/// The ARN of a version of the function, as `Ref` returns it.
 fn release(number: u64) -> String {
     format!("arn:aws:lambda:us-east-1:000000000000:function:MigrateFunction:{number}")
 }
 
-/// A role that no other test has: roles belong to the server.
+/// A role name unique to the test, since roles belong to the server.
 pub fn new_role() -> String {
     let digits = tempfile::Builder::new().prefix("").rand_bytes(12).tempfile().unwrap();
     let name = digits.path().file_name().unwrap().to_str().unwrap().to_lowercase();
@@ -127,7 +127,7 @@ pub async fn execute(url: &str, sql: &str) -> Result<(), sqlx::Error> {
     connection.close().await
 }
 
-/// Asks for one number.
+/// Runs a query that returns one number.
 pub async fn number(url: &str, sql: &'static str) -> i64 {
     let mut connection = PgConnection::connect(url).await.unwrap();
     let number = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
@@ -135,14 +135,14 @@ pub async fn number(url: &str, sql: &'static str) -> i64 {
     number
 }
 
-/// A poll and a vote, as a deployment finds them.
+/// Inserts a poll and a vote.
 pub async fn fill(url: &str) {
     let sql = "INSERT INTO polls (title, results, contestants) VALUES ('Who stays?', 'live', '[]'); \
                INSERT INTO votes (key, voter, cast_at, poll, contestant) VALUES (gen_random_uuid(), 1, now(), 1, 1)";
     execute(url, sql).await.unwrap();
 }
 
-/// The votes that are there.
+/// Returns the number of votes.
 pub async fn votes(url: &str) -> i64 {
     number(url, "SELECT count(*) FROM votes").await
 }

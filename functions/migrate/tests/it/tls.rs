@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Deployment, fill, new_role};
 
-/// A certificate authority, and the file of its certificate.
+/// A certificate authority and its certificate file.
 fn authority(folder: &Path, name: &str) -> (Issuer<'static, KeyPair>, PathBuf) {
     let mut parameters = CertificateParams::new(Vec::new()).unwrap();
     parameters.distinguished_name.push(DnType::CommonName, name);
@@ -20,7 +20,7 @@ fn authority(folder: &Path, name: &str) -> (Issuer<'static, KeyPair>, PathBuf) {
     (Issuer::new(parameters, key), file)
 }
 
-/// The answer to a deployment whose function believes this authority.
+/// Returns answer and log of a deployment whose function trusts this authority.
 async fn answer(database_url: &str, ca_file: &Path) -> (Value, String) {
     let mut deployment = Deployment::with(json!({
         "DATABASE_URL": database_url, "DATABASE_AUTH": "password", "TLS_CA_FILE": ca_file,
@@ -48,21 +48,21 @@ async fn the_schema_comes_up_over_tls_and_no_other_server_is_believed() {
     assert!(url.contains("@localhost:") && url.contains("sslmode=verify-full"), "{url}");
 
     let elsewhere = url.replace("localhost", "127.0.0.1");
-    // An empty name: Amazon's authorities.
-    for (url, believed, reason) in [
+    // An empty name stands for Amazon's authorities.
+    for (url, trusted, reason) in [
         (url, &*stranger, "UnknownIssuer"),
         (url, Path::new(""), "UnknownIssuer"),
         (&elsewhere, &*ca_file, "certificate not valid for name \"127.0.0.1\""),
     ] {
-        let (answer, log) = answer(url, believed).await;
+        let (answer, log) = answer(url, trusted).await;
         assert_eq!(answer["Status"], "FAILED", "{answer}");
-        let told = answer["Reason"].as_str().unwrap();
-        assert!(told.starts_with("the database is unavailable: ") && told.contains(reason), "{told}");
+        let text = answer["Reason"].as_str().unwrap();
+        assert!(text.starts_with("the database is unavailable: ") && text.contains(reason), "{text}");
         assert!(log.contains("schema.failed") && !log.contains("postgres://"), "{log}");
     }
     let (answer, log) = answer(url, &ca_file).await;
     assert_eq!(answer["Status"], "SUCCESS", "{answer} {log}");
-    // There it is.
+    // The schema is there.
     let encrypted = url.replace("verify-full", "require");
     fill(&encrypted).await;
     stores.stop().await;

@@ -1,4 +1,4 @@
-//! The function against real stores.
+//! The polls function against real stores.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 

@@ -30,7 +30,7 @@ async fn a_ranking_is_public_cacheable_and_tagged() {
     let unchanged = fixture.handler.handle(again).await.unwrap();
     assert_eq!((unchanged.status().as_u16(), unchanged.body().is_empty()), (304, true));
     assert_eq!(header(&unchanged, "cache-control"), "public, max-age=1, s-maxage=3");
-    assert_eq!(header(&unchanged, "content-type"), "application/json", "or the gateway names one of its own");
+    assert_eq!(header(&unchanged, "content-type"), "application/json", "without it the gateway adds its own");
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn a_changed_standing_has_another_tag() {
     let poll = fixture.poll(json!({})).await;
     let before = fixture.get("GET /polls/{id}/ranking", poll.id).await;
     fixture.vote(&poll, "alice", 2, None).await;
-    // What a batch does after counting: the ranking is raised.
+    // A batch raises the ranking after counting.
     let ranking = ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
     let loaded = fixture.ledger.polls(&[poll.id]).await.unwrap();
     ranking.keep_polls(&loaded, Clock::system().now()).await.unwrap();

@@ -1,4 +1,4 @@
-//! What became of a vote, as its voter is told.
+//! Receipts of votes, through the handler.
 
 use domain::Poll;
 use lambda_http::{Body, Response};

@@ -1,4 +1,4 @@
-//! Polls with votes, and requests for them.
+//! Fixtures: polls with votes, and requests.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub fn fixture(scratch: &Scratch) -> Fixture {
     }
 }
 
-/// A request as the HTTP API hands it over, payload format 2.0.
+/// A request as the HTTP API passes it on, payload format 2.0.
 pub fn request(route: &str, id: &str, headers: &Value, sub: Option<&str>) -> Request {
     request_with_query(route, id, "", headers, sub)
 }
@@ -56,7 +56,7 @@ impl Fixture {
         self.ask(&id.0.to_string(), sub, "").await
     }
 
-    /// Asks for one vote, if the query names one.
+    /// Requests `votes/mine` with this query.
     pub async fn ask(&self, poll: &str, sub: Option<&str>, query: &str) -> Response<Body> {
         let route = "GET /polls/{id}/votes/mine";
         self.handler.handle(request_with_query(route, poll, query, &json!({}), sub)).await.unwrap()
@@ -73,7 +73,7 @@ impl Fixture {
         self.cast(poll, sub, &json!({"poll": poll.id.0, "contestant": contestant, "ballot": ballot})).await;
     }
 
-    /// Casts a vote that counts or is rejected at once, and answers with its message.
+    /// Casts a vote, counts or rejects it at once, and returns its message.
     pub async fn cast(&self, poll: &Poll, sub: &str, body: &Value) -> Message {
         let message = Message {
             id: uuid::Uuid::new_v4(),
@@ -92,7 +92,7 @@ impl Fixture {
     }
 }
 
-/// A moment this far from now.
+/// The moment `offset` milliseconds from now.
 pub fn at_ms(offset: i64) -> Timestamp {
     Timestamp::from_millis(Clock::system().now().millis() + offset).unwrap()
 }

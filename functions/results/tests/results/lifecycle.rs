@@ -1,4 +1,4 @@
-//! Files of polls that are drafts, archived, deleted or corrected.
+//! Files of drafts, and of archived, deleted or corrected polls.
 
 use super::*;
 
@@ -31,16 +31,16 @@ async fn a_deleted_polls_file_goes_with_it() {
     assert!(fixture.ledger.delete_poll(poll.id, &Order::new("crew", Action::Delete)).await.unwrap());
     fixture.cloud.lock().unwrap().refuses_deletions = true;
     assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy);
-    assert!(fixture.object(&poll).is_some(), "the bucket is away");
+    assert!(fixture.object(&poll).is_some(), "the bucket is down");
     fixture.cloud.lock().unwrap().refuses_deletions = false;
     fixture.cloud.lock().unwrap().refuses_invalidations = true;
     assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy);
     assert!(fixture.object(&poll).is_none());
     fixture.cloud.lock().unwrap().refuses_invalidations = false;
-    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy, "the edge was not told");
+    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy, "the invalidation was refused");
     assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle);
-    let told = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
-    assert_eq!(fixture.cloud.lock().unwrap().invalidations, [told]);
+    let command = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
+    assert_eq!(fixture.cloud.lock().unwrap().invalidations, [command]);
 }
 
 #[tokio::test]
@@ -48,7 +48,11 @@ async fn an_archived_poll_keeps_its_file() {
     let fixture = Fixture::new((3_600, 3_600)).await;
     let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
     fixture.change(&poll, Action::Archive, |poll, _, now| poll.archived(now)).await;
-    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy, "and is certified as any other");
+    assert_eq!(
+        fixture.handler.tick().await.unwrap(),
+        Tick::Busy,
+        "an archived poll is certified like any other"
+    );
     assert_eq!(fixture.file(&poll)["status"], "closed");
 }
 
@@ -64,7 +68,7 @@ async fn a_certified_file_is_written_again_with_an_erratum() {
     let mut file = fixture.certified(&poll).await;
     assert_eq!(file["errata"][0]["text"], "Ana was called Anna.");
     file.as_object_mut().unwrap().remove("errata");
-    assert_eq!(file, certified, "and is otherwise as it was");
-    let told = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
-    assert_eq!(fixture.cloud.lock().unwrap().invalidations, [told.clone(), told]);
+    assert_eq!(file, certified, "nothing else changes");
+    let command = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
+    assert_eq!(fixture.cloud.lock().unwrap().invalidations, [command.clone(), command]);
 }

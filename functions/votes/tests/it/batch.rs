@@ -71,7 +71,7 @@ async fn a_clients_id_counts_once_for_each_voter() {
     assert_eq!(fixture.votes(&poll).await, 2);
 }
 
-/// A redrive that dies between sending and deleting sends the vote again later: three messages, one vote.
+/// A redrive that crashes between sending and deleting sends the vote again later: three messages, one vote.
 #[tokio::test]
 async fn a_redriven_vote_is_the_vote_that_was_cast() {
     let fixture = Fixture::new().await;
@@ -97,14 +97,14 @@ async fn a_redriven_vote_is_the_vote_that_was_cast() {
     assert_eq!(
         (audit.ledger.values().sum::<u64>(), audit.rejected.len()),
         (1, 0),
-        "though long after the bell"
+        "though redriven long after the close"
     );
     fixture.deliver(&[redriven(4, "bob")]).await.unwrap();
     let audit = fixture.audit(poll.id).await;
     assert_eq!(
         audit.rejected,
         BTreeMap::from([("afterClosing".to_owned(), 1)]),
-        "not with another's signature"
+        "not with the signature of another voter's vote"
     );
 }
 
@@ -135,10 +135,11 @@ async fn definitions_in_memory_follow_the_ledger() {
     let created = fixture.poll(json!({})).await;
     assert_eq!(created.id.0, poll.id.0 + 1);
     fixture.deliver(&[vote(4, "alice", &unknown)]).await.unwrap();
-    assert_eq!(fixture.votes(&created).await, 1, "absence is not remembered either");
+    assert_eq!(fixture.votes(&created).await, 1, "absence is not cached for good either");
 }
 
-/// Coming again would change nothing, and a message that comes again keeps the queue from ever being empty.
+/// A redelivery would change nothing, and a message that is redelivered again and again keeps the queue from
+/// emptying.
 #[tokio::test]
 async fn what_sqs_would_not_make_is_rejected_once_and_never_comes_again() {
     let fixture = Fixture::new().await;
@@ -150,9 +151,9 @@ async fn what_sqs_would_not_make_is_rejected_once_and_never_comes_again() {
     negative["attributes"]["SentTimestamp"] = json!("-5");
     let mut misnamed = vote(3, "alice", &body);
     misnamed["messageId"] = json!("7");
-    let mut nameless = vote(4, "alice", &body);
-    nameless.as_object_mut().unwrap().remove("messageId");
-    let records = [timeless, negative, misnamed, nameless, json!(7), vote(5, "alice", &body)];
+    let mut without_id = vote(4, "alice", &body);
+    without_id.as_object_mut().unwrap().remove("messageId");
+    let records = [timeless, negative, misnamed, without_id, json!(7), vote(5, "alice", &body)];
     for _ in 0..2 {
         assert!(fixture.deliver(&records).await.unwrap().is_empty(), "every one is acknowledged");
     }
@@ -183,7 +184,7 @@ async fn every_batch_sends_the_totals_also_when_nothing_in_it_is_new() {
 #[tokio::test]
 async fn a_warm_batch_is_one_awaited_round_trip_to_each_store_whatever_its_size() {
     let scratch = Scratch::new().await.unwrap();
-    let (through, turns) = scratch.counted().await.unwrap();
+    let (through, trips) = scratch.counted().await.unwrap();
     let lookup = |variable: &str| through.environment(variable);
     let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
     let fixture = Fixture {
@@ -195,11 +196,11 @@ async fn a_warm_batch_is_one_awaited_round_trip_to_each_store_whatever_its_size(
     let body = json!({"poll": poll.id.0, "contestant": 1});
     fixture.deliver(&[vote(0, "alice", &body)]).await.unwrap();
     for (first, last) in [(1, 2), (1_000, 1_300), (10_000, 13_000)] {
-        let before = turns.so_far();
+        let before = trips.so_far();
         let records: Vec<_> = (first..last).map(|id| vote(id, "alice", &body)).collect();
         fixture.deliver(&records).await.unwrap();
-        let after = turns.so_far();
-        // Redis may answer the announcement before the totals are sent, or after.
+        let after = trips.so_far();
+        // The announcement shares a round trip with the totals, or takes one of its own.
         let (to_database, to_redis) = (after.0 - before.0, after.1 - before.1);
         assert_eq!(to_database, 1, "{} votes", last - first);
         assert!((1..=2).contains(&to_redis), "{to_redis} for {} votes", last - first);

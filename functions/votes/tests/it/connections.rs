@@ -1,4 +1,4 @@
-//! How many connections the stores see: one for each instance, at any concurrency.
+//! Connections to the stores: one for each instance, at any concurrency.
 
 use futures_util::future::join_all;
 use local_stores::scratch::Scratch;
@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use crate::support::{Fixture, LIMIT, vote};
 
-/// Counts the connections to a test's own stores, but for its own two.
+/// Counts the connections to a test's own stores, except the counter's own two.
 struct Counter {
     database: PgConnection,
     redis: redis::aio::MultiplexedConnection,
@@ -34,15 +34,15 @@ impl Counter {
         (database as usize, ours - 1)
     }
 
-    /// The most that there ever are while `work` goes on.
-    async fn most_during<T>(&mut self, work: impl Future<Output = T>) -> ((usize, usize), T) {
-        let mut most = (0, 0);
+    /// Returns the maximum numbers of connections while `work` runs, and its result.
+    async fn max_during<T>(&mut self, work: impl Future<Output = T>) -> ((usize, usize), T) {
+        let mut max = (0, 0);
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
                 biased;
-                done = &mut work => return (most, done),
-                (database, redis) = self.count() => most = (most.0.max(database), most.1.max(redis)),
+                done = &mut work => return (max, done),
+                (database, redis) = self.count() => max = (max.0.max(database), max.1.max(redis)),
             }
         }
     }
@@ -70,22 +70,22 @@ async fn an_instance_has_one_connection_to_each_store_however_many_there_are() {
                 }
             }
         }));
-        let (most, _) = counter.most_during(all).await;
-        // The fixture has one too, to make the poll.
-        assert!(most.0 <= instances + 1 && most.1 <= instances, "{most:?} for {instances}");
+        let (max, _) = counter.max_during(all).await;
+        // The fixture has a connection too, to create the poll.
+        assert!(max.0 <= instances + 1 && max.1 <= instances, "{max:?} for {instances}");
         assert_eq!(fixture.votes(&poll).await, instances as u64 * 80);
     }
 }
 
-/// What is given up while it waits in the database is gone there soon after: it must not add up.
+/// PostgreSQL soon ends the statements of batches that timed out, so that their connections do not add up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_instances_gave_up_does_not_add_up() {
+async fn connections_of_timed_out_batches_do_not_add_up() {
     const INSTANCES: usize = 20;
     const ATTEMPTS: usize = 8;
     let fixture = Fixture::new().await;
     let poll = fixture.poll(json!({})).await;
     let lookup = |name: &str| match name {
-        // The server's own timeout must not be what ends the statement.
+        // So long that the server's statement timeout does not end the statement.
         "DATABASE_TIMEOUT_MS" => Some("60000".to_owned()),
         "BATCH_TIMEOUT_MS" => Some("500".to_owned()),
         _ => fixture.scratch.environment(name),
@@ -101,10 +101,10 @@ async fn what_instances_gave_up_does_not_add_up() {
             assert!(crate::support::deliver(handler, &votes).await.is_err());
         }
     }));
-    let (most, _) = counter.most_during(all).await;
-    // Two attempts' worth within the second that the server takes to notice, and the one under way; without its
-    // noticing, one for each attempt.
-    assert!(most.0 <= INSTANCES * 5, "{most:?} for {INSTANCES} instances");
+    let (max, _) = counter.max_during(all).await;
+    // Two attempts within the second in which the server detects a closed connection, and one in flight. Without the
+    // detection there would be one for each attempt.
+    assert!(max.0 <= INSTANCES * 5, "{max:?} for {INSTANCES} instances");
     let gone = async {
         while counter.count().await.0 > 2 {
             tokio::task::yield_now().await;

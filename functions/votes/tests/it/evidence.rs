@@ -1,4 +1,4 @@
-//! What a batch leaves behind for certification: decided probes, announcements, signs.
+//! The evidence that a batch leaves for certification: decided probes, announcements, signs.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ impl Fixture {
         self.scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap()
     }
 
-    /// A message of `functions/results`, or one that says so.
+    /// A probe as `functions/results` sends it, with any signature.
     fn probe(&self, probe: ProbeId, signature: &str) -> Value {
         let mut record = record(900_000 + probe.0 as u128, "", CAST_AT, &probe.body());
         record["messageAttributes"] = json!({"probe": {"stringValue": signature, "dataType": "String"}});
@@ -102,10 +102,10 @@ async fn a_batch_that_fails_leaves_its_announcement() {
     sqlx::query("SELECT pg_advisory_unlock(fence())").execute(&mut holder).await.unwrap();
     fixture.deliver(&votes).await.unwrap();
     let batches = fixture.batches().await;
-    assert_eq!((batches.handled, batches.outstanding.len()), (1, 1), "it is another batch that counts them");
+    assert_eq!((batches.handled, batches.outstanding.len()), (1, 1), "the redelivery is a batch of its own");
 }
 
-/// Redis refuses the announcement: what cannot be seen there is a sign in the ledger, with the next count at the latest.
+/// Redis refuses the announcement, so the next count at the latest records a sign in the ledger.
 #[tokio::test]
 async fn a_batch_that_could_not_announce_itself_is_a_sign() {
     let fixture =
@@ -117,7 +117,7 @@ async fn a_batch_that_could_not_announce_itself_is_a_sign() {
     assert_eq!(fixture.signs().await, [Sign::RedisAway]);
 }
 
-/// Redis is silent for longer than the test waits: the votes are in the ledger all the same.
+/// Redis hangs for longer than the test waits, and the batch is counted all the same.
 #[tokio::test]
 async fn nothing_waits_for_the_announcement() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -128,7 +128,7 @@ async fn nothing_waits_for_the_announcement() {
         _ => None,
     })
     .await;
-    // Judging it takes no definition: nothing but the announcement goes to Redis before the count.
+    // Judging needs no definition, so only the announcement goes to Redis before the count.
     let bad = [record(1, "alice", CAST_AT, "vote")];
     let mut connection = fixture.scratch.connect().await.unwrap();
     let counted = async {

@@ -1,4 +1,4 @@
-//! What becomes of a batch while a store is away, hangs or is slow.
+//! Batches while a store is down, hangs or is slow.
 
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -37,7 +37,7 @@ async fn while_the_ledger_is_away_the_batch_fails_whole() {
     }
 }
 
-/// Each of its calls may take its own time; all of them together may not take the function's.
+/// Each call has its own timeout; the batch has one for all of them, shorter than the function's.
 #[tokio::test]
 async fn a_batch_that_cannot_finish_in_time_fails_whole_and_counts_when_it_comes_again() {
     let fixture = Fixture::with(|_, name| match name {
@@ -59,7 +59,7 @@ async fn a_batch_that_cannot_finish_in_time_fails_whole_and_counts_when_it_comes
     assert_eq!(fixture.votes(&poll).await, 3);
 }
 
-/// An hour of this is an hour of redeliveries; here it is as long as it takes.
+/// A short version of an hour's outage and its redeliveries.
 #[tokio::test]
 async fn a_handler_whose_connection_was_refused_for_a_while_goes_on_by_itself() {
     let fixture = Fixture::new().await;
@@ -88,7 +88,7 @@ async fn a_handler_whose_connection_was_refused_for_a_while_goes_on_by_itself() 
     assert_eq!(ledger.audit(poll.id, LIMIT).await.unwrap().ledger.values().sum::<u64>(), 2);
 }
 
-/// A server that takes connections and says nothing.
+/// A server that accepts connections and never answers.
 async fn silent_server() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

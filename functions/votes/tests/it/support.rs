@@ -1,4 +1,4 @@
-//! A handler on stores of its own.
+//! A handler with stores of its own.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use runtime::Clock;
 use serde_json::{Value, json};
 use votes::Handler;
 
-/// Long enough for any call that ends at all.
+/// A timeout that only a hanging call exceeds.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// Votes of these tests are cast at this moment.
+/// The moment of casting of the tests' votes.
 pub const CAST_AT: i64 = 1_750_000_000_000;
 
 pub fn at(millis: i64) -> Timestamp {
@@ -31,7 +31,7 @@ impl Fixture {
         Self::with(|_, _| None).await
     }
 
-    /// A handler whose environment differs in what `change` answers.
+    /// A handler whose environment has the variables that `change` returns.
     pub async fn with(change: impl Fn(&Scratch, &str) -> Option<String>) -> Self {
         let scratch = Scratch::new().await.unwrap();
         let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
@@ -49,7 +49,7 @@ impl Fixture {
         self.ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll
     }
 
-    /// Hands a batch over; the message ids that are to come again.
+    /// Delivers a batch. Returns the message ids reported as failed.
     pub async fn deliver(&self, records: &[Value]) -> Result<Vec<String>, votes::Error> {
         deliver(&self.handler, records).await
     }
@@ -65,7 +65,7 @@ impl Fixture {
     }
 }
 
-/// Hands a batch over to an instance; the message ids that are to come again.
+/// Delivers a batch to an instance. Returns the message ids reported as failed.
 pub async fn deliver(handler: &Handler, records: &[Value]) -> Result<Vec<String>, votes::Error> {
     let event = serde_json::from_value(json!({ "Records": records })).unwrap();
     let response = handler.handle(LambdaEvent::new(event, Context::default())).await?;

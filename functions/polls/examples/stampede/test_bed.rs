@@ -30,41 +30,41 @@ const PATH: &str = "/polls/1/ranking";
 
 const CACHING_DISABLED: &str = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad";
 
-/// Protections that are switched off, by values of the template.
+/// Disabled protections, as overrides of the template.
 #[derive(Clone, Copy)]
-pub struct Off {
+pub struct Disabled {
     pub edge_cache: bool,
     pub lease: bool,
 }
 
-/// The edge, the fleet behind it, and a ledger that is slow and counts its loads.
-pub struct Stage {
+/// The edge, the fleet behind it, and a slow ledger that counts its loads.
+pub struct TestBed {
     edge: Arc<Edge>,
     connection: Mutex<PgConnection>,
 }
 
-/// What one moment of everybody's asking cost.
+/// The cost of one round of simultaneous requests.
 pub struct Round {
     /// Loads from the ledger.
     pub loads: u64,
-    /// Requests that passed the edge.
+    /// Requests from the edge to the origin.
     pub origin_requests: u64,
-    /// Each viewer's wait, in milliseconds.
+    /// Latency of each viewer's request, in milliseconds.
     pub waits_ms: Vec<f64>,
     /// Answers other than 200.
     pub failed: u64,
 }
 
-/// Instances, each with one request at a time; more requests than instances wait for one.
+/// A fleet of instances, each with one request at a time; further requests wait for a free instance.
 struct Fleet {
     free: Mutex<Vec<Handler>>,
     instances: Semaphore,
 }
 
-impl Stage {
-    pub async fn new(off: Off, instances: usize) -> Self {
+impl TestBed {
+    pub async fn new(disabled: Disabled, instances: usize) -> Self {
         let scratch = Scratch::new().await.unwrap();
-        let template = template(&overrides(off));
+        let template = template(&overrides(disabled));
         let ledger = Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap();
         let draft = json!({"title": "Who stays?", "opensAt": "2020-01-01T00:00:00Z", "contestants": [{"name": "Ana"}]});
         ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap();
@@ -79,16 +79,16 @@ impl Stage {
         let distribution = template.of_kind("AWS::CloudFront::Distribution").next().unwrap();
         let distribution = Distribution::read(distribution, &|id| template.resource(id)).unwrap();
         let edge = Edge::new(distribution, |_| Some(Arc::clone(&origin))).unwrap();
-        let stage = Self { edge, connection: Mutex::new(scratch.connect().await.unwrap()) };
-        stage.execute("CREATE SEQUENCE loads MINVALUE 0").await;
-        stage.execute("SELECT nextval('loads')").await;
-        stage.execute("ALTER TABLE polls RENAME TO kept_polls").await;
-        stage.delay_loads(0.5).await;
-        stage.execute("GRANT SELECT ON polls TO votes; GRANT USAGE ON SEQUENCE loads TO votes").await;
-        stage
+        let test_bed = Self { edge, connection: Mutex::new(scratch.connect().await.unwrap()) };
+        test_bed.execute("CREATE SEQUENCE loads MINVALUE 0").await;
+        test_bed.execute("SELECT nextval('loads')").await;
+        test_bed.execute("ALTER TABLE polls RENAME TO kept_polls").await;
+        test_bed.delay_loads(0.5).await;
+        test_bed.execute("GRANT SELECT ON polls TO votes; GRANT USAGE ON SEQUENCE loads TO votes").await;
+        test_bed
     }
 
-    /// From now on a load takes longer than any function waits for it.
+    /// Makes each load take longer than the functions' timeout.
     pub async fn hang_the_ledger(&self) {
         self.delay_loads(60.0).await;
     }
@@ -102,7 +102,7 @@ impl Stage {
     }
 
     async fn execute(&self, sql: &str) {
-        // Written here, from numbers of ours.
+        // The statements are constants and numbers of this file.
         let sql = AssertSqlSafe(sql.to_owned());
         sqlx::raw_sql(sql).execute(&mut *self.connection.lock().await).await.unwrap();
     }
@@ -129,12 +129,12 @@ impl Stage {
         done
     }
 
-    /// Everybody asks at once, and what that set off has come to an end.
+    /// Sends all viewers' requests at once, and waits for the edge's revalidations.
     pub async fn round(&self, users: usize) -> Round {
         let (loads, origin_requests) = (self.loads().await, self.origin_requests());
         let viewers = (0..users).map(|_| tokio::spawn(ask(Arc::clone(&self.edge))));
         let answers: Vec<_> = join_all(viewers).await.into_iter().map(Result::unwrap).collect();
-        // The edge asks behind the viewers' backs.
+        // The edge revalidates in the background.
         tokio::time::sleep(Duration::from_secs(1)).await;
         Round {
             loads: self.loads().await - loads,
@@ -154,7 +154,7 @@ async fn ask(edge: Arc<Edge>) -> (u16, Duration) {
     (status, started.elapsed())
 }
 
-fn overrides(off: Off) -> Vec<String> {
+fn overrides(disabled: Disabled) -> Vec<String> {
     let template = template(&[]);
     let distribution = template.of_kind("AWS::CloudFront::Distribution").next().unwrap();
     let behaviors = distribution.properties["DistributionConfig"]["CacheBehaviors"].as_array().unwrap();
@@ -162,7 +162,7 @@ fn overrides(off: Off) -> Vec<String> {
     let edge =
         format!("Distribution.DistributionConfig.CacheBehaviors.{reads}.CachePolicyId={CACHING_DISABLED}");
     let lease = "PollsFunction.Environment.Variables.RELOAD_LEASE_MS='0'".to_owned();
-    [off.edge_cache.then_some(edge), off.lease.then_some(lease)].into_iter().flatten().collect()
+    [disabled.edge_cache.then_some(edge), disabled.lease.then_some(lease)].into_iter().flatten().collect()
 }
 
 fn template(overrides: &[String]) -> Template {
