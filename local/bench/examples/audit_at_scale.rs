@@ -1,10 +1,10 @@
-//! Measures an audit and a rebuild of a large poll while votes keep coming: how long they take, how long a batch waits
-//! meanwhile, and that what they say is of one instant.
+//! Measures an audit and a rebuild of a large poll under load: their duration, the latency of concurrent batches, and
+//! that their totals belong to one instant.
 //!
 //! ```sh
 //! cargo run -p cli -- stores -- cargo run -p bench --example audit_at_scale
 //! ```
-#![expect(clippy::unwrap_used, reason = "what fails here fails the measurement")]
+#![expect(clippy::unwrap_used, reason = "an error fails the measurement")]
 
 use std::{
     sync::{
@@ -25,29 +25,29 @@ use uuid::Uuid;
 
 const BATCH_VOTES: usize = 300;
 const CONTESTANTS: i16 = 10;
-/// Long enough for whatever ends at all.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Longer than any call that ends.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 #[derive(Parser)]
 struct Arguments {
-    /// Votes in the ledger before it begins
+    /// Votes in the ledger at the start
     #[arg(long, default_value_t = 10_000_000)]
     votes: u64,
-    /// Functions that count batches meanwhile
+    /// Functions that count batches concurrently
     #[arg(long, default_value_t = 4)]
     writers: usize,
-    /// Pause of each after a batch, in milliseconds: an open poll, not a load test
+    /// Pause after each batch, in milliseconds: the load of an open poll
     #[arg(long, default_value_t = 50)]
     pause_ms: u64,
-    /// Seconds for which batches are timed before the audit
+    /// Seconds of the baseline before the audit
     #[arg(long, default_value_t = 10)]
     seconds: u64,
 }
 
-/// How long batches took, in milliseconds, since it was last asked.
+/// Durations of batches since the last report.
 #[derive(Default)]
 struct Batches {
-    took_ms: Mutex<Vec<u64>>,
+    durations_ms: Mutex<Vec<u64>>,
     votes: AtomicU64,
     stop: AtomicBool,
 }
@@ -56,7 +56,7 @@ struct Batches {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let scratch = Scratch::new().await?;
-    let ledger = Ledger::new(&scratch.database_url, PATIENCE)?;
+    let ledger = Ledger::new(&scratch.database_url, TIMEOUT)?;
     let contestants: Vec<_> = (1..=CONTESTANTS).map(|number| json!({"name": number.to_string()})).collect();
     let draft = serde_json::from_value(json!({ "title": "Scale", "contestants": contestants }))?;
     let poll = ledger.create_poll(&draft, "crew").await?.poll;
@@ -65,24 +65,24 @@ async fn main() -> Result<()> {
     let batches = Arc::new(Batches::default());
     let writers: Vec<_> = (0..arguments.writers)
         .map(|_| {
-            let ledger = Ledger::new(&scratch.database_url, PATIENCE)?;
+            let ledger = Ledger::new(&scratch.database_url, TIMEOUT)?;
             let pause = Duration::from_millis(arguments.pause_ms);
             Ok(tokio::spawn(write(ledger, poll.clone(), pause, Arc::clone(&batches))))
         })
         .collect::<Result<_>>()?;
     tokio::time::sleep(Duration::from_secs(arguments.seconds)).await;
     batches.report("before");
-    for turn in 1..=2 {
+    for round in 1..=2 {
         let started = Instant::now();
-        let audit = ledger.audit(poll.id, PATIENCE).await?;
-        println!("audit {turn}: {:.1} s, {} votes", started.elapsed().as_secs_f64(), sum(&audit.ledger));
-        ensure!(audit.ledger == audit.tally, "votes and tally of one instant agree");
+        let audit = ledger.audit(poll.id, TIMEOUT).await?;
+        println!("audit {round}: {:.1} s, {} votes", started.elapsed().as_secs_f64(), sum(&audit.ledger));
+        ensure!(audit.ledger == audit.tally, "the audit's votes and tally differ");
         batches.report("during the audit");
     }
     let mut connection = scratch.connect().await?;
     sqlx::query("UPDATE tallies SET votes = votes + 5 WHERE contestant = 1").execute(&mut connection).await?;
     let started = Instant::now();
-    ledger.rebuild(poll.id, "crew", PATIENCE).await?;
+    ledger.rebuild(poll.id, "crew", TIMEOUT).await?;
     println!("rebuild: {:.1} s", started.elapsed().as_secs_f64());
     batches.report("during the rebuild");
 
@@ -90,10 +90,10 @@ async fn main() -> Result<()> {
     for writer in writers {
         writer.await??;
     }
-    let audit = ledger.audit(poll.id, PATIENCE).await?;
+    let audit = ledger.audit(poll.id, TIMEOUT).await?;
     let expected = arguments.votes + batches.votes.load(Ordering::Relaxed);
-    ensure!(audit.ledger == audit.tally && sum(&audit.ledger) == expected, "no vote is lost");
-    println!("in the end: {expected} votes, ledger and tally agree");
+    ensure!(audit.ledger == audit.tally && sum(&audit.ledger) == expected, "a vote was lost");
+    println!("at the end: {expected} votes, ledger and tally agree");
     Ok(())
 }
 
@@ -101,7 +101,7 @@ fn sum(tally: &domain::Tally) -> u64 {
     tally.values().sum()
 }
 
-/// Puts votes into ledger and tally as if they had been counted over an hour, without counting them.
+/// Inserts votes into ledger and tally directly, as if they had been counted over the last hour.
 async fn fill(scratch: &Scratch, poll: &Poll, votes: u64) -> Result<()> {
     let started = Instant::now();
     let mut connection = scratch.connect().await?;
@@ -122,11 +122,11 @@ async fn fill(scratch: &Scratch, poll: &Poll, votes: u64) -> Result<()> {
                FROM (SELECT contestant AS number, count(*) AS counted FROM votes GROUP BY contestant) AS ledger \
                WHERE contestant = number";
     sqlx::query(sql).execute(&mut connection).await?;
-    println!("{votes} votes put in: {:.0} s", started.elapsed().as_secs_f64());
+    println!("{votes} votes inserted: {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// Counts new votes until told to stop.
+/// Counts new votes until `stop` is set.
 async fn write(ledger: Ledger, mut poll: Poll, pause: Duration, batches: Arc<Batches>) -> Result<()> {
     let hasher: VoterHasher = "0".repeat(64).parse()?;
     let message = Message {
@@ -136,7 +136,8 @@ async fn write(ledger: Ledger, mut poll: Poll, pause: Duration, batches: Arc<Bat
         request: VoteRequest::parse(&json!({"poll": poll.id.0, "contestant": 1}).to_string()),
     };
     let judged = Poll { opens_at: Some(poll.created_at), ..poll.clone() };
-    let sample = judge(&message, Some(&judged), &hasher).map_err(|why| anyhow::anyhow!("{why:?}"))?;
+    let sample =
+        judge(&message, Some(&judged), &hasher).map_err(|rejection| anyhow::anyhow!("{rejection:?}"))?;
     while !batches.stop.load(Ordering::Relaxed) {
         let prefix = (Clock::system().now().millis() as u128 >> 12) << 92;
         let ids: Vec<_> = (0..BATCH_VOTES).map(|_| Uuid::new_v4()).collect();
@@ -153,11 +154,11 @@ async fn write(ledger: Ledger, mut poll: Poll, pause: Duration, batches: Arc<Bat
                     batches.votes.fetch_add(counted.counted, Ordering::Relaxed);
                     break;
                 }
-                // The rebuild makes a version of its own.
+                // The rebuild creates a new version of the poll.
                 Outcome::Stale => poll = ledger.polls(&[poll.id]).await?.pop().unwrap().poll,
             }
         }
-        batches.took_ms.lock().unwrap().push(started.elapsed().as_millis() as u64);
+        batches.durations_ms.lock().unwrap().push(started.elapsed().as_millis() as u64);
         tokio::time::sleep(pause).await;
     }
     Ok(())
@@ -165,17 +166,17 @@ async fn write(ledger: Ledger, mut poll: Poll, pause: Duration, batches: Arc<Bat
 
 impl Batches {
     fn report(&self, when: &str) {
-        let mut took_ms = std::mem::take(&mut *self.took_ms.lock().unwrap());
-        took_ms.sort_unstable();
+        let mut durations_ms = std::mem::take(&mut *self.durations_ms.lock().unwrap());
+        durations_ms.sort_unstable();
         let of = |percent: usize| {
-            took_ms.get((took_ms.len() * percent / 100).min(took_ms.len().saturating_sub(1)))
+            durations_ms.get((durations_ms.len() * percent / 100).min(durations_ms.len().saturating_sub(1)))
         };
         println!(
             "  batches {when}: {}, median {} ms, 99 % {} ms, slowest {} ms",
-            took_ms.len(),
+            durations_ms.len(),
             of(50).unwrap_or(&0),
             of(99).unwrap_or(&0),
-            took_ms.last().unwrap_or(&0)
+            durations_ms.last().unwrap_or(&0)
         );
     }
 }

@@ -1,11 +1,11 @@
-//! Measures a function's first answer: a new process of `votes` counts one vote, one of `polls` lists the polls, with
-//! TLS to both stores and without. What Lambda gets, real stores, certificates of an authority of its own.
+//! Measures cold starts: a new process of `votes` counts one vote, one of `polls` lists the polls, each with and
+//! without TLS to both stores. Uses Lambda's artifacts, real stores and a private certificate authority.
 //!
 //! ```sh
 //! make artifacts && cargo run -p bench --example cold_start -- --artifacts target/sam
 //! ```
 //!
-//! Computing time is what a function of 256 MB takes seven times as long for: it has a seventh of a core.
+//! A function of 256 MB has a seventh of a core, so its CPU time takes seven times as long.
 
 use std::{
     fs,
@@ -28,14 +28,14 @@ use runtime::tls::Authorities;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Parser)]
 struct Arguments {
-    /// The folder of built functions
+    /// Folder of the built functions
     #[arg(long, default_value = "target/sam")]
     artifacts: PathBuf,
-    /// Cold starts of each kind, of which the median counts
+    /// Cold starts of each kind; the table has their median
     #[arg(long, default_value_t = 21)]
     starts: usize,
 }
@@ -46,15 +46,15 @@ async fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     println!("{:10} {:5} {:>18} {:>18}", "function", "TLS", "first answer (ms)", "computing (ms)");
     for tls in [false, true] {
-        let place = folder.path().join(if tls { "tls" } else { "plain" });
-        fs::create_dir(&place)?;
-        let identity = identity(&place)?;
+        let data = folder.path().join(if tls { "tls" } else { "plain" });
+        fs::create_dir(&data)?;
+        let identity = identity(&data)?;
         let stores = if tls {
-            Stores::start_with_tls(&place, &identity).await?
+            Stores::start_with_tls(&data, &identity).await?
         } else {
-            Stores::start(&place, &Given::default(), false).await?
+            Stores::start(&data, &Given::default(), false).await?
         };
-        let measured = measure(&arguments, &place, &stores, tls).await;
+        let measured = measure(&arguments, &data, &stores, tls).await;
         stores.stop().await;
         measured?;
     }
@@ -67,27 +67,27 @@ async fn measure(arguments: &Arguments, folder: &Path, stores: &Stores, tls: boo
         let logs = Arc::new(CloudWatch::new(folder.join(binary))?);
         let template = template(id, binary, folder, stores)?;
         let functions = Functions::from_template(&template, arguments.artifacts.clone(), logs)?;
-        let (mut answers_ms, mut computing_ms) = (Vec::new(), Vec::new());
+        let (mut answers_ms, mut cpu_ms) = (Vec::new(), Vec::new());
         for _ in 0..arguments.starts {
             functions.start_next_anew(id);
             let event = if binary == "votes" { batch() } else { request() };
-            let begun = Instant::now();
+            let started = Instant::now();
             let answer = functions.invoke(id, event.to_string().into()).await?;
-            answers_ms.push(begun.elapsed().as_secs_f64() * 1_000.0);
+            answers_ms.push(started.elapsed().as_secs_f64() * 1_000.0);
             let answer: Value = serde_json::from_slice(&answer)?;
-            let good = answer["batchItemFailures"] == json!([]) || answer["statusCode"] == 200;
-            ensure!(good, "{answer}");
-            computing_ms.push(computed_ms(&functions)?);
+            let is_success = answer["batchItemFailures"] == json!([]) || answer["statusCode"] == 200;
+            ensure!(is_success, "{answer}");
+            cpu_ms.push(cpu_time_ms(&functions)?);
             functions.end_idle(id);
         }
         functions.shut_down().await;
-        let (answer, computing) = (median(answers_ms), median(computing_ms));
+        let (answer, computing) = (median(answers_ms), median(cpu_ms));
         println!("{binary:10} {:5} {answer:18.1} {computing:18.1}", if tls { "on" } else { "off" });
     }
     Ok(())
 }
 
-/// A ledger with a poll that was open in June 2025.
+/// Creates a ledger with a poll that was open in June 2025.
 async fn prepare(folder: &Path, stores: &Stores) -> Result<()> {
     let authorities = Authorities::from_file(&folder.join("authority.pem"))?;
     let schema = Schema::new(&stores.database_url)?.trusting(&authorities);
@@ -97,7 +97,7 @@ async fn prepare(folder: &Path, stores: &Stores) -> Result<()> {
         "title": "Who stays?", "opensAt": "2025-06-01T00:00:00Z", "closesAt": "2025-07-01T00:00:00Z",
         "contestants": [{"name": "Ana"}, {"name": "Bia"}],
     });
-    let ledger = Ledger::new(&stores.functions_url, PATIENCE)?.trusting(&authorities);
+    let ledger = Ledger::new(&stores.functions_url, TIMEOUT)?.trusting(&authorities);
     ledger.create_poll(&serde_json::from_value(draft)?, "crew").await?;
     Ok(())
 }
@@ -139,9 +139,9 @@ fn request() -> Value {
     })
 }
 
-/// What the one living process has computed so far; the kernel tells (Linux).
-fn computed_ms(functions: &Functions) -> Result<f64> {
-    let pid = *functions.counts()[0].pids.first().context("no process lives")?;
+/// Returns the CPU time of the only running process, from `/proc` (Linux).
+fn cpu_time_ms(functions: &Functions) -> Result<f64> {
+    let pid = *functions.counts()[0].pids.first().context("no process runs")?;
     let mut nanoseconds = 0.0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let schedule = fs::read_to_string(task?.path().join("schedstat"))?;
@@ -155,7 +155,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// A certificate for `localhost`, and beside it that of its authority.
+/// Writes a certificate for `localhost` and that of its authority.
 fn identity(folder: &Path) -> Result<Identity> {
     let mut parameters = CertificateParams::new(Vec::new())?;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

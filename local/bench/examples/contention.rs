@@ -1,10 +1,10 @@
-//! Measures how batches get in each other's way: the same votes counted by few and by many functions at once, on one
-//! poll, and on 100 polls in the same batches. Real ledger code, real PostgreSQL with its durability.
+//! Measures contention between batches: the same load counted by few and by many concurrent functions, on one poll
+//! and on 100 polls in each batch. Uses the real ledger code and a durable PostgreSQL.
 //!
 //! ```sh
 //! cargo run -p cli -- stores -- cargo run -p bench --example contention
 //! ```
-#![expect(clippy::unwrap_used, reason = "what fails here fails the measurement")]
+#![expect(clippy::unwrap_used, reason = "an error fails the measurement")]
 
 use std::{
     collections::BTreeMap,
@@ -25,38 +25,38 @@ use serde_json::json;
 use tokio::sync::Barrier;
 use uuid::Uuid;
 
-/// A batch, as the template sets it.
+/// The template's batch size.
 const BATCH_VOTES: usize = 300;
 const CONTESTANTS: i16 = 10;
-/// PostgreSQL plans a statement anew for its first five uses in a connection.
+/// PostgreSQL replans a prepared statement for its first five uses in a connection.
 const WARM_UP_BATCHES: usize = 6;
-/// Far longer than any batch waits: what takes this long is reported as a failure.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than any batch waits; a batch that reaches it is reported as failed.
+const TIMEOUT: Duration = Duration::from_secs(30);
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Parser)]
 struct Arguments {
-    /// Functions at once; each number takes its turn in every round
+    /// Numbers of concurrent functions; every round measures each of them
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 11, 50])]
     concurrency: Vec<usize>,
-    /// Polls in each batch; one measurement each
+    /// Numbers of polls in each batch; one measurement each
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100])]
     polls: Vec<usize>,
-    /// The votes have UUIDv7 ids of their clients: keys by the millisecond, in place of 4,096
+    /// Give votes UUIDv7 ids as clients do: keys then begin with the millisecond, not with 4,096 ms
     #[arg(long)]
     ids: bool,
-    /// Rounds, of which the median counts
+    /// Rounds; the table has their median
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds a turn lasts
+    /// Seconds of each measurement
     #[arg(long, default_value_t = 3)]
     seconds: u64,
 }
 
-/// What one turn came to.
+/// Totals of one measurement.
 #[derive(Default)]
-struct Turn {
-    /// Counted before the turn began.
+struct Measurement {
+    /// Votes counted before the measurement.
     warm_up: AtomicU64,
     votes: AtomicU64,
     elapsed_ms: AtomicU64,
@@ -64,11 +64,11 @@ struct Turn {
     slowest_ms: AtomicU64,
 }
 
-struct Bench {
+struct Fixture {
     scratch: Scratch,
     polls: Arc<Vec<Poll>>,
     sample: Vote,
-    /// Bits of the millisecond clock that keys leave out.
+    /// Low bits of the millisecond clock that keys leave out.
     shift: u32,
 }
 
@@ -76,28 +76,29 @@ struct Bench {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     for &polls in &arguments.polls {
-        let bench = Bench::new(polls, if arguments.ids { 0 } else { 12 }).await?;
-        measure(&bench, &arguments).await?;
+        let fixture = Fixture::new(polls, if arguments.ids { 0 } else { 12 }).await?;
+        measure(&fixture, &arguments).await?;
     }
     Ok(())
 }
 
-async fn measure(bench: &Bench, arguments: &Arguments) -> Result<()> {
-    println!("\n{} poll(s) in each batch of {BATCH_VOTES}, {CONTESTANTS} contestants", bench.polls.len());
+async fn measure(fixture: &Fixture, arguments: &Arguments) -> Result<()> {
+    println!("\n{} poll(s) in each batch of {BATCH_VOTES}, {CONTESTANTS} contestants", fixture.polls.len());
     let mut rates = BTreeMap::<usize, Vec<u64>>::new();
     let (mut counted, mut failures) = (0, 0);
     let mut slowest_ms = BTreeMap::<usize, u64>::new();
     let mut waits = BTreeMap::<(usize, String), u64>::new();
     for _ in 0..arguments.rounds {
         for &concurrency in &arguments.concurrency {
-            let turn = bench.turn(concurrency, Duration::from_secs(arguments.seconds), &mut waits).await?;
-            let votes = turn.votes.into_inner();
-            counted += votes + turn.warm_up.into_inner();
-            failures += turn.failures.into_inner();
-            let rate = 1_000 * votes / turn.elapsed_ms.into_inner();
+            let measurement =
+                fixture.measurement(concurrency, Duration::from_secs(arguments.seconds), &mut waits).await?;
+            let votes = measurement.votes.into_inner();
+            counted += votes + measurement.warm_up.into_inner();
+            failures += measurement.failures.into_inner();
+            let rate = 1_000 * votes / measurement.elapsed_ms.into_inner();
             rates.entry(concurrency).or_default().push(rate);
             let slowest = slowest_ms.entry(concurrency).or_default();
-            *slowest = turn.slowest_ms.into_inner().max(*slowest);
+            *slowest = measurement.slowest_ms.into_inner().max(*slowest);
         }
     }
     let medians: BTreeMap<_, _> =
@@ -110,7 +111,7 @@ async fn measure(bench: &Bench, arguments: &Arguments) -> Result<()> {
         println!("{concurrency:9} {median:9} {share:7}% {slowest:10} ms  {:?}", rates[concurrency]);
     }
     print_waits(&waits);
-    let in_ledger = bench.ledger_votes().await?;
+    let in_ledger = fixture.ledger_votes().await?;
     println!("failed batches: {failures}; counted {counted}, in ledger and tally {in_ledger}");
     ensure!(failures == 0 && counted == in_ledger, "contention must not fail a batch or lose a vote");
     Ok(())
@@ -127,7 +128,7 @@ fn print_waits(waits: &BTreeMap<(usize, String), u64>) {
         let shown =
             events.iter().take(4).map(|((_, event), seen)| format!("{event} {}%", **seen * 100 / total));
         println!(
-            "  {concurrency} functions, what their sessions were at: {}",
+            "  {concurrency} functions, wait events of their sessions: {}",
             shown.collect::<Vec<_>>().join(", ")
         );
     }
@@ -139,54 +140,55 @@ fn median(rates: &[u64]) -> u64 {
     sorted[sorted.len() / 2]
 }
 
-impl Bench {
+impl Fixture {
     async fn new(polls: usize, shift: u32) -> Result<Self> {
         let scratch = Scratch::new().await?;
-        let ledger = Ledger::new(&scratch.database_url, PATIENCE)?;
+        let ledger = Ledger::new(&scratch.database_url, TIMEOUT)?;
         let contestants: Vec<_> =
             (1..=CONTESTANTS).map(|number| json!({"name": number.to_string()})).collect();
         let draft = serde_json::from_value(json!({ "title": "Contention", "contestants": contestants }))?;
-        let mut made = Vec::new();
+        let mut created = Vec::new();
         for _ in 0..polls {
             let poll = ledger.create_poll(&draft, "crew").await?.poll;
-            made.push(Poll { opens_at: Some(poll.created_at), ..poll });
+            created.push(Poll { opens_at: Some(poll.created_at), ..poll });
         }
         let hasher: VoterHasher = "0".repeat(64).parse()?;
         let message = Message {
             id: Uuid::nil(),
             sent_at: Clock::system().now(),
             voter: Some(hasher.voter("somebody")),
-            request: VoteRequest::parse(&json!({"poll": made[0].id.0, "contestant": 1}).to_string()),
+            request: VoteRequest::parse(&json!({"poll": created[0].id.0, "contestant": 1}).to_string()),
         };
-        let sample = judge(&message, Some(&made[0]), &hasher).map_err(|why| anyhow::anyhow!("{why:?}"))?;
-        Ok(Self { scratch, polls: Arc::new(made), sample, shift })
+        let sample = judge(&message, Some(&created[0]), &hasher)
+            .map_err(|rejection| anyhow::anyhow!("{rejection:?}"))?;
+        Ok(Self { scratch, polls: Arc::new(created), sample, shift })
     }
 
-    /// Counts batches of new votes for some seconds, from functions that are warm.
-    async fn turn(
+    /// Counts batches of new votes for some seconds, after a warm-up.
+    async fn measurement(
         &self,
         concurrency: usize,
         time: Duration,
         waits: &mut BTreeMap<(usize, String), u64>,
-    ) -> Result<Turn> {
-        let turn = Arc::new(Turn::default());
+    ) -> Result<Measurement> {
+        let measurement = Arc::new(Measurement::default());
         let warm = Arc::new(Barrier::new(concurrency + 1));
         let functions: Vec<_> = (0..concurrency)
             .map(|_| {
-                let ledger = Ledger::new(&self.scratch.database_url, PATIENCE)?;
+                let ledger = Ledger::new(&self.scratch.database_url, TIMEOUT)?;
                 let (polls, sample, shift) = (Arc::clone(&self.polls), self.sample, self.shift);
-                let (turn, warm) = (Arc::clone(&turn), Arc::clone(&warm));
+                let (measurement, warm) = (Arc::clone(&measurement), Arc::clone(&warm));
                 Ok(tokio::spawn(async move {
-                    let before = Turn::default();
+                    let before = Measurement::default();
                     for _ in 0..WARM_UP_BATCHES {
                         count(&ledger, &batch(&polls, &sample, shift), &before).await;
                     }
-                    turn.warm_up.fetch_add(before.votes.into_inner(), Ordering::Relaxed);
-                    turn.failures.fetch_add(before.failures.into_inner(), Ordering::Relaxed);
+                    measurement.warm_up.fetch_add(before.votes.into_inner(), Ordering::Relaxed);
+                    measurement.failures.fetch_add(before.failures.into_inner(), Ordering::Relaxed);
                     warm.wait().await;
                     let ends = Instant::now() + time;
                     while Instant::now() < ends {
-                        count(&ledger, &batch(&polls, &sample, shift), &turn).await;
+                        count(&ledger, &batch(&polls, &sample, shift), &measurement).await;
                     }
                 }))
             })
@@ -197,8 +199,8 @@ impl Bench {
         for function in functions {
             function.await?;
         }
-        turn.elapsed_ms.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
-        Ok(Arc::into_inner(turn).unwrap())
+        measurement.elapsed_ms.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        Ok(Arc::into_inner(measurement).unwrap())
     }
 
     async fn sample_waits(
@@ -219,30 +221,30 @@ impl Bench {
         Ok(())
     }
 
-    /// The votes, counted one by one, after checking that the tallies say the same.
+    /// Returns the number of rows of votes and checks that the tallies agree.
     async fn ledger_votes(&self) -> Result<u64> {
         let mut connection = self.scratch.connect().await?;
         let sql = "SELECT (SELECT count(*) FROM votes), (SELECT sum(votes)::bigint FROM tallies)";
         let (votes, tally): (i64, i64) = sqlx::query_as(sql).fetch_one(&mut connection).await?;
-        ensure!(votes == tally, "{votes} votes, but the tallies say {tally}");
+        ensure!(votes == tally, "{votes} votes, but the tallies have {tally}");
         Ok(votes.unsigned_abs())
     }
 }
 
-async fn count(ledger: &Ledger, batch: &Batch, turn: &Turn) {
+async fn count(ledger: &Ledger, batch: &Batch, measurement: &Measurement) {
     let started = Instant::now();
     match ledger.count(batch).await {
-        Ok(Outcome::Counted(counted)) => turn.votes.fetch_add(counted.counted, Ordering::Relaxed),
-        Ok(Outcome::Stale) => turn.failures.fetch_add(1, Ordering::Relaxed),
+        Ok(Outcome::Counted(counted)) => measurement.votes.fetch_add(counted.counted, Ordering::Relaxed),
+        Ok(Outcome::Stale) => measurement.failures.fetch_add(1, Ordering::Relaxed),
         Err(error) => {
             eprintln!("{:?}", anyhow::Error::from(error));
-            turn.failures.fetch_add(1, Ordering::Relaxed)
+            measurement.failures.fetch_add(1, Ordering::Relaxed)
         }
     };
-    turn.slowest_ms.fetch_max(started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    measurement.slowest_ms.fetch_max(started.elapsed().as_millis() as u64, Ordering::Relaxed);
 }
 
-/// New votes, spread evenly over polls and contestants, with keys as votes cast now have them.
+/// Returns a batch of new votes, spread evenly over polls and contestants, with keys like those of votes cast now.
 fn batch(polls: &[Poll], sample: &Vote, shift: u32) -> Batch {
     let mut batch = Batch::default();
     for poll in polls {

@@ -1,6 +1,6 @@
-//! The design that this backend replaces, as a Lambda function to compare with: one invocation, one insert and one
-//! increment for each vote. It is given every advantage: connections are kept, nothing is validated, nothing is logged,
-//! the statement is prepared once.
+//! The design that this backend replaces, as a Lambda function for comparison: one invocation, one insert and one
+//! increment for each vote. It has every advantage: persistent connections, no validation, no logs, and a statement
+//! prepared once.
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What `local bench` is asked.
+//! Command-line options of `local bench`.
 
 use std::path::PathBuf;
 
@@ -10,22 +10,22 @@ pub struct BenchArguments {
     /// Parts to measure, separated by commas [default: all but growth50]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART,…")]
     pub only: Vec<Part>,
-    /// A tenth of the votes and of the time: says that it works, not how well
+    /// Use a tenth of the votes and time: shows that the benchmark works, not how fast the backend is
     #[arg(long)]
     pub quick: bool,
-    /// Repetitions of each cell: 5, in a quick run 2
+    /// Repetitions of each cell [default: 5, in a quick run 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub repetitions: Option<u16>,
-    /// Where the functions' release binaries are, as SAM lays them out
+    /// Folder of the functions' release binaries, in SAM's layout
     #[arg(long, value_name = "FOLDER")]
     pub artifacts: PathBuf,
-    /// The function that the first design is measured with
+    /// The first design's function
     #[arg(long, value_name = "FILE")]
     pub first_design: PathBuf,
-    /// Where the table, the raw figures and the plots go
+    /// Output folder for the table, the raw figures and the plots
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// Where the stores' data is while it is measured: on the disk to be measured
+    /// Folder for the stores' data, on the disk to measure
     #[arg(long, value_name = "FOLDER", default_value = "/var/tmp")]
     pub scratch: PathBuf,
     /// The template that describes the stack
@@ -33,23 +33,23 @@ pub struct BenchArguments {
     pub template: PathBuf,
 }
 
-/// A group of figures that can be measured by itself.
+/// A group of figures that can be measured separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub enum Part {
-    /// Queued votes drained into ledger, tally and ranking, by concurrency and batch size
+    /// Queued votes counted into ledger, tally and ranking, by concurrency and batch size
     Capacity,
     /// The same votes inserted by a bare client
     Floor,
     /// One invocation, one insert and one increment for each vote
     First,
-    /// Vote to ranking over a surge, and what 700,000 votes take
+    /// Latency from vote to ranking during a surge, and the cost of 700,000 votes
     Surge,
-    /// `POST /votes` by k6
+    /// Requests of `POST /votes` by k6
     Front,
-    /// From process start to the first batch, and the size and memory of each function
+    /// Time from process start to the first batch, package size and memory of each function
     Start,
-    /// Capacity by contestants, open polls, and votes in the ledger: none and 10 million
+    /// Capacity by contestants, open polls and votes in the ledger: none and 10 million
     Growth,
-    /// Capacity with 50 million votes in the ledger: needs 8 GB of disk and minutes to fill it
+    /// Capacity with 50 million votes in the ledger: needs 8 GB of disk and minutes to fill
     Growth50,
 }

@@ -1,4 +1,4 @@
-//! Votes to measure with: the same ones at every run, spread evenly over voters, polls and contestants.
+//! Generates the benchmark's votes: the same in every run, spread evenly over voters, polls and contestants.
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Result;
@@ -9,30 +9,30 @@ use uuid::Uuid;
 
 use emulator::sqs::{Attribute, NewMessage, Queue};
 
-/// Who votes: enough that a batch hardly ever has one voter twice.
+/// Number of voters: enough that a batch hardly ever has one voter twice.
 const VOTERS: u64 = 1_000_000;
 
-/// What is voted for.
+/// The polls and contestants to vote for.
 #[derive(Debug, Clone)]
 pub struct Ballots {
     /// Open polls without a limit.
     pub polls: Vec<PollId>,
-    /// Contestants of each, numbered from 1.
+    /// Contestants of each poll, numbered from 1.
     pub contestants: u64,
 }
 
-/// Columns of the ledger, as the bare client sends them.
+/// Columns of the ledger, as the insert-only client sends them.
 #[derive(Debug, Default)]
 pub struct Columns {
-    /// As a vote without a client's id has it.
+    /// Keys of votes without a client's id.
     pub keys: Vec<Uuid>,
-    /// As the ledger stores them.
+    /// Pseudonyms, as the ledger stores them.
     pub voters: Vec<i64>,
-    /// Now.
+    /// The current time.
     pub cast_at: Vec<OffsetDateTime>,
-    /// Poll of each.
+    /// Poll of each vote.
     pub polls: Vec<i32>,
-    /// Contestant of each.
+    /// Contestant of each vote.
     pub contestants: Vec<i16>,
 }
 
@@ -43,10 +43,10 @@ struct Ballot {
 }
 
 impl Ballots {
-    /// Puts votes into the queue as the gateway does, numbered from `first`.
+    /// Sends votes to the queue as the gateway does, numbered from `first`.
     ///
     /// # Errors
-    /// The queue refuses them.
+    /// The queue rejects a message.
     pub fn cast(&self, first: u64, count: u64, queue: &Arc<Queue>) -> Result<()> {
         for number in first..first + count {
             let ballot = self.ballot(number);
@@ -60,7 +60,7 @@ impl Ballots {
         Ok(())
     }
 
-    /// The same votes as rows, `size` at a time.
+    /// Returns the same votes as columns, in batches of `size`.
     pub fn columns(&self, count: u64, size: u64, hasher: &VoterHasher) -> Vec<Columns> {
         let cast_at = Clock::system().now();
         let batch = |start: u64| {
@@ -80,16 +80,16 @@ impl Ballots {
     }
 
     fn ballot(&self, number: u64) -> Ballot {
-        let chance = mix(number);
-        let poll = self.polls[(chance % self.polls.len() as u64) as usize];
-        let contestant = 1 + (chance >> 20) % self.contestants;
-        let voter = mix((chance >> 40) % VOTERS);
+        let random = mix(number);
+        let poll = self.polls[(random % self.polls.len() as u64) as usize];
+        let contestant = 1 + (random >> 20) % self.contestants;
+        let voter = mix((random >> 40) % VOTERS);
         let sub = Uuid::from_u64_pair(voter, mix(voter)).to_string();
         Ballot { poll, contestant, sub }
     }
 }
 
-/// A number that looks like chance (SplitMix64).
+/// Hashes a number to a pseudo-random one (SplitMix64).
 fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! One cell of the plan: what is measured again and again, in turn with the others.
+//! A cell of the plan: one configuration, measured repeatedly and interleaved with the others.
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Result, ensure};
@@ -12,90 +12,90 @@ use super::{
 };
 use processes::memory;
 
-/// Contestants of a poll, and polls open, where these are not what is measured.
+/// Default numbers of contestants and open polls, for cells that do not vary them.
 pub const CONTESTANTS: u64 = 10;
 pub const POLLS: u64 = 1;
 
-/// Batches that each instance gets before anything is measured: it opens its connections, and PostgreSQL plans its
-/// statements anew five times before it keeps a plan.
+/// Warm-up batches of each instance: it opens its connections, and PostgreSQL replans its statements five times
+/// before it keeps a plan.
 const WARM_UP_BATCHES: u64 = 8;
-/// The same where a batch is one vote: their number is bounded by what is measured.
+/// The warm-up has at most one in this many of the measured votes.
 const WARM_UP_SHARE: u64 = 5;
 
-/// What is measured.
+/// A configuration to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cell {
-    /// Who does it.
+    /// The design that counts the votes.
     pub design: Design,
-    /// Batches, or connections, at a time.
+    /// Concurrent batches or connections.
     pub concurrency: u64,
-    /// Votes of a batch.
+    /// Votes per batch.
     pub batch: u64,
-    /// Of each poll.
+    /// Contestants of each poll.
     pub contestants: u64,
-    /// Open.
+    /// Number of open polls.
     pub polls: u64,
-    /// In the ledger before.
+    /// Votes in the ledger at the start.
     pub ledger_votes: u64,
-    /// To be counted in one repetition.
+    /// Votes counted in one repetition.
     pub votes: u64,
 }
 
-/// Who does it.
+/// A design that counts votes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Design {
     /// The votes function.
     Votes,
-    /// A client that only inserts.
+    /// An insert-only client.
     Floor,
-    /// One invocation, one insert, one increment for each vote.
+    /// The first design: one invocation, one insert and one increment for each vote.
     First,
 }
 
-/// One repetition.
+/// The figures of one repetition.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sample {
-    /// Votes counted.
+    /// Counted votes.
     pub votes: u64,
-    /// From the first batch to the last acknowledgement.
+    /// Seconds from the first batch to the last acknowledgement.
     pub seconds: f64,
-    /// Used meanwhile.
+    /// CPU time used during the repetition.
     pub cpu: Cpu,
-    /// Of the function.
+    /// Invocations of the function.
     pub invocations: u64,
-    /// Commits for each vote, warm-up included.
+    /// Commits per vote, including the warm-up.
     pub commits_per_vote: f64,
-    /// Times that the server waited for the disk to have its log, for each vote, warm-up included.
+    /// WAL syncs per vote, including the warm-up.
     pub syncs_per_vote: f64,
-    /// Written to PostgreSQL's log of writes.
+    /// Bytes written to PostgreSQL's write-ahead log.
     pub wal_bytes: i64,
-    /// Commands that Redis carried out.
+    /// Commands executed by Redis.
     pub redis_commands: u64,
-    /// By which the table grew.
+    /// Growth of the table of votes.
     pub table_bytes: i64,
-    /// By which its indexes grew.
+    /// Growth of its indexes.
     pub index_bytes: i64,
     /// Highest resident memory of any instance.
     pub memory_peak_bytes: u64,
 }
 
 impl Sample {
-    /// Votes a second.
+    /// Returns the votes per second.
     pub fn rate(&self) -> f64 {
         self.votes as f64 / self.seconds
     }
 
-    /// CPU of PostgreSQL and the function, in microseconds for each vote.
+    /// Returns the CPU time of PostgreSQL and the function, in microseconds per vote.
     pub fn cpu_us(&self) -> f64 {
         (self.cpu.postgres + self.cpu.function) * 1e6 / self.votes as f64
     }
 }
 
 impl Cell {
-    /// The votes function with an empty ledger.
+    /// Returns a cell of the votes function with an empty ledger.
     pub fn capacity(concurrency: u64, batch: u64, votes: u64) -> Self {
         Self {
             design: Design::Votes,
@@ -108,7 +108,7 @@ impl Cell {
         }
     }
 
-    /// What it is called while it is measured.
+    /// Returns the cell's name for the display.
     pub fn name(&self) -> String {
         let Self { concurrency, batch, .. } = self;
         let mut name = match self.design {
@@ -128,10 +128,10 @@ impl Cell {
         name
     }
 
-    /// Measures once. `filled`: ledgers by the votes they had at first.
+    /// Measures one repetition. `filled` are prepared ledgers by their initial number of votes.
     ///
     /// # Errors
-    /// It went wrong, or not every vote was counted: then there is no figure.
+    /// A batch failed, or not every vote was counted; there is no figure then.
     pub async fn run(&self, test_bed: &TestBed, filled: &BTreeMap<u64, Database>) -> Result<Sample> {
         if let Some(database) = filled.get(&self.ledger_votes) {
             return self.run_on(test_bed, database).await;
@@ -152,8 +152,8 @@ impl Cell {
 
     async fn drain(&self, test_bed: &TestBed, database: &Database, artifacts: &Path) -> Result<Sample> {
         let before = test_bed.commits(database).await?;
-        let way = Load { concurrency: self.concurrency, batch: self.batch };
-        let pipeline = Pipeline::new(test_bed, database, way, artifacts).await?;
+        let load = Load { concurrency: self.concurrency, batch: self.batch };
+        let pipeline = Pipeline::new(test_bed, database, load, artifacts).await?;
         let whole_batches = |votes: u64| votes.div_ceil(self.batch) * self.batch;
         let warm_up =
             (WARM_UP_BATCHES * self.concurrency * self.batch).min(whole_batches(self.votes / WARM_UP_SHARE));
@@ -183,7 +183,7 @@ impl Cell {
         let (commands, wal) = (test_bed.redis_commands().await?, test_bed.wal_bytes().await?);
         let invocations = pipeline.counts().invocations;
         let cpu = test_bed.servers.cpu(&pipeline.counts().pids);
-        let taken = pipeline.drain().await?;
+        let elapsed = pipeline.drain().await?;
         let counts = pipeline.counts();
         let cpu = test_bed.servers.cpu(&counts.pids) - cpu;
         let counted = database.votes(self.counts_rows()).await? - before;
@@ -191,13 +191,13 @@ impl Cell {
         let grown = database.size().await?;
         Ok(Sample {
             votes: self.votes,
-            seconds: taken.as_secs_f64(),
+            seconds: elapsed.as_secs_f64(),
             cpu,
             invocations: counts.invocations - invocations,
             commits_per_vote: 0.0,
             syncs_per_vote: 0.0,
             wal_bytes: test_bed.wal_bytes().await? - wal,
-            // Asking is a command too.
+            // Reading the counter is a command, too.
             redis_commands: test_bed.redis_commands().await? - commands - 1,
             table_bytes: grown.table - size.table,
             index_bytes: grown.indexes - size.indexes,
@@ -205,7 +205,8 @@ impl Cell {
         })
     }
 
-    /// The first design keeps no tally; to count a great ledger's rows takes longer than to measure.
+    /// Tells whether to count rows instead of the tally. Only the votes function keeps a tally, and counting a large
+    /// ledger's rows takes longer than the measurement.
     pub fn counts_rows(&self) -> bool {
         self.design != Design::Votes
     }

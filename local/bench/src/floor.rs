@@ -1,4 +1,4 @@
-//! The floor: what the same votes cost when nothing is done but inserting them.
+//! The floor: the cost of the same votes for an insert-only client.
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -15,14 +15,14 @@ use super::{
     usage::Cpu,
 };
 
-/// Statements that each connection runs before anything is measured.
+/// Warm-up statements of each connection.
 const WARM_UP_BATCHES: u64 = 8;
 
-/// Inserts the votes through as many connections as the cell has, one statement and one commit a batch. The client is
-/// this process, and its CPU counts in the place of the function's.
+/// Inserts the votes through the cell's number of connections, with one statement and one commit per batch. The
+/// client is this process; its CPU time stands for the function's.
 ///
 /// # Errors
-/// The server does not take them all.
+/// The server fails, or a vote is missing afterwards.
 pub async fn run(cell: &Cell, test_bed: &TestBed, database: &Database) -> Result<Sample> {
     let mut connections = Vec::new();
     for _ in 0..cell.concurrency {

@@ -1,4 +1,4 @@
-//! The front door: `POST /votes` by k6, on the same cores, through edge, authorizer and queue into the ranking.
+//! The front door: k6 sends `POST /votes` on the same cores, through edge, authorizer and queue into the ranking.
 use std::{
     fs::{self, File},
     net::TcpListener,
@@ -29,48 +29,48 @@ use super::{
 };
 use processes::end_with_parent;
 
-/// A new stack makes a database cluster first.
+/// A new stack initializes a database cluster first.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
-/// It drains its queues first.
+/// The stack drains its queues first.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
-/// Beyond what k6 votes for: it gets its tokens first, and waits for the last vote afterwards.
-const K6_PATIENCE: Duration = Duration::from_secs(300);
-/// Each token is a signature.
+/// Time beyond the load: k6 fetches its tokens first and waits for the last vote at the end.
+const K6_TIMEOUT: Duration = Duration::from_secs(300);
+/// Few voters, since each token needs a signature.
 const VOTERS: u64 = 2_000;
 
-/// What k6 may have open: 50 ms of answers at the target's rate.
+/// Maximum connections of k6: 50 ms of answers at the target's rate.
 const CONNECTIONS: u64 = 300;
 
-/// What came of it.
+/// The figures of the front door.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FrontDoor {
-    /// Seconds that k6 voted for.
+    /// Seconds of k6's load.
     pub seconds: u64,
-    /// Votes a second that it was told to cast.
+    /// Requested votes per second.
     pub asked_rate: u64,
-    /// Votes answered with 202. Each of them was found in the ledger, or there would be no figure.
+    /// Votes answered with 202. Each was found in the ledger, else there is no figure.
     pub accepted: u64,
-    /// Answer time of `POST /votes`, in milliseconds.
+    /// Response time of `POST /votes`, in milliseconds.
     pub post_p99_ms: f64,
-    /// From casting to the ranking, of half and of 99 % of the votes, in milliseconds.
+    /// Median latency from casting to the ranking, in milliseconds.
     pub lag_p50_ms: f64,
-    /// See there.
+    /// 99th percentile of the same latency, in milliseconds.
     pub lag_p99_ms: f64,
-    /// CPU-seconds of k6 and what started it.
+    /// CPU-seconds of k6 and its script.
     pub k6_cpu_seconds: f64,
     /// CPU and memory of the stack's processes.
     pub processes: Vec<Process>,
 }
 
 impl FrontDoor {
-    /// Votes a second.
+    /// Returns the votes per second.
     pub fn rate(&self) -> f64 {
         self.accepted as f64 / self.seconds as f64
     }
 }
 
-/// Runs a stack of its own and `loadtests/vote.js` against it, which checks that no vote is lost.
+/// Runs `loadtests/vote.js` against a separate stack. The script checks that no vote is lost.
 ///
 /// # Errors
 /// The stack or k6 fails, or a vote was lost.
@@ -83,7 +83,7 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<FrontDoor> {
     let lags = lag::read(&folder.join("logs").join(format!("{VOTES_FUNCTION}.log")))?;
     let figure = |metric: &str, field: &str| {
         let value = summary["metrics"][metric][field].as_f64();
-        value.with_context(|| format!("k6 told no {field} of {metric}"))
+        value.with_context(|| format!("k6 reported no {field} of {metric}"))
     };
     Ok(FrontDoor {
         seconds: plan.front_door_seconds,
@@ -117,7 +117,7 @@ async fn start_stack(test_bed: &TestBed, folder: &Path) -> Result<(Child, String
         bail!("the stack ended before it was ready")
     };
     timeout(READY_TIMEOUT, ready).await.context("the stack did not become ready")??;
-    // It must not wait for a full pipe.
+    // Reads on, so that the stack does not block on a full pipe.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     Ok((stack, format!("http://localhost:{port}")))
 }
@@ -136,12 +136,12 @@ async fn measure(
     k6.env("SCENARIO", "vote").env("BASE_URL", base_url).env("VOTERS", VOTERS.to_string());
     k6.env("RATE", plan.front_door_rate.to_string()).env("DURATION", plan.front_door_seconds.to_string());
     k6.env("VUS", CONNECTIONS.to_string());
-    // Whether an answer is slow is for the figures to tell.
+    // Slow answers must not fail k6; the figures show them.
     k6.env("PATIENCE", "60").env("K6_SUMMARY_EXPORT", &export).env_remove("TOKENS").env_remove("ADMIN_TOKEN");
     k6.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
     let mut k6 =
         k6.spawn().context("scripts/loadtest.sh cannot be started: run this in the project's folder")?;
-    let limit = Duration::from_secs(plan.front_door_seconds) + K6_PATIENCE;
+    let limit = Duration::from_secs(plan.front_door_seconds) + K6_TIMEOUT;
     let status = timeout(limit, k6.wait()).await.context("k6 did not end in time")??;
     ensure!(status.success(), "k6 failed: {}", fs::read_to_string(&log).unwrap_or_default());
     let processes = usage::processes(pid);

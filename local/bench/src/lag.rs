@@ -1,4 +1,4 @@
-//! From casting to the ranking: what the votes function logs of each batch.
+//! Latency from casting to the ranking, from the votes function's logs.
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -10,11 +10,11 @@ use super::spread::percentile;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lag {
-    /// When it did, in milliseconds since 1970.
+    /// Moment of reaching the ranking, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Since its oldest vote was cast. For every other vote of the batch it was less.
+    /// Milliseconds since the batch's oldest vote was cast: an upper bound for its other votes.
     pub lag_ms: f64,
-    /// Its votes.
+    /// Votes in the batch.
     pub votes: u64,
 }
 
@@ -33,12 +33,12 @@ struct Aws {
     timestamp: u64,
 }
 
-/// Every batch of a log, in its order.
+/// Reads the batches of a log, in its order.
 ///
 /// # Errors
 /// The log cannot be read.
 pub fn read(log: &Path) -> Result<Vec<Lag>> {
-    // The older half, where the log has grown too long for one file.
+    // A long log is rotated: this is its older half.
     let older = std::fs::read_to_string(log.with_extension("log.1")).unwrap_or_default();
     let newer = std::fs::read_to_string(log).with_context(|| log.display().to_string())?;
     let lines = older.lines().chain(newer.lines()).filter_map(|line| serde_json::from_str::<Line>(line).ok());
@@ -47,7 +47,7 @@ pub fn read(log: &Path) -> Result<Vec<Lag>> {
         .collect())
 }
 
-/// The lag below which a share of the votes lies, in milliseconds; each vote taken for as late as its batch's oldest.
+/// Returns the lag of a percentile of the votes, in milliseconds. Each vote has the lag of its batch's oldest vote.
 pub fn of_share(lags: &[Lag], share: f64) -> Option<f64> {
     percentile(lags.iter().map(|lag| (lag.lag_ms, lag.votes)), share)
 }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_function_logs_is_read() {
+    fn the_functions_log_is_read() {
         let at = Clock::system().now();
         let metrics = BatchMetrics {
             namespace: "Votes/bench",

@@ -1,7 +1,12 @@
-//! `local bench`: what the backend does on this machine, as ratios to a floor measured in the same run.
+//! `local bench`: measures the backend on this machine, with ratios to a floor measured in the same run.
 //!
-//! Repetitions are interleaved (A B A B), each on a database of its own that begins empty and after a checkpoint;
-//! a figure is their median. A repetition in which a batch failed, or a vote was not counted, is no figure but an error.
+//! Repetitions are interleaved (A B A B). Each uses a separate, empty database and starts after a checkpoint; a
+//! figure is their median. A failed batch or a vote that was not counted makes the repetition an error, not a
+//! figure.
+//!
+//! To add a figure: 1. measure it into a field of `Sample` (`cell.rs`), or as a part: add a variant to [`Part`], a
+//! field to `Report` and a call in `measure`. 2. Add its row and target to `table.rs`. 3. A new configuration is a
+//! `Cell`: add it to `Plan::cells` (`plan.rs`).
 mod arguments;
 mod ballots;
 mod cell;
@@ -36,10 +41,10 @@ use self::{
 };
 use stack::StopRequests;
 
-/// Measures, and writes the table, the raw figures and the plots.
+/// Runs the benchmark and writes the table, the raw figures and the plots.
 ///
 /// # Errors
-/// Something does not work, or was stopped by Ctrl-C; there are no figures then.
+/// A measurement failed or was stopped by Ctrl-C; there are no figures then.
 pub async fn run(arguments: &BenchArguments) -> Result<()> {
     let stop = StopRequests::listen()?;
     let parts = Part::chosen(arguments);
@@ -60,12 +65,14 @@ pub async fn run(arguments: &BenchArguments) -> Result<()> {
 
 async fn measure(test_bed: &TestBed, plan: &Plan, parts: &[Part]) -> Result<Report> {
     let cells = plan.cells(parts);
-    let has = |part| parts.contains(&part);
+    let is_chosen = |part| parts.contains(&part);
     let mut ledgers: Vec<u64> =
         cells.iter().map(|cell| cell.ledger_votes).filter(|votes| *votes > 0).collect();
     ledgers.dedup();
-    let others =
-        [Part::Surge, Part::Surge, Part::Front, Part::Start].into_iter().filter(|part| has(*part)).count();
+    let others = [Part::Surge, Part::Surge, Part::Front, Part::Start]
+        .into_iter()
+        .filter(|part| is_chosen(*part))
+        .count();
     let mut progress = Progress::start((ledgers.len() + cells.len() * plan.repetitions + others) as u64);
     let mut report = Report {
         quick: plan.quick,
@@ -76,15 +83,15 @@ async fn measure(test_bed: &TestBed, plan: &Plan, parts: &[Part]) -> Result<Repo
         front_door: None,
         functions: Vec::new(),
     };
-    if has(Part::Start) {
+    if is_chosen(Part::Start) {
         progress.step("starts of each function");
         report.functions = start::run(test_bed, plan).await?;
     }
-    if has(Part::Front) {
+    if is_chosen(Part::Front) {
         progress.step("front door");
         report.front_door = Some(front_door::run(test_bed, plan).await?);
     }
-    if has(Part::Surge) {
+    if is_chosen(Part::Surge) {
         progress.step("surge");
         report.surge = Some(surge::run(test_bed, plan).await?);
         progress.step("an evening's votes");
@@ -92,12 +99,12 @@ async fn measure(test_bed: &TestBed, plan: &Plan, parts: &[Part]) -> Result<Repo
         report.evening = Some(evening.run(test_bed, &BTreeMap::new()).await?);
     }
     let filled = fill(test_bed, &ledgers, &mut progress).await?;
-    report.cells = take_turns(test_bed, &cells, &filled, plan, &mut progress).await?;
+    report.cells = interleave(test_bed, &cells, &filled, plan, &mut progress).await?;
     progress.finish();
     Ok(report)
 }
 
-/// Ledgers with votes of the past, by their number.
+/// Prepares ledgers with past votes and returns them by their number of votes.
 async fn fill(
     test_bed: &TestBed,
     ledgers: &[u64],
@@ -107,13 +114,13 @@ async fn fill(
     for &votes in ledgers {
         progress.step(&format!("a ledger of {} million votes", votes / 1_000_000));
         let database = test_bed.database(cell::POLLS, cell::CONTESTANTS).await?;
-        database.fill(votes).await.context("a great ledger needs 170 bytes of disk a vote")?;
+        database.fill(votes).await.context("a large ledger needs 170 bytes of disk per vote")?;
         filled.insert(votes, database);
     }
     Ok(filled)
 }
 
-async fn take_turns(
+async fn interleave(
     test_bed: &TestBed,
     cells: &[Cell],
     filled: &BTreeMap<u64, Database>,
@@ -138,7 +145,7 @@ fn write(report: &Report, folder: &Path) -> Result<()> {
         text += &format!("| {name} | {value} |\n");
     }
     if report.quick {
-        text += "\nA quick run: it says that everything works, not how well.\n";
+        text += "\nA quick run: it shows that everything works, not how fast.\n";
     }
     print!("{text}");
     fs::write(folder.join("table.md"), &text)?;

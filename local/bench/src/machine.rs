@@ -1,4 +1,4 @@
-//! What a reader must know of the machine and of the settings to judge the figures.
+//! Describes the machine and the settings, so that readers can judge the figures.
 use std::{
     fs::{self, File},
     io::{Seek as _, SeekFrom, Write as _},
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{spread::Spread, test_bed::TestBed};
 
-/// Settings of PostgreSQL that decide what a commit means and costs.
+/// PostgreSQL settings that determine a commit's durability and cost.
 const SETTINGS: [&str; 12] = [
     "server_version",
     "fsync",
@@ -28,9 +28,9 @@ const SETTINGS: [&str; 12] = [
     "jit",
 ];
 
-/// Writes whose durability is waited for, to see what the disk promises.
+/// Number of synced writes that measure the disk.
 const SYNCS: usize = 200;
-/// What a small commit writes.
+/// Bytes written by a small commit.
 const SYNC_BYTES: usize = 8_192;
 
 /// Name and value of each fact.
@@ -38,10 +38,10 @@ const SYNC_BYTES: usize = 8_192;
 pub struct Machine(Vec<(String, String)>);
 
 impl Machine {
-    /// Looks around, before anything is measured.
+    /// Collects the facts before the measurements.
     ///
     /// # Errors
-    /// A store does not tell, or the disk cannot be written.
+    /// A store does not answer, or the disk cannot be written.
     pub async fn describe(test_bed: &TestBed) -> Result<Self> {
         let mut facts = vec![
             ("CPU".to_owned(), cpu()),
@@ -60,7 +60,7 @@ impl Machine {
         Ok(Self(facts))
     }
 
-    /// Name and value of each.
+    /// Returns name and value of each fact.
     pub fn facts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -93,16 +93,16 @@ fn memory() -> String {
     kibibytes.map_or_else(|| "unknown".to_owned(), |size| format!("{:.1} GB", size * 1_024.0 / 1e9))
 }
 
-/// The file system below a folder, and how long it takes to make 8 kB durable.
+/// Returns the file system of a folder and the time to sync 8 kB.
 fn disk(folder: &Path) -> Result<String> {
     let mut file = tempfile::tempfile_in(folder)?;
     file.write_all(&[0; SYNC_BYTES])?;
     file.sync_all()?;
-    let mut taken = Vec::with_capacity(SYNCS);
+    let mut durations = Vec::with_capacity(SYNCS);
     for _ in 0..SYNCS {
-        taken.push(sync_once(&mut file)?);
+        durations.push(sync_once(&mut file)?);
     }
-    let sync = Spread::of(taken).map_or(0.0, |taken| taken.median);
+    let sync = Spread::of(durations).map_or(0.0, |spread| spread.median);
     let mounts = read("/proc/self/mounts");
     let mounts = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);

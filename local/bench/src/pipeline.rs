@@ -1,4 +1,4 @@
-//! Queue, event source mapping and instances over one database: what the stack is without its front door.
+//! The stack without its front door: queue, event source mapping and instances over one database.
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -21,52 +21,52 @@ use emulator::{
 };
 use stack::{Blueprint, Machine, RunArguments};
 
-/// The function that counts, as the template calls it.
+/// Logical id of the function that counts votes.
 pub const VOTES_FUNCTION: &str = "VotesFunction";
 const VOTES_QUEUE: &str = "VotesQueue";
 
-/// AWS's least `MaximumConcurrency`; below, the mapping is told itself.
+/// AWS's minimum of `MaximumConcurrency`; lower values are set on the mapping directly.
 const CONCURRENCY_MIN: u64 = 2;
 
-/// Nothing measured here takes as long; only reached when something is broken.
+/// No measurement takes as long; reached only by a defect.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How votes reach the function.
+/// Concurrency and batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Batches at a time.
+    /// Concurrent batches.
     pub concurrency: u64,
-    /// Votes of a batch.
+    /// Votes per batch.
     pub batch: u64,
 }
 
-/// The pipeline. Instances stay from one drain to the next.
+/// The pipeline. Instances stay warm from one drain to the next.
 pub struct Pipeline {
-    /// The template with this pipeline's numbers.
+    /// The template with this pipeline's load.
     pub template: Template,
-    /// Of votes.
+    /// The queue of votes.
     pub queue: Arc<Queue>,
-    /// All of the template's.
+    /// The template's functions.
     pub functions: Arc<Functions>,
     queues: Arc<Queues>,
     logs: Arc<CloudWatch>,
     log_folder: PathBuf,
-    way: Load,
+    load: Load,
     /// The AWS endpoint; it ends with the pipeline.
     _endpoint: JoinSet<()>,
 }
 
 impl Pipeline {
-    /// Puts it together; no instance runs yet. `artifacts`: where the binaries are.
+    /// Assembles the pipeline without starting an instance. `artifacts` is the folder of the binaries.
     ///
     /// # Errors
-    /// What the template says cannot be done, or a binary is missing.
-    pub async fn new(test_bed: &TestBed, database: &Database, way: Load, artifacts: &Path) -> Result<Self> {
-        let concurrency = way.concurrency.max(CONCURRENCY_MIN);
+    /// The template has a mistake, or a binary is missing.
+    pub async fn new(test_bed: &TestBed, database: &Database, load: Load, artifacts: &Path) -> Result<Self> {
+        let concurrency = load.concurrency.max(CONCURRENCY_MIN);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let arguments = RunArguments {
             aws_port: listener.local_addr()?.port(),
-            set: vec![format!("{VOTES_FUNCTION}.Events.Votes.BatchSize={}", way.batch)],
+            set: vec![format!("{VOTES_FUNCTION}.Events.Votes.BatchSize={}", load.batch)],
             parameter: vec![("VotesMaximumConcurrency".to_owned(), concurrency.to_string())],
             ..RunArguments::new(test_bed.template.clone())
         };
@@ -86,48 +86,48 @@ impl Pipeline {
         let services = Services { queues: Arc::clone(&queues), storage, cloudfront: None };
         let mut endpoint = JoinSet::new();
         endpoint.spawn(async move {
-            // Who needs it and does not reach it fails, and tells.
+            // A caller that cannot reach the endpoint fails with an error of its own.
             let _ended = axum::serve(listener, aws_endpoint::router(services)).await;
         });
-        Ok(Self { template, queue, functions, queues, logs, log_folder, way, _endpoint: endpoint })
+        Ok(Self { template, queue, functions, queues, logs, log_folder, load, _endpoint: endpoint })
     }
 
-    /// Starts to take votes out of the queue.
+    /// Starts the event source mapping.
     ///
     /// # Errors
-    /// The template's mapping is not one.
+    /// The template's mapping is invalid.
     pub fn map(&self) -> Result<event_source::Mappings> {
-        let concurrency = Some(self.way.concurrency);
+        let concurrency = Some(self.load.concurrency);
         event_source::start_with(&self.template, &self.queues, &self.functions, None, concurrency)
     }
 
-    /// Lets the function empty the queue, and says how long it took.
+    /// Drains the queue and returns the elapsed time.
     ///
     /// # Errors
-    /// It did not, or not without an error.
+    /// The queue was not drained in time, or a batch failed.
     pub async fn drain(&self) -> Result<Duration> {
         let started = Instant::now();
         let mappings = self.map()?;
         let drained = tokio::time::timeout(DRAIN_TIMEOUT, mappings.drained()).await;
-        let taken = started.elapsed();
+        let elapsed = started.elapsed();
         mappings.stop().await;
         self.check()?;
         drained.with_context(|| format!("the queue was not empty after {} s", DRAIN_TIMEOUT.as_secs()))?;
-        Ok(taken)
+        Ok(elapsed)
     }
 
-    /// What the votes function did.
+    /// Returns the votes function's counters.
     pub fn counts(&self) -> FunctionCounts {
         let counts = self.functions.counts();
         counts.into_iter().find(|counts| counts.function == VOTES_FUNCTION).unwrap_or_default()
     }
 
-    /// The votes function's log.
+    /// Returns the path of the votes function's log.
     pub fn log(&self) -> PathBuf {
         self.log_folder.join(format!("{VOTES_FUNCTION}.log"))
     }
 
-    /// A figure of a pipeline in trouble is none.
+    /// Fails if a function logged a problem or a batch failed: such a run has no figures.
     fn check(&self) -> Result<()> {
         let problems = self.logs.problems();
         ensure!(problems.is_empty(), "{} logged: {}", problems[0].function, problems[0].line);
@@ -136,10 +136,10 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Ends the instances.
+    /// Stops the instances.
     ///
     /// # Errors
-    /// Something went wrong while it ran.
+    /// A function logged a problem, or a batch failed.
     pub async fn close(self) -> Result<()> {
         self.functions.shut_down().await;
         self.check()

@@ -1,4 +1,6 @@
-//! What a run measures, and how much of it.
+//! The sizes and cells of a run.
+//!
+//! To add a cell: build it in [`Plan::cells`], under the [`Part`] that it belongs to.
 use crate::arguments::{BenchArguments, Part};
 
 use super::cell::{Cell, Design};
@@ -6,40 +8,40 @@ use super::cell::{Cell, Design};
 /// Sizes of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Whether figures are only to show that it works.
+    /// Whether this is a quick run, which shows only that everything works.
     pub quick: bool,
     /// Repetitions of each cell.
     pub repetitions: usize,
-    /// Votes of a repetition; whole batches of every size.
+    /// Votes of a repetition; a multiple of every batch size.
     votes: u64,
-    /// The same where each vote is a batch.
+    /// Votes of a repetition with batches of one vote.
     single_votes: u64,
-    /// Votes of the past in the great ledgers.
+    /// Past votes in the large ledgers.
     ledger_votes: [u64; 2],
     /// Cold starts of each function.
     pub starts: usize,
-    /// Seconds of k6.
+    /// Seconds of k6's load.
     pub front_door_seconds: u64,
-    /// Votes a second from k6: above the target, so that what is lost on the way does not miss it.
+    /// Votes per second from k6: above the target, so that small losses of rate do not miss it.
     pub front_door_rate: u64,
-    /// Shrinks the surge.
+    /// Factor that shortens the surge.
     pub surge_share: f64,
-    /// Votes of the evening that is compared with the article's.
+    /// Votes of the evening, for comparison with the article.
     pub evening_votes: u64,
 }
 
-/// Batches at a time: one instance, some, and the template's default.
+/// Concurrent batches: one, some, and the template's default.
 pub const CONCURRENCIES: [u64; 3] = [1, 4, 11];
-/// Votes of a batch: the template's, and more.
+/// Batch sizes: the template's and larger ones.
 pub const BATCHES: [u64; 3] = [300, 1_000, 3_000];
-/// As the template has it.
+/// The template's concurrency and batch size.
 pub const USUAL: (u64, u64) = (11, 300);
-/// Of each poll, and open at a time.
+/// Numbers of contestants and of open polls for the growth cells.
 pub const CONTESTANTS: [u64; 2] = [1, 1_000];
 pub const POLLS: u64 = 100;
 
 impl Plan {
-    /// The whole, or about a tenth of it.
+    /// Returns the full plan, or about a tenth of it for a quick run.
     pub fn new(quick: bool) -> Self {
         if quick {
             return Self {
@@ -69,7 +71,7 @@ impl Plan {
         }
     }
 
-    /// The cells of the parts, in the order in which they take turns.
+    /// Returns the cells of the parts, in the order of interleaving.
     pub fn cells(&self, parts: &[Part]) -> Vec<Cell> {
         let mut cells = Vec::new();
         for concurrency in CONCURRENCIES {
@@ -103,11 +105,11 @@ impl Plan {
 }
 
 impl Part {
-    /// In the order in which they are measured.
+    /// Parts measured by default.
     const DEFAULT: [Self; 7] =
         [Self::Capacity, Self::Floor, Self::First, Self::Growth, Self::Surge, Self::Front, Self::Start];
 
-    /// Those asked for, or the usual ones.
+    /// Returns the requested parts, or the default ones.
     pub(super) fn chosen(arguments: &BenchArguments) -> Vec<Self> {
         if arguments.only.is_empty() { Self::DEFAULT.to_vec() } else { arguments.only.clone() }
     }
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_growth_is_compared_with_is_measured_once() {
+    fn the_reference_of_growth_is_measured_once() {
         let plan = Plan::new(false);
         let usual = Cell::capacity(USUAL.0, USUAL.1, plan.votes);
         for parts in [&[Part::Growth][..], &[Part::Capacity, Part::Growth], &[Part::First]] {

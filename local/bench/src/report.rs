@@ -1,4 +1,4 @@
-//! All that was measured, and the figures that follow.
+//! The measurements and the figures derived from them.
 use serde::Serialize;
 
 use super::{
@@ -11,23 +11,23 @@ use super::{
     surge::Surge,
 };
 
-/// Raw figures, as they are written.
+/// Raw figures, serialized as `figures.json`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Whether this was only to show that it works.
+    /// Whether this was a quick run.
     pub quick: bool,
-    /// Where.
+    /// The machine and its settings.
     pub machine: Machine,
-    /// Repetitions of each cell, in turn.
+    /// Cells with their repetitions.
     pub cells: Vec<Measured>,
-    /// Where measured.
+    /// An evening's votes, if measured.
     pub evening: Option<Sample>,
-    /// Where measured.
+    /// The surge, if measured.
     pub surge: Option<Surge>,
-    /// Where measured.
+    /// The front door, if measured.
     pub front_door: Option<FrontDoor>,
-    /// Where measured.
+    /// The functions' starts, if measured.
     pub functions: Vec<Function>,
 }
 
@@ -35,24 +35,24 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Measured {
-    /// What.
+    /// The cell.
     pub cell: Cell,
-    /// In the order measured.
+    /// Repetitions, in order of measurement.
     pub samples: Vec<Sample>,
 }
 
 impl Measured {
-    /// Any figure of the samples.
+    /// Returns the spread of a figure over the repetitions.
     pub fn spread(&self, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         Spread::of(self.samples.iter().map(figure))
     }
 
-    /// Votes a second.
+    /// Returns the spread of votes per second.
     pub fn rate(&self) -> Option<Spread> {
         self.spread(Sample::rate)
     }
 
-    /// The ratio of a figure to another cell's, repetition by repetition.
+    /// Returns the spread of the ratio to another cell's figure, repetition by repetition.
     pub fn ratio(&self, other: &Self, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         let pairs = self.samples.iter().zip(&other.samples);
         Spread::of(pairs.map(|(own, other)| figure(own) / figure(other)))
@@ -60,7 +60,7 @@ impl Measured {
 }
 
 impl Report {
-    /// Cells of a design with an empty ledger, and contestants and polls as usual.
+    /// Returns a design's cells with an empty ledger and the default contestants and polls.
     pub fn usual(&self, design: Design) -> impl Iterator<Item = &Measured> {
         let reference = Cell::capacity(0, 0, 0);
         self.cells.iter().filter(move |measured| {
@@ -71,13 +71,13 @@ impl Report {
         })
     }
 
-    /// One of those.
+    /// Returns the one of [`Report::usual`] with this concurrency and batch size.
     pub fn find(&self, design: Design, concurrency: u64, batch: u64) -> Option<&Measured> {
-        let wanted = |cell: Cell| (cell.concurrency, cell.batch) == (concurrency, batch);
-        self.usual(design).find(|measured| wanted(measured.cell))
+        let matches = |cell: Cell| (cell.concurrency, cell.batch) == (concurrency, batch);
+        self.usual(design).find(|measured| matches(measured.cell))
     }
 
-    /// The one with the highest median rate.
+    /// Returns the cell with the highest median rate.
     pub fn best(&self, design: Design, batch: Option<u64>) -> Option<&Measured> {
         let candidates =
             self.usual(design).filter(|measured| batch.is_none_or(|batch| measured.cell.batch == batch));
@@ -85,12 +85,12 @@ impl Report {
         candidates.max_by(|a, b| rate(a).total_cmp(&rate(b)))
     }
 
-    /// What growth is compared with.
+    /// Returns the cell that growth is compared with.
     pub fn reference(&self) -> Option<&Measured> {
         self.find(Design::Votes, USUAL.0, USUAL.1)
     }
 
-    /// Cells that differ from the usual in what is counted.
+    /// Returns the cells with other contestants, polls or ledgers than the default.
     pub fn grown(&self) -> impl Iterator<Item = &Measured> {
         let reference = Cell::capacity(0, 0, 0);
         self.cells.iter().filter(move |measured| {

@@ -1,19 +1,19 @@
-//! Several measurements of one figure.
+//! Statistics of repeated measurements.
 use serde::Serialize;
 
-/// The median of repetitions, and how far they lie apart.
+/// Median and range of repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// The middle one; of an even number, the mean of the two in the middle.
+    /// The median; of an even number, the mean of the two middle values.
     pub median: f64,
-    /// The lowest.
+    /// The minimum.
     pub min: f64,
-    /// The highest.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Spread {
-    /// `None` without measurements.
+    /// Returns the spread, or `None` without values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -23,18 +23,18 @@ impl Spread {
     }
 }
 
-/// The value below which a share of the weight lies; `None` without any.
+/// Returns the weighted percentile, or `None` without values.
 pub fn percentile(values: impl IntoIterator<Item = (f64, u64)>, share: f64) -> Option<f64> {
     let mut values: Vec<(f64, u64)> = values.into_iter().collect();
     values.sort_by(|a, b| a.0.total_cmp(&b.0));
     let total: u64 = values.iter().map(|(_, weight)| weight).sum();
-    let wanted = share * total as f64;
+    let target = share * total as f64;
     let mut seen = 0;
     values
         .into_iter()
         .find(|(_, weight)| {
             seen += weight;
-            seen as f64 >= wanted
+            seen as f64 >= target
         })
         .map(|(value, _)| value)
 }

@@ -1,4 +1,4 @@
-//! Functions by themselves: how fast they start, how much memory they take, how large they are.
+//! Measures start time, memory and package size of each function.
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -18,30 +18,30 @@ use emulator::{event_source, lambda::find_binary, template::Resource};
 /// Requests that one instance of each HTTP function answers before its memory is read.
 const REQUESTS: usize = 500;
 
-/// One function.
+/// The figures of one function.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Function {
     /// Logical id.
     pub name: String,
-    /// From starting the process to its asking for the first invocation, in milliseconds.
+    /// Milliseconds from process start to the request for the first invocation.
     pub init_ms: Vec<f64>,
-    /// From starting the process to its first answer: all connections opened.
+    /// Milliseconds from process start to the first answer, including connecting to the stores.
     pub first_ms: Vec<f64>,
-    /// Highest resident memory, after many invocations of one instance, or a batch.
+    /// Peak resident memory of one instance, after many invocations or a batch.
     pub memory_peak_bytes: u64,
-    /// Of the zipped bootstrap.
+    /// Size of the zipped bootstrap.
     pub package_bytes: u64,
 }
 
-/// Starts each function of the template again and again, in turn.
+/// Starts each function of the template repeatedly, interleaved.
 ///
 /// # Errors
-/// One does not start, or fails.
+/// A function does not start, or fails.
 pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Vec<Function>> {
     let database = test_bed.database(POLLS, CONTESTANTS).await?;
-    let way = Load { concurrency: USUAL.0, batch: USUAL.1 };
-    let pipeline = Pipeline::new(test_bed, &database, way, &test_bed.artifacts).await?;
+    let load = Load { concurrency: USUAL.0, batch: USUAL.1 };
+    let pipeline = Pipeline::new(test_bed, &database, load, &test_bed.artifacts).await?;
     let resources: Vec<&Resource> = pipeline.template.of_kind("AWS::Serverless::Function").collect();
     let mut measured = BTreeMap::new();
     let mut cast = 0;
@@ -51,9 +51,9 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Vec<Function>> {
                 Some(path) if start == 0 => vec![request(&path); REQUESTS],
                 Some(path) => vec![request(&path)],
                 None if consumes_queue(resource) => {
-                    database.ballots.cast(cast, way.batch, &pipeline.queue)?;
-                    cast += way.batch;
-                    let messages = pipeline.queue.receive(way.batch as usize, None, Duration::ZERO).await;
+                    database.ballots.cast(cast, load.batch, &pipeline.queue)?;
+                    cast += load.batch;
+                    let messages = pipeline.queue.receive(load.batch as usize, None, Duration::ZERO).await;
                     vec![event_source::event_of(&messages, &pipeline.queue.arn())]
                 }
                 None => Vec::new(),
@@ -82,24 +82,24 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Vec<Function>> {
     Ok(measured.into_values().collect())
 }
 
-/// A path of the function that can be read, with its parameter filled in.
+/// Returns a GET path of the function, with its parameter filled in.
 fn get_path(resource: &Resource) -> Option<String> {
     let events = resource.properties["Events"].as_object()?.values().map(|event| &event["Properties"]);
     let paths = events.filter(|event| event["Method"] == "GET").filter_map(|event| event["Path"].as_str());
-    // It waits a second whether there is a dead letter.
+    // This route polls the dead-letter queue for a second.
     let paths = paths.filter(|path| !path.ends_with("/dead-letters"));
-    // The busiest reads tell the most: those of the ranking, else any.
+    // Prefer the busiest read: the ranking's, else any.
     let path = paths.max_by_key(|path| (path.ends_with("/ranking"), !path.contains('{')))?;
     Some(path.replace("{id}", "1"))
 }
 
 fn consumes_queue(resource: &Resource) -> bool {
     let events = resource.properties["Events"].as_object();
-    // Another queue's messages are no votes.
+    // Other queues have no votes.
     events.is_some_and(|events| events.contains_key("Votes") && events["Votes"]["Type"] == "SQS")
 }
 
-/// An event of the HTTP API, payload format 2.0, of the show's crew.
+/// Returns an HTTP API event, payload format 2.0, with the crew's token.
 fn request(path: &str) -> Bytes {
     let event = json!({
         "version": "2.0", "routeKey": format!("GET {path}"), "rawPath": path, "rawQueryString": "",
@@ -117,7 +117,7 @@ fn request(path: &str) -> Bytes {
     event.to_string().into()
 }
 
-/// Size of the zip that a deployment uploads.
+/// Returns the size of the zip that a deployment uploads.
 async fn package_bytes(artifacts: &Path, resource: &Resource) -> Result<u64> {
     let bootstrap = find_binary(resource, artifacts)?;
     let folder = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! A surge: a quiet poll, then everybody at once, then quiet again.
+//! A surge: a quiet poll, a peak of votes, and quiet again.
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,31 +14,31 @@ use super::{
     test_bed::TestBed,
 };
 
-/// Votes a second, and for how many seconds.
+/// Phases of the surge: votes per second and seconds.
 const COURSE: [(f64, f64); 5] =
     [(100.0, 8.0), (5_000.0, 4.0), (20_000.0, 12.0), (5_000.0, 4.0), (100.0, 12.0)];
 
-/// Sent at a time: short beside the window.
+/// Interval of sending: short compared with the batching window.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What came of it.
+/// The figures of the surge.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Surge {
     /// Start, in milliseconds since 1970.
     pub started_ms: u64,
-    /// Votes a second from each second on.
+    /// Start in seconds and votes per second of each phase.
     pub course: Vec<(f64, f64)>,
-    /// All that were cast.
+    /// Number of cast votes.
     pub votes: u64,
     /// Batches that reached the ranking.
     pub batches: Vec<Lag>,
 }
 
-/// Casts votes straight into the queue at the pace of the course, with the template's batches and window.
+/// Sends votes to the queue at the rates of the course, with the template's batch size and window.
 ///
 /// # Errors
-/// Not every vote was counted.
+/// A batch failed, or a vote was not counted.
 pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Surge> {
     let database = test_bed.database(POLLS, CONTESTANTS).await?;
     let pipeline = Pipeline::new(
@@ -75,13 +75,13 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Surge> {
     Ok(Surge { started_ms, course: course.to_vec(), votes: cast, batches: lag::read(&log)? })
 }
 
-/// Votes due after some seconds of the course, of which only a share of the time is played.
+/// Returns the votes due after some seconds of the course, for a surge shortened to `share`.
 fn votes_until(seconds: f64, share: f64) -> u64 {
     let mut left = seconds;
     let due = COURSE.iter().map(|(rate, length)| {
-        let played = left.clamp(0.0, *length);
-        left -= played;
-        rate * played
+        let elapsed = left.clamp(0.0, *length);
+        left -= elapsed;
+        rate * elapsed
     });
     (due.sum::<f64>() * share) as u64
 }

@@ -1,4 +1,7 @@
-//! The table: each figure with its spread, its target, and whether that is met.
+//! The table: each figure with its spread, its target and whether the target is met.
+//!
+//! To add a figure: 1. add a [`row`] to the function of its group, or a group to [`rows`]. 2. Name its target as a
+//! constant with the reason for the number.
 use std::fmt::Write as _;
 
 use super::{
@@ -10,24 +13,24 @@ use super::{
     start::Function,
 };
 
-/// Targets, on two cores with everything on them, load included.
+/// Targets for two cores that run everything, including the load.
 const CAPACITY_MIN: f64 = 60_000.0;
 const CAPACITY_300_MIN: f64 = 40_000.0;
 const FLOOR_RATE_MIN: f64 = 0.6;
 const FLOOR_CPU_MIN: f64 = 0.85;
 const FIRST_DESIGN_MIN: f64 = 25.0;
 const FRONT_DOOR_MIN: f64 = 6_000.0;
-/// The template's window and half a second.
+/// The template's batching window and half a second.
 const LAG_MS_MAX: f64 = 3_500.0;
 const INIT_MS_MAX: f64 = 10.0;
 const FIRST_BATCH_MS_MAX: f64 = 50.0;
 const MEMORY_MB_MAX: f64 = 32.0;
 const PACKAGE_MB_MAX: f64 = 4.0;
-/// One for each batch of 300, and what instances ask when they open their connections.
+/// One per batch of 300, and the statements of opening connections.
 const PER_BATCH_MAX: f64 = 1.1;
 const GROWTH_MIN: f64 = 0.8;
 
-/// What a figure should be.
+/// Target of a figure.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     AtLeast(f64),
@@ -68,7 +71,7 @@ impl Row {
     }
 }
 
-/// As Markdown, padded so that it reads well on a terminal too.
+/// Renders the table as Markdown, padded for reading on a terminal.
 pub fn markdown(report: &Report) -> String {
     let head = ["figure", "median", "spread", "target", ""].map(str::to_owned);
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(rows(report).iter().map(Row::fields)).collect();
@@ -299,7 +302,7 @@ fn growth(report: &Report) -> Vec<Row> {
     rows.collect()
 }
 
-/// With commas between thousands, from 10,000 on.
+/// Formats a number with commas between thousands, from 10,000 on.
 fn grouped(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(w, f)| (w, Some(f)));
@@ -313,7 +316,7 @@ fn grouped(value: f64, decimals: usize) -> String {
     fraction.map_or(grouped.clone(), |fraction| format!("{grouped}.{fraction}"))
 }
 
-/// Without decimals that say nothing.
+/// Formats a number without trailing zeros.
 fn grouped_short(value: f64) -> String {
     if value.fract() == 0.0 { grouped(value, 0) } else { value.to_string() }
 }

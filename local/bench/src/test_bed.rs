@@ -1,4 +1,4 @@
-//! What everything is measured on: stores of our own, and databases in them.
+//! The benchmark's stores and databases.
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
@@ -22,19 +22,19 @@ use super::{ballots::Ballots, pipeline::VOTES_FUNCTION, usage::Servers};
 use crate::arguments::BenchArguments;
 use local_stores::{Given, Stores, scratch};
 
-/// Any will do: whoever reads the figures can make the same pseudonyms.
+/// A fixed key: the figures need no secret.
 pub const VOTER_HASH_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// Filling a ledger is one long statement; polls are made meanwhile by nobody.
+/// Timeout of creating a poll.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connections of functions that have ended are gone within milliseconds.
+/// Connections of ended functions close within milliseconds.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_POLL: Duration = Duration::from_millis(10);
 
-/// Votes that a filled ledger has per second of its past: at the pace of a great show.
+/// Votes per second of a filled ledger's past: the rate of a large show.
 const PAST_VOTES_PER_SECOND: u64 = 60_000;
-/// Votes made by one statement, so that what is stopped has little to undo.
+/// Votes inserted by one statement, so that an interrupted run has little to roll back.
 const FILL_STEP: u64 = 1_000_000;
 
 /// The stores and the binaries.
@@ -42,24 +42,24 @@ const FILL_STEP: u64 = 1_000_000;
 pub struct TestBed {
     /// The functions' release binaries, a folder each.
     pub artifacts: PathBuf,
-    /// The same, but with the first design in the place of the votes function.
+    /// The same, with the first design instead of the votes function.
     pub first_design: PathBuf,
     /// The template.
     pub template: PathBuf,
-    /// Where logs go.
+    /// Folder of the data and logs.
     pub folder: TempDir,
-    /// Both stores, nobody else's.
+    /// Both stores, private to the benchmark.
     pub stores: Stores,
-    /// Their processes.
+    /// The stores' processes.
     pub servers: Servers,
     databases: AtomicU32,
 }
 
-/// Counted since the server was started.
+/// Counters since the server's start.
 pub struct Commits {
-    /// Transactions committed in a database.
+    /// Committed transactions of a database.
     pub commits: i64,
-    /// Times that the server waited for the disk to have its log: several commits may share one.
+    /// WAL syncs of the server; several commits may share one.
     pub syncs: i64,
 }
 
@@ -67,15 +67,15 @@ pub struct Commits {
 #[derive(Debug)]
 pub struct Database {
     name: String,
-    /// For its owner.
+    /// URL for the owner.
     pub url: String,
-    /// For the functions.
+    /// URL for the functions.
     pub functions_url: String,
-    /// What to vote for in it.
+    /// Generator of votes in this database's polls.
     pub ballots: Ballots,
 }
 
-/// Bytes of the table of votes.
+/// Size of the table of votes, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LedgerSize {
     /// Rows.
@@ -91,10 +91,10 @@ impl TestBed {
     /// A store does not start, or a binary is missing.
     pub async fn prepare(arguments: &BenchArguments) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("votes-bench-").tempdir_in(&arguments.scratch)?;
-        // PostgreSQL's user must be able to enter it.
+        // PostgreSQL's user must be able to enter the folder.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
         let artifacts = std::path::absolute(&arguments.artifacts)?;
-        ensure!(artifacts.is_dir(), "--artifacts {} is no folder", artifacts.display());
+        ensure!(artifacts.is_dir(), "--artifacts {} is not a folder", artifacts.display());
         let first_design = link_first_design(&arguments.first_design, &artifacts, folder.path())?;
         let stores = Stores::start(folder.path(), &Given::default(), false).await?;
         let pid = |name| {
@@ -106,10 +106,10 @@ impl TestBed {
         Ok(Self { artifacts, first_design, template, folder, stores, servers, databases: AtomicU32::new(0) })
     }
 
-    /// Makes a database with open polls; the ranking starts empty.
+    /// Creates a database with open polls and empties Redis.
     ///
     /// # Errors
-    /// The stores do not do it.
+    /// A store fails.
     pub async fn database(&self, polls: u64, contestants: u64) -> Result<Database> {
         let name = format!("bench_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.execute(&format!("CREATE DATABASE {name}")).await?;
@@ -121,54 +121,54 @@ impl TestBed {
         Ok(Database { name, url, functions_url, ballots: Ballots { polls, contestants } })
     }
 
-    /// Removes a database and gives its disk space back.
+    /// Drops a database and frees its disk space.
     ///
     /// # Errors
-    /// The server does not do it.
+    /// The server fails.
     pub async fn remove(&self, database: Database) -> Result<()> {
         self.execute(&format!("DROP DATABASE {} WITH (FORCE)", database.name)).await
     }
 
-    /// Brings the disk to rest, so that every measurement begins alike.
+    /// Runs a checkpoint, so that every measurement starts in the same state.
     ///
     /// # Errors
-    /// The server does not do it.
+    /// The server fails.
     pub async fn checkpoint(&self) -> Result<()> {
         self.execute("CHECKPOINT").await
     }
 
-    /// Where the log of writes ends, in bytes since the server was made.
+    /// Returns the end of the write-ahead log, in bytes since the cluster was initialized.
     ///
     /// # Errors
-    /// The server does not tell.
+    /// The server does not answer.
     pub async fn wal_bytes(&self) -> Result<i64> {
         let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint";
         Ok(sqlx::query_scalar(sql).fetch_one(&mut self.connect().await?).await?)
     }
 
-    /// A setting or a fact of the PostgreSQL server.
+    /// Returns a setting of the PostgreSQL server.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// The setting does not exist.
     pub async fn setting(&self, name: &str) -> Result<String> {
         let sql = "SELECT current_setting($1)";
         Ok(sqlx::query_scalar(sql).bind(name).fetch_one(&mut self.connect().await?).await?)
     }
 
-    /// A field of Redis's `INFO`.
+    /// Returns a field of Redis's `INFO`.
     ///
     /// # Errors
-    /// The server does not tell.
+    /// The server does not answer, or the field does not exist.
     pub async fn redis_fact(&self, name: &str) -> Result<String> {
         let info: String = self.redis_query("INFO").await?;
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         Ok(value.with_context(|| format!("Redis has no {name}"))?.to_owned())
     }
 
-    /// Commands that Redis has carried out until now.
+    /// Returns the number of commands that Redis has executed.
     ///
     /// # Errors
-    /// The server does not tell.
+    /// The server does not answer.
     pub async fn redis_commands(&self) -> Result<u64> {
         Ok(self.redis_fact("total_commands_processed").await?.parse()?)
     }
@@ -189,15 +189,16 @@ impl TestBed {
     }
 
     async fn execute(&self, sql: &str) -> Result<()> {
-        // Names are made of letters and digits here.
+        // Injection is impossible: database names consist of letters, digits and underscores.
         sqlx::query(AssertSqlSafe(sql)).execute(&mut self.connect().await?).await?;
         Ok(())
     }
 
-    /// Transactions committed in a database. Waits until it has no connections, since each tells its own when it ends.
+    /// Returns the counters of a database. Waits until its connections are closed, since each reports its commits
+    /// at its end.
     ///
     /// # Errors
-    /// A connection stays, or the server does not tell.
+    /// A connection stays open, or the server does not answer.
     pub async fn commits(&self, database: &Database) -> Result<Commits> {
         let mut connection = self.connect().await?;
         let open =
@@ -223,15 +224,15 @@ impl Database {
     /// Opens a connection.
     ///
     /// # Errors
-    /// The server does not take it.
+    /// The server rejects the connection.
     pub async fn connect(&self) -> Result<PgConnection> {
         Ok(PgConnection::connect(&self.url).await?)
     }
 
-    /// Votes counted: by the tally, or by the ledger's `rows`.
+    /// Returns the number of counted votes, from the tally or by counting the ledger's `rows`.
     ///
     /// # Errors
-    /// The server does not tell.
+    /// The server does not answer.
     pub async fn votes(&self, rows: bool) -> Result<i64> {
         let sql = if rows {
             "SELECT count(*) FROM votes"
@@ -241,23 +242,24 @@ impl Database {
         Ok(sqlx::query_scalar(sql).fetch_one(&mut self.connect().await?).await?)
     }
 
-    /// Disk space of the votes.
+    /// Returns the disk space of the votes.
     ///
     /// # Errors
-    /// The server does not tell.
+    /// The server does not answer.
     pub async fn size(&self) -> Result<LedgerSize> {
         let sql = "SELECT pg_relation_size('votes'), pg_indexes_size('votes')";
         let (table, indexes) = sqlx::query_as(sql).fetch_one(&mut self.connect().await?).await?;
         Ok(LedgerSize { table, indexes })
     }
 
-    /// Fills the ledger with votes on a poll of the past, as if they had been cast just before now.
+    /// Fills the ledger with votes in a past poll, as if they had just been cast.
     ///
     /// # Errors
-    /// The server does not do it, for instance since the disk is full.
+    /// The server fails, for instance because the disk is full.
     pub async fn fill(&self, votes: u64) -> Result<()> {
         let mut connection = self.connect().await?;
-        // One sort is faster than a million descents, and leaves the index as dense as inserts at its right edge do.
+        // Building the index at the end takes one sort instead of a million descents, and leaves it as dense as
+        // inserts at its right edge do.
         sqlx::query("ALTER TABLE votes DROP CONSTRAINT votes_pkey").execute(&mut connection).await?;
         let first_second =
             OffsetDateTime::from(clock::now()).unix_timestamp() - (votes / PAST_VOTES_PER_SECOND) as i64 - 60;
@@ -301,7 +303,7 @@ async fn open_polls(url: &str, polls: u64, contestants: u64) -> Result<Vec<PollI
     Ok(ids)
 }
 
-/// A folder of artifacts whose votes function is the first design.
+/// Creates a folder of artifacts whose votes function is the first design.
 fn link_first_design(binary: &Path, artifacts: &Path, folder: &Path) -> Result<PathBuf> {
     let links = folder.join("first-design");
     let binary = binary.canonicalize().with_context(|| format!("--first-design {}", binary.display()))?;

@@ -1,5 +1,4 @@
-//! What processes use: CPU time and memory, from `/proc`. Elsewhere than on Linux there is nothing to read, and all of
-//! it is 0.
+//! CPU time and memory of processes, from `/proc`. All figures are 0 on systems other than Linux.
 use std::{fs, ops::Sub};
 
 use serde::Serialize;
@@ -15,17 +14,17 @@ const STIME: usize = 12;
 const CUTIME: usize = 13;
 const CSTIME: usize = 14;
 
-/// CPU-seconds by who used them, user and system together.
+/// User and system CPU-seconds by consumer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cpu {
-    /// The server with all its connections and helpers.
+    /// The server with all its processes.
     pub postgres: f64,
-    /// The server.
+    /// The Redis server.
     pub redis: f64,
-    /// All instances of the function; of the floor, its client.
+    /// All instances of the function; for the floor, the client.
     pub function: f64,
-    /// What AWS does elsewhere: queue, event source mapping, Runtime API.
+    /// The emulator: queue, event source mapping, Runtime API.
     pub stand_in: f64,
 }
 
@@ -42,7 +41,7 @@ impl Sub for Cpu {
     }
 }
 
-/// The processes to look at besides this one.
+/// The stores' processes.
 #[derive(Debug, Clone, Copy)]
 pub struct Servers {
     /// The postmaster.
@@ -52,9 +51,9 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// CPU time used until now; `functions`: pids of the instances.
+    /// Returns the CPU time used so far. `functions` are the instances' process ids.
     pub fn cpu(self, functions: &[u32]) -> Cpu {
-        // The postmaster has taken over the time of connections that ended; those that live are added.
+        // The postmaster's times include those of ended connections; open ones are added here.
         let [own, ended] = times(self.postgres);
         let live: f64 = family(self.postgres).iter().skip(1).map(|pid| times(*pid)[0]).sum();
         Cpu {
@@ -66,7 +65,7 @@ impl Servers {
     }
 }
 
-/// CPU-seconds of this process's children that have ended.
+/// Returns the CPU-seconds of this process's ended children.
 pub fn ended_children() -> f64 {
     times(std::process::id())[1]
 }
@@ -75,27 +74,27 @@ pub fn ended_children() -> f64 {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
-    /// Its program; of a function, the folder of its bootstrap.
+    /// The program's name; of a function, the folder of its bootstrap.
     pub name: String,
-    /// Used until now; of a server, with its children.
+    /// CPU-seconds used so far; of a server, with its children.
     pub cpu_seconds: f64,
-    /// Its own highest resident memory.
+    /// Peak resident memory of the process itself.
     pub memory_peak_bytes: u64,
 }
 
-/// A stack and its servers and instances.
+/// Returns a stack's process and those of its servers and instances.
 pub fn processes(stack: u32) -> Vec<Process> {
     let process = |pid: u32| {
         let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
         let function =
             program.ends_with("bootstrap").then(|| program.parent()?.file_name()?.to_str()).flatten();
-        // The program may be a link to one of another name.
-        let called = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        // The program may be a link to a file with another name.
+        let command_name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         let children = family(pid).into_iter().skip(1).map(|child| times(child)[0]);
-        // Those of the stack itself are named one by one.
+        // The stack's children are listed separately.
         let children = if pid == stack { 0.0 } else { times(pid)[1] + children.sum::<f64>() };
         Some(Process {
-            name: function.unwrap_or(called.trim()).to_owned(),
+            name: function.unwrap_or(command_name.trim()).to_owned(),
             cpu_seconds: times(pid)[0] + children,
             memory_peak_bytes: memory(pid)?.1,
         })
@@ -103,14 +102,14 @@ pub fn processes(stack: u32) -> Vec<Process> {
     family(stack).into_iter().filter_map(process).collect()
 }
 
-/// CPU-seconds of a process, and of its children that have ended.
+/// Returns the CPU-seconds of a process and of its ended children.
 fn times(pid: u32) -> [f64; 2] {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     parse(&stat).unwrap_or_default()
 }
 
 fn parse(stat: &str) -> Option<[f64; 2]> {
-    // The name may hold anything, brackets too.
+    // The name may contain anything, even brackets.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
     Some([
