@@ -249,9 +249,9 @@ async fn malformed_commands_go_to_the_dead_letter_queue_with_their_reason() {
     let fake = fixture.fake.lock().unwrap();
     let reasons =
         ["missing field `paths`", "paths is empty", "paths[1]: a path begins", "unknown field `path`"];
-    for (letter, reason) in fake.dead_letters.iter().zip(reasons) {
-        let told = letter["MessageAttributes"]["reason"]["StringValue"].as_str().unwrap();
-        assert!(told.contains(reason), "{told}");
+    for (dead_letter, reason) in fake.dead_letters.iter().zip(reasons) {
+        let text = dead_letter["MessageAttributes"]["reason"]["StringValue"].as_str().unwrap();
+        assert!(text.contains(reason), "{text}");
     }
     assert_eq!(fake.dead_letters.len(), reasons.len());
     assert_eq!(fake.dead_letters[1]["MessageBody"], r#"{"paths":[]}"#);
