@@ -132,8 +132,8 @@ fn not_closed() -> Problem {
 
 fn outstanding(waiting: &Waiting) -> Problem {
     let message = format!(
-        "Votes may be outstanding. {waiting} Try again, or send {{\"force\":true}}: votes that arrive later are then \
-         recorded as late."
+        "Votes may be outstanding. {waiting} Try again, or send {{\"force\":true}}: votes that arrive \
+         later are then recorded as late."
     );
     Problem::new(StatusCode::CONFLICT, "votesOutstanding", message)
 }
