@@ -3,10 +3,10 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
-use super::{Error, Ledger, journal::enter, later::late_votes, take_definition_lock};
+use super::{Error, Ledger, journal::append_entry, later::late_votes, take_definition_lock};
 use domain::{Action, ContestantNumber, LateVotes, Order, PollId, Tally};
 
-/// What the ledger itself says of a poll, at one instant.
+/// A poll's figures in the ledger, from one snapshot.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Audit {
     /// The votes, counted one by one.
@@ -15,15 +15,15 @@ pub struct Audit {
     pub tally: Tally,
     /// Rejected messages that name this poll, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Rejected messages, since ever, in which no existing poll could be read, by reason.
+    /// All rejected messages that name no existing poll, by reason.
     pub unattributed: BTreeMap<String, u64>,
-    /// Votes that came after the poll's certificate and are kept, counted one by one.
+    /// The stored votes that arrived after the poll's certificate, counted one by one.
     pub late: Option<LateVotes>,
 }
 
 impl Ledger {
-    /// Counts a poll's votes one by one, next to its tally, in one snapshot. Blocks no vote. `limit` bounds the
-    /// whole of it: counting takes longer than any vote may wait.
+    /// Counts a poll's votes one by one and reads its tally, in one snapshot. It blocks no vote. `limit` bounds the
+    /// whole call, which may take longer than the timeout of other calls.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -38,7 +38,7 @@ impl Ledger {
             let mut audit = Audit::default();
             let mut snapshot =
                 connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-            allow(&mut snapshot, limit).await?;
+            extend_timeout(&mut snapshot, limit).await?;
             for Count { contestant, ledger, tally } in count_one_by_one(&mut snapshot, poll).await? {
                 audit.ledger.insert(ContestantNumber(contestant), ledger.unsigned_abs());
                 audit.tally.insert(ContestantNumber(contestant), tally.unsigned_abs());
@@ -57,7 +57,7 @@ impl Ledger {
         .await
     }
 
-    /// A poll's counters: votes in its tally, and its rejected messages by reason. Reads no vote.
+    /// Returns the votes in a poll's tally, and its rejected messages by reason. It reads no votes.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -76,17 +76,17 @@ impl Ledger {
         Ok((votes, rejected))
     }
 
-    /// Makes a poll's tally equal its votes, and moves the poll to a new epoch, so that no total of before reaches
-    /// its ranking. The journal has it. Idempotent. `false`: no such poll.
+    /// Resets a poll's tally to its votes, and moves the poll to a new epoch, so that no earlier total reaches its
+    /// ranking. The rebuild is journalled. Idempotent. Returns `false` if the poll does not exist.
     ///
-    /// Votes go on counting meanwhile: every batch adds the same to votes and tally, so the drift found in one
-    /// snapshot is still the drift when it is put right. Only that last step closes the fence, for milliseconds.
+    /// Counting continues meanwhile: every batch adds the same numbers to votes and tally, so the drift found in one
+    /// snapshot stays valid until it is corrected. Only that last step takes the definition lock, for milliseconds.
     ///
-    /// # Errors
-    /// [`Error::Outage`]; [`Error::Defect`] after `limit`. Either may come although it has been
-    /// done, when it was the commit that was not answered.
+    /// # Errors [`Error::Outage`], also after `limit`; [`Error::Defect`]. The rebuild may be done all the same, if
+    /// only the answer to the commit was lost.
     pub async fn rebuild(&self, poll: PollId, who: &str, limit: Duration) -> Result<bool, Error> {
-        // The two-number lock space is apart from the fence's. Two rebuilds at once would put a drift right twice.
+        // Without this lock, two concurrent rebuilds would correct a drift twice. Locks of two numbers do not
+        // conflict with the definition lock, which has one.
         let lock_sql = "/* rebuild */ SELECT pg_advisory_xact_lock(1, $1)";
         let repair_sql = "/* rebuild */ INSERT INTO tallies AS tally (poll, contestant, votes) \
             SELECT $1, contestant, drift FROM unnest($2::smallint[], $3::bigint[]) AS found (contestant, drift) \
@@ -95,7 +95,7 @@ impl Ledger {
         self.within(limit, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            allow(&mut transaction, limit).await?;
+            extend_timeout(&mut transaction, limit).await?;
             sqlx::query(lock_sql).bind(poll.0).execute(&mut *transaction).await?;
             let drifts = count_one_by_one(&mut transaction, poll).await?.into_iter();
             let drifts = drifts.map(|count| (count.contestant, count.ledger - count.tally));
@@ -107,7 +107,7 @@ impl Ledger {
             };
             let order = Order::new(who, Action::Rebuild);
             let repaired = json!({"drift": {"from": drift(&contestants, &drifts), "to": {}}});
-            enter(&mut transaction, &order, poll, moved.try_get("version")?, &repaired).await?;
+            append_entry(&mut transaction, &order, poll, moved.try_get("version")?, &repaired).await?;
             sqlx::query(repair_sql)
                 .bind(poll.0)
                 .bind(&contestants)
@@ -122,19 +122,19 @@ impl Ledger {
     }
 }
 
-/// How far the counters were from the votes, by contestant, as the journal has it.
+/// Returns the drift of the counters by contestant, in the journal's format.
 fn drift(contestants: &[i16], drifts: &[i64]) -> Value {
     contestants.iter().zip(drifts).map(|(number, drift)| (number.to_string(), json!(drift))).collect()
 }
 
-/// A contestant's votes, counted one by one, and what the counter says.
+/// A contestant's votes, counted one by one, and the counter's value.
 struct Count {
     contestant: i16,
     ledger: i64,
     tally: i64,
 }
 
-/// One statement, so one instant.
+/// Counts votes and reads counters in one statement, so in one snapshot.
 async fn count_one_by_one(connection: &mut PgConnection, poll: PollId) -> Result<Vec<Count>, sqlx::Error> {
     let sql = "/* count_one_by_one */ \
         SELECT contestant, coalesce(counted, 0) AS ledger, coalesce(votes, 0) AS tally \
@@ -148,8 +148,11 @@ async fn count_one_by_one(connection: &mut PgConnection, poll: PollId) -> Result
     rows.iter().map(count).collect()
 }
 
-/// Has the server wait as long as we do, until the transaction ends.
-pub(super) async fn allow(transaction: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+/// Sets the server's statement timeout to `limit` until the transaction ends.
+pub(super) async fn extend_timeout(
+    transaction: &mut PgConnection,
+    limit: Duration,
+) -> Result<(), sqlx::Error> {
     let sql = "/* allow */ SELECT set_config('statement_timeout', $1, true)";
     sqlx::query(sql).bind(format!("{}ms", limit.as_millis())).execute(transaction).await?;
     Ok(())

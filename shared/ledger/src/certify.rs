@@ -11,26 +11,27 @@ use uuid::Uuid;
 
 use super::{
     Error, Ledger,
-    audit::allow,
-    change::{Fenced, fenced},
-    journal::{conflict, enter},
+    audit::extend_timeout,
+    change::{LockedPoll, lock_poll},
+    journal::{append_entry, conflict},
 };
 use domain::{Basis, Order, PollId, Status, Timestamp};
 
-/// What came of freezing a poll.
+/// The outcome of freezing a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frozen {
-    /// It is frozen now.
+    /// The poll was frozen by this call.
     Now,
-    /// It was frozen before.
+    /// The poll was frozen before.
     Before,
-    /// It is not closed.
+    /// The poll is not closed.
     NotClosed,
 }
 
 impl Ledger {
-    /// Freezes a closed poll: from the commit on, no vote of it is counted. Behind the fence, and with a new version of
-    /// the definition: so no batch that was judged before can count one either. Idempotent. `None`: no such poll.
+    /// Freezes a closed poll: from the commit on, none of its votes is counted. The call takes the definition lock
+    /// and increments the version, so that no batch judged before can count one either. Idempotent. Returns `None`
+    /// if the poll does not exist.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -38,11 +39,11 @@ impl Ledger {
         self.freeze_by(poll, None, basis, None).await
     }
 
-    /// The same of a poll whose close is still at `closes_at`, where that is given: of one that was opened again
-    /// meanwhile, [`Frozen::NotClosed`]. By order of the crew, where there is one, which the journal then has.
+    /// Freezes a poll like [`Self::freeze`]. If `closes_at` is given and the poll's close has moved, it returns
+    /// [`Frozen::NotClosed`]. An order of the crew is journalled.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where the order is for another version; [`Error::Outage`], [`Error::Defect`].
+    /// [`Error::Conflict`] if the order is for another version; [`Error::Outage`], [`Error::Defect`].
     pub async fn freeze_by(
         &self,
         poll: PollId,
@@ -53,7 +54,7 @@ impl Ledger {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            let Some(Fenced { poll: found, now, .. }) = fenced(&mut transaction, poll).await? else {
+            let Some(LockedPoll { poll: found, now, .. }) = lock_poll(&mut transaction, poll).await? else {
                 return Ok(None);
             };
             if let Some(order) = order
@@ -64,10 +65,10 @@ impl Ledger {
             let frozen = match (found.frozen_at.is_some(), found.status(now)) {
                 (true, _) => Frozen::Before,
                 (false, Status::Closed) if closes_at.is_none() || closes_at == found.closes_at => {
-                    freeze_now(&mut transaction, poll, basis).await?;
+                    freeze_poll(&mut transaction, poll, basis).await?;
                     if let Some(order) = order {
                         let changes = json!({"basis": {"from": null, "to": basis.name()}});
-                        enter(&mut transaction, order, poll, found.version + 1, &changes).await?;
+                        append_entry(&mut transaction, order, poll, found.version + 1, &changes).await?;
                     }
                     Frozen::Now
                 }
@@ -80,9 +81,9 @@ impl Ledger {
         .await
     }
 
-    /// Takes a frozen poll a piece of at most `rows` votes closer to its certificate, and says whether it has it now.
-    /// Constant memory. Safe to repeat, also when the outcome is not known: a piece is remembered together with the
-    /// digest that holds it. `limit` bounds the whole.
+    /// Adds at most `rows` votes to the digest of a frozen poll's certificate, and returns whether the certificate is
+    /// finished. Constant memory. Idempotent, also after an unknown outcome: the last key is stored together with the
+    /// digest's state. `limit` bounds the whole call.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -91,15 +92,15 @@ impl Ledger {
             .within(limit, async {
                 let mut connection = self.connection().await?;
                 let mut transaction = connection.begin().await?;
-                allow(&mut transaction, limit).await?;
-                // One at a time: the piece depends on the one before.
+                extend_timeout(&mut transaction, limit).await?;
+                // The row lock serializes the pieces, since each one depends on the one before.
                 let sql = "/* seal */ SELECT hashed_to, hash_state, certified_at IS NOT NULL AS is_done \
                            FROM certificates WHERE poll = $1 FOR UPDATE";
                 let row = sqlx::query(sql).bind(poll.0).fetch_one(&mut *transaction).await?;
                 if row.try_get("is_done")? {
                     return Ok(true);
                 }
-                let done = seal_piece(&mut transaction, poll, rows, &row).await?;
+                let done = hash_piece(&mut transaction, poll, rows, &row).await?;
                 transaction.commit().await?;
                 self.keep(connection);
                 Ok(done)
@@ -109,7 +110,7 @@ impl Ledger {
     }
 }
 
-async fn freeze_now(transaction: &mut PgConnection, poll: PollId, basis: Basis) -> Result<(), sqlx::Error> {
+async fn freeze_poll(transaction: &mut PgConnection, poll: PollId, basis: Basis) -> Result<(), sqlx::Error> {
     let sql = "/* freeze */ UPDATE polls SET version = version + 1, \
                frozen_at = date_trunc('milliseconds', clock_timestamp()) WHERE id = $1";
     sqlx::query(sql).bind(poll.0).execute(&mut *transaction).await?;
@@ -120,14 +121,14 @@ async fn freeze_now(transaction: &mut PgConnection, poll: PollId, basis: Basis) 
     Ok(())
 }
 
-async fn seal_piece(
+async fn hash_piece(
     transaction: &mut PgConnection,
     poll: PollId,
     rows: u32,
     before: &PgRow,
 ) -> Result<bool, sqlx::Error> {
     let after: Uuid = before.try_get::<Option<_>, _>("hashed_to")?.unwrap_or(Uuid::nil());
-    let mut hash = resumed(before.try_get("hash_state")?)?;
+    let mut hash = resume_hash(before.try_get("hash_state")?)?;
     let sql = "/* seal */ SELECT key AS last FROM ( \
                SELECT key FROM votes WHERE poll = $1 AND key > $2 ORDER BY key LIMIT $3) AS piece \
                ORDER BY key DESC LIMIT 1";
@@ -148,12 +149,12 @@ async fn seal_piece(
     Ok(false)
 }
 
-/// A vote as a line of the digest and of the export: key, moment of casting in milliseconds, voter's pseudonym,
-/// contestant, ballot.
+/// The columns of a vote's line in the digest and in the export: key, time of casting in milliseconds, voter's
+/// pseudonym, contestant, ballot.
 pub(super) const COLUMNS: &str =
     "key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, contestant, ballot";
 
-/// The votes of a poll between two keys, the second included, ascending by key.
+/// Returns the COPY statement for the votes of a poll after one key up to and including another, ascending by key.
 fn csv(poll: PollId, after: Uuid, last: Uuid) -> String {
     // COPY takes no parameters; numbers and UUIDs need no quoting.
     format!(
@@ -175,7 +176,7 @@ async fn finish(transaction: &mut PgConnection, poll: PollId, hash: Sha256) -> R
     Ok(())
 }
 
-pub(super) fn resumed(state: Option<Vec<u8>>) -> Result<Sha256, sqlx::Error> {
+pub(super) fn resume_hash(state: Option<Vec<u8>>) -> Result<Sha256, sqlx::Error> {
     let Some(state) = state else { return Ok(Sha256::new()) };
     let state = SerializedState::<Sha256>::try_from(state.as_slice());
     let hash = state.ok().and_then(|state| Sha256::deserialize(&state).ok());

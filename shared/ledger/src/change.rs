@@ -3,20 +3,19 @@ use time::OffsetDateTime;
 
 use super::{
     Error, Ledger,
-    journal::{conflict, enter},
-    polls::{name, poll, settle, timestamp},
+    journal::{append_entry, conflict},
+    polls::{name, poll, timestamp, update_derived_rows},
     take_definition_lock,
 };
 use domain::{BorneNames, Facts, Invalid, Order, Poll, PollId, PollWithTally, Timestamp, changes};
 
 impl Ledger {
-    /// Changes a poll's definition by a rule, which is given the poll, what else the ledger knows of it, and the time.
-    /// Behind the fence: no batch judged by the old definition commits after the change. The journal has it, unless
-    /// the rule changes nothing. `None`: no such poll.
+    /// Changes a poll's definition by a rule of the poll, its facts and the time. The definition lock guarantees
+    /// that no batch judged by the old definition commits after the change. The change is journalled, unless it has
+    /// no effect. Returns `None` if the poll does not exist.
     ///
-    /// # Errors
-    /// [`Error::Conflict`] where the order is for another version; [`Error::Invalid`] where the rule says so;
-    /// [`Error::Outage`] or [`Error::Defect`], also when it was only the commit that was not answered.
+    /// # Errors [`Error::Conflict`] if the order is for another version; [`Error::Invalid`] if the rule refuses;
+    /// [`Error::Outage`] or [`Error::Defect`], also if only the answer to the commit was lost.
     pub async fn change_poll(
         &self,
         id: PollId,
@@ -27,7 +26,8 @@ impl Ledger {
             .within(self.timeout, async {
                 let mut connection = self.connection().await?;
                 let mut transaction = connection.begin().await?;
-                let Some(Fenced { poll: before, facts, now }) = fenced(&mut transaction, id).await? else {
+                let Some(LockedPoll { poll: before, facts, now }) = lock_poll(&mut transaction, id).await?
+                else {
                     return Ok(Ok(false));
                 };
                 if let Some(conflict) = conflict(&mut transaction, order, &before).await? {
@@ -40,7 +40,7 @@ impl Ledger {
                         let version = update(&mut transaction, &before, &after, &facts, now).await?;
                         let order = Order { action: order.action.of(&before, &after, now), ..order.clone() };
                         let changes = changes(Some(&before), Some(&after));
-                        enter(&mut transaction, &order, id, version, &changes).await?;
+                        append_entry(&mut transaction, &order, id, version, &changes).await?;
                     }
                 }
                 transaction.commit().await?;
@@ -51,16 +51,16 @@ impl Ledger {
         if changed { Ok(self.polls(&[id]).await?.pop()) } else { Ok(None) }
     }
 
-    /// Deletes a poll that has never opened, and notes that its public file is to go; `false`: there is no such poll.
+    /// Deletes a poll that has never opened, and schedules its public file for deletion. Returns `false` if the poll
+    /// does not exist.
     ///
-    /// # Errors
-    /// [`Error::Conflict`]; [`Error::Invalid`] as [`Poll::check_deletable`] says; [`Error::Outage`] or
+    /// # Errors [`Error::Conflict`]; [`Error::Invalid`] from [`Poll::check_deletable`]; [`Error::Outage`] or
     /// [`Error::Defect`].
     pub async fn delete_poll(&self, id: PollId, order: &Order) -> Result<bool, Error> {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            let Some(Fenced { poll, facts, now }) = fenced(&mut transaction, id).await? else {
+            let Some(LockedPoll { poll, facts, now }) = lock_poll(&mut transaction, id).await? else {
                 return Ok(Ok(false));
             };
             if let Some(conflict) = conflict(&mut transaction, order, &poll).await? {
@@ -77,7 +77,7 @@ impl Ledger {
             ] {
                 sqlx::query(sql).bind(id.0).execute(&mut *transaction).await?;
             }
-            enter(&mut transaction, order, id, poll.version, &changes(Some(&poll), None)).await?;
+            append_entry(&mut transaction, order, id, poll.version, &changes(Some(&poll), None)).await?;
             transaction.commit().await?;
             self.keep(connection);
             Ok(Ok(true))
@@ -86,15 +86,18 @@ impl Ledger {
     }
 }
 
-/// A poll behind the fence.
-pub(super) struct Fenced {
+/// A poll read under the exclusive definition lock.
+pub(super) struct LockedPoll {
     pub(super) poll: Poll,
     pub(super) facts: Facts,
     pub(super) now: Timestamp,
 }
 
-/// Closes the fence until the transaction ends, then reads a poll and the time.
-pub(super) async fn fenced(connection: &mut PgConnection, id: PollId) -> Result<Option<Fenced>, sqlx::Error> {
+/// Takes the definition lock until the transaction ends, then reads a poll and the time.
+pub(super) async fn lock_poll(
+    connection: &mut PgConnection,
+    id: PollId,
+) -> Result<Option<LockedPoll>, sqlx::Error> {
     take_definition_lock(connection).await?;
     let sql = "/* fenced */ SELECT *, clock_timestamp() AS now, \
                EXISTS (SELECT FROM tallies WHERE poll = polls.id AND votes > 0) AS has_votes \
@@ -104,10 +107,10 @@ pub(super) async fn fenced(connection: &mut PgConnection, id: PollId) -> Result<
     };
     let names = row.try_get::<Json<BorneNames>, _>("names")?.0;
     let facts = Facts { has_votes: row.try_get("has_votes")?, names };
-    Ok(Some(Fenced { poll: poll(&row)?, facts, now: timestamp(row.try_get("now")?)? }))
+    Ok(Some(LockedPoll { poll: poll(&row)?, facts, now: timestamp(row.try_get("now")?)? }))
 }
 
-/// Answers the version that the poll is of then.
+/// Updates the poll and returns its new version.
 async fn update(
     connection: &mut PgConnection,
     before: &Poll,
@@ -119,7 +122,7 @@ async fn update(
                votes_per_voter = $5, results = $6, contestants = $7, draft = $8, archived_at = $9, gaps = $10, \
                errata = $11, names = $12, version = version + 1 WHERE id = $1 RETURNING version";
     let moment = |moment: Option<Timestamp>| moment.map(OffsetDateTime::from);
-    // Names that are given up are remembered: votes may be there that were cast for them.
+    // Former names are remembered: votes may have been cast for them.
     let is_remembered = facts.may_have_votes(before, now) && before.contestants != after.contestants;
     let names = if is_remembered { facts.names.with(&before.contestants) } else { facts.names.clone() };
     let row = sqlx::query(sql)
@@ -137,6 +140,6 @@ async fn update(
         .bind(Json(&names))
         .fetch_one(&mut *connection)
         .await?;
-    settle(connection, after).await?;
+    update_derived_rows(connection, after).await?;
     row.try_get("version")
 }

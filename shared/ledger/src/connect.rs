@@ -15,24 +15,24 @@ use sqlx::{
 use super::{Error, IamSigner, schema};
 use runtime::tls::Authorities;
 
-/// How soon the server notices, in the midst of a statement, that we left: a function was killed, or gave up waiting.
-/// Until then it keeps the locks, and a connection more than there are instances.
-const ABANDONED_MS: &str = "1000";
+/// How often the server checks, during a statement, whether the client is still connected. Until it notices that a
+/// function was killed or timed out, it keeps the locks, and one connection more than there are instances.
+const CLIENT_CHECK_INTERVAL_MS: &str = "1000";
 
-/// How long the server keeps a connection that nobody uses. Lambda takes instances away without a word, and their
-/// connections must not add up to the database's limit. Longer than a connection is trusted: after that we ask first.
-const UNUSED_MS: &str = "60000";
+/// How long the server keeps an idle connection. Lambda removes instances without closing their connections, which
+/// must not add up to the database's limit. It exceeds the idle time after which the client pings a connection.
+const IDLE_SESSION_TIMEOUT_MS: &str = "60000";
 
-/// Why no ledger can be at such an address.
+/// The reason why a database URL is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
-    /// It is no URL of PostgreSQL.
+    /// It is no PostgreSQL URL.
     #[error("use postgres://user:password@host:port/database?sslmode=verify-full ({0})")]
     Url(#[from] sqlx::Error),
-    /// There is one place for the stores' authorities.
+    /// Only `TLS_CA_FILE` configures the stores' authorities.
     #[error("sslrootcert is not read: name the file in TLS_CA_FILE")]
     AuthoritiesInUrl,
-    /// A token sent to a server of unknown identity is given away.
+    /// A server whose identity is not verified could steal the token.
     #[error("DATABASE_AUTH=iam needs sslmode=verify-full")]
     IamWithoutTls,
 }
@@ -42,29 +42,29 @@ pub enum AddressError {
 pub(super) struct Connector {
     options: PgConnectOptions,
     iam: Option<IamSigner>,
-    /// Whether the schema has been found new enough: it never goes back.
+    /// Whether the schema's version was found sufficient. The version never decreases.
     checked: Arc<AtomicBool>,
 }
 
 impl Connector {
-    /// With the URL's own password, if any, and Amazon's authorities.
+    /// Creates a connector with the URL's own password, if any, and Amazon's authorities.
     pub fn new(url: &str) -> Result<Self, AddressError> {
         if ["sslrootcert=", "ssl-root-cert=", "ssl-ca="].iter().any(|parameter| url.contains(parameter)) {
             return Err(AddressError::AuthoritiesInUrl);
         }
-        let options =
-            PgConnectOptions::from_str(url)?.options([("client_connection_check_interval", ABANDONED_MS)]);
+        let options = PgConnectOptions::from_str(url)?
+            .options([("client_connection_check_interval", CLIENT_CHECK_INTERVAL_MS)]);
         let connector = Self { options, iam: None, checked: Arc::default() };
         Ok(connector.trusting(&Authorities::amazon()))
     }
 
-    /// The server gives up on a statement, or on a transaction that we left, after `timeout`.
-    pub fn giving_up_after(self, timeout: Duration) -> Self {
+    /// Sets the server's timeouts of statements and of idle transactions to `timeout`.
+    pub fn with_server_timeout(self, timeout: Duration) -> Self {
         let server_timeout = format!("{}ms", timeout.as_millis());
         let options = self.options.options([
             ("statement_timeout", server_timeout.as_str()),
             ("idle_in_transaction_session_timeout", &server_timeout),
-            ("idle_session_timeout", UNUSED_MS),
+            ("idle_session_timeout", IDLE_SESSION_TIMEOUT_MS),
         ]);
         Self { options, ..self }
     }
@@ -80,7 +80,7 @@ impl Connector {
         Ok(Self { iam: Some(iam), ..self })
     }
 
-    /// One connection, to a schema that this release can use.
+    /// Opens a connection and checks that this release can use the schema.
     pub async fn connect(&self) -> Result<PgConnection, Error> {
         let mut connection = self.open().await?;
         if !self.checked.load(Ordering::Relaxed) {
@@ -90,7 +90,7 @@ impl Connector {
         Ok(connection)
     }
 
-    /// One connection, whatever there is of a schema. A token is signed for each, so none is ever too old.
+    /// Opens a connection without checking the schema. A token is signed for each connection, so it is never expired.
     pub async fn open(&self) -> Result<PgConnection, sqlx::Error> {
         let Some(iam) = &self.iam else {
             return PgConnection::connect_with(&self.options).await;

@@ -8,7 +8,7 @@ use super::{Error, Ledger};
 use domain::Voters;
 use domain::{ContestantNumber, Message, PollId, ProbeId, Rejected, Tally, Timestamp, Vote, Voter};
 
-/// A judged batch, column by column as PostgreSQL takes it.
+/// A judged batch in the columns that the procedure `count_votes` takes.
 #[derive(Debug, Default)]
 pub struct Batch {
     judged_polls: Vec<i32>,
@@ -29,7 +29,7 @@ pub struct Batch {
     rejected_polls: Vec<Option<i64>>,
     rejected_reasons: Vec<&'static str>,
     rejected_keys: Vec<Option<Uuid>>,
-    /// Of late votes, up to the last of them; empty where there is none.
+    /// Fields of late votes, filled up to the last late vote. Empty if there is none.
     rejected_contestants: Vec<Option<i16>>,
     rejected_ballots: Vec<Option<i16>>,
     rejected_message_tags: Vec<Option<i64>>,
@@ -40,14 +40,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The definition that votes on a poll were judged by; version 0 says that there was no such poll. Once for
-    /// each poll.
+    /// Adds the version of the definition by which votes of a poll were judged. Version 0 means that the poll did not
+    /// exist. Call it once for each poll.
     pub fn judged_by(&mut self, poll: PollId, version: i32) {
         self.judged_polls.push(poll.0);
         self.judged_versions.push(version);
     }
 
-    /// A vote that counts unless it has counted already.
+    /// Adds a vote that counts unless its key has been counted already.
     pub fn vote(&mut self, message: Uuid, vote: &Vote) {
         self.vote_keys.push(vote.key.0);
         self.vote_messages.push(message);
@@ -56,7 +56,7 @@ impl Batch {
         self.vote_polls.push(vote.poll.0);
         self.vote_contestants.push(vote.contestant.0);
         if vote.ballot.is_some() {
-            // What votes before it do not have is NULL; after the last ballot, the server takes it for NULL.
+            // Votes before the first ballot get NULL. After the last ballot, the server assumes NULL.
             let before = self.vote_keys.len() - 1;
             self.vote_ballots.resize(before, None);
             self.vote_message_tags.resize(before, None);
@@ -67,8 +67,8 @@ impl Batch {
         }
     }
 
-    /// A message that does not count; unless its key has counted under an earlier definition of the poll: then it
-    /// is a duplicate. A late vote is kept whole.
+    /// Adds a rejected message. It is a duplicate instead if its key was counted under an earlier definition of the
+    /// poll. A late vote is stored with all its fields.
     pub fn rejection(&mut self, message: &Message, rejected: Rejected) {
         let poll = match &message.request {
             Ok(request) => Some(request.poll),
@@ -92,19 +92,19 @@ impl Batch {
         }
     }
 
-    /// A probe, and when the queue says that it was sent. It is none of the batch's messages.
+    /// Adds a probe with its `SentTimestamp`. Probes do not count as messages of the batch.
     pub fn probe(&mut self, probe: ProbeId, cast_at: Timestamp) {
         self.probe_ids.push(probe.0);
         self.probe_cast_at.push(cast_at.into());
     }
 
-    /// Signs that a batch before this one has failed: a message of this one was delivered before; an announcement of the
-    /// function that counts it has failed since its last count.
+    /// Sets signs that an earlier batch has failed. `redelivered`: a message of this batch was delivered before.
+    /// `unannounced`: an announcement of this function instance has failed since its last count.
     pub fn signs(&mut self, redelivered: bool, unannounced: bool) {
         (self.redelivered, self.unannounced) = (redelivered, unannounced);
     }
 
-    /// The voters of its votes, also of those that have been counted before.
+    /// Returns the voters of its votes, duplicates included.
     pub fn voters(&self) -> Voters {
         let mut voters = Voters::new();
         for (&poll, &voter) in self.vote_polls.iter().zip(&self.vote_voters) {
@@ -113,7 +113,7 @@ impl Batch {
         voters
     }
 
-    /// Votes of each contestant of each poll, if all of them count.
+    /// Returns the votes of each contestant of each poll if all votes count.
     fn added(&self) -> BTreeMap<(i32, i16), i64> {
         let mut added = BTreeMap::new();
         for (&poll, &contestant) in self.vote_polls.iter().zip(&self.vote_contestants) {
@@ -122,41 +122,42 @@ impl Batch {
         added
     }
 
-    /// Messages in it, without probes.
+    /// Returns the number of messages, without probes.
     pub fn len(&self) -> usize {
         self.vote_keys.len() + self.rejected_messages.len()
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether the batch has no messages.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What became of a batch.
+/// The outcome of counting a batch.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is in the ledger.
+    /// The batch is in the ledger.
     Counted(Counted),
-    /// A poll's definition has changed since the batch was judged. Nothing was done: judge it again.
+    /// A poll's definition has changed since the batch was judged. Nothing was counted; the caller must judge it
+    /// again.
     Stale,
 }
 
-/// A committed batch; the default: an empty one.
+/// The result of a committed batch. The default is the result of an empty batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Votes counted now.
+    /// Newly counted votes.
     pub counted: u64,
-    /// Rejections recorded now, by reason.
+    /// Newly recorded rejections, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Absolute totals: of the contestants it added to, where all of it counted now; else of all contestants of
+    /// Absolute totals: of the contestants with new votes if the whole batch is new, else of all contestants of
     /// every poll in it.
     pub tallies: BTreeMap<PollId, Tally>,
 }
 
 impl Ledger {
-    /// Counts a batch: one round trip, one transaction, on disk when it is answered. Idempotent: what has been counted
-    /// or recorded already is left as it is, and the totals are answered all the same.
+    /// Counts a batch in one round trip and one transaction, which is on disk before the answer. Idempotent: votes
+    /// and rejections that are already stored stay unchanged, and the totals are returned all the same.
     ///
     /// # Errors
     /// [`Error::Outage`] or [`Error::Defect`]; then the batch may or may not have been committed.

@@ -1,4 +1,4 @@
-//! Why the ledger did not do what it was asked: it is away, this release is wrong, or the rules forbid it.
+//! Errors of the ledger: an outage, a defect of this release, or a refusal by the rules.
 
 use std::time::Duration;
 
@@ -7,51 +7,51 @@ use runtime::Retry;
 
 use crate::Conflict;
 
-/// Why the ledger did not do what it was asked.
+/// The reason why a call to the ledger failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The ledger is away. Trying again later is safe.
+    /// The ledger is unavailable. A later retry is safe.
     #[error(transparent)]
     Outage(#[from] Outage),
-    /// This release or its deployment is wrong. Trying again fails again.
+    /// A defect of this release or its deployment. A retry would fail again.
     #[error(transparent)]
     Defect(#[from] Defect),
-    /// The rules of polls do not allow the change; nothing was changed.
+    /// The rules of polls forbid the change. Nothing was changed.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The change was meant for another version of the poll; nothing was changed.
+    /// The change was meant for another version of the poll. Nothing was changed.
     #[error("the poll is of version {}", .0.version)]
     Conflict(Conflict),
 }
 
-/// The ledger is away. What was asked may have been done all the same; trying again later is safe.
+/// The ledger is unavailable. The outcome of the call is unknown; a later retry is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum Outage {
-    /// Not reached, broken off, or refused for now.
+    /// The connection failed or broke, or the server refused the call temporarily.
     #[error("the ledger is unavailable")]
     Unavailable(#[source] sqlx::Error),
-    /// No answer within the deadline.
+    /// The ledger did not answer within the deadline.
     #[error("the ledger did not answer within {0:?}")]
     Timeout(Duration),
-    /// The release was deployed before its migrations. Trying again helps once they have run.
+    /// The release was deployed before its migrations. A retry helps once they have run.
     #[error(
         "the ledger's schema is at version {found}, this release needs {needed}: run the function migrate"
     )]
     SchemaTooOld {
-        /// What the database has; 0: nothing.
+        /// The database's version. 0 if it has no schema.
         found: i64,
-        /// What it must have.
+        /// The lowest usable version.
         needed: i64,
     },
 }
 
-/// PostgreSQL refuses a statement for good, or answers what this release cannot read.
+/// PostgreSQL permanently refuses a statement, or this release cannot decode the answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the ledger cannot do this: a statement and the schema, or its rights, do not fit")]
+#[error("the ledger cannot do this: a statement does not match the schema or the role's rights")]
 pub struct Defect(#[source] sqlx::Error);
 
 impl Error {
-    /// What this asks of the caller. A refusal by the rules is final, too.
+    /// Returns the retry decision. A refusal by the rules is final.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Outage(Outage::Unavailable(error)) => retry(error),
@@ -70,22 +70,22 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// SQLSTATEs with which the server ends a connection, or refuses its work for as long as it lives: the server's shutdown,
-/// crash or restart, a session that was idle for too long, and a server that a failover has made read-only.
-const BROKEN: [&str; 6] = ["57P01", "57P02", "57P03", "57P05", "25P03", "25006"];
+/// SQLSTATEs after which a connection is useless: the server's shutdown, crash or restart, a session that was idle
+/// for too long, and a server that a failover has made read-only.
+const CONNECTION_LOST_CODES: [&str; 6] = ["57P01", "57P02", "57P03", "57P05", "25P03", "25006"];
 
-/// Classes of SQLSTATE of a connection that is of no use any more: connection exceptions.
-const BROKEN_CLASS: &str = "08";
+/// The SQLSTATE class of connection exceptions.
+const CONNECTION_EXCEPTION_CLASS: &str = "08";
 
-/// Classes of SQLSTATE that pass by themselves: a role or a password that is not there yet, a rollback for the sake of
-/// another transaction, a lack of resources, an object in use, an operator's intervention, a failing disk.
+/// Transient SQLSTATE classes: a role or password that does not exist yet, a rollback in favour of another
+/// transaction, insufficient resources, an object in use, an operator's intervention, a failing disk.
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
-const PASSING_CLASSES: [&str; 6] = ["28", "40", "53", "55", "57", "58"];
+const TRANSIENT_CLASSES: [&str; 6] = ["28", "40", "53", "55", "57", "58"];
 
-/// SQLSTATE of a database that is not there yet.
-const NO_DATABASE: &str = "3D000";
+/// The SQLSTATE of a database that does not exist yet.
+const UNDEFINED_DATABASE: &str = "3D000";
 
-/// What a failed statement asks for.
+/// Returns the retry decision for a failed statement.
 pub(crate) fn retry(error: &sqlx::Error) -> Retry {
     match error {
         sqlx::Error::Io(_) => Retry::AtOnce,
@@ -101,9 +101,9 @@ pub(crate) fn retry(error: &sqlx::Error) -> Retry {
 
 fn retry_sqlstate(code: &str) -> Retry {
     let class = code.get(..2).unwrap_or_default();
-    if BROKEN.contains(&code) || class == BROKEN_CLASS {
+    if CONNECTION_LOST_CODES.contains(&code) || class == CONNECTION_EXCEPTION_CLASS {
         Retry::AtOnce
-    } else if PASSING_CLASSES.contains(&class) || code == NO_DATABASE {
+    } else if TRANSIENT_CLASSES.contains(&class) || code == UNDEFINED_DATABASE {
         Retry::Later
     } else {
         Retry::Never

@@ -1,5 +1,5 @@
-//! What certification rests on: the series of probes, signs of failed batches, and what was last observed of each closed
-//! poll. The rules are [`Observation`]'s.
+//! Evidence for certification: the series of probes, signs of failed batches, and the last observation of each closed
+//! poll. [`Observation`] has the rules.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use time::OffsetDateTime;
 use super::{Error, Ledger, polls::timestamp};
 use domain::{Closing, Observation, PollId, Probe, ProbeId, Sign, Timestamp, Waiting, WaitsFor};
 
-/// Undecided probes are kept as long as their messages are: SQS's longest retention. Then none can be decided.
+/// The retention of undecided probes: SQS's maximum retention of their messages. After that, none can be decided.
 const UNDECIDED_KEPT_DAYS: i32 = 14;
 
-/// Rows of one observation at most: an hour of bursts, far more than are kept when anything is counted.
+/// The maximum number of probes in one observation: an hour of bursts, far more than are kept while counting works.
 const OBSERVED_PROBES_MAX: i64 = 5_000;
 
-/// A closed poll, and what its certification was seen to wait for; `None`: for nothing.
+/// An observation of one closed poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
     /// The poll.
     pub poll: PollId,
-    /// Its close.
+    /// The observed close.
     pub closes_at: Timestamp,
-    /// What it waits for.
+    /// The reason why certification waits. `None` if it need not wait.
     pub waiting: Option<Waiting>,
 }
 
 impl Ledger {
-    /// The ledger's part of an observation, in one snapshot: probes, those of the last `kept` and all undecided ones, and
-    /// signs. What Redis and the queue know is not in it.
+    /// Reads the ledger's part of an observation in one snapshot: signs, all undecided probes, and the probes of the
+    /// last `kept`. The caller adds the parts of Redis and the queue.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -58,14 +58,14 @@ impl Ledger {
                 observation.signs.push((sign(&row.try_get::<String, _>("kind")?)?, seen_at));
             }
         }
-        // The latest come first. Those of one millisecond stay in the order in which they were sent.
+        // The rows come newest first. Probes of one millisecond keep the order of sending.
         observation.probes.reverse();
         observation.probes.sort_by_key(|probe| probe.sent_at);
         Ok(observation)
     }
 
-    /// Adds probes that are about to be sent, as not taken by the queue yet, and deletes those that were sent longer than
-    /// `kept` ago. Not idempotent: a probe that is then never sent is a sign that it was not.
+    /// Adds probes that are about to be sent, marked as unconfirmed by the queue, and deletes probes older than
+    /// `kept`. Not idempotent: a probe that is added and never sent becomes a sign.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -88,7 +88,7 @@ impl Ledger {
         Ok(rows.iter().map(|row| row.try_get("id").map(ProbeId)).collect::<Result<_, _>>()?)
     }
 
-    /// Remembers that the queue has taken these probes. Idempotent.
+    /// Records that the queue has confirmed these probes. Idempotent.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -98,7 +98,7 @@ impl Ledger {
         self.fetch_all(sqlx::query(sql).bind(ids)).await.map(drop)
     }
 
-    /// Remembers a sign that was seen so long ago. Idempotent: the latest of its kind stays.
+    /// Records a sign of the given age. Idempotent: the latest sign of each kind is kept.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -109,7 +109,7 @@ impl Ledger {
         self.fetch_all(sqlx::query(sql).bind(sign.name()).bind(millis(ago))).await.map(drop)
     }
 
-    /// Remembers what was observed of closed polls, in one statement. Idempotent.
+    /// Records observations of closed polls in one statement. Idempotent.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -136,7 +136,7 @@ impl Ledger {
         self.fetch_all(query).await.map(drop)
     }
 
-    /// What has been observed of a closed poll since this close.
+    /// Returns the last observation of a closed poll since this close.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -145,8 +145,8 @@ impl Ledger {
                    FROM closings WHERE poll = $1 AND closes_at = $2";
         let query = sqlx::query(sql).bind(poll.0).bind(OffsetDateTime::from(closes_at));
         let row = self.fetch_all(query).await?.pop();
-        let unseen = Closing { observed: None, waiting: None };
-        Ok(row.as_ref().map(closing).transpose()?.unwrap_or(unseen))
+        let unobserved = Closing { observed: None, waiting: None };
+        Ok(row.as_ref().map(closing).transpose()?.unwrap_or(unobserved))
     }
 }
 

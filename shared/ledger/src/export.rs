@@ -5,72 +5,72 @@ use sqlx::{Connection, Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Error, Ledger, audit::allow, certify::COLUMNS, polls::timestamp};
+use super::{Error, Ledger, audit::extend_timeout, certify::COLUMNS, polls::timestamp};
 use domain::{PollId, Timestamp};
 
-/// Shifts in a row that fail before an export is given up.
+/// The number of consecutive failures after which an export is abandoned.
 const FAILURES_MAX: i32 = 10;
 
-/// Characters of a key at the beginning of a line.
+/// The number of characters of the key at the beginning of a line.
 const KEY_LENGTH: usize = 36;
 
 const ROW: &str = "exports.*, certified_at, \
     (SELECT coalesce(sum(count::bigint), 0)::bigint FROM jsonb_each_text(certificates.tally) AS line (number, count)) AS total \
     FROM exports LEFT JOIN certificates USING (poll)";
 
-/// A certified poll's votes on their way into a file.
+/// The export of a certified poll's votes into a file, with its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
-    /// Whose votes.
+    /// The poll.
     pub poll: PollId,
-    /// When it was asked for; begun anew, this changes. Names the file.
+    /// The time of the request, or of the restart. It is part of the file's name.
     pub started_at: Timestamp,
-    /// The bucket's id of it.
+    /// The bucket's id of the multipart upload. `None` if it has not begun.
     pub upload: Option<String>,
-    /// Of the parts so far, in order.
+    /// The `ETag`s of the uploaded parts, in order.
     pub etags: Vec<String>,
-    /// The last vote in them.
+    /// The key of the last uploaded vote.
     pub exported_to: Option<Uuid>,
-    /// Votes in them.
+    /// The number of uploaded votes.
     pub votes: u64,
-    /// Their size, compressed.
+    /// The compressed size of the uploaded parts.
     pub bytes: u64,
-    /// Why it has been given up.
+    /// The reason why the export was abandoned.
     pub failure: Option<String>,
-    /// When the file was complete.
+    /// The time when the file was complete.
     pub finished_at: Option<Timestamp>,
-    /// Votes that the certificate says there are.
+    /// The number of votes in the certificate.
     pub total: Option<u64>,
 }
 
-/// What came of asking for an export.
+/// The outcome of requesting an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// It is under way, or done.
+    /// The export is in progress or finished.
     Export(Export),
-    /// The poll's votes may still change.
+    /// The poll is not certified, so its votes may still change.
     NotCertified,
 }
 
-/// Some of a poll's votes.
+/// A piece of a poll's votes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// The last one's key; `None`: there are none.
+    /// The key of its last vote. `None` if it is empty.
     pub last: Option<Uuid>,
-    /// How many.
+    /// The number of its votes.
     pub votes: u64,
 }
 
 impl Export {
-    /// Where its file is in the bucket.
+    /// Returns the object key of its file in the bucket.
     pub fn object_key(&self) -> String {
         format!("exports/{}/poll-{}.csv.gz", self.started_at.millis(), self.poll.0)
     }
 }
 
 impl Ledger {
-    /// Asks for a certified poll's export. Idempotent: what is under way goes on, what is done stays done for `kept`,
-    /// what was given up goes on where it was. `None`: no such poll.
+    /// Requests the export of a certified poll. Idempotent: an export in progress continues, a finished one stays
+    /// finished for `kept`, and an abandoned one resumes. Returns `None` if the poll does not exist.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -91,7 +91,7 @@ impl Ledger {
         Ok(self.export(poll).await?.map(Asked::Export))
     }
 
-    /// How far a poll's export is; `None`: nobody has asked for one.
+    /// Returns a poll's export with its progress. `None` if none was requested.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -101,7 +101,7 @@ impl Ledger {
         Ok(row.as_ref().map(export).transpose()?)
     }
 
-    /// The exports to go on with, those asked for first first.
+    /// Returns the unfinished exports, oldest request first.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -113,8 +113,8 @@ impl Ledger {
         Ok(rows.iter().map(export).collect::<Result<_, _>>()?)
     }
 
-    /// Hands `take` the next votes of a poll after a key, at most so many, a line of CSV each: as the digest has them.
-    /// Constant memory. `limit` bounds the whole.
+    /// Passes at most `rows` votes of a poll after a key to `take`, each as the CSV line that the digest hashes.
+    /// Constant memory. `limit` bounds the whole call.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -136,19 +136,19 @@ impl Ledger {
         self.within(limit, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            allow(&mut transaction, limit).await?;
+            extend_timeout(&mut transaction, limit).await?;
             let mut piece = Piece { last: None, votes: 0 };
             let mut key = [0; KEY_LENGTH];
             let mut lines = transaction.copy_out_raw(&sql).await?;
-            // A message of the protocol is a line.
+            // Each message of the protocol is one line.
             while let Some(line) = lines.try_next().await? {
-                key.copy_from_slice(line.get(..KEY_LENGTH).ok_or_else(|| no_key(&line))?);
+                key.copy_from_slice(line.get(..KEY_LENGTH).ok_or_else(|| missing_key(&line))?);
                 piece.votes += 1;
                 take(&line);
             }
             drop(lines);
             if piece.votes > 0 {
-                piece.last = Some(Uuid::try_parse_ascii(&key).map_err(|_| no_key(&key))?);
+                piece.last = Some(Uuid::try_parse_ascii(&key).map_err(|_| missing_key(&key))?);
             }
             transaction.commit().await?;
             self.keep(connection);
@@ -157,7 +157,7 @@ impl Ledger {
         .await
     }
 
-    /// Remembers the bucket's id of an export. `false`: it has one already, or was begun anew.
+    /// Records the upload id of an export. Returns `false` if the export already has one or was restarted.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -168,7 +168,7 @@ impl Ledger {
         Ok(!self.fetch_all(begun.bind(upload)).await?.is_empty())
     }
 
-    /// Remembers one more part. `false`: somebody else has remembered it, with the same votes.
+    /// Records one more part. Returns `false` if another instance has already recorded it, with the same votes.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -193,7 +193,7 @@ impl Ledger {
         Ok(!self.fetch_all(moved).await?.is_empty())
     }
 
-    /// Remembers that the file is complete. Idempotent.
+    /// Records that the file is complete. Idempotent.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -204,7 +204,7 @@ impl Ledger {
         self.fetch_all(sqlx::query(sql).bind(export.poll.0).bind(&export.upload)).await.map(drop)
     }
 
-    /// Counts a failure; the tenth in a row gives the export up, for this reason, until it is asked for again.
+    /// Counts a failure. The tenth consecutive one abandons the export with this reason until the next request.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -215,7 +215,7 @@ impl Ledger {
         self.fetch_all(failed.bind(FAILURES_MAX).bind(reason)).await.map(drop)
     }
 
-    /// Begins an export anew, whose upload the bucket does not know any more.
+    /// Restarts an export whose upload no longer exists in the bucket.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -247,6 +247,6 @@ fn export(row: &PgRow) -> Result<Export, sqlx::Error> {
     })
 }
 
-fn no_key(line: &[u8]) -> sqlx::Error {
+fn missing_key(line: &[u8]) -> sqlx::Error {
     sqlx::Error::Decode(format!("a vote without a key: {}", String::from_utf8_lossy(line)).into())
 }

@@ -11,11 +11,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use runtime::Clock;
 
-/// As long as RDS lets a token live. It is asked for only while connecting.
+/// The maximum lifetime of a token in RDS. A connection needs it only while connecting.
 /// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.html>
 const TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Signs tokens that RDS takes for a password. Nothing is asked over the network.
+/// A signer of RDS IAM tokens, which serve as passwords. It makes no network calls.
 #[derive(Clone)]
 pub struct IamSigner {
     credentials: Credentials,
@@ -24,8 +24,8 @@ pub struct IamSigner {
 }
 
 impl IamSigner {
-    /// With the credentials of the function's role, as Lambda puts them into the environment: they live as long as
-    /// the instance.
+    /// Creates a signer with the credentials of the function's role, which Lambda puts into the environment. They
+    /// are valid as long as the instance lives.
     pub fn new(
         access_key_id: String,
         secret_access_key: String,
@@ -38,10 +38,10 @@ impl IamSigner {
         Self { credentials, region, clock }
     }
 
-    /// A password for `user` at that host and port, good for connecting during 15 minutes.
+    /// Returns a token for `user` at this host and port. It is valid for connecting for 15 minutes.
     ///
     /// # Errors
-    /// When host or user make no URL.
+    /// If host and user do not form a valid URL.
     pub fn token(&self, host: &str, port: u16, user: &str) -> Result<String, SigningError> {
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;
@@ -54,7 +54,7 @@ impl IamSigner {
             .time(self.clock.now().into())
             .settings(settings)
             .build()
-            .expect("all of them are set");
+            .expect("all parameters are set");
         let mut url = format!("https://{host}:{port}/?Action=connect&DBUser={}", encoded(user));
         let request = SignableRequest::new("GET", url.clone(), std::iter::empty(), SignableBody::Bytes(&[]))?;
         let (instructions, _) = sign(request, &SigningParams::V4(parameters))?.into_parts();
@@ -72,7 +72,7 @@ impl fmt::Debug for IamSigner {
     }
 }
 
-/// All but what RFC 3986 leaves unreserved, as a signature wants it.
+/// All characters except the unreserved ones of RFC 3986, as the signature requires.
 const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn encoded(text: &str) -> impl fmt::Display {
@@ -109,7 +109,7 @@ mod tests {
         token.split(['?', '&']).collect()
     }
 
-    /// The expected tokens are those of boto3 1.43.108, `generate_db_auth_token`, with its clock held at the moment.
+    /// The expected tokens come from `generate_db_auth_token` of boto3 1.43.108, with its clock fixed at `moment`.
     #[test]
     fn tokens_are_those_of_the_aws_sdk() {
         let host = "votes.cluster-x.eu-west-1.rds.amazonaws.com";

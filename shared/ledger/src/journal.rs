@@ -4,40 +4,42 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use super::{Error, Ledger, polls::timestamp};
 use domain::{Order, Poll, PollId, Timestamp};
 
-/// What an answer's changes may come to, as text: Lambda's answers end at 6 MB, and each quote in it is two bytes.
+/// The maximum size of a page's changes, as text. Lambda's responses are limited to 6 MB, and escaping doubles each
+/// quote.
 const PAGE_BYTES_MAX: i64 = 2_000_000;
 
-/// One change that the crew made.
+/// One journalled change by the crew.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JournalEntry {
-    /// Grows with each change of any poll.
+    /// The entry's number, ascending over all polls.
     pub id: i64,
-    /// When it was made.
+    /// The time of the change.
     pub at: Timestamp,
-    /// By whom.
+    /// The author.
     pub who: String,
     /// The name of an [`Action`](domain::Action).
     pub action: String,
-    /// The version that the poll is of since.
+    /// The poll's version after the change.
     pub version: i32,
-    /// `{"field":{"from":…,"to":…}}`.
+    /// The changed fields: `{"field":{"from":…,"to":…}}`.
     pub changes: Value,
 }
 
-/// A change was meant for another version than the poll is of. Nothing was changed.
+/// A version conflict: the change was meant for another version of the poll. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// The version that it is of.
+    /// The current version.
     pub version: i32,
-    /// Who made it that, and when; `None`: it was nobody of the crew, as when a result is certified by itself.
+    /// Author and time of the current version. `None` if the crew did not make it, as with an automatic
+    /// certification.
     pub changed: Option<(String, Timestamp)>,
 }
 
 impl Ledger {
-    /// Whether an order suits the poll as it was read, for an answer before any work. The change itself looks again.
+    /// Checks early that an order applies to the version of a poll that was read. The change itself checks again.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where it does not; [`Error::Outage`], [`Error::Defect`].
+    /// [`Error::Conflict`] if it does not apply; [`Error::Outage`], [`Error::Defect`].
     pub async fn check_version(&self, order: &Order, poll: &Poll) -> Result<(), Error> {
         if order.suits(poll.version) {
             return Ok(());
@@ -51,8 +53,8 @@ impl Ledger {
         found.await?.map_or(Ok(()), |conflict| Err(Error::Conflict(conflict)))
     }
 
-    /// What the crew did to a poll, the last change first, below an entry's number where there is one: at most 100,
-    /// fewer where they are long. Also of a poll that has been deleted. Empty: there is nothing more.
+    /// Returns a page of a poll's journal, newest entry first, below the entry number `before` if given: at most 100
+    /// entries, fewer if they are long. Works for deleted polls, too. An empty page is the end.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -79,8 +81,8 @@ fn entry(row: &PgRow) -> Result<JournalEntry, sqlx::Error> {
     })
 }
 
-/// Makes an entry, in the transaction of what it tells.
-pub(super) async fn enter(
+/// Appends an entry, in the transaction of its change.
+pub(super) async fn append_entry(
     transaction: &mut PgConnection,
     order: &Order,
     poll: PollId,
@@ -93,7 +95,7 @@ pub(super) async fn enter(
     query.bind(version).bind(changes).execute(transaction).await.map(drop)
 }
 
-/// Whether an order is for another version of the poll than there is.
+/// Returns the conflict if an order does not apply to the poll's current version.
 pub(super) async fn conflict(
     connection: &mut PgConnection,
     order: &Order,

@@ -1,4 +1,4 @@
-//! Votes that came after their poll's certificate, and the certificates that include them.
+//! Late votes, which arrived after their poll's certificate, and the later certificates that include them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,37 +11,38 @@ use uuid::Uuid;
 
 use super::{
     Error, Ledger,
-    audit::allow,
-    certify::{COLUMNS, resumed},
-    change::{Fenced, fenced},
-    journal::{conflict, enter},
+    audit::extend_timeout,
+    certify::{COLUMNS, resume_hash},
+    change::{LockedPoll, lock_poll},
+    journal::{append_entry, conflict},
     polls::timestamp,
 };
 use domain::{Basis, ContestantNumber, LateVotes, LaterCertificate, Order, PollId};
 
-/// What came of issuing a later certificate.
+/// The outcome of issuing a later certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Issued {
-    /// This one includes every late vote that there is; it may still have to be made.
+    /// The certificate that includes all late votes so far. It may be unfinished.
     Certificate {
-        /// 2 for the first of them.
+        /// The number, from 2.
         number: i32,
-        /// Whether it was issued now, and not before.
+        /// Whether this call issued it.
         is_new: bool,
     },
-    /// The poll has no certificate.
+    /// The poll has no first certificate.
     NotCertified,
-    /// No vote has come late.
+    /// The poll has no late votes.
     NoLateVotes,
 }
 
 impl Ledger {
-    /// Issues a certificate that includes all late votes so far. Idempotent while no other vote comes late; the journal
-    /// has what was issued. The fence is closed for it, so no batch under way can add a late vote with a number below
-    /// the last. The poll's definition and version stay. `None`: no such poll.
+    /// Issues a certificate that includes all late votes so far, and journals a new one. Idempotent until another
+    /// late vote arrives. The call takes the definition lock, so no batch in flight can add a late vote with a
+    /// number below the last. The poll's definition and version stay unchanged. Returns `None` if the poll does not
+    /// exist.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where the order is for another version; [`Error::Outage`], [`Error::Defect`].
+    /// [`Error::Conflict`] if the order is for another version; [`Error::Outage`], [`Error::Defect`].
     pub async fn issue_later_certificate(
         &self,
         poll: PollId,
@@ -50,7 +51,7 @@ impl Ledger {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            let Some(Fenced { poll: found, .. }) = fenced(&mut transaction, poll).await? else {
+            let Some(LockedPoll { poll: found, .. }) = lock_poll(&mut transaction, poll).await? else {
                 return Ok(None);
             };
             if let Some(conflict) = conflict(&mut transaction, order, &found).await? {
@@ -59,7 +60,7 @@ impl Ledger {
             let issued = issue(&mut transaction, poll).await?;
             if let Issued::Certificate { number, is_new: true } = issued {
                 let changes = json!({"certificate": {"from": number - 1, "to": number}});
-                enter(&mut transaction, order, poll, found.version, &changes).await?;
+                append_entry(&mut transaction, order, poll, found.version, &changes).await?;
             }
             transaction.commit().await?;
             self.keep(connection);
@@ -68,8 +69,9 @@ impl Ledger {
         .await
     }
 
-    /// Takes the oldest unfinished later certificate of a poll a piece of at most `rows` votes further, and says
-    /// whether none is unfinished now. Constant memory; safe to repeat, as [`Ledger::seal`] is. `limit` bounds the whole.
+    /// Adds at most `rows` votes to the digest of a poll's oldest unfinished later certificate, and returns whether
+    /// all are finished. Constant memory; idempotent like [`Ledger::advance_certificate`]. `limit` bounds the whole
+    /// call.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -82,12 +84,12 @@ impl Ledger {
         self.within(limit, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            allow(&mut transaction, limit).await?;
+            extend_timeout(&mut transaction, limit).await?;
             let sql = "/* seal_later */ SELECT number, last_late, hashed_to, hash_state FROM later_certificates \
                        WHERE poll = $1 AND certified_at IS NULL ORDER BY number LIMIT 1 FOR UPDATE";
             let row = sqlx::query(sql).bind(poll.0).fetch_optional(&mut *transaction).await?;
             if let Some(row) = &row {
-                seal_piece(&mut transaction, poll, rows, row).await?;
+                hash_piece(&mut transaction, poll, rows, row).await?;
             }
             transaction.commit().await?;
             self.keep(connection);
@@ -96,7 +98,7 @@ impl Ledger {
         .await
     }
 
-    /// The finished certificates beside a poll's first, by number.
+    /// Returns the finished later certificates of a poll, by number.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -107,8 +109,8 @@ impl Ledger {
         Ok(rows.iter().map(later_certificate).collect::<Result<_, _>>()?)
     }
 
-    /// Remembers that a certified poll's file tells so many late votes, and names these later certificates, whose files
-    /// are there.
+    /// Records that a certified poll's file contains this number of late votes and names these later certificates,
+    /// whose files are written. Idempotent.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -157,7 +159,7 @@ async fn issue(transaction: &mut PgConnection, poll: PollId) -> Result<Issued, s
     Ok(Issued::Certificate { number, is_new: true })
 }
 
-async fn seal_piece(
+async fn hash_piece(
     transaction: &mut PgConnection,
     poll: PollId,
     rows: u32,
@@ -165,8 +167,8 @@ async fn seal_piece(
 ) -> Result<(), sqlx::Error> {
     let (number, last_late): (i32, i64) = (before.try_get("number")?, before.try_get("last_late")?);
     let after: Uuid = before.try_get::<Option<_>, _>("hashed_to")?.unwrap_or(Uuid::nil());
-    let mut hash = resumed(before.try_get("hash_state")?)?;
-    // Each of the two is read in the order of its key and no further than the piece.
+    let mut hash = resume_hash(before.try_get("hash_state")?)?;
+    // Each of the two tables is read in the order of its key, and no further than the piece.
     let sql = "/* seal_later */ SELECT key AS last FROM ( \
                    SELECT key FROM ( \
                        (SELECT key FROM votes WHERE poll = $1 AND key > $2 ORDER BY key LIMIT $3) UNION ALL \
@@ -223,7 +225,7 @@ async fn finish(
     Ok(())
 }
 
-/// A poll's late votes up to a number, for a FROM clause.
+/// Returns a FROM clause for a poll's late votes up to a number.
 fn late_rows(poll: PollId, last_late: i64) -> String {
     format!("late_votes WHERE late_votes.poll = {} AND late_votes.number <= {last_late}", poll.0)
 }
@@ -261,7 +263,7 @@ fn later_certificate(row: &PgRow) -> Result<LaterCertificate, sqlx::Error> {
     })
 }
 
-/// Reads the columns `late_count`, `late_first_at` and `late_last_at`; `None` where there are no late votes.
+/// Decodes the columns `late_count`, `late_first_at` and `late_last_at`. Returns `None` if there are no late votes.
 pub(super) fn late_votes(row: &PgRow) -> Result<Option<LateVotes>, sqlx::Error> {
     let votes = row.try_get::<Option<i64>, _>("late_count")?.unwrap_or(0).unsigned_abs();
     let moment = |column| row.try_get::<Option<OffsetDateTime>, _>(column)?.map(timestamp).transpose();

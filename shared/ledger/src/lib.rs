@@ -1,8 +1,14 @@
-//! PostgreSQL: the truth. All SQL is in this module and in `migrations/`.
+//! PostgreSQL, the source of truth. All SQL is in this crate and in its `migrations/`.
 //!
-//! Every call is bounded by one deadline, connecting included. A call that passes it, or whose connection broke,
-//! leaves the outcome unknown. Each statement that runs by itself is safe to repeat, so `Ledger::fetch_all` repeats one
-//! whose kept connection was broken. A transaction is not repeated: its connection is checked before its first statement.
+//! Every call has one deadline, connecting included. After a timeout or a broken connection the outcome is unknown.
+//! Each single statement is safe to repeat, so `Ledger::fetch_all` repeats one whose kept connection was broken. A
+//! transaction is not repeated: its connection is checked before its first statement.
+//!
+//! To add a statement: 1. Write a method of [`Ledger`] in the module of its subject; its SQL starts with the
+//! method's name as a comment. 2. A single idempotent statement runs through `fetch_all`. A transaction runs in
+//! `within`, over `connection`, and gives the connection back with `keep`. A change of a poll takes the definition
+//! lock and appends a journal entry. 3. Grant missing rights in `RIGHTS` (`schema.rs`). 4. Test it in
+//! `shared/stores/tests/it`.
 
 mod audit;
 mod certify;
@@ -54,12 +60,12 @@ use self::connect::Connector;
 use domain::{VoteKey, Voter};
 use runtime::{Retry, telemetry::error_chain, tls::Authorities};
 
-/// A connection used this recently is used again without asking whether it still lives: that would be a second
-/// round trip for every batch. An instance frozen for longer asks first.
-const TRUSTED: Duration = Duration::from_secs(30);
+/// The idle time after which a connection is pinged before its next use. A ping at every use would cost each batch a
+/// second round trip. Lambda may freeze an instance for longer.
+const PING_AFTER: Duration = Duration::from_secs(30);
 
-/// The ledger, through one lazily opened connection: a Lambda instance handles one event at a time, so the number
-/// of instances bounds the connections of the database.
+/// A client of the ledger with one lazily opened connection. A Lambda instance handles one event at a time, so the
+/// number of instances bounds the number of connections.
 #[derive(Clone)]
 pub struct Ledger {
     connector: Connector,
@@ -68,31 +74,31 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Prepares the connection without opening it, so that a function starts while the database is away.
-    /// `timeout` bounds each call; the server gives up on a statement, or on a transaction that we left, as soon.
+    /// Creates the client without connecting, so that a function can start while the database is unavailable.
+    /// `timeout` bounds each call. The server aborts a statement or an abandoned transaction after the same time.
     ///
     /// # Errors
-    /// When the URL is not one of PostgreSQL.
+    /// If the URL is not a PostgreSQL URL.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, AddressError> {
-        let connector = Connector::new(url)?.giving_up_after(timeout);
+        let connector = Connector::new(url)?.with_server_timeout(timeout);
         Ok(Self { connector, idle: Arc::default(), timeout })
     }
 
-    /// Believes these authorities in place of Amazon's; where the URL does not ask for TLS, none are needed.
+    /// Trusts these authorities instead of Amazon's. They have no effect if the URL does not request TLS.
     #[must_use]
     pub fn trusting(self, authorities: &Authorities) -> Self {
         Self { connector: self.connector.trusting(authorities), ..self }
     }
 
-    /// Gives a token of RDS IAM for a password, signed anew for each connection.
+    /// Uses an RDS IAM token as the password, newly signed for each connection.
     ///
     /// # Errors
-    /// [`AddressError::IamWithoutTls`] where the URL does not ask for `sslmode=verify-full`.
+    /// [`AddressError::IamWithoutTls`] if the URL does not request `sslmode=verify-full`.
     pub fn signing(self, iam: IamSigner) -> Result<Self, AddressError> {
         Ok(Self { connector: self.connector.signing(iam)?, ..self })
     }
 
-    /// Which of a voter's ballots, given by their keys, have been counted.
+    /// Returns the voter's counted ballots among these keys.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -103,14 +109,15 @@ impl Ledger {
         Ok(rows.iter().map(|row| row.try_get("ballot")).collect::<Result<_, _>>()?)
     }
 
-    /// Runs one statement that is safe to repeat: one round trip over the kept connection. The server closes connections
-    /// when it restarts, fails over or is told to, and the next statement is the first to notice. So a statement whose
-    /// kept connection is broken runs once more over a new connection, within the same deadline.
+    /// Runs one idempotent statement: one round trip over the kept connection. The server closes connections at a
+    /// restart, at a failover or by an operator's command, and the next statement is the first to notice. So a
+    /// statement that finds the kept connection broken runs once more over a new connection, within the same
+    /// deadline.
     async fn fetch_all(&self, mut query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Error> {
         let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
         let sql = query.sql();
         self.within(self.timeout, async {
-            if let Some(mut connection) = self.trusted_connection().await {
+            if let Some(mut connection) = self.live_connection().await {
                 let answer =
                     sqlx::query_with(sql.clone(), arguments.clone()).fetch_all(&mut connection).await;
                 match answer {
@@ -132,7 +139,7 @@ impl Ledger {
         .await
     }
 
-    /// Bounds a piece of work, connecting included.
+    /// Runs work with a deadline, connecting included.
     async fn within<T>(
         &self,
         limit: Duration,
@@ -141,13 +148,13 @@ impl Ledger {
         timeout(limit, work).await.map_err(|_| Outage::Timeout(limit))?
     }
 
-    /// A connection that has just answered, opened anew where the kept one does not: for a transaction, which must not
-    /// run twice after a commit whose outcome is unknown. One round trip more than [`Self::fetch_all`] needs.
+    /// Returns a connection that has just answered a ping, or a new one. A transaction needs it, since it must not
+    /// run twice after a commit with an unknown outcome. It costs one round trip more than [`Self::fetch_all`].
     ///
-    /// The caller gives the connection back with [`Self::keep`]; after an error, or when time runs out, it is dropped
-    /// instead: an answer may still be on its way.
+    /// The caller gives the connection back with [`Self::keep`]. After an error or a timeout the connection is
+    /// dropped, since an answer may still be in flight.
     async fn connection(&self) -> Result<PgConnection, Error> {
-        if let Some((mut connection, _)) = self.take_kept()
+        if let Some((mut connection, _)) = self.take_idle()
             && connection.ping().await.is_ok()
         {
             return Ok(connection);
@@ -155,13 +162,13 @@ impl Ledger {
         self.connector.connect().await
     }
 
-    /// The kept connection, if there is one; asked whether it still lives only where it has been idle for long.
-    async fn trusted_connection(&self) -> Option<PgConnection> {
-        let (mut connection, since) = self.take_kept()?;
-        (since.elapsed() < TRUSTED || connection.ping().await.is_ok()).then_some(connection)
+    /// Takes the kept connection, if any. After [`PING_AFTER`] it must first answer a ping.
+    async fn live_connection(&self) -> Option<PgConnection> {
+        let (mut connection, since) = self.take_idle()?;
+        (since.elapsed() < PING_AFTER || connection.ping().await.is_ok()).then_some(connection)
     }
 
-    fn take_kept(&self) -> Option<(PgConnection, Instant)> {
+    fn take_idle(&self) -> Option<(PgConnection, Instant)> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -170,14 +177,15 @@ impl Ledger {
     }
 }
 
-/// Shows no part of the address: it may hold a password.
+/// Omits the address, which may contain a password.
 impl fmt::Debug for Ledger {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Ledger")
     }
 }
 
-/// Shuts batches out until the transaction ends: see `fence` in the migrations.
+/// Takes the definition lock exclusively until the transaction ends, which excludes batches: see `fence` in the
+/// migrations.
 async fn take_definition_lock(transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("/* close_fence */ SELECT pg_advisory_xact_lock(fence())").execute(transaction).await?;
     Ok(())

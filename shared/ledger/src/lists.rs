@@ -3,21 +3,22 @@ use sqlx::AssertSqlSafe;
 use super::{Error, Ledger, polls::poll};
 use domain::{Poll, PollId};
 
-/// What the public may know of: no draft. A poll that has opened is none, whatever it was before.
+/// The condition of a public poll. A poll that has opened is never a draft.
 const IS_PUBLIC: &str = "(NOT draft OR opens_at <= now())";
 
-/// Open, then opening within a day, then closed, then scheduled. `now()` is the statement's beginning: unlike
-/// `clock_timestamp()` it lets an index be used.
+/// The rank of a poll in lists: open, then opening within a day, then closed, then scheduled. `now()` is the start
+/// of the statement: unlike `clock_timestamp()`, it permits an index scan.
 const PLACE: &str = "CASE WHEN closes_at <= now() THEN 2 WHEN opens_at <= now() THEN 0 \
                      WHEN opens_at <= now() + interval '1 day' THEN 1 ELSE 3 END AS place";
 
-/// Of open polls the newest first, of those that will open the soonest, of closed ones the last.
+/// The order of lists. Open polls: newest first. Polls that will open: soonest first. Closed polls: last closed
+/// first.
 const IN_ORDER: &str = "ORDER BY place, CASE WHEN place IN (1, 3) THEN opens_at END, \
                         CASE WHEN place = 2 THEN closes_at END DESC, id DESC LIMIT 100";
 
 impl Ledger {
-    /// The polls a viewer may care for, at most 100: open, then opening within a day, then lately closed, then the
-    /// other scheduled ones. Neither drafts nor archived ones.
+    /// Returns at most 100 polls for viewers: open, then opening within a day, then recently closed, then the other
+    /// scheduled ones. Drafts and archived polls are excluded.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -34,8 +35,8 @@ impl Ledger {
         self.listed(sql).await
     }
 
-    /// The polls that the crew must not lose sight of, at most 100: open, then opening within a day, then closed and
-    /// not certified, the last first. Drafts and archived ones as well.
+    /// Returns at most 100 unfinished polls for the crew: open, then opening within a day, then closed and not
+    /// certified, last closed first. Drafts and archived polls are included.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -54,7 +55,7 @@ impl Ledger {
         self.listed(sql).await
     }
 
-    /// All polls below a number, newest first, at most 100.
+    /// Returns at most 100 polls below a number, newest first.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].

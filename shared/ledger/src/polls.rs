@@ -1,25 +1,26 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
 
-use super::{Error, Ledger, journal::enter, take_definition_lock};
+use super::{Error, Ledger, journal::append_entry, take_definition_lock};
 use domain::{
     Action, Contestant, ContestantNumber, Draft, Order, Poll, PollId, PollWithTally, Results, Tally,
     Timestamp, changes,
 };
 
-/// Joins a poll's counters, and has the statement answered when they are on disk: a ranking raised to more than a crash
-/// leaves would stay ahead of its tally. What makes a [`PollWithTally`].
+/// The join that adds a poll's counters, for a [`PollWithTally`]. It delays the answer until the counters are on
+/// disk: otherwise a crash could lose counters that the ranking already has, and the ranking would stay ahead of its
+/// tally.
 pub(super) const WITH_TALLY: &str = "CROSS JOIN mark_log() CROSS JOIN LATERAL ( \
         SELECT array_agg(contestant) AS tally_contestants, array_agg(votes) AS tally_votes \
         FROM tallies WHERE tallies.poll = polls.id \
     ) AS tally";
 
 impl Ledger {
-    /// Creates a poll, with a tally of zeros; one that is open already is no draft. Not idempotent: called twice, it
-    /// makes two polls.
+    /// Creates a poll with a tally of zeros. A poll whose opening has passed is no draft. Not idempotent: two calls
+    /// create two polls.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the draft is; [`Error::Outage`] or [`Error::Defect`].
+    /// [`Error::Invalid`] if the definition is invalid; [`Error::Outage`] or [`Error::Defect`].
     pub async fn create_poll(&self, draft: &Draft, who: &str) -> Result<PollWithTally, Error> {
         let contestants = draft.check()?;
         let sql = "/* create_poll */ INSERT INTO polls \
@@ -28,7 +29,8 @@ impl Ledger {
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
-            // Until the commit nobody is rejected for lack of this poll, so that it is known who was.
+            // The lock excludes batches until the commit. So `rejected_before` knows all rejections for lack of this
+            // poll.
             take_definition_lock(&mut transaction).await?;
             let row = sqlx::query(sql)
                 .bind(&draft.title)
@@ -41,9 +43,10 @@ impl Ledger {
                 .fetch_one(&mut *transaction)
                 .await?;
             let poll = poll(&row)?;
-            settle(&mut transaction, &poll).await?;
+            update_derived_rows(&mut transaction, &poll).await?;
             let order = Order::new(who, Action::Create);
-            enter(&mut transaction, &order, poll.id, poll.version, &changes(None, Some(&poll))).await?;
+            append_entry(&mut transaction, &order, poll.id, poll.version, &changes(None, Some(&poll)))
+                .await?;
             transaction.commit().await?;
             self.keep(connection);
             let tally = poll.contestants.iter().map(|contestant| (contestant.number, 0)).collect();
@@ -52,7 +55,7 @@ impl Ledger {
         .await
     }
 
-    /// The polls of these numbers that exist, with their tallies, once these are on disk.
+    /// Returns the existing polls among these numbers. Their tallies are on disk.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -65,9 +68,12 @@ impl Ledger {
     }
 }
 
-/// What a definition brings with it: every contestant has a counter, and those that are gone, which had no votes, have
-/// none; and whether messages were rejected before it.
-pub(super) async fn settle(connection: &mut PgConnection, poll: &Poll) -> Result<(), sqlx::Error> {
+/// Updates the rows that follow from a definition: adds counters of new contestants, deletes counters of removed
+/// ones, which have no votes, and sets whether messages were rejected before this definition.
+pub(super) async fn update_derived_rows(
+    connection: &mut PgConnection,
+    poll: &Poll,
+) -> Result<(), sqlx::Error> {
     let numbers: Vec<i16> = poll.contestants.iter().map(|contestant| contestant.number.0).collect();
     for sql in [
         "/* settle */ INSERT INTO tallies (poll, contestant, votes) \

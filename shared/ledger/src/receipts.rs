@@ -4,11 +4,11 @@ use super::{Error, Ledger, polls::timestamp};
 use domain::{ContestantNumber, Inquiry, Receipt};
 
 impl Ledger {
-    /// What became of a vote. One round trip: a probe of the votes' key for each of the inquiry's, and two of the
-    /// rejections'.
+    /// Returns the outcome of a vote. One round trip: an index lookup in the votes for each key of the inquiry, and
+    /// two lookups in the rejections.
     ///
-    /// Counted outweighs rejected, since a retry may have counted. Of several outcomes of one id, the last cast is
-    /// answered.
+    /// A counted vote takes precedence over a rejected one, since a retry may have been counted. Of several outcomes
+    /// of one id, the last cast is returned.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].

@@ -9,27 +9,28 @@ use super::{
 };
 use domain::{Basis, Certificate, ContestantNumber, LateVotes, PollId, PollWithTally, Tally};
 
-/// Polls that are published at a time: ten times what the fullest evening has, and what a tick can write.
+/// The maximum number of polls published per tick: ten times the number of the busiest evening, and as many files as
+/// a tick can write.
 const PUBLISHED_MAX: usize = 1_000;
 
-/// A poll with a public file that is not final yet.
+/// A poll with work left for its public file or its later certificates.
 #[derive(Debug, Clone)]
 pub struct Publishable {
     /// The poll and its counters.
     pub loaded: PollWithTally,
-    /// Its certified result.
+    /// The certified result, if any.
     pub certificate: Option<Certificate>,
-    /// Of a certified poll: votes that came after its certificate.
+    /// The votes that arrived after the certificate, if any.
     pub late: Option<LateVotes>,
-    /// Whether the file is to be written; else only a later certificate is to be made.
+    /// Whether the file must be written. Otherwise only a later certificate is to be finished.
     pub is_file_due: bool,
 }
 
 impl Ledger {
-    /// The polls whose public file is to be written: those open, closed but not certified, or changed since their
-    /// certified file was written, also by a late vote or a later certificate; and those that open within `soon`. Open
-    /// ones first, then by how near their close is; at most 1,000, and it is logged where that is not all. Their tallies
-    /// are on disk.
+    /// Returns the polls whose public file must be written: open polls, polls that open within `soon`, closed polls
+    /// without a certificate, and certified polls that changed since their file was written, also by a late vote or
+    /// a later certificate. Open polls come first, then the order is the distance to the close. At most 1,000; an
+    /// incomplete result is logged. The returned tallies are on disk.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -66,7 +67,7 @@ impl Ledger {
         Ok(rows.iter().map(publishable).collect::<Result<_, sqlx::Error>>()?)
     }
 
-    /// The certified result, where there is one.
+    /// Returns the certified result, if any.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -77,7 +78,7 @@ impl Ledger {
         Ok(row.as_ref().map(certificate).transpose()?.flatten())
     }
 
-    /// Remembers that the certified result has been published with this version of the poll.
+    /// Records that the certified result was published with this version of the poll. Idempotent.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -87,7 +88,7 @@ impl Ledger {
     }
 }
 
-/// `None` where the result is not certified yet.
+/// Decodes a certificate. Returns `None` if the result is not certified yet.
 fn certificate(row: &PgRow) -> Result<Option<Certificate>, sqlx::Error> {
     let Some(certified_at) = row.try_get::<Option<_>, _>("certified_at")? else {
         return Ok(None);

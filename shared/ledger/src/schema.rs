@@ -1,3 +1,7 @@
+//! The schema: its migrations, its version, and the rights of the functions' role.
+//!
+//! To add a migration: see `migrations/README.md`.
+
 use std::{fmt, str::FromStr};
 
 use sqlx::{
@@ -8,17 +12,17 @@ use sqlx::{
 use super::{AddressError, Error, IamSigner, Outage, connect::Connector};
 use runtime::tls::Authorities;
 
-/// The migrations of this release, oldest first, compiled in.
+/// The migrations of this release, oldest first.
 const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "ledger", include_str!("../migrations/0001_ledger.sql"))];
 
 /// The oldest schema that this release can use.
 const VERSION_MIN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
-/// SQLSTATE of a table that is not there.
+/// The SQLSTATE of a missing table.
 const UNDEFINED_TABLE: &str = "42P01";
 
-/// All that the functions may do, besides calling what the schema has of functions. Whoever has these rights can
-/// neither change a vote nor take one away, nor what the journal says of the crew.
+/// All rights of the functions' role, besides calling the schema's functions. They permit neither an update nor a
+/// deletion of votes and of journal entries.
 const RIGHTS: [(&str, &str); 18] = [
     ("_sqlx_migrations", "SELECT"),
     ("certificates", "SELECT, INSERT, UPDATE, DELETE"),
@@ -40,29 +44,30 @@ const RIGHTS: [(&str, &str); 18] = [
     ("rejections", "SELECT, INSERT"),
 ];
 
-/// The schema of a ledger, for its owner to bring up to this release.
+/// A client for the owner of a ledger's schema, who migrates it.
 #[derive(Clone)]
 pub struct Schema(Connector);
 
-/// The database role that the functions are.
+/// The name of the functions' database role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role(String);
 
-/// The name is none that a role should have.
+/// The role's name is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("use 1 to 63 lowercase letters, digits and underscores, a letter first")]
 pub struct RoleError;
 
-/// Why the schema is not what this release needs. Trying again is safe.
+/// The reason why the schema is not at this release. A retry is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// Not reached, broken off or refused.
+    /// The connection failed, broke or was refused.
     #[error("the database is unavailable")]
     Unavailable(#[from] sqlx::Error),
-    /// A migration failed; those before it hold. Or the database's schema is not one that this release can follow.
-    #[error("the schema cannot be brought up to this release")]
+    /// A migration failed, and earlier migrations stay applied. Or the database has migrations that differ from this
+    /// release's.
+    #[error("the schema cannot be migrated to this release")]
     Migration(#[from] MigrateError),
-    /// The functions could not connect. Trying again helps once somebody has made the role.
+    /// The role is missing, so the functions could not connect. A retry helps once the role exists.
     #[error(
         "there is no role {0}, and the schema's owner may make none: let it (CREATEROLE), or make the role"
     )]
@@ -70,31 +75,31 @@ pub enum SchemaError {
 }
 
 impl Schema {
-    /// Prepares the connection without opening it. Nothing bounds a migration but its caller: one that is given up
-    /// is rolled back within a second.
+    /// Creates the client without connecting. Only the caller bounds a migration: an abandoned migration is rolled
+    /// back within a second.
     ///
     /// # Errors
-    /// When the URL is not one of PostgreSQL.
+    /// If the URL is not a PostgreSQL URL.
     pub fn new(url: &str) -> Result<Self, AddressError> {
         Ok(Self(Connector::new(url)?))
     }
 
-    /// Believes these authorities in place of Amazon's.
+    /// Trusts these authorities instead of Amazon's.
     #[must_use]
     pub fn trusting(self, authorities: &Authorities) -> Self {
         Self(self.0.trusting(authorities))
     }
 
-    /// Gives a token of RDS IAM for a password.
+    /// Uses an RDS IAM token as the password.
     ///
     /// # Errors
-    /// [`AddressError::IamWithoutTls`] where the URL does not ask for `sslmode=verify-full`.
+    /// [`AddressError::IamWithoutTls`] if the URL does not request `sslmode=verify-full`.
     pub fn signing(self, iam: IamSigner) -> Result<Self, AddressError> {
         Ok(Self(self.0.signing(iam)?))
     }
 
-    /// Brings the schema up to this release, and says which version it has then: a later one where a later release
-    /// has been here, since that has only expanded it. Safe to repeat; of several at once, one does the work.
+    /// Migrates the schema to this release and returns its version. The version is higher if a later release has
+    /// already expanded the schema. Idempotent; of several concurrent calls, one does the work.
     ///
     /// # Errors
     /// [`SchemaError`].
@@ -104,7 +109,7 @@ impl Schema {
             Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
         });
         let mut migrator = Migrator::with_migrations(migrations.into());
-        // After a release is rolled back, the one before it finds migrations that it does not know.
+        // After a rollback, the earlier release finds migrations that it does not know.
         migrator.set_ignore_missing(true);
         migrator.run(&mut connection).await?;
         let version = version(&mut connection).await?;
@@ -112,15 +117,17 @@ impl Schema {
         Ok(version)
     }
 
-    /// Makes the role where it is absent, and gives it the rights that the functions need, and on RDS the way in with
-    /// IAM. Nothing is ever taken away: functions of the release before may be at work. Safe to repeat, and at once.
+    /// Creates the role if it is missing, and grants it the functions' rights and, on RDS, IAM authentication. It
+    /// never revokes a right, since functions of the previous release may be running. Idempotent and safe to run
+    /// concurrently.
     ///
     /// # Errors
-    /// [`SchemaError::Unavailable`], also when the schema's owner is somebody else; [`SchemaError::NoRole`].
+    /// [`SchemaError::Unavailable`], also if another role owns the schema; [`SchemaError::NoRole`].
     pub async fn grant(&self, role: &Role) -> Result<(), SchemaError> {
         let mut connection = self.0.open().await?;
         let mut transaction = connection.begin().await?;
-        // Two at once would meet in the rows of the catalogue, and one would fail. 'role' in ASCII.
+        // Two concurrent grants would conflict in the catalog's rows, and one would fail. The number is 'role' in
+        // ASCII.
         sqlx::raw_sql("/* grant */ SELECT pg_advisory_xact_lock(1919904869)")
             .execute(&mut *transaction)
             .await?;
@@ -137,7 +144,7 @@ impl Schema {
     }
 }
 
-/// Shows no part of the address: it may hold a password.
+/// Omits the address, which may contain a password.
 impl fmt::Debug for Schema {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Schema")
@@ -157,7 +164,8 @@ impl FromStr for Role {
     }
 }
 
-/// Roles belong to the server, not to the database: another database's migration may make the same one meanwhile.
+/// Returns the SQL that creates the role and grants its rights. Roles belong to the server, so the migration of
+/// another database may create the same role concurrently.
 fn grants(Role(role): &Role) -> String {
     let rights: String =
         RIGHTS.iter().map(|(table, rights)| format!("GRANT {rights} ON {table} TO \"{role}\";")).collect();
@@ -182,7 +190,8 @@ fn grants(Role(role): &Role) -> String {
     )
 }
 
-/// Refuses a schema that is too old for this release; one that is newer has only been expanded. One round trip.
+/// Checks that the schema is not too old for this release. A newer one is usable, since it has only been expanded.
+/// One round trip.
 pub(super) async fn check(connection: &mut PgConnection) -> Result<(), Error> {
     let found = version(connection).await?;
     if found < VERSION_MIN {
@@ -191,7 +200,7 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// The last migration that was applied; 0: none.
+/// Returns the version of the last applied migration. 0 if there is none.
 async fn version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     let sql = "/* schema_version */ SELECT coalesce(max(version), 0) AS version FROM _sqlx_migrations WHERE success";
     match sqlx::raw_sql(sql).fetch_one(connection).await {

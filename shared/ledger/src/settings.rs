@@ -1,4 +1,4 @@
-//! The ledger as the environment describes it.
+//! Reads the ledger's configuration from the environment.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use runtime::{Clock, environment::Reader, tls::Authorities};
 use crate::{IamSigner, Ledger, Schema};
 
 impl Ledger {
-    /// Reads `DATABASE_URL`, `DATABASE_TIMEOUT_MS`, `TLS_CA_FILE` and `DATABASE_AUTH` (`password`: the URL's own; `iam`:
-    /// tokens of RDS, signed with the credentials that Lambda puts into the environment). Connects to nothing. What is
-    /// missing or wrong is reported by the reader.
+    /// Reads `DATABASE_URL`, `DATABASE_TIMEOUT_MS`, `TLS_CA_FILE` and `DATABASE_AUTH` (`password`: the URL's own;
+    /// `iam`: RDS tokens, signed with the credentials that Lambda puts into the environment). Does not connect. The
+    /// reader reports missing and invalid variables.
     pub fn read(reader: &mut Reader<'_>, clock: &Clock) -> Option<Self> {
         let authorities = Authorities::read(reader);
         let url = reader.text("DATABASE_URL");
@@ -25,7 +25,7 @@ impl Ledger {
 }
 
 impl Schema {
-    /// Reads the same, without a timeout, for the schema's owner.
+    /// Reads the same variables, except the timeout, for the schema's owner.
     pub fn read(reader: &mut Reader<'_>, clock: &Clock) -> Option<Self> {
         let authorities = Authorities::read(reader);
         let url = reader.text("DATABASE_URL");
@@ -38,7 +38,7 @@ impl Schema {
     }
 }
 
-/// How a connection is authenticated.
+/// The authentication method of a connection.
 enum Auth {
     Password,
     Iam(IamSigner),
