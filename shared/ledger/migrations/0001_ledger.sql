@@ -1,4 +1,4 @@
--- The ledger. Migrations only ever expand what the functions of the release before them can still use.
+-- The ledger. Migrations only expand the schema, so that functions of the previous release can still use it.
 
 CREATE TABLE polls (
     id              integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -10,52 +10,53 @@ CREATE TABLE polls (
     contestants     jsonb       NOT NULL, -- read and written whole, together with the version
     draft           boolean     NOT NULL DEFAULT false, -- not public before it opens
     archived_at     timestamptz, -- out of the public list
-    gaps            jsonb       NOT NULL DEFAULT '[]', -- between a close and a reopening: votes cast then do not count
+    gaps            jsonb       NOT NULL DEFAULT '[]', -- between close and reopening: no votes count
     errata          jsonb       NOT NULL DEFAULT '[]', -- corrections beside the certified result
-    -- Folded names that numbers have borne since votes may be there, each with its numbers: none changes hands.
+    -- Folded names since the poll's opening or first vote, each with its numbers: no name moves to another number.
     names           jsonb       NOT NULL DEFAULT '{}',
     version         integer     NOT NULL DEFAULT 1,
     epoch           integer     NOT NULL DEFAULT 1,
     created_at      timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
-    frozen_at       timestamptz, -- no vote is counted any more, not even one cast in time
-    -- Messages were rejected under an earlier definition, and may come again while this one would count them. A
-    -- migration sets it, where a release judges otherwise than the one before it.
+    frozen_at       timestamptz, -- since then no vote is counted, not even one cast in time
+    -- Messages were rejected under an earlier definition. They may be redelivered, and this definition would count
+    -- them. A migration sets it if a release judges differently from the one before it.
     rejected_before boolean     NOT NULL DEFAULT false,
     CHECK (closes_at >= opens_at)
 );
 
--- Lists ask every few seconds for what is open or lately closed, however many polls there have been.
+-- For lists, which select open and recently closed polls every few seconds, independently of the number of polls.
 CREATE INDEX polls_by_close ON polls (closes_at);
 
--- For the crew's list: what is closed and not certified.
+-- For the crew's list of closed, uncertified polls.
 CREATE INDEX polls_uncertified ON polls (closes_at) WHERE frozen_at IS NULL;
 
--- What the crew changed: a row for each change, which nothing changes and nothing takes away, a poll's deletion included.
+-- The crew's changes, one row each. Rows are never updated or deleted, not even when a poll is deleted.
 CREATE TABLE journal (
     id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     poll    integer     NOT NULL,
     at      timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
     who     text        NOT NULL,
     action  text        NOT NULL,
-    version integer     NOT NULL, -- that the poll is of since
+    version integer     NOT NULL, -- the poll's version after the change
     changes jsonb       NOT NULL  -- {"field": {"from": …, "to": …}}
 );
 
 CREATE INDEX journal_by_poll ON journal (poll, id);
 
--- Deleted polls whose public file may be there.
+-- Deleted polls whose public file may still exist.
 CREATE TABLE deleted_files (
     poll       integer     PRIMARY KEY,
     deleted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    removed_at timestamptz -- once; a writer that was under way may have written it again
+    removed_at timestamptz -- the first deletion; a writer in progress may have written the file again
 );
 
--- One row a vote, columns in the order that leaves no padding: 64 bytes. No foreign key: it would lock the poll's
--- row for every vote.
+-- One row for each vote, with columns in the order that needs no padding: 64 bytes. There is no foreign key: it would
+-- lock the poll's row for every vote.
 --
--- The tags are what a voter asks for a vote by: hashes of the voter and of the message's or the client's id. They are
--- there in polls with a limit, whose keys are made of the ballot and tell neither id: 8 bytes each, and no index,
--- since a voter's ballots are few and found by their keys. Elsewhere they are NULL and take no room.
+-- The tags are lookup keys for receipts: hashes of the voter and of the message's or the client's id. Only votes of
+-- polls with a limit have them, since their keys are derived from the ballot and not from an id. A tag takes 8 bytes
+-- and needs no index, since a voter's few ballots are found by their keys. In other polls the tags are NULL and take
+-- no space.
 CREATE TABLE votes (
     key         uuid        PRIMARY KEY,
     voter       bigint      NOT NULL,
@@ -67,11 +68,11 @@ CREATE TABLE votes (
     id_tag      bigint
 );
 
--- Votes arrive poll by poll, so block ranges tell polls apart at next to no cost per insert.
+-- Votes arrive poll by poll, so block ranges separate the polls at almost no cost per insert.
 CREATE INDEX votes_by_poll ON votes USING brin (poll) WITH (autosummarize = on);
 
--- A message is rejected once, for one reason. A poll that does not exist, or could not be read, is kept as sent.
--- The tag is that of the client's id.
+-- A message is rejected once, for one reason. The poll is the number in the message, even if no such poll exists;
+-- NULL if it is unreadable. The tag is that of the client's id.
 CREATE TABLE rejections (
     message_id uuid        PRIMARY KEY,
     cast_at    timestamptz NOT NULL,
@@ -83,11 +84,12 @@ CREATE TABLE rejections (
 
 CREATE INDEX rejections_by_poll ON rejections (poll, reason);
 
--- For a voter who asks by the id they gave. Messages without one are not in it.
+-- For receipts by the client's id. Messages without such an id are not indexed.
 CREATE INDEX rejections_by_id_tag ON rejections (id_tag) WHERE id_tag IS NOT NULL;
 
--- Votes cast in time that came after their poll was frozen, each beside its rejection as 'late'. They are kept whole, so
--- that a later certificate can include them. Numbered as they came: a certificate names the last one that is in it.
+-- Votes cast in time that arrived after their poll was frozen. Each also has a rejection as 'late'. All their fields
+-- are stored, so that a later certificate can include them. They are numbered in order of arrival: a certificate
+-- stores the number of the last one that it includes.
 CREATE TABLE late_votes (
     key         uuid        PRIMARY KEY,
     number      bigint      GENERATED ALWAYS AS IDENTITY,
@@ -104,8 +106,8 @@ CREATE TABLE late_votes (
 
 CREATE INDEX late_votes_by_poll ON late_votes (poll, number);
 
--- How many they are, so that a look at what is to be published counts no votes. `published`: as many as the poll's file
--- tells.
+-- The number of late votes, so that the query for publishable polls need not count them. `published`: the number in
+-- the poll's public file.
 CREATE TABLE late_arrivals (
     poll      integer     PRIMARY KEY,
     votes     bigint      NOT NULL,
@@ -114,7 +116,7 @@ CREATE TABLE late_arrivals (
     published bigint      NOT NULL DEFAULT 0
 );
 
--- Updated by every batch: room in each page keeps the updates HOT, off the index.
+-- Every batch updates these rows. Free space in each page keeps the updates HOT, so they do not touch the index.
 CREATE TABLE tallies (
     poll       integer  NOT NULL,
     contestant smallint NOT NULL,
@@ -122,57 +124,58 @@ CREATE TABLE tallies (
     PRIMARY KEY (poll, contestant)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- The last observation of a closed poll that is not frozen yet: what its certification waits for.
+-- The last observation of a closed poll that is not frozen yet: the condition that its certification waits for.
 CREATE TABLE closings (
     poll        integer     PRIMARY KEY,
-    closes_at   timestamptz NOT NULL, -- the close that was observed: one that moves is another
+    closes_at   timestamptz NOT NULL, -- the observed close: after it moves, the observation is invalid
     observed_at timestamptz NOT NULL,
-    waits_for   text, -- NULL: for nothing
+    waits_for   text, -- NULL: no condition
     sign        text,
     until       timestamptz,
-    waiting     bigint -- votes that the queue says it holds; NULL: it does not say
+    waiting     bigint -- votes in the queue; NULL: the queue does not report them
 );
 
--- Messages of our own in the votes' queue, one series for all polls: decided in the transaction of the batch that they
--- are in. Old ones are deleted.
+-- Messages of our own in the votes' queue, one series for all polls. A probe is decided in the transaction of its
+-- batch. Old probes are deleted.
 CREATE TABLE probes (
     id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    sent_at    timestamptz NOT NULL DEFAULT clock_timestamp(), -- before it was
-    cast_at    timestamptz,                                    -- by the queue, as a vote's
+    sent_at    timestamptz NOT NULL DEFAULT clock_timestamp(), -- just before sending
+    cast_at    timestamptz,                                    -- by the queue's clock, as for a vote
     decided_at timestamptz,
-    handled    bigint,                                         -- messages handled before it was sent, as Redis counts them
-    failed     boolean     NOT NULL DEFAULT false              -- the queue has not confirmed that it took it
+    handled    bigint,                                         -- Redis's counter of handled messages at sending
+    failed     boolean     NOT NULL DEFAULT false              -- the queue has not confirmed the message
 );
 
--- When each kind of sign that a batch had failed was last seen. The rest of them follow from the probes.
+-- The last time of each kind of sign that a batch has failed. The other kinds are derived from the probes.
 CREATE TABLE signs (
     kind    text        PRIMARY KEY CHECK (kind IN ('redelivered', 'announced', 'redisAway')),
     seen_at timestamptz NOT NULL
 );
 
--- The certified result of a frozen poll. Made piece by piece: certified_at is NULL until the digest has all votes.
+-- The certified result of a frozen poll. It is computed in pieces: certified_at is NULL until the digest has all
+-- votes.
 CREATE TABLE certificates (
     poll         integer     PRIMARY KEY,
     basis        text        NOT NULL CHECK (basis IN ('evidence', 'forced')),
-    hashed_to    uuid,   -- the digest holds the votes up to this key
-    hash_state   bytea,  -- of SHA-256, between two pieces
+    hashed_to    uuid,   -- the digest includes the votes up to this key
+    hash_state   bytea,  -- the state of SHA-256 between two pieces
     certified_at timestamptz,
     digest       bytea,
     tally        jsonb,
     rejected     jsonb,
     voters       bigint,
-    published    integer NOT NULL DEFAULT 0 -- the version of the poll that has been published with it
+    published    integer NOT NULL DEFAULT 0 -- the poll's version that was published with the certificate
 );
 
--- The certificates beside a poll's first, each with the late votes up to a number. Made piece by piece: certified_at is
--- NULL until the digest has all votes.
+-- The later certificates of a poll, each with the late votes up to a number. They are computed in pieces:
+-- certified_at is NULL until the digest has all votes.
 CREATE TABLE later_certificates (
     poll          integer NOT NULL,
     number        integer NOT NULL CHECK (number >= 2),
     basis         text    NOT NULL CHECK (basis = 'forced'),
-    last_late     bigint  NOT NULL, -- the number of the last late vote that is in it
-    hashed_to     uuid,             -- the digest holds the votes up to this key
-    hash_state    bytea,            -- of SHA-256, between two pieces
+    last_late     bigint  NOT NULL, -- the number of the last included late vote
+    hashed_to     uuid,             -- the digest includes the votes up to this key
+    hash_state    bytea,            -- the state of SHA-256 between two pieces
     certified_at  timestamptz,
     digest        bytea,
     late_digest   bytea,
@@ -183,55 +186,59 @@ CREATE TABLE later_certificates (
     PRIMARY KEY (poll, number)
 );
 
--- A certified poll's votes on their way into a file, in parts: as far as they are in it.
+-- The export of a certified poll's votes into a file, in parts, with its progress.
 CREATE TABLE exports (
     poll        integer     PRIMARY KEY,
     started_at  timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
-    upload      text,                              -- the bucket's id of it; NULL: not begun
-    etags       text[]      NOT NULL DEFAULT '{}', -- of the parts so far
-    exported_to uuid,                              -- the key of the last vote in them
+    upload      text,                              -- the id of the multipart upload; NULL: not begun
+    etags       text[]      NOT NULL DEFAULT '{}', -- of the uploaded parts
+    exported_to uuid,                              -- the key of the last uploaded vote
     votes       bigint      NOT NULL DEFAULT 0,
     bytes       bigint      NOT NULL DEFAULT 0,
-    failures    integer     NOT NULL DEFAULT 0,    -- in a row
-    failure     text,                              -- given up, for this reason
+    failures    integer     NOT NULL DEFAULT 0,    -- consecutive
+    failure     text,                              -- the reason why it was abandoned
     finished_at timestamptz
 );
 
--- The fence between counting and changing polls: batches share it, a change holds it alone for some milliseconds.
--- What a batch finds under it stays true until the batch commits. The lock manager serves waiters in order, so a
--- show closes its poll at once however many batches are under way. 'vote' in ASCII.
+-- The key of the definition lock between counting and changing polls: batches hold it shared, a change holds it
+-- exclusively for some milliseconds. Definitions that a batch reads under the lock stay valid until the batch
+-- commits. The lock manager serves waiters in order, so a close of a poll waits only for the batches in flight. The
+-- number is 'vote' in ASCII.
 CREATE FUNCTION fence() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1987015781::bigint';
 
--- The places that batches are counted at, a table each, since only a table can be waited for without a snapshot. Two
--- insert, one adds to the tallies; more at a time would take memory caches from each other. It is the connection's
--- number that decides which, so all fill evenly.
+-- The counting slots limit the number of concurrent batches. Each slot is a table, since only LOCK TABLE can wait
+-- without a snapshot. Of three concurrent batches, two insert votes and one updates the tallies; more would compete
+-- for the CPU's caches. The number of the connection's process selects the slot, which spreads connections evenly.
 CREATE TABLE counting_place_0 ();
 CREATE TABLE counting_place_1 ();
 CREATE TABLE counting_place_2 ();
 CREATE FUNCTION counting_place() RETURNS integer LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT pg_backend_pid() % 3';
 
--- Writes to the log, and nothing else. Once the transaction is committed, whatever it has seen is on disk.
+-- The flush barrier: writes a message to the write-ahead log and nothing else. Once its transaction is committed, all
+-- commits that the transaction has seen are on disk.
 CREATE FUNCTION mark_log() RETURNS pg_lsn LANGUAGE sql VOLATILE AS $$SELECT pg_logical_emit_message(true, 'votes', '')$$;
 
 -- Counts one batch: the only way a vote enters the ledger.
 --
--- A procedure, so that a batch is one round trip, while its statements still see what was committed before the fence
--- let it through. Nothing here may be changed in ways that the functions deployed now, or the ones before them, do not
--- expect: a new form gets a new name.
+-- A procedure makes a batch one round trip, and its statements still see all commits from before the definition lock
+-- was granted. Its form must stay compatible with the functions of this release and of the previous one: a new form
+-- gets a new name.
 --
--- Every lock is taken in one order by every batch: its place, fence, vote keys ascending, turn, messages ascending, late
--- votes' keys ascending, their polls ascending. So two batches, even of the same votes, never wait for each other in a
--- circle. A batch of probes alone takes them, too: what keeps votes from being counted must keep probes from being decided.
+-- Every batch takes its locks in the same order: counting slot, definition lock, vote keys ascending, tally lock,
+-- messages ascending, late votes' keys ascending, their polls ascending. So two batches, even of the same votes,
+-- never deadlock. A batch of probes alone takes the same locks, so that anything that blocks votes also blocks
+-- probes.
 --
--- vote_ballots and the tags: empty where no vote of the batch has a ballot. rejected_contestants, rejected_ballots and
--- rejected_message_tags: of late votes, empty where the batch has none. added_*: the votes of each contestant, if
--- all of them count. current: whether the batch was judged by the current definitions (version 0: no such poll); if
--- not, nothing was done. counted: votes inserted. recorded_reasons: one for each rejection recorded now. tally_*:
--- absolute totals. Of a batch in which every message is a vote that counted now, those that it changed; else of every
--- contestant of every poll in it, since what an earlier delivery of it counted may not have reached the ranking.
+-- vote_ballots and the tags: empty if no vote of the batch has a ballot. rejected_contestants, rejected_ballots and
+-- rejected_message_tags: fields of late votes, empty if the batch has none. added_*: the votes of each contestant if
+-- all votes count. current: whether the batch was judged by the current definitions (version 0: no such poll); if
+-- not, nothing was counted. counted: the number of inserted votes. recorded_reasons: the reason of each new
+-- rejection. tally_*: absolute totals. If every message of the batch is a newly counted vote, they are the changed
+-- totals; else those of every contestant of every poll in it, since totals from an earlier delivery may not have
+-- reached the ranking.
 --
--- redelivered: a message of the batch was delivered before. unannounced: an announcement of the function's failed since
--- its last count.
+-- redelivered: a message of the batch was delivered before. unannounced: an announcement of the function instance has
+-- failed since its last count.
 CREATE PROCEDURE count_votes(
     judged_polls integer[], judged_versions integer[],
     vote_keys uuid[], vote_messages uuid[], vote_voters bigint[], vote_cast_at timestamptz[], vote_polls integer[],
@@ -247,15 +254,16 @@ CREATE PROCEDURE count_votes(
 DECLARE
     look_back boolean;
 BEGIN
-    -- Whoever waits with a snapshot keeps the versions of all tallies that are made meanwhile, and every other batch has
-    -- to pass by them: fifty that wait halve what is counted. So the one that came with the call is let go, by rolling
-    -- back nothing, and the next is taken when the wait is over; any expression in between would take it at once.
+    -- A waiting transaction that holds a snapshot keeps dead tally versions alive, and every other batch must skip
+    -- over them: fifty waiting batches halve the throughput. So a ROLLBACK, which has nothing to undo, releases the
+    -- snapshot of the call. The next snapshot is taken after the wait. Any expression before LOCK TABLE would take
+    -- one at once.
     CASE counting_place()
         WHEN 0 THEN ROLLBACK; LOCK TABLE counting_place_0 IN EXCLUSIVE MODE;
         WHEN 1 THEN ROLLBACK; LOCK TABLE counting_place_1 IN EXCLUSIVE MODE;
         WHEN 2 THEN ROLLBACK; LOCK TABLE counting_place_2 IN EXCLUSIVE MODE;
     END CASE;
-    -- The commit does not wait for the disk; what comes after it does.
+    -- This commit does not wait for the disk. The flush barrier after it does.
     SET LOCAL synchronous_commit = off;
     PERFORM pg_advisory_xact_lock_shared(fence());
 
@@ -268,11 +276,12 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Nearly all batches hold nothing that has been counted, and a plain insert, without a look before each row and a
-    -- mark after it, costs a third less. Where that proves wrong, it is undone and the other way taken; in polls with
-    -- a limit voters do send a ballot twice, so there it is not tried.
+    -- Nearly all batches contain no duplicates, and a plain INSERT costs a third less than ON CONFLICT, which checks
+    -- the index before each row and confirms each row after it. If the plain INSERT finds a duplicate, it is rolled
+    -- back and the other form runs. In polls with a limit voters do send ballots twice, so there the plain form is
+    -- not tried.
     --
-    -- Either way, a message rejected under an earlier definition stays rejected.
+    -- In both forms, a message rejected under an earlier definition stays rejected.
     IF cardinality(vote_ballots) = 0 THEN
         BEGIN
             INSERT INTO votes (key, voter, cast_at, poll, contestant)
@@ -290,7 +299,7 @@ BEGIN
         END;
     END IF;
     IF counted IS NULL THEN
-        -- Of two votes of one key in the batch, the one cast first counts.
+        -- Of two votes with the same key in the batch, the one cast first counts.
         WITH inserted AS (
             INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
             SELECT key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag
@@ -308,8 +317,8 @@ BEGIN
         INTO counted, added_polls, added_contestants, added_votes FROM added;
     END IF;
 
-    -- The turn at the tallies, until the commit. Without it, batches would wait for each other's rows, and then look at
-    -- each of them again. Two numbers are a lock space apart from the fence's.
+    -- The tally lock, held until the commit. Without it, batches would wait for each other's rows and then recheck
+    -- each row. Locks of two numbers do not conflict with the definition lock, which has one.
     PERFORM pg_advisory_xact_lock(2, 0);
     WITH raised AS (
         UPDATE tallies SET votes = tallies.votes + added.votes
@@ -320,7 +329,8 @@ BEGIN
     SELECT array_agg(poll), array_agg(contestant), array_agg(votes)
     INTO tally_polls, tally_contestants, tally_votes FROM raised;
 
-    -- Every contestant has a tally, unless a hand has deleted it: then it begins anew, until the poll is rebuilt.
+    -- Every contestant has a tally, unless an operator has deleted it. Then it restarts from zero until the poll is
+    -- rebuilt.
     IF coalesce(cardinality(tally_polls), 0) < cardinality(added_polls) THEN
         INSERT INTO tallies (poll, contestant, votes)
         SELECT * FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
@@ -341,10 +351,10 @@ BEGIN
             ON CONFLICT DO NOTHING
             RETURNING message_id, reason
         ), arrival AS MATERIALIZED (
-            -- One moment for the whole batch.
+            -- One time of arrival for the whole batch.
             SELECT date_trunc('milliseconds', clock_timestamp()) AS arrived_at
         ), kept AS (
-            -- A late vote of which another message has come before is that vote.
+            -- A second message of the same late vote is a duplicate.
             INSERT INTO late_votes
                 (key, message_id, voter, cast_at, arrived_at, poll, contestant, ballot, message_tag, id_tag)
             SELECT key, message_id, voter, cast_at, arrived_at, poll, contestant, ballot, message_tag,
@@ -371,7 +381,7 @@ BEGIN
         FROM tallies WHERE poll = ANY (judged_polls);
     END IF;
 
-    -- In the turn, so that batches meet in these rows one after the other. A probe is decided once.
+    -- Under the tally lock, batches update these rows one after the other. A probe is decided once.
     IF cardinality(probe_ids) > 0 THEN
         UPDATE probes SET cast_at = delivered.cast_at, decided_at = clock_timestamp()
         FROM unnest(probe_ids, probe_cast_at) AS delivered (id, cast_at)
@@ -385,9 +395,10 @@ BEGIN
         ON CONFLICT (kind) DO UPDATE SET seen_at = greatest(signs.seen_at, excluded.seen_at);
     END IF;
 
-    -- The locks are free before the disk has the batch: else every other batch would wait for the disk, at the tallies.
-    -- A mark in the log, committed as usual, is on disk when all before it is. That is also what others committed and
-    -- this batch found its votes counted by, so the mark is made even where nothing was inserted.
+    -- The commit releases the locks before the batch is on disk: otherwise every other batch would wait for the disk
+    -- at the tally lock. The flush barrier commits synchronously, and the log is written in order, so all earlier
+    -- commits are then on disk, too. They include commits of other batches that made votes of this batch duplicates.
+    -- So the barrier runs even if this batch inserted nothing.
     COMMIT;
     PERFORM mark_log();
 END

@@ -4,8 +4,8 @@
 //! Each single statement is safe to repeat, so `Ledger::fetch_all` repeats one whose kept connection was broken. A
 //! transaction is not repeated: its connection is checked before its first statement.
 //!
-//! To add a statement: 1. Write a method of [`Ledger`] in the module of its subject; its SQL starts with the
-//! method's name as a comment. 2. A single idempotent statement runs through `fetch_all`. A transaction runs in
+//! To add a statement: 1. Write a method of [`Ledger`] in the module of its subject; its SQL starts with a
+//! comment that names the statement. 2. A single idempotent statement runs through `fetch_all`. A transaction runs in
 //! `within`, over `connection`, and gives the connection back with `keep`. A change of a poll takes the definition
 //! lock and appends a journal entry. 3. Grant missing rights in `RIGHTS` (`schema.rs`). 4. Test it in
 //! `shared/stores/tests/it`.
