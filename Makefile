@@ -1,14 +1,14 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# What `sam build` makes: for each function a folder of its name in the template.
+# The output of `sam build`: for each function a folder with its name in the template.
 ARTIFACTS := $(TARGET)/sam
 ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
 MACHETE := 0.9.2
-# What stands in for AWS must not be what is measured.
+# The emulator must not be the bottleneck of a measurement.
 OPTIMIZED := --config profile.dev.opt-level=3
 
-# cargo lambda, sam, k6 and checkov come from here.
+# The folders of cargo lambda, sam, k6 and checkov.
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.venv/checkov/bin
 export SAM_CLI_TELEMETRY := 0
 
@@ -20,7 +20,7 @@ help: ## List the targets
 run: stores build ## Start everything on this machine; ARGS="--port 9000 --aws-port 9001 --ephemeral"
 	@exec $(TARGET)/debug/local run $(ARGS)
 
-# Tests have stores of their own, whatever else there is.
+# Tests always use stores of their own.
 test loadtest bench: export DATABASE_URL :=
 test loadtest bench: export REDIS_URL :=
 
@@ -30,9 +30,9 @@ test: stores tools browser tests artifacts ## All tests: the code, then the runn
 	scripts/test_stack.sh
 	$(TARGET)/debug/local chaos --seed 1
 
-# Always the debug build: what is deployed has no points to crash at.
+# Always the debug build: the release build has no crash points.
 .PHONY: chaos
-chaos: stores build ## Break everything while votes come in: VOTES= SEED= FAULTS=a,b DURATION=s OUTAGE=s CLOSING=n CALM=s REDELIVERY=s
+chaos: stores build ## Inject faults while votes come in: VOTES= SEED= FAULTS=a,b DURATION=s OUTAGE=s CLOSING=n CALM=s REDELIVERY=s
 	@exec $(TARGET)/debug/local chaos $(if $(VOTES),--votes $(VOTES)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(DURATION),--duration $(DURATION)) $(if $(OUTAGE),--outage $(OUTAGE)) \
 		$(if $(CLOSING),--closing $(CLOSING)) $(if $(CALM),--calm $(CALM)) \
@@ -58,15 +58,15 @@ check: tools ## Formatting, lints, documentation, template, unused dependencies,
 	python scripts/check_functions.py $(ARTIFACTS)
 
 .PHONY: loadtest
-loadtest: stores tools ## Load a stack: SCENARIO=vote|polls|show|stampede VOTERS= VOTES= USERS= BASE_URL= TOKENS=
+loadtest: stores tools ## Put load on a stack: SCENARIO=vote|polls|show|stampede VOTERS= VOTES= USERS= BASE_URL= TOKENS=
 	scripts/loadtest.sh
 
 .PHONY: redrive
-redrive: ## Send what is in the dead-letter queue back: BASE_URL= ADMIN_TOKEN=
+redrive: ## Send the votes in the dead-letter queue back: BASE_URL= ADMIN_TOKEN=
 	@scripts/setup.sh http
 	@scripts/redrive.sh
 
-# A quick run's figures say little: they stay out of the docs.
+# The figures of a quick run are inaccurate: they stay out of docs/.
 BENCH_OUT = $(if $(QUICK),$(TARGET)/bench,docs/bench)
 
 .PHONY: bench
@@ -76,14 +76,14 @@ bench: stores tools artifacts ## Measure this machine, 25 minutes: ONLY=capacity
 		--out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) \
 		$(if $(REPETITIONS),--repetitions $(REPETITIONS))
 
-# Environments are samconfig.toml's: development, production.
+# The environments of samconfig.toml: development, production.
 preflight deploy destroy logs pages crew token: export ENV := $(or $(ENV),development)
 
 .PHONY: preflight
-preflight: tools ## Say within seconds what a deployment would lack; ENV=
+preflight: tools ## Report the gaps of a deployment within seconds; ENV=
 	@python scripts/preflight.py --environment $(ENV)
 
-# One after the other: nothing is compiled for a deployment that cannot succeed.
+# In this order: nothing is compiled for a deployment that cannot succeed.
 .PHONY: deploy
 deploy: preflight ## Build and deploy to AWS, the pages too; ENV=development|production
 	@$(MAKE) --no-print-directory build
@@ -103,11 +103,11 @@ logs: tools ## Follow the functions' logs; ENV=
 	sam logs --config-env $(ENV) --tail
 
 .PHONY: crew
-crew: tools ## Let someone use the crew's routes; ENV= EMAIL=
+crew: tools ## Grant a person the crew's routes; ENV= EMAIL=
 	@python scripts/deployment.py crew --environment $(ENV) --email "$(EMAIL)"
 
 .PHONY: token
-token: tools ## Print a token of someone in the user pool; ENV= EMAIL=
+token: tools ## Print a token of a user of the user pool; ENV= EMAIL=
 	@python scripts/deployment.py token --environment $(ENV) --email "$(EMAIL)"
 
 .PHONY: pages
@@ -117,22 +117,22 @@ pages: tools ## Publish the pages alone; ENV=
 	scripts/publish.sh
 
 .PHONY: screens
-screens: stores tools browser build ## Take the pictures in docs/screens anew
+screens: stores tools browser build ## Renew the pictures in docs/screens
 	scripts/screens.sh
 
-# The rest is what the targets above stand on.
+# Prerequisites of the targets above.
 
 .PHONY: build
 build:
 	cargo build --workspace --locked
 
-# Together with the tests: what their features add would else compile half the tree again.
+# Programs and tests in one build: otherwise the features of the tests would compile half the tree again.
 .PHONY: tests
 tests:
 	cargo build --workspace --all-targets --locked
 
-# What Lambda gets, for this machine's architecture: built as for a deployment, but by cargo alone. Zig, which that takes
-# for another architecture or an older libc, would compile everything once more.
+# Lambda's artifacts, for this machine's architecture: built as for a deployment, but by cargo alone. A deployment uses
+# Zig, for another architecture or an older libc, which would compile everything once more.
 .PHONY: artifacts
 artifacts: export CARGO_LAMBDA_COMPILER := cargo
 artifacts: tools

@@ -1,5 +1,5 @@
-// USERS users read the open polls and the file of one of them every 3 s, for DURATION seconds. Then: almost every answer
-// came from the edge, and where the stack tells, neither origin was asked more than once in 3 s.
+// USERS users read the open polls and the file of one of them every 3 s, for DURATION seconds. Checks that almost every
+// answer came from the edge and, where the stack reports it, that each origin got at most one request in 3 s.
 
 import { check } from "k6";
 import exec from "k6/execution";
@@ -17,8 +17,7 @@ const originRequests = new Counter("origin_requests");
 
 export const options = {
   scenarios: {
-    // A fixed rate is what so many users make together, each at a moment of its own; one virtual user for each of
-    // them would cost gigabytes.
+    // Many users at independent moments make a fixed rate; one virtual user for each of them would cost gigabytes.
     poll: {
       executor: "constant-arrival-rate",
       rate: USERS,
@@ -43,7 +42,7 @@ export const options = {
 export function setup() {
   const [poll] = openPolls();
   if (poll === undefined) {
-    exec.test.abort("no poll is open: open one in the control room");
+    exec.test.abort("no poll is open: open one on the desk, /control/");
   }
   waitForFile(poll);
   return { poll, before: originRequestsSoFar() };
@@ -62,7 +61,7 @@ export function teardown({ before }) {
   if (before.includes(null) || after.includes(null)) {
     return;
   }
-  // One at once, then one after each expiry.
+  // One at the start, then one after each expiry.
   const most = Math.ceil(DURATION / EDGE_SECONDS) + 1;
   ORIGINS.forEach((origin, i) => {
     const asked = after[i] - before[i];

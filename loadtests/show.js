@@ -1,7 +1,7 @@
-// A show: voters vote as fast as VUS connections carry it and USERS users watch, for DURATION seconds, in a poll that
-// the crew closes after two thirds of it. Then: each accepted vote is in the ledger or rejected as too late; none of
-// those cast before the close was rejected, none of those after it was counted; and the certified file, which says the
-// same, is out within a minute of the last vote.
+// A show: voters vote as fast as VUS connections allow and USERS users watch, for DURATION seconds, in a poll that the
+// crew closes after two thirds of the time. Checks that each accepted vote is in the ledger or rejected as too late; that
+// no vote cast before the close was rejected, and none after it counted; and that the certified file, with the same
+// figures, is out within a minute of the last vote.
 
 import { check, sleep } from "k6";
 import exec from "k6/execution";
@@ -13,12 +13,12 @@ const VUS = number("VUS", 50);
 const USERS = number("USERS", 3000);
 const DURATION = number("DURATION", 60);
 const CLOSE_AT_MS = Math.round((DURATION * 1000 * 2) / 3);
-// A vote sent this long after the close was asked for was sent after it was done.
+// A vote sent this long after the request to close was sent after the close.
 const CLOSE_TAKES_MS = 2000;
 const CONTESTANTS = 20;
-// Probes after the close, on a queue whose window may be stretched; the rest is the next ticks'.
+// Probes after the close, on a queue with a stretched window, and the next ticks.
 const CERTIFIED_SECONDS = 60;
-// Long enough for a sign of a failed batch (CERTIFY_SIGN_SECONDS, 146 s) and what is above.
+// CERTIFY_SIGN_SECONDS, 146 s, after a sign of a failed batch, and the time above.
 const CERTIFIED_PATIENCE_SECONDS = 240;
 
 const nextToken = voterTokens(VUS);

@@ -1,4 +1,7 @@
-// What the scenarios share: the stack under test, the crew's requests, and waiting until votes are counted.
+// Shared by the scenarios: the stack under test, the crew's requests, and the wait until votes are counted.
+//
+// To add a scenario: 1. a file NAME.js here that exports `options` and its functions, 2. its setup and teardown with the
+// helpers of this file, 3. a line in scripts/test_stack.sh that runs it in small. `make loadtest SCENARIO=NAME` runs it.
 
 import { check, fail, sleep } from "k6";
 import { SharedArray } from "k6/data";
@@ -7,19 +10,19 @@ import http from "k6/http";
 
 export const BASE_URL = (__ENV.BASE_URL || "http://localhost:8080").replace(/\/$/, "");
 
-// Where k6 itself tells its metrics: a teardown has no other way to what the virtual users counted.
+// k6's own API for metrics: a teardown has no other access to the counters of the virtual users.
 const K6_API = __ENV.K6_API || "http://localhost:6565";
 
 const COUNT_POLL_SECONDS = 0.5;
-// Longer than a failed batch stays invisible in the queue (VotesQueue.VisibilityTimeout, 123 s).
+// Longer than the visibility timeout of a failed batch (VotesQueue.VisibilityTimeout, 123 s).
 const COUNT_STALLED_SECONDS = 180;
 const ACCEPTED_OR_THROTTLED = http.expectedStatuses(202, 429);
 const THROTTLED_SECONDS = 0.1;
 const THROTTLED_TRIES_MAX = 300;
-// functions/results looks every minute what there is to publish.
+// functions/results looks for polls to publish every minute.
 const FILE_SECONDS = 75;
 
-// A whole number from the environment.
+// Returns a positive whole number from the environment.
 export function number(name, fallback) {
   const value = Number(__ENV[name] || fallback);
   if (!Number.isInteger(value) || value < 1) {
@@ -28,16 +31,17 @@ export function number(name, fallback) {
   return value;
 }
 
-// What a latency may be, in ms. PATIENCE=60 stretches it on a machine that is busy with something else, where what
-// counts is that every answer comes, and is right.
+// Factor on the limits of latencies. PATIENCE=60 relaxes them on a busy machine, where only the answers themselves are
+// checked.
 export const PATIENCE = number("PATIENCE", 1);
 
 export function p99Below(ms) {
   return `p(99)<${ms * PATIENCE}`;
 }
 
-// Tokens of voters, of whom each of so many virtual users has its own: what it gives is the next one's. Call it in the
-// init context. Kept, because a SharedArray makes anew what is taken out of it, a letter at a time.
+// Returns a function that returns the token of the virtual user's next voter; each virtual user has voters of its own.
+// Call it in the init context. Tokens are cached, because a SharedArray copies an element at each access, character by
+// character.
 export function voterTokens(vus) {
   if (!__ENV.TOKENS) {
     fail('TOKENS must name a file with {"tokens":["…"]}; make loadtest gets one from the local stack');
@@ -51,8 +55,8 @@ export function voterTokens(vus) {
   };
 }
 
-// Casts one vote and says whether the gateway accepted it. What its throttle refuses is no failure and is sent again, as
-// the pages do: a load test is often faster than VotesThrottleRate.
+// Casts one vote and returns whether the gateway accepted it. A throttled vote is no failure and is sent again, as by the
+// pages: a load test is often faster than VotesThrottleRate.
 export function castVote(token, vote) {
   const post = () =>
     http.post(`${BASE_URL}/votes`, JSON.stringify(vote), {
@@ -69,14 +73,14 @@ export function castVote(token, vote) {
   return check(response, { "vote accepted": (r) => r.status === 202 });
 }
 
-// A read as a viewer's page does it: {ok, hit}, where a hit came from the edge.
+// Reads the polls like a viewer's page: {ok, hit}, where a hit came from the edge.
 export function readPolls() {
   const response = http.get(`${BASE_URL}/polls`, { responseType: "none", tags: { name: "GET /polls" } });
   const ok = check(response, { "polls read": (r) => r.status === 200 });
   return { ok, hit: !/^Miss|^Error/.test(response.headers["X-Cache"] || "Miss") };
 }
 
-// A poll's file, likewise; with its body where that is wanted, and no complaint while there is none.
+// Reads a poll's file likewise. With `wanted`, returns its body too, and a missing file fails no check.
 export function readResults(poll, wanted = false) {
   const response = http.get(`${BASE_URL}/results/${poll}.json`, {
     responseType: wanted ? "text" : "none",
@@ -87,7 +91,7 @@ export function readResults(poll, wanted = false) {
   return { ok, hit, body: wanted && ok ? response.json() : null };
 }
 
-// A poll that is opened by hand has its file within a minute.
+// Waits for the file of a poll that was opened by hand, which takes up to a minute.
 export function waitForFile(poll) {
   for (const deadline = Date.now() + FILE_SECONDS * 1000; !readResults(poll, true).ok; sleep(1)) {
     if (Date.now() > deadline) {
@@ -96,14 +100,14 @@ export function waitForFile(poll) {
   }
 }
 
-// The ids of the polls that are open.
+// Returns the ids of the open polls.
 export function openPolls() {
   const response = http.get(`${BASE_URL}/polls`, { responseType: "text", tags: { name: "polls" } });
   const polls = response.status === 200 ? response.json("polls") : [];
   return polls.filter((poll) => poll.status === "open").map((poll) => poll.id);
 }
 
-// A request of the crew; fails the test unless it gets the status expected.
+// Sends a request of the crew; aborts the test on any other status than the expected one.
 export function crew(method, path, body, expected) {
   const response = http.request(method, `${BASE_URL}/admin${path}`, body ? JSON.stringify(body) : null, {
     headers: { Authorization: `Bearer ${__ENV.ADMIN_TOKEN}`, "Content-Type": "application/json" },
@@ -117,22 +121,22 @@ export function crew(method, path, body, expected) {
   return expected === 204 ? null : response.json();
 }
 
-// The poll's audit, with all its rejections added up.
+// Returns the poll's audit, with the sum of its rejections as `rejectedVotes`.
 export function audit(poll) {
   const answer = crew("GET", `/polls/${poll}/audit`, null, 200);
   answer.rejectedVotes = Object.values(answer.rejected).reduce((sum, n) => sum + n, 0);
   return answer;
 }
 
-// What the virtual users added to a counter of ours, once k6 has taken in all of it.
+// Returns the value of one of our counters, after k6 has collected all samples.
 export function counted(metric) {
-  sleep(1); // k6 collects samples every 50 ms; there is no way to ask whether it has them all.
+  sleep(1); // k6 collects samples every 50 ms, and has no call that waits for them.
   const response = http.get(`${K6_API}/v1/metrics/${metric}`, { responseType: "text", tags: { name: "k6" } });
   return response.status === 200 ? response.json("data.attributes.sample.count") : 0;
 }
 
-// Reads the audit until `isComplete(audit)`, or until nothing has moved for long: {audit, seconds}, where the seconds
-// run from `sinceMs` to the read that saw the last vote.
+// Reads the audit until `isComplete(audit)`, or until it has not changed for COUNT_STALLED_SECONDS. Returns {audit,
+// seconds}, where the seconds run from `sinceMs` to the first read with the last vote.
 export function waitUntilCounted(poll, sinceMs, isComplete) {
   let last = audit(poll);
   let movedMs = Date.now();
@@ -147,7 +151,7 @@ export function waitUntilCounted(poll, sinceMs, isComplete) {
   return { audit: last, seconds: Math.max(0, (movedMs - sinceMs) / 1000) };
 }
 
-// One of the local stack's own figures, or null where there are none (a deployed stack).
+// Returns a metric of the local stack, or null for a deployed stack.
 export function localMetric(name, labels) {
   const response = http.get(`${BASE_URL}/_local/metrics`, { responseType: "text", tags: { name: "metrics" } });
   if (response.status !== 200) {

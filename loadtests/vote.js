@@ -1,6 +1,6 @@
-// VOTERS voters (as many as there are TOKENS) cast VOTES votes in poll POLL through VUS connections, as fast as they go;
-// or RATE votes a second for DURATION seconds, if RATE is given, through as many of the VUS as it takes. Then: every vote
-// that was accepted is in the ledger, and ledger, tally and ranking agree.
+// VOTERS voters (the number of TOKENS) cast VOTES votes in poll POLL through VUS connections, as fast as possible; or
+// RATE votes a second for DURATION seconds, if RATE is given, through at most VUS connections. Checks that every accepted
+// vote is in the ledger, and that ledger, tally and ranking agree.
 
 import { check } from "k6";
 import exec from "k6/execution";
@@ -13,7 +13,7 @@ const VUS = number("VUS", 100);
 const RATE = __ENV.RATE ? number("RATE") : null;
 const DURATION = number("DURATION", 60);
 const POLL = number("POLL", 1); // The local stack's demo poll.
-const CLIENT_IDS = __ENV.CLIENT_IDS === "1"; // Each vote with an id of its own, so that retries are safe.
+const CLIENT_IDS = __ENV.CLIENT_IDS === "1"; // Each vote has an id of its own, so that retries are safe.
 
 const nextToken = voterTokens(VUS);
 
@@ -27,7 +27,7 @@ export const options = {
       ? { executor: "constant-arrival-rate", rate: RATE, duration: `${DURATION}s`, preAllocatedVUs: VUS }
       : { executor: "shared-iterations", vus: Math.min(VUS, VOTES), iterations: VOTES, maxDuration: "30m" },
   },
-  // Those that thresholds and summary need: every sample of every request carries them.
+  // Only the tags that thresholds and summary need: every sample of every request carries them.
   systemTags: ["name", "check", "status", "error_code"],
   setupTimeout: "1m",
   teardownTimeout: "30m",
@@ -76,7 +76,7 @@ export function teardown({ before }) {
   console.log(`${expected} votes accepted, ${found} counted, the last ${seconds.toFixed(1)} s after the last POST`);
 }
 
-// Not all are loved alike: the first contestants get more votes than the last.
+// Returns a contestant, the first ones more often than the last.
 function favourite(contestants) {
   return contestants[Math.floor(Math.random() * Math.random() * contestants.length)];
 }

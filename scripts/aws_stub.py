@@ -1,4 +1,4 @@
-"""A few calls of AWS's API on this machine, for tests: real clients of boto3 speak to it over HTTP."""
+"""A stub of a few calls of AWS's API, for tests: real clients of boto3 connect to it over HTTP."""
 
 import http.server
 import json
@@ -6,13 +6,13 @@ import threading
 import urllib.parse
 from xml.sax.saxutils import escape
 
-# How boto3 speaks to a service: a form and XML, JSON, or paths.
+# boto3's protocols: a form and XML, JSON, or paths.
 FORM_ERROR = "<ErrorResponse><Error><Code>{}</Code><Message>{}</Message></Error></ErrorResponse>"
 EC2_ERROR = "<Response><Errors><Error><Code>{}</Code><Message>{}</Message></Error></Errors></Response>"
 
 
 class Failure(Exception):
-    """What a call answers instead of a result."""
+    """An error answer of a call."""
 
     def __init__(self, code, message="", status=400):
         super().__init__(code)
@@ -20,8 +20,8 @@ class Failure(Exception):
 
 
 class AwsStub:
-    """Serves calls by `answers`: operation to a function of its input, whose result is JSON-like or XML text, or which
-    raises `Failure`. Operations are remembered in `calls`."""
+    """Serves calls by `answers`: a map of operations to functions of the input, which return JSON-like data or XML text, or
+    raise `Failure`. Records the operations in `calls`."""
 
     def __init__(self, answers):
         self.answers, self.calls = answers, []
@@ -57,7 +57,7 @@ class AwsStub:
 
     @staticmethod
     def call(path, headers, body):
-        """(way of speaking, operation, input)."""
+        """Returns (protocol, operation, input)."""
         if target := headers.get("x-amz-target"):
             return "json", target.rpartition(".")[2], json.loads(body or "{}")
         if "Action=" in body:

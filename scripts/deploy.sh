@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and deploys the environment ENV of samconfig.toml, and publishes the pages. Safe to repeat, also after a first
-# deployment that failed: what has not changed is left alone.
+# deployment that failed: unchanged resources are left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,8 +10,8 @@ python scripts/deployment.py clear --environment "$ENV"
 sam build --config-env "$ENV"
 "${deploy[@]}"
 
-# What can be set only now that the stack is there, once: that nothing of it may be deleted any more, and the
-# distribution's own name, which the user pool has to be told.
+# Parameters that need an existing stack, set once: the protection against deletion, and the distribution's own name for
+# the user pool.
 settings=$(python scripts/deployment.py settings --environment "$ENV")
 if [[ -n $settings ]]; then
     # shellcheck disable=SC2086 # parameters, not one word

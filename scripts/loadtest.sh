@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs loadtests/$SCENARIO.js against BASE_URL; without one, against the stack at localhost:8080, and if none runs
-# there, against one of its own. The scenarios' other variables are passed on. SCENARIO=stampede needs no stack.
+# Runs loadtests/$SCENARIO.js against BASE_URL; without it, against the stack at localhost:8080, or, if none runs there,
+# against one that it starts. The scenarios' other variables are passed on. SCENARIO=stampede needs no stack.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/stack.sh
@@ -10,7 +10,7 @@ SCENARIO=${SCENARIO:-vote}
 VOTERS=${VOTERS:-1000}
 TOKENS_SECONDS_MAX=300 # Each of the stack's tokens is an RSA signature.
 
-# Not against a stack, whose throttles would protect it: the edge and a fleet of handlers, in one program.
+# One program with the edge and a fleet of handlers, since the throttles of a stack would protect it.
 if [[ $SCENARIO == stampede ]]; then
     cargo build --quiet --locked --workspace --bin local --example stampede
     exec "${CARGO_TARGET_DIR:-target}/debug/local" stores -- "${CARGO_TARGET_DIR:-target}/debug/examples/stampede"
@@ -59,7 +59,7 @@ read -r k6_port <<<"$(free_ports 1)"
 # k6 opens files from the script's folder.
 TOKENS=$(realpath "$TOKENS")
 K6_API=http://127.0.0.1:$k6_port
-# Its heap is small, so Go would collect garbage many times a second, on the processors that the stack needs.
+# k6's heap is small, so Go would collect garbage many times a second, on the CPUs that the stack needs.
 GOGC=${GOGC:-400}
 export BASE_URL ADMIN_TOKEN TOKENS K6_API GOGC
 .venv/bin/k6 run --quiet --no-usage-report --address "127.0.0.1:$k6_port" "$script"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Sends everything in the dead-letter queue back to the votes' queue, through the admin routes. BASE_URL: the stack,
-# http://localhost:8080 unless given; ADMIN_TOKEN: a token with the scope admin, which a local stack gives out itself.
+# http://localhost:8080 by default; ADMIN_TOKEN: a token with the scope admin, which a local stack issues itself.
 set -euo pipefail
 
 BASE_URL=${BASE_URL:-http://localhost:8080}
 REQUEST_SECONDS_MAX=35 # The gateway gives up at 30.
 PAUSE_SECONDS=5
-# The queue's estimate may be a minute late, and what another request looks at is hidden for half of one.
+# The queue's estimate may be a minute old, and messages that another request examines are hidden for half a minute.
 IDLE_SECONDS_MAX=90
 
 fail() {
@@ -20,7 +20,7 @@ if [[ -z ${ADMIN_TOKEN:-} ]]; then
         fail "no local stack at $BASE_URL: start one with \`make run\`, or give BASE_URL=https://… and ADMIN_TOKEN=…"
 fi
 
-# call METHOD PATH: the answer's body, if it is a success.
+# call METHOD PATH: prints the answer's body if it is a success.
 call() {
     local answer status
     answer=$(curl --silent --show-error --max-time "$REQUEST_SECONDS_MAX" --request "$1" "$BASE_URL/admin/$2" \
@@ -52,7 +52,7 @@ while true; do
     answer=$(call POST dead-letters/redrive)
     read -r moved failed remaining < <(jq --raw-output '"\(.moved) \(.failed) \(.remaining)"' <<<"$answer")
     moved_in_all=$((moved_in_all + moved))
-    # Only a request that found nothing has seen the end: the estimate alone may be late.
+    # Only a request that moved nothing proves the end: the estimate alone may be old.
     ((moved > 0 || remaining > 0)) || break
     if ((moved > 0)); then
         echo "Moved back: $moved_in_all; remaining: $remaining"
@@ -64,4 +64,4 @@ while true; do
     fi
 done
 ((failed == 0)) || fail "moved back $moved_in_all; the queue refused $failed: see the log of DeadLettersFunction"
-echo "Moved back: $moved_in_all. The dead-letter queue is empty; the votes are judged by when they were cast."
+echo "Moved back: $moved_in_all. The dead-letter queue is empty; the votes are judged by the moment they were cast."

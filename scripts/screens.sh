@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes the pictures in docs/screens anew, from a stack of its own, as the browser tests meet each state.
+# Renews the pictures in docs/screens, from a stack of its own, at each state that the browser tests reach.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/stack.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing of the system's packages, saying so in one line each. Silent when nothing is.
-# Arguments: what is needed, of: stores python http browser
+# Installs missing system packages, with a line for each. Silent if none is missing.
+# Arguments: the needed parts, of: stores python http browser
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -20,7 +20,7 @@ have_browser() {
 
 have_python() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
-missing=() # one line each: what for | apt package | Homebrew package
+missing=() # each: apt packages | Homebrew packages
 need() {
     echo "setup: $1 is missing: installing it"
     missing+=("$2|$3")
@@ -34,7 +34,7 @@ have cc || need "a C compiler (Rust links with it)" build-essential gcc
 for part in "$@"; do
     case $part in
     stores)
-        # DATABASE_URL and REDIS_URL point at stores that run already.
+        # DATABASE_URL and REDIS_URL point at running stores.
         [[ -n ${DATABASE_URL:-} ]] || have_postgres || need "PostgreSQL (the ledger)" postgresql postgresql@17
         [[ -n ${REDIS_URL:-} ]] || have_redis || need "Redis (the ranking)" redis-server redis
         ;;
@@ -56,7 +56,7 @@ as_root() {
     if ((EUID == 0)); then "$@"; else sudo "$@"; fi
 }
 
-# Debian starts a server as soon as it is installed; ours are started by the stack, on ports of their own.
+# Debian starts a server at its installation; the stack starts its own servers, on ports of their own.
 policy=/usr/sbin/policy-rc.d
 start_no_services() {
     [[ -e $policy ]] && return

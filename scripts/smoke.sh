@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Casts one vote in a poll of its own and waits until it is counted: the whole way, through the deployed system.
-# BASE_URL: the stack, http://localhost:8080 unless given. ADMIN_TOKEN: a token with the scope admin; TOKEN: a voter's,
-# the crew's own unless given. A local stack gives both out itself. The poll stays, closed and without a public result:
-# one that has votes cannot be deleted. At the end a token casts a vote whose subject holds JSON, in the closed poll: it
-# must be refused, or be too late. A local stack makes such a token; elsewhere give one as CRAFTED_TOKEN, if the issuer can
-# be made to sign one.
+# Casts one vote in a poll of its own and waits until it is counted: the whole path through the deployed system.
+# BASE_URL: the stack, http://localhost:8080 by default. ADMIN_TOKEN: a token with the scope admin; TOKEN: a voter's,
+# ADMIN_TOKEN by default. A local stack issues both itself. The poll stays, closed and without a public result, since a
+# poll with votes cannot be deleted. At the end a token with JSON in its subject casts a vote in the closed poll: it must
+# be refused, or be too late. A local stack makes such a token; elsewhere give one as CRAFTED_TOKEN, if the issuer can
+# sign one.
 set -euo pipefail
 
 BASE_URL=${BASE_URL:-http://localhost:8080}
@@ -22,7 +22,8 @@ local_token() {
     curl --silent --fail --max-time 10 "$BASE_URL/_local/token?$1" | jq --raw-output .access_token
 }
 
-# A subject that, written into JSON as it is, ends its own text and says that the vote was cast at $1 (milliseconds).
+# Makes a token with a subject that, written into JSON unescaped, ends its own string and claims that the vote was cast at
+# $1 (milliseconds).
 crafted_token() {
     local subject
     subject=$(jq --null-input --raw-output --arg ms "$1" \
@@ -38,7 +39,7 @@ if [[ -z ${ADMIN_TOKEN:-} ]]; then
 fi
 TOKEN=${TOKEN:-$ADMIN_TOKEN}
 
-# call EXPECTED_STATUS TOKEN METHOD PATH [BODY]: the answer's body.
+# call EXPECTED_STATUS TOKEN METHOD PATH [BODY]: prints the answer's body.
 call() {
     local expected=$1 token=$2 method=$3 path=$4 body=${5:-} answer status
     answer=$(curl --silent --show-error --max-time "$REQUEST_SECONDS_MAX" --request "$method" "$BASE_URL$path" \
@@ -60,7 +61,7 @@ echo "poll $poll is open"
 
 id=$(python3 -c 'import uuid; print(uuid.uuid4())')
 vote="{\"poll\":$poll,\"contestant\":1,\"id\":\"$id\"}"
-# Twice: the second must change nothing.
+# Twice: the second vote must change nothing.
 call 202 "$TOKEN" POST /votes "$vote" >/dev/null
 call 202 "$TOKEN" POST /votes "$vote" >/dev/null
 accepted=$SECONDS

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# To be sourced: starts a stack of its own on free ports, and stops it. Sets STACK_PID, BASE_URL and AWS_URL.
+# To be sourced: functions that start a stack on free ports, and stop it. They set STACK_PID, BASE_URL and AWS_URL.
 
-STACK_READY_SECONDS=120 # A cold machine initialises a database cluster first.
+STACK_READY_SECONDS=120 # A first start initialises a database cluster.
 STACK_STOP_SECONDS=60   # Ctrl-C drains: the longest invocation plus the stores' shutdown.
 
 free_ports() {
@@ -14,7 +14,7 @@ print(*(s.getsockname()[1] for s in sockets))
 PYTHON
 }
 
-# The process and all that it started, one pid a line.
+# Prints the process and its descendants, one pid a line.
 family() {
     ps -axo pid=,ppid= | awk -v root="$1" '
         { parent[$1] = $2 }
@@ -26,15 +26,15 @@ family() {
         }'
 }
 
-# start_stack LOG [arguments of `local run`]
+# start_stack LOG [arguments of `local run`]: starts it, and waits until it answers.
 start_stack() {
     local log=$1 port aws_port
     shift
     read -r port aws_port <<<"$(free_ports 2)"
     BASE_URL=http://localhost:$port
-    # shellcheck disable=SC2034 # for who sources this
+    # shellcheck disable=SC2034 # for the sourcing script
     AWS_URL=http://localhost:$aws_port
-    set -m # A process group of its own, so that Ctrl-C reaches it only from here.
+    set -m # A process group of its own, so that it gets Ctrl-C only from stop_stack.
     "${CARGO_TARGET_DIR:-target}/debug/local" run --ephemeral --port "$port" --aws-port "$aws_port" "$@" \
         >"$log" 2>&1 </dev/null &
     STACK_PID=$!
@@ -50,7 +50,7 @@ start_stack() {
     done
 }
 
-# Stops the stack as Ctrl-C does, and fails if anything of it is left.
+# Stops the stack like Ctrl-C, and fails if a process of it is left.
 stop_stack() {
     local pids pid left=0
     pids=$(family "$STACK_PID")
@@ -72,7 +72,7 @@ stop_stack() {
     return $left
 }
 
-# For a trap: whatever happened, nothing stays.
+# For a trap: kills every process of the stack.
 kill_stack() {
     [[ -n ${STACK_PID:-} ]] || return 0
     local pids
@@ -81,14 +81,14 @@ kill_stack() {
     kill -KILL $pids 2>/dev/null || true
 }
 
-# Peak memory of each process of the stack, where the kernel tells (Linux).
+# Prints the peak memory of each process of the stack, on Linux.
 print_peak_memory() {
     local pid program name
     for pid in $(family "$STACK_PID"); do
         name=$(ps -o comm= -p "$pid") || continue
         program=$(readlink "/proc/$pid/exe" 2>/dev/null) || continue
         if [[ $program == */bootstrap ]]; then
-            program=${program%/bootstrap} # Named after its function, which is its folder.
+            program=${program%/bootstrap} # The folder is named after the function.
             name=${program##*/}
         fi
         awk -v name="$name" '/^VmHWM:/ { printf "%8.1f MB  %s\n", $2 / 1024, name }' "/proc/$pid/status" 2>/dev/null || true

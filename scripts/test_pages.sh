@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The pages in a real browser, against the stack at BASE_URL. SCREENS=folder keeps a picture of each state.
+# Tests the pages in a real browser, against the stack at BASE_URL. SCREENS=folder saves a picture of each state.
 set -euo pipefail
 cd "$(dirname "$0")/../frontend/tests"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole stack as a caller sees it: an AWS SDK, load, then anything that the contract allows or forbids.
+# Tests the whole stack from outside: an AWS SDK, load, then requests that the contract allows or forbids.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/stack.sh
@@ -11,7 +11,7 @@ trap 'exit 130' INT TERM
 
 step() { printf '\n== %s\n' "$*"; }
 
-step "start: the artifacts that sam build made"
+step "start: the artifacts of sam build"
 start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/sam"
 echo "ready at $BASE_URL, AWS endpoint at $AWS_URL"
 
@@ -21,11 +21,11 @@ step "SQS through boto3"
 step "CloudFront's invalidations through boto3"
 .venv/bin/python local/emulator/tests/cloudfront_boto3.py "$AWS_URL"
 
-step "a vote's whole way, as after a deployment"
+step "a vote's whole path, as after a deployment"
 BASE_URL=$BASE_URL scripts/smoke.sh
 
-step "load, in small"
-# Speed is for `make loadtest` to judge: whoever runs the tests may be compiling beside them.
+step "a small load"
+# `make loadtest` judges speed: beside the tests, this machine may be compiling.
 export BASE_URL PATIENCE=60
 SCENARIO=vote VOTERS=200 VOTES=3000 VUS=20 scripts/loadtest.sh
 SCENARIO=polls USERS=300 DURATION=12 scripts/loadtest.sh
@@ -40,15 +40,15 @@ AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local .venv/bin/python scripts/pub
 step "the pages in a browser"
 scripts/test_pages.sh
 
-# Last: it leaves polls of every kind behind, which the pages would show.
+# Last, since it leaves polls of every kind behind, which the pages would show.
 step "docs/openapi.yaml through schemathesis"
 token=$(curl --silent --fail "$BASE_URL/_local/token?sub=crew&scope=admin" | jq -r .access_token)
 root=$PWD
-# It keeps notes in the current folder.
+# It writes notes into the current folder.
 (cd "$work" && "$root/.venv/bin/schemathesis" --config-file "$root/scripts/schemathesis.toml" \
     run "$root/docs/openapi.yaml" --url "$BASE_URL" --header "Authorization: Bearer $token")
 
-step "stop, as Ctrl-C does"
+step "stop, like Ctrl-C"
 stop_stack || {
     tail -n 50 "$work/stack.log" >&2
     exit 1

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Brings .venv to what requirements.txt says, and .venv/checkov to requirements-checkov.txt; costs nothing when they
-# already are.
+# Installs requirements.txt into .venv, and requirements-checkov.txt into .venv/checkov; does nothing if both are current.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +7,7 @@ build() {
     local folder=$1 list=$2
     cmp -s "$list" "$folder/requirements.txt" && return
     echo "setup: installing the tools of $list into $folder"
-    rm -rf "$folder" # Not `venv --clear`, which would empty what a link points at.
+    rm -rf "$folder" # Not `venv --clear`, which would empty the target of a link.
     python3 -m venv "$folder"
     "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$list"
     cp "$list" "$folder/requirements.txt"
