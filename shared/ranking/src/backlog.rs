@@ -1,4 +1,4 @@
-//! How much the votes' queue holds, for the crew: asked of SQS by the one function that may, and passed on here.
+//! The backlog of the votes' queue, for the crew. Only one function may query SQS; it shares the figure here.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use domain::Timestamp;
 
 const KEY: &str = "backlog";
 
-/// An older figure would mislead.
+/// The lifetime of the figure. An older one would mislead.
 const LIFETIME: Duration = Duration::from_secs(15);
 
-/// Votes that wait, or are being counted, of all polls.
+/// The votes of all polls that wait or are in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Backlog {
-    /// As SQS says, which may be a minute behind; our own probes are taken off.
+    /// The number that SQS reports, without our own probes. SQS may be a minute behind.
     pub messages: u64,
-    /// When SQS was asked.
+    /// The time of the query.
     pub as_of: Timestamp,
 }
 
 impl RankingStore {
-    /// Keeps the figure for 15 s.
+    /// Stores the figure for 15 s.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -34,7 +34,7 @@ impl RankingStore {
         self.run(&pipeline).await
     }
 
-    /// The latest figure; `None` where there is none of the last 15 s.
+    /// Returns the latest figure. `None` if it is older than 15 s.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].

@@ -1,7 +1,7 @@
-//! Batches that are under way: each announces itself on arrival, and takes that back when its votes are in the ranking.
-//! An announcement that stays tells of a batch that failed or whose function died.
+//! Batches in flight. Each batch announces itself on arrival and withdraws the announcement when its votes are in the
+//! ranking. A remaining announcement means that the batch failed or that its function died.
 //!
-//! All moments are Redis's own, and leave here as ages: no other clock need agree with it.
+//! All times come from Redis's clock and are returned as ages, so that no other clock has to agree with it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,21 +15,22 @@ const ANNOUNCED: &str = "announced";
 const HANDLED: &str = "handled";
 pub(super) const WHOLE_KEY: &str = "whole_since";
 
-/// Adds a batch.
+/// Script: adds a batch with the current time.
 const ANNOUNCE: &str = "
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1";
 
-/// Since when Redis has lost nothing, by its own clock; one that does not know has begun anew.
+/// Script: returns the time since when Redis has lost no data, by its own clock. A Redis without this key has
+/// restarted empty, so the script sets it.
 pub(super) const WHOLE_SINCE: &str = "
 local time = redis.call('TIME')
 redis.call('SET', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), 'NX')
 return tonumber(redis.call('GET', KEYS[1]))";
 
-/// Forgets batches that announced themselves too long ago, and answers the rest. A Redis that does not know since when
-/// it is whole has begun anew.
+/// Script: deletes expired announcements, and returns the ages of the others, of the data and the counter of handled
+/// messages. A Redis without the key `whole_since` has restarted empty, so the script sets it.
 const OBSERVE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -40,22 +41,22 @@ local found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for index = 2, #found, 2 do ages[#ages + 1] = now - found[index] end
 return {now - redis.call('GET', KEYS[2]), tonumber(redis.call('GET', KEYS[3]) or '0'), ages}";
 
-/// What Redis knows of batches.
+/// The state of batches in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batches {
-    /// How long Redis has lost nothing.
+    /// The duration for which Redis has lost no data.
     pub whole_for: Duration,
-    /// Messages handled, without probes, since Redis is whole.
+    /// Messages handled in that time, without probes.
     pub handled: u64,
-    /// How long ago each batch announced itself that has not taken it back.
+    /// The ages of the announcements that have not been withdrawn.
     pub outstanding: Vec<Duration>,
 }
 
 impl RankingStore {
-    /// Announces that a batch is under way. Sent before anything else of the batch, and not to be waited for.
+    /// Announces a batch. The caller sends the announcement before all other work of the batch and does not await it.
     ///
     /// # Errors
-    /// [`Error::Outage`], [`Error::Defect`]; it may be announced all the same.
+    /// [`Error::Outage`], [`Error::Defect`]; the batch may be announced all the same.
     pub async fn announce(&self, batch: Uuid) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         let command = pipeline.cmd("EVAL").arg(ANNOUNCE).arg(1).arg(ANNOUNCED);
@@ -63,11 +64,11 @@ impl RankingStore {
         self.run(&pipeline).await
     }
 
-    /// As [`RankingStore::raise`], and in the same round trip takes the batch's announcement back and adds its messages,
-    /// of which none is a probe, to those handled.
+    /// Raises totals like [`RankingStore::raise`]. The same round trip withdraws the batch's announcement and adds
+    /// its messages, without probes, to the counter of handled messages.
     ///
     /// # Errors
-    /// [`Error::Outage`], [`Error::Defect`]; some of it may have been done.
+    /// [`Error::Outage`], [`Error::Defect`]; the call may have been applied in part.
     pub async fn raise_batch(
         &self,
         totals: &BTreeMap<(PollId, i32), Tally>,
@@ -75,12 +76,12 @@ impl RankingStore {
         batch: Uuid,
         messages: u64,
     ) -> Result<(), Error> {
-        let mut pipeline = self.raising(totals, voters);
-        end(&mut pipeline, batch, messages);
+        let mut pipeline = self.raise_pipeline(totals, voters);
+        add_batch_end(&mut pipeline, batch, messages);
         self.run(&pipeline).await
     }
 
-    /// What is known of batches. Forgets announcements that are older than `kept`.
+    /// Returns the state of batches, and deletes announcements older than `kept`.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -94,7 +95,7 @@ impl RankingStore {
     }
 }
 
-fn end(pipeline: &mut Pipeline, batch: Uuid, messages: u64) {
+fn add_batch_end(pipeline: &mut Pipeline, batch: Uuid, messages: u64) {
     pipeline.zrem(ANNOUNCED, batch.to_string()).ignore();
     pipeline.cmd("INCRBY").arg(HANDLED).arg(messages).ignore();
 }

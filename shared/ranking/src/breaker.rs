@@ -1,27 +1,26 @@
-//! Leaves a store alone that does not answer, so that its timeout is not waited for again and again.
+//! A circuit breaker: after a timeout, calls fail immediately for a while instead of waiting for the timeout again.
 
 use std::time::{Duration, Instant};
 
-/// How long a store that did not answer in time is left alone: as long as readers are shown what was read before
-/// anyway, so resting shows nowhere. With a timeout of 0.5 s, a store that hangs then costs an instance a seventh of its
-/// time.
-const REST: Duration = Duration::from_secs(3);
+/// How long the breaker stays open. It equals the time for which readers get cached data anyway, so they notice no
+/// difference. With a timeout of 0.5 s, a hanging store then costs an instance a seventh of its time.
+const OPEN_FOR: Duration = Duration::from_secs(3);
 
-/// Knows whether the store is being left alone. Only silence counts: a store that refuses does so at once.
+/// The state of the breaker. Only timeouts open it, since a refused call fails immediately.
 #[derive(Debug, Default)]
 pub struct Breaker {
-    rests_until: Option<Instant>,
+    open_until: Option<Instant>,
 }
 
 impl Breaker {
-    /// Whether the store is not to be asked now.
-    pub fn is_resting(&self, now: Instant) -> bool {
-        self.rests_until.is_some_and(|until| now < until)
+    /// Returns whether calls must fail immediately.
+    pub fn is_open(&self, now: Instant) -> bool {
+        self.open_until.is_some_and(|until| now < until)
     }
 
-    /// Takes note of how asking it ended.
-    pub fn note(&mut self, timed_out: bool, now: Instant) {
-        self.rests_until = timed_out.then(|| now + REST);
+    /// Records the outcome of a call.
+    pub fn record(&mut self, timed_out: bool, now: Instant) {
+        self.open_until = timed_out.then(|| now + OPEN_FOR);
     }
 }
 
@@ -33,21 +32,21 @@ mod tests {
     fn silence_is_followed_by_a_rest_and_the_rest_by_another_try() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
-        assert!(!breaker.is_resting(start));
-        breaker.note(true, start);
-        assert!(breaker.is_resting(start) && breaker.is_resting(start + REST - Duration::from_millis(1)));
-        assert!(!breaker.is_resting(start + REST), "asked again");
-        breaker.note(true, start + REST);
-        assert!(breaker.is_resting(start + REST), "silent again");
-        breaker.note(false, start + 2 * REST);
-        assert!(!breaker.is_resting(start + 2 * REST), "it answered");
+        assert!(!breaker.is_open(start));
+        breaker.record(true, start);
+        assert!(breaker.is_open(start) && breaker.is_open(start + OPEN_FOR - Duration::from_millis(1)));
+        assert!(!breaker.is_open(start + OPEN_FOR), "asked again");
+        breaker.record(true, start + OPEN_FOR);
+        assert!(breaker.is_open(start + OPEN_FOR), "silent again");
+        breaker.record(false, start + 2 * OPEN_FOR);
+        assert!(!breaker.is_open(start + 2 * OPEN_FOR), "it answered");
     }
 
     #[test]
     fn what_answers_is_never_left_alone() {
         let start = Instant::now();
         let mut breaker = Breaker::default();
-        breaker.note(false, start);
-        assert!(!breaker.is_resting(start));
+        breaker.record(false, start);
+        assert!(!breaker.is_open(start));
     }
 }

@@ -1,53 +1,53 @@
-//! Why Redis gave no answer: it is away, or this release is wrong. Votes count all the same.
+//! Errors of Redis: an outage, or a defect of this release. Votes count in both cases.
 
 use std::time::Duration;
 
 use redis::RedisError;
 use runtime::Retry;
 
-/// Why Redis gave no answer. Votes count all the same.
+/// The reason why a call to Redis failed. Votes count all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Redis is away. Trying again later is safe.
+    /// Redis is unavailable. A later retry is safe.
     #[error(transparent)]
     Outage(#[from] Outage),
-    /// This release or its deployment is wrong. Trying again fails again.
+    /// A defect of this release or its deployment. A retry would fail again.
     #[error(transparent)]
     Defect(#[from] Defect),
 }
 
-/// Redis is away. What was asked may have been done all the same; trying again later is safe.
+/// Redis is unavailable. The outcome of the call is unknown; a later retry is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum Outage {
-    /// Not reached, broken off, or refused for now.
+    /// The connection failed or broke, or Redis refused the call temporarily.
     #[error("Redis is unavailable")]
     Unavailable(#[source] RedisError),
-    /// No answer in time.
+    /// Redis did not answer within the deadline.
     #[error("Redis did not answer within {0:?}")]
     Timeout(Duration),
-    /// It was not asked, because it did not answer a moment ago.
-    #[error("Redis is left alone for a moment, since it did not answer")]
-    Resting,
+    /// Redis was not called, since a call has just timed out.
+    #[error("Redis was not called: the circuit breaker is open after a timeout")]
+    CircuitOpen,
 }
 
-/// Redis refuses a command for good, or answers what this release cannot read.
+/// Redis permanently refuses a command, or this release cannot decode the answer.
 #[derive(Debug, thiserror::Error)]
-#[error("Redis cannot do this: a command and the data, or its user's rights, do not fit")]
+#[error("Redis cannot do this: a command does not match the data or the user's rights")]
 pub struct Defect(#[source] RedisError);
 
-/// Why no Redis can be at such an address.
+/// The reason why a Redis URL is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
-    /// It is no URL of Redis.
+    /// It is no Redis URL.
     #[error("use rediss://user:password@host:port ({0})")]
     Url(#[from] RedisError),
-    /// `#insecure` would believe any server.
-    #[error("take #insecure off: the server's certificate is always verified")]
+    /// `#insecure` would trust any server.
+    #[error("remove #insecure: the server's certificate is always verified")]
     Unverified,
 }
 
 impl Error {
-    /// What this asks of the caller.
+    /// Returns the retry decision.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Outage(Outage::Unavailable(error)) => retry(error),
@@ -66,18 +66,18 @@ impl From<RedisError> for Error {
     }
 }
 
-/// What a server answers that is not the one to ask, or not yet.
-const NOT_HERE: [&str; 8] =
+/// Error codes of a server that is not ready, or not the right one.
+const NOT_READY_CODES: [&str; 8] =
     ["LOADING", "MASTERDOWN", "READONLY", "MOVED", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "NOAUTH"];
 
-/// What a failed command asks for.
+/// Returns the retry decision for a failed command.
 pub(crate) fn retry(error: &RedisError) -> Retry {
     if error.is_unrecoverable_error() {
         Retry::AtOnce
     } else if error.is_io_error()
         || error.is_timeout()
         || error.is_connection_refusal()
-        || error.code().is_some_and(|code| NOT_HERE.contains(&code))
+        || error.code().is_some_and(|code| NOT_READY_CODES.contains(&code))
     {
         Retry::Later
     } else {

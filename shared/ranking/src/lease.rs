@@ -1,4 +1,4 @@
-//! Who of the whole fleet does something that is enough to be done once.
+//! Leases: elect one instance for a task.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use uuid::Uuid;
 
 use super::{Error, RankingStore};
 
-/// The right to do something alone, until it is given back or runs out.
+/// A lease: the right to do a task alone until it is released or expires.
 #[derive(Debug)]
 pub struct Lease {
     key: String,
-    /// Tells this holder from a later one: who was away for longer than the lease must not end another's.
+    /// The unique id of the holder. A holder whose lease has expired must not release the lease of a later one.
     holder: String,
 }
 
-/// Lengthens a lease, unless it has passed on to another holder.
+/// Script: renews a lease if the holder still has it.
 const RENEW: &str = "
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0";
 
-/// Ends a lease, unless it has passed on to another holder.
+/// Script: releases a lease if the holder still has it.
 const RELEASE: &str = "
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0";
 
 impl RankingStore {
-    /// Takes the lease of this name for `duration`, in whole milliseconds and at least one; `None`: somebody holds it.
-    /// A lease spares work and does not guard anything: what is done under it must bear being done twice.
+    /// Acquires the lease of this name for `duration`, in whole milliseconds, at least one. Returns `None` if another
+    /// instance holds it. A lease saves work and is no mutual exclusion: the task must be idempotent.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -44,7 +44,7 @@ impl RankingStore {
         Ok(taken.map(|_| lease))
     }
 
-    /// Makes a lease last `duration` from now; `false`: it had run out.
+    /// Renews a lease for `duration` from now. Returns `false` if it had expired.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -61,10 +61,10 @@ impl RankingStore {
         Ok(renewed == 1)
     }
 
-    /// Gives a lease back before it runs out.
+    /// Releases a lease before it expires.
     ///
     /// # Errors
-    /// [`Error::Outage`], [`Error::Defect`]; then it runs out by itself.
+    /// [`Error::Outage`], [`Error::Defect`]; then the lease expires by itself.
     pub async fn release(&self, lease: Lease) -> Result<(), Error> {
         let mut command = redis::pipe();
         command.cmd("EVAL").arg(RELEASE).arg(1).arg(lease.key).arg(lease.holder).ignore();

@@ -1,19 +1,23 @@
-//! Redis: a view of the ledger that may be lost at any time, and heals. All Redis commands are here.
+//! Redis: a view of the ledger that may be lost at any time and repairs itself. All Redis commands are in this crate.
 //!
 //! | key | type | content |
 //! |---|---|---|
-//! | `poll:{id}` | hash | a definition, or that there is none, its version and when it was loaded |
-//! | `polls` | string | the list of current polls and when it was loaded |
+//! | `poll:{id}` | hash | a definition or the absence of one, its version and its time of loading |
+//! | `polls` | string | the list of current polls and its time of loading |
 //! | `ranking:{id}:{epoch}` | sorted set | absolute totals by contestant |
 //! | `voters:{id}` | `HyperLogLog` | voters |
-//! | `backlog` | string | how much the votes' queue holds, and when it was asked |
-//! | `announced` | sorted set | batches that are under way, by when they began |
-//! | `handled` | string | messages handled, probes not among them |
-//! | `whole_since` | string | since when nothing has been lost |
-//! | `lease:{name}` | string | who is doing what is enough to be done once |
+//! | `backlog` | string | the length of the votes' queue and its time of reading |
+//! | `announced` | sorted set | batches in flight, by start time |
+//! | `handled` | string | the counter of handled messages, without probes |
+//! | `whole_since` | string | the time since when no data was lost |
+//! | `lease:{name}` | string | the holder of a lease |
 //!
-//! Totals only ever grow (`ZADD GT`), so they may arrive late, twice or in any order. What must shrink, a rebuild,
-//! moves on to another epoch. Definitions only ever move to a higher version.
+//! Totals only grow (`ZADD GT`), so updates may arrive late, twice or in any order. A rebuild, which may lower
+//! totals, moves to a new epoch. Definitions only move to a higher version.
+//!
+//! To add a command: 1. Write a method of [`RankingStore`]. The command must be safe to repeat, since a broken
+//! connection repeats it. 2. Send it through `run` or `query`, which apply the deadline and the circuit breaker.
+//! 3. Add its key to this table, and let it expire. 4. Check that `AccessString` in `template.yaml` permits it.
 
 mod backlog;
 mod batches;
@@ -50,18 +54,18 @@ use crate::breaker::Breaker;
 use domain::{ContestantNumber, Poll, PollId, PollWithTally, Tally, Timestamp, Voters};
 use runtime::{Retry, environment::Reader, tls::Authorities};
 
-/// Something read from Redis, and when it was read from the ledger.
+/// A cache entry and the time when it was loaded from the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cached<T> {
-    /// What it is.
+    /// The cached value.
     pub value: T,
-    /// When the ledger was asked.
+    /// The time of loading.
     pub loaded_at: Timestamp,
 }
 
-/// Redis, through one connection that is opened when first used and renewed when it breaks or is silent. A command that
-/// finds the connection broken is sent again over a new one. While Redis hangs, most calls fail at once instead of after
-/// their timeout.
+/// A client of Redis with one connection, opened at the first use and renewed when it breaks or times out. A command
+/// that finds the connection broken is sent again over a new one. While Redis hangs, a circuit breaker lets most
+/// calls fail immediately instead of after their timeout.
 #[derive(Clone)]
 pub struct RankingStore {
     client: Client,
@@ -80,8 +84,8 @@ impl std::fmt::Debug for RankingStore {
     }
 }
 
-/// Keeps a definition unless a newer one is there. Version 0 says that there is no such poll.
-const KEEP_POLL: &str = "
+/// Script: caches a definition unless a newer version is cached. Version 0 means that the poll does not exist.
+const CACHE_POLL: &str = "
 local version = redis.call('HGET', KEYS[1], 'version')
 if version and tonumber(version) > tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[1], 'cached', ARGV[2])
@@ -89,20 +93,20 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1";
 
 impl RankingStore {
-    /// Prepares the connection without opening it, so that a function starts while Redis is away. `timeout`
-    /// bounds each call; what is not written again for `lifetime_seconds` is forgotten, since the ledger has it.
-    /// With `rediss://` the server's certificate must come from one of Amazon's authorities.
+    /// Creates the client without connecting, so that a function can start while Redis is unavailable. `timeout`
+    /// bounds each call. Entries expire `lifetime_seconds` after the last write, since the ledger has the data. With
+    /// `rediss://` the server's certificate must be signed by one of Amazon's authorities.
     ///
     /// # Errors
-    /// When the URL is not one of Redis.
+    /// If the URL is not a Redis URL.
     pub fn new(url: &str, timeout: Duration, lifetime_seconds: u64) -> Result<Self, AddressError> {
         Self::trusting(&Authorities::amazon(), url, timeout, lifetime_seconds)
     }
 
-    /// The same, with authorities of your own.
+    /// Creates the client with other certificate authorities.
     ///
     /// # Errors
-    /// When the URL is not one of Redis.
+    /// If the URL is not a Redis URL.
     pub fn trusting(
         authorities: &Authorities,
         url: &str,
@@ -119,7 +123,7 @@ impl RankingStore {
         } else {
             Client::open(address)?
         };
-        // One attempt a call: the caller goes on without Redis rather than wait.
+        // One attempt for each call: callers continue without Redis rather than wait.
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_connection_timeout(Some(timeout))
@@ -137,8 +141,8 @@ impl RankingStore {
         })
     }
 
-    /// Reads `REDIS_URL`, `REDIS_TIMEOUT_MS`, `RANKING_TTL_SECONDS` and `TLS_CA_FILE`. Connects to nothing. What is missing
-    /// or wrong is reported by the reader.
+    /// Reads `REDIS_URL`, `REDIS_TIMEOUT_MS`, `RANKING_TTL_SECONDS` and `TLS_CA_FILE`. Does not connect. The reader
+    /// reports missing and invalid variables.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let authorities = Authorities::read(reader);
         let url = reader.text("REDIS_URL");
@@ -149,7 +153,7 @@ impl RankingStore {
         reader.built("REDIS_URL", ranking)
     }
 
-    /// The definitions that are known here, in the order asked for; `value: None` says that there is no such poll.
+    /// Returns the cached definitions in the requested order. `value: None` means that the poll does not exist.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -162,51 +166,58 @@ impl RankingStore {
         Ok(found.into_iter().map(decoded).collect())
     }
 
-    /// The list of current polls, if it is known here.
+    /// Returns the cached list of current polls.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn current_polls(&self) -> Result<Option<Cached<Vec<Poll>>>, Error> {
-        Ok(decoded(self.ask(&Cmd::get("polls")).await?))
+        Ok(decoded(self.query(&Cmd::get("polls")).await?))
     }
 
-    /// Every total of a poll; `None` where there are none.
+    /// Returns all totals of a poll. `None` if there are none.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn tally(&self, poll: &Poll) -> Result<Option<Tally>, Error> {
         let command = Cmd::zrange_withscores(ranking_key(poll.id, poll.epoch), 0, -1);
-        let members: Vec<(i16, f64)> = self.ask(&command).await?;
-        // A score is a double: whole numbers are exact up to 2⁵³.
+        let members: Vec<(i16, f64)> = self.query(&command).await?;
+        // A score is a double, which represents whole numbers exactly up to 2⁵³.
         let tally: Tally =
             members.into_iter().map(|(number, votes)| (ContestantNumber(number), votes as u64)).collect();
         Ok((!tally.is_empty()).then_some(tally))
     }
 
-    /// Raises totals and adds voters, of any number of polls, in one round trip. Idempotent, and indifferent to order.
+    /// Raises totals and adds voters of any number of polls, in one round trip. Idempotent and commutative.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`]; some totals may have been raised.
     pub async fn raise(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Result<(), Error> {
-        self.run(&self.raising(totals, voters)).await
+        self.run(&self.raise_pipeline(totals, voters)).await
     }
 
-    /// Keeps definitions as loaded from the ledger at `loaded_at`, and raises their totals: whoever loads a poll
-    /// heals its ranking.
+    /// Caches definitions loaded from the ledger at `loaded_at`, and raises their totals, so that each load of a
+    /// poll repairs its ranking.
     ///
     /// # Errors
-    /// [`Error::Outage`], [`Error::Defect`]; some may have been kept.
+    /// [`Error::Outage`], [`Error::Defect`]; some may have been cached.
     pub async fn keep_polls(&self, polls: &[PollWithTally], loaded_at: Timestamp) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         for PollWithTally { poll, tally } in polls {
-            add_keep(&mut pipeline, poll.id, poll.version, &encoded(poll, loaded_at), self.lifetime_seconds);
+            add_cache_entry(
+                &mut pipeline,
+                poll.id,
+                poll.version,
+                &encoded(poll, loaded_at),
+                self.lifetime_seconds,
+            );
             self.add_raise(&mut pipeline, poll.id, poll.epoch, tally);
         }
         self.run(&pipeline).await
     }
 
-    /// Keeps for a while that the ledger, at `loaded_at`, had no such poll. `was_here`: Redis had it, so it has been
-    /// deleted, and its number will not come again; else a poll that was made meanwhile stays.
+    /// Caches for `lifetime` that the ledger had no such poll at `loaded_at`. `was_here`: Redis had the poll, so it
+    /// was deleted and its number is never reused. Otherwise the entry does not replace a poll that was created
+    /// meanwhile.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -221,27 +232,27 @@ impl RankingStore {
         if was_here {
             pipeline.del(poll_key(id)).ignore();
         }
-        add_keep(&mut pipeline, id, 0, &encoded(&None::<Poll>, loaded_at), lifetime.as_secs().max(1));
+        add_cache_entry(&mut pipeline, id, 0, &encoded(&None::<Poll>, loaded_at), lifetime.as_secs().max(1));
         self.run(&pipeline).await
     }
 
-    /// Keeps the list of current polls as loaded from the ledger at `loaded_at`.
+    /// Caches the list of current polls loaded from the ledger at `loaded_at`.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn keep_current_polls(&self, polls: &[Poll], loaded_at: Timestamp) -> Result<(), Error> {
-        self.ask(&Cmd::set_ex("polls", encoded(&polls, loaded_at), self.lifetime_seconds)).await
+        self.query(&Cmd::set_ex("polls", encoded(&polls, loaded_at), self.lifetime_seconds)).await
     }
 
-    /// Forgets a poll that the ledger does not have.
+    /// Deletes the cache entry of a poll that the ledger does not have.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn forget_poll(&self, id: PollId) -> Result<(), Error> {
-        self.ask(&Cmd::del(poll_key(id))).await
+        self.query(&Cmd::del(poll_key(id))).await
     }
 
-    fn raising(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Pipeline {
+    fn raise_pipeline(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Pipeline {
         let mut pipeline = redis::pipe();
         for (&(poll, epoch), tally) in totals {
             self.add_raise(&mut pipeline, poll, epoch, tally);
@@ -263,26 +274,26 @@ impl RankingStore {
         pipeline.expire(&key, self.lifetime_seconds.cast_signed()).ignore();
     }
 
-    /// A pipeline with nothing in it is not sent: Redis's client takes it for a mistake.
+    /// Runs a pipeline. An empty one is not sent, since the Redis client treats it as an error.
     async fn run<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
         if pipeline.is_empty() {
             return Ok(redis::from_redis_value(redis::Value::Array(Vec::new())).map_err(RedisError::from)?);
         }
-        self.bounded(|mut connection| async move { pipeline.query_async(&mut connection).await }).await
+        self.with_deadline(|mut connection| async move { pipeline.query_async(&mut connection).await }).await
     }
 
-    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        self.bounded(|mut connection| async move { command.query_async(&mut connection).await }).await
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        self.with_deadline(|mut connection| async move { command.query_async(&mut connection).await }).await
     }
 
-    /// The connection's own timeouts add up (connect, then answer); this is the sum a caller can count on, a second
-    /// attempt included.
-    async fn bounded<T, F>(&self, send: impl Fn(ConnectionManager) -> F) -> Result<T, Error>
+    /// Sends commands within one deadline, a second attempt included. The connection's own timeouts for connecting
+    /// and answering would add up.
+    async fn with_deadline<T, F>(&self, send: impl Fn(ConnectionManager) -> F) -> Result<T, Error>
     where
         F: Future<Output = RedisResult<T>>,
     {
-        if self.breaker().is_resting(Instant::now()) {
-            return Err(Outage::Resting.into());
+        if self.breaker().is_open(Instant::now()) {
+            return Err(Outage::CircuitOpen.into());
         }
         let answer = timeout(self.timeout, self.sent(send)).await;
         let timed_out = match &answer {
@@ -290,16 +301,16 @@ impl RankingStore {
             Ok(Err(error)) => error.is_timeout(),
             Err(_) => true,
         };
-        self.breaker().note(timed_out, Instant::now());
+        self.breaker().record(timed_out, Instant::now());
         if timed_out {
             self.renew_connection();
         }
         Ok(answer.map_err(|_| Outage::Timeout(self.timeout))??)
     }
 
-    /// Sends commands, and once more where a connection that has answered before turns out to be broken: every command
-    /// here is safe to repeat. The manager opens the new connection. One that has never answered is not tried twice:
-    /// then Redis is away.
+    /// Sends commands, and repeats them once if a connection that has answered before is broken: every command here
+    /// is safe to repeat. The connection manager opens the new connection. A connection that has never answered is
+    /// not retried, since Redis is unavailable then.
     async fn sent<T, F>(&self, send: impl Fn(ConnectionManager) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -320,8 +331,8 @@ impl RankingStore {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A server that was replaced leaves connections that are silent for a quarter of an hour and not known to be
-    /// broken until then.
+    /// Replaces the connection. A replaced server may leave connections that stay silent for 15 minutes before they
+    /// are detected as broken.
     fn renew_connection(&self) {
         if let Ok(renewed) = ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())
         {
@@ -335,8 +346,8 @@ impl RankingStore {
     }
 }
 
-fn add_keep(pipeline: &mut Pipeline, id: PollId, version: i32, entry: &str, lifetime_seconds: u64) {
-    let command = pipeline.cmd("EVAL").arg(KEEP_POLL).arg(1).arg(poll_key(id));
+fn add_cache_entry(pipeline: &mut Pipeline, id: PollId, version: i32, entry: &str, lifetime_seconds: u64) {
+    let command = pipeline.cmd("EVAL").arg(CACHE_POLL).arg(1).arg(poll_key(id));
     command.arg(version).arg(entry).arg(lifetime_seconds).ignore();
 }
 
@@ -352,7 +363,7 @@ fn encoded<T: Serialize>(value: &T, loaded_at: Timestamp) -> String {
     serde_json::to_string(&Cached { value, loaded_at }).expect("definitions are plain data")
 }
 
-/// What another release wrote and this one cannot read counts as absent.
+/// Decodes a cache entry. An entry of another release that this one cannot decode counts as absent.
 fn decoded<T: for<'de> Deserialize<'de>>(text: Option<String>) -> Option<Cached<T>> {
     text.and_then(|text| serde_json::from_str(&text).ok())
 }

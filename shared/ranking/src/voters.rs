@@ -1,5 +1,5 @@
-//! How many people voted in a poll, estimated: a `HyperLogLog` for each poll, which takes 12 kB however many there are.
-//! A voter added twice is one voter, so batches may come late, twice or in any order.
+//! Estimates of a poll's distinct voters: one `HyperLogLog` for each poll, which takes 12 kB for any number of
+//! voters. A voter added twice counts once, so batches may arrive late, twice or in any order.
 
 use redis::Pipeline;
 
@@ -9,12 +9,12 @@ use super::{
 };
 use domain::{PollId, Timestamp, Voters};
 
-/// The standard error of an estimate, as a part of it: <https://redis.io/docs/latest/commands/pfcount/>
+/// The relative standard error of an estimate: <https://redis.io/docs/latest/commands/pfcount/>
 pub const VOTERS_ERROR: f64 = 0.0081;
 
 impl RankingStore {
-    /// The estimate of each poll, in the order asked for, and since when Redis has lost nothing: a poll that opened
-    /// before has voters that are not in its estimate.
+    /// Returns the estimate of each poll in the requested order, and the time since when Redis has lost no data. The
+    /// estimate of a poll that opened before that time lacks voters.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].

@@ -85,11 +85,11 @@ async fn a_redis_that_hangs_is_left_alone_for_a_while() {
     let (listener, address) = silent_server().await;
     let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
     let silence = ranking.current_polls().await.unwrap_err();
-    assert!(!matches!(silence, ranking::Error::Outage(ranking::Outage::Resting)), "it was asked");
+    assert!(!matches!(silence, ranking::Error::Outage(ranking::Outage::CircuitOpen)), "it was asked");
     let same_instance = ranking.clone();
     assert!(matches!(
         same_instance.current_polls().await.unwrap_err(),
-        ranking::Error::Outage(ranking::Outage::Resting)
+        ranking::Error::Outage(ranking::Outage::CircuitOpen)
     ));
     // One that refuses costs nothing to ask.
     drop(listener);

@@ -119,7 +119,7 @@ async fn a_second_attempt_at_redis_shares_the_first_ones_deadline() {
     );
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
     assert!(
-        matches!(raise().await.unwrap_err(), ranking::Error::Outage(ranking::Outage::Resting)),
+        matches!(raise().await.unwrap_err(), ranking::Error::Outage(ranking::Outage::CircuitOpen)),
         "silence is silence"
     );
 }
