@@ -1,10 +1,11 @@
-//! A Lambda function for the tests: does what its payload asks for.
+//! A Lambda function for the tests, controlled by its payload.
 //!
-//! - an SQS event: each record's body is a command of its own (see [`answer_batch`]);
-//! - `{"do":"echo",…}`: answers with the payload and its environment;
-//! - `{"do":"fail"}`, `{"do":"hang"}`, `{"do":"exit"}`, `{"do":"large"}`: what the name says.
+//! - An SQS event: the body of each record is a command (see [`answer_batch`]).
+//! - `{"do":"echo",…}`: returns the payload and the environment.
+//! - `{"do":"fail"}`: returns an error. `{"do":"hang"}`: never responds. `{"do":"exit"}`: ends the process.
+//!   `{"do":"large"}`: returns a response of 7 MiB.
 //!
-//! With the variable `FAIL_AT_START` it ends before its first invocation.
+//! With the variable `FAIL_AT_START`, it ends before its first invocation.
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};
 
@@ -42,9 +43,9 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
     }
 }
 
-/// Bodies: `fail` reports its record, `fail once` only at its first delivery, `malformed` spoils the whole answer,
-/// `error` is an error of the handler, `exit` ends the process,
-/// `hang` never answers (these four at their first delivery). Any other body succeeds.
+/// Executes the commands of a batch. `fail` reports its record as failed. The following commands act only at their
+/// first delivery: `fail once` reports its record, `malformed` returns a malformed response, `error` returns an error
+/// of the handler, `exit` ends the process, `hang` never responds. Any other body succeeds.
 async fn answer_batch(records: &[Value]) -> Result<Value, Error> {
     let metrics = json!({
         "_aws": {"CloudWatchMetrics": [{"Dimensions": [[]], "Metrics": [{"Name": "Batches"}, {"Name": "Records"}]}]},

@@ -1,7 +1,10 @@
-//! Stands in for AWS's regional endpoints: one address for the AWS CLI and SDKs.
+//! Emulates AWS's regional endpoints: one address for the AWS CLI and SDKs.
 //!
-//! A request names its service in `X-Amz-Target`; each service is a module of its own. What names none is S3's, whose
-//! requests are paths, unless it is a form (SQS's older protocol, which is not offered) or its path is CloudFront's.
+//! CloudFront's base path selects CloudFront. Otherwise `X-Amz-Target` names the service. A request without this
+//! header goes to S3, unless it is a form (SQS's query protocol, which is not supported).
+//!
+//! To add a service of the AWS JSON protocol: 1. add it to [`Services`]; 2. write a module with a `call` function; 3.
+//! add its target prefix to `dispatch`.
 mod error;
 mod sqs;
 
@@ -24,23 +27,23 @@ use crate::{
 };
 use error::ApiError;
 
-/// Longest request body: SQS takes 1 MiB of payload, which JSON's escapes and base64 can make several times longer.
+/// Limit on the request body: SQS accepts a payload of 1 MiB, which JSON escapes and base64 can multiply.
 const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 
-/// What stands behind the endpoint.
+/// The services of the endpoint.
 #[derive(Debug, Clone)]
 pub struct Services {
     /// SQS.
     pub queues: Arc<Queues>,
     /// S3.
     pub storage: Storage,
-    /// CloudFront, where there is a distribution.
+    /// CloudFront; `None` without a distribution.
     pub cloudfront: Option<Arc<CloudFront>>,
 }
 
-/// The whole endpoint.
+/// Returns the router of the endpoint.
 pub fn router(services: Services) -> Router {
     Router::new().fallback(handle).with_state(services)
 }
@@ -81,9 +84,9 @@ async fn dispatch(queues: &Queues, headers: &HeaderMap, body: &Bytes) -> Result<
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     match target.split_once('.') {
         Some(("AmazonSQS", action)) => sqs::call(queues, action, body).await,
-        Some(_) => Err(ApiError::unknown_operation(format!("{target} is not offered on one machine"))),
+        Some(_) => Err(ApiError::unknown_operation(format!("{target} is not supported on one machine"))),
         None => Err(ApiError::unknown_operation(
-            "the X-Amz-Target header is missing: SQS is spoken to in the AWS JSON protocol (boto3 from 1.28, AWS CLI 2)",
+            "the X-Amz-Target header is missing: SQS requires the AWS JSON protocol (boto3 from 1.28, AWS CLI 2)",
         )),
     }
 }
@@ -93,7 +96,7 @@ fn respond(answer: Result<Value, ApiError>) -> Response {
     match answer {
         Ok(value) => {
             let headers = [(header::CONTENT_TYPE.as_str(), CONTENT_TYPE.to_owned()), request_id];
-            // AWS sends no body at all where an action has no output.
+            // AWS sends an empty body for an action without output.
             let body = if value.is_null() { String::new() } else { value.to_string() };
             (headers, body).into_response()
         }

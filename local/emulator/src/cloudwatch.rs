@@ -1,4 +1,4 @@
-//! Stands in for CloudWatch: keeps the functions' log lines and adds up their embedded metrics.
+//! Emulates CloudWatch: stores the functions' log lines and sums their embedded metrics.
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fs::{self, File, OpenOptions},
@@ -11,14 +11,14 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Size at which a log file is set aside as `<function>.log.1`: enough for a long evening of batches, and two of
-/// them per function fit on any disk.
+/// Size at which a log file is rotated to `<function>.log.1`: enough for hours of batches, and two such files per
+/// function fit on any disk.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Warnings and errors kept for the status display: what fits on a screen.
+/// Number of warnings and errors kept for the status display: one screen.
 const PROBLEMS_KEPT: usize = 50;
 
-/// Logs to files, metrics in memory.
+/// Log files and in-memory metrics.
 #[derive(Debug)]
 pub struct CloudWatch {
     folder: PathBuf,
@@ -48,12 +48,12 @@ struct Log {
     bytes: u64,
 }
 
-/// One metric with its dimensions, added up since start.
+/// The sum of one metric with its dimensions since start.
 #[derive(Debug, Clone)]
 pub struct Sum {
-    /// As in the function's telemetry, e.g. `VotesCounted`.
+    /// Name of the metric, e.g. `Rejected`.
     pub metric: String,
-    /// Dimension values in order, e.g. `[("Reason", "malformed")]`.
+    /// Names and values of the dimensions, in order, e.g. `[("Reason", "malformed")]`.
     pub dimensions: Vec<(String, String)>,
     /// Sum of the values.
     pub sum: f64,
@@ -61,10 +61,10 @@ pub struct Sum {
     pub count: u64,
 }
 
-/// A line that a function logged at level WARN or ERROR.
+/// A log line of a function at level WARN or ERROR.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    /// Logical id.
+    /// Logical id of the function.
     pub function: String,
     /// `WARN` or `ERROR`.
     pub level: String,
@@ -72,7 +72,7 @@ pub struct Problem {
     pub line: String,
 }
 
-/// The part of an embedded-metric line that says which of its fields are metrics.
+/// The metric directive of an embedded-metric line, which lists the fields that are metrics.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Directive {
@@ -88,15 +88,18 @@ struct MetricDefinition {
 }
 
 impl CloudWatch {
-    /// Logs go to `folder`, which is made if it is not there.
+    /// Creates the log folder if it does not exist.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
     pub fn new(folder: PathBuf) -> anyhow::Result<Self> {
         fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make the log folder {}", folder.display()))?;
+            .with_context(|| format!("cannot create the log folder {}", folder.display()))?;
         Ok(Self { folder, inner: Mutex::default() })
     }
 
-    /// Takes one line of a function's output: an embedded-metric line is added up, everything is written to
-    /// `<logs>/<function>.log`.
+    /// Ingests one line of a function's output: sums the metrics of an embedded-metric line, and appends every line
+    /// to `<logs>/<function>.log`.
     pub fn ingest(&self, function: &str, line: &str) {
         let fields = serde_json::from_str::<Map<String, Value>>(line).ok();
         let mut inner = self.lock();
@@ -104,13 +107,13 @@ impl CloudWatch {
             inner.add_metrics(&fields);
             inner.keep_problem(function, line, &fields);
         }
-        // A full disk must not stop the votes: a line that cannot be written is lost, as in the real thing.
+        // A full disk must not stop the functions: a line that cannot be written is lost, as in CloudWatch.
         if let Err(error) = self.write(&mut inner, function, line) {
             tracing::warn!(function, %error, "a log line could not be written");
         }
     }
 
-    /// Every sum.
+    /// Returns every sum.
     pub fn sums(&self) -> Vec<Sum> {
         let inner = self.lock();
         let sum = |((metric, dimensions), values): (&(String, Dimensions), &Values)| Sum {
@@ -122,12 +125,12 @@ impl CloudWatch {
         inner.sums.iter().map(sum).collect()
     }
 
-    /// The sum of one metric over all dimensions; a value given under several dimension sets counts once.
+    /// Returns the sum of one metric over all dimensions; a value under several dimension sets counts once.
     pub fn total(&self, metric: &str) -> f64 {
         self.lock().totals.get(metric).copied().unwrap_or_default()
     }
 
-    /// The latest warnings and errors, oldest first.
+    /// Returns the latest warnings and errors, oldest first.
     pub fn problems(&self) -> Vec<Problem> {
         self.lock().problems.iter().cloned().collect()
     }
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_log_is_set_aside() {
+    fn a_long_log_is_rotated() {
         let (folder, logs) = cloud_watch();
         let path = folder.path().join("logs/F.log");
         File::create(&path).unwrap().set_len(LOG_BYTES_MAX + 1).unwrap();

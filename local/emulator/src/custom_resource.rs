@@ -1,4 +1,4 @@
-//! Stands in for CloudFormation where it asks a function to make a resource: `Custom::…` in the template.
+//! Emulates CloudFormation's custom resources: `Custom::…` resources, which a function of the template creates.
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,41 +11,41 @@ use crate::{
     template::{Resource, Template, physical},
 };
 
-/// Custom resources have a type of one's own, which begins with this.
+/// The prefix of a custom resource's type.
 const KIND: &str = "Custom::";
 
-/// Where functions put their answers, as they would into a presigned address of S3.
+/// An endpoint that receives functions' responses, in place of a presigned S3 URL.
 #[derive(Debug)]
 pub struct AnswerBox {
-    /// For `ResponseURL`.
+    /// The value of `ResponseURL`.
     pub url: String,
     answers: mpsc::Receiver<Bytes>,
     server: tokio::task::JoinHandle<()>,
 }
 
 impl AnswerBox {
-    /// Opens one, on a free port.
+    /// Opens an endpoint on a free port.
     ///
     /// # Errors
-    /// There is none.
+    /// No port is available.
     pub async fn open() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/answer?X-Amz-Signature=secret", listener.local_addr()?);
         let (sender, answers) = mpsc::channel(16);
-        let router = Router::new().route("/answer", put(keep)).with_state(sender);
+        let router = Router::new().route("/answer", put(receive)).with_state(sender);
         let server = tokio::spawn(async move {
-            // Without connections there are no answers, which is told where they are missed.
+            // The result is ignored: a missing response is reported by `take`.
             let _ended = axum::serve(listener, router).await;
         });
         Ok(Self { url, answers, server })
     }
 
-    /// The oldest answer that nobody has taken yet.
+    /// Takes the oldest response.
     ///
     /// # Errors
-    /// There is none, or it is not JSON.
+    /// No response has arrived, or it is not JSON.
     pub fn take(&mut self) -> Result<Value> {
-        let answer = self.answers.try_recv().context("it did not answer CloudFormation")?;
+        let answer = self.answers.try_recv().context("the function sent no response to CloudFormation")?;
         Ok(serde_json::from_slice(&answer)?)
     }
 }
@@ -56,17 +56,17 @@ impl Drop for AnswerBox {
     }
 }
 
-async fn keep(State(answers): State<mpsc::Sender<Bytes>>, body: Bytes) -> StatusCode {
+async fn receive(State(answers): State<mpsc::Sender<Bytes>>, body: Bytes) -> StatusCode {
     match answers.try_send(body) {
         Ok(()) => StatusCode::OK,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
-/// Has every custom resource of the template made, in the template's order.
+/// Creates every custom resource of the template, in the template's order.
 ///
 /// # Errors
-/// Names the resource, and the reason that its function gave.
+/// The function of a resource failed; the error names the resource and the function's reason.
 pub async fn create_all(template: &Template, functions: &Arc<Functions>) -> Result<()> {
     for resource in template.of_family(KIND) {
         create(template, resource, functions).await.with_context(|| resource.id.clone())?;
@@ -75,31 +75,31 @@ pub async fn create_all(template: &Template, functions: &Arc<Functions>) -> Resu
 }
 
 async fn create(template: &Template, resource: &Resource, functions: &Arc<Functions>) -> Result<()> {
-    let function = behind(template, resource)?;
+    let function = service_function(template, resource)?;
     let mut answers = AnswerBox::open().await?;
     let event = request("Create", resource, &answers.url);
     functions.invoke(&function, event.to_string().into()).await?;
     let answer = answers.take()?;
-    ensure!(answer["RequestId"] == event["RequestId"], "the answer is to another request");
+    ensure!(answer["RequestId"] == event["RequestId"], "the response belongs to another request");
     match answer["Status"].as_str() {
         Some("SUCCESS") => Ok(()),
         Some("FAILED") => bail!("{}", answer["Reason"].as_str().unwrap_or("no reason given")),
-        _ => bail!("{answer} is no answer to CloudFormation"),
+        _ => bail!("{answer} is not a response to CloudFormation"),
     }
 }
 
-/// The function that `ServiceToken` names.
-fn behind(template: &Template, resource: &Resource) -> Result<String> {
+/// Finds the function of `ServiceToken`.
+fn service_function(template: &Template, resource: &Resource) -> Result<String> {
     let token = resource.properties["ServiceToken"].as_str().context("there is no ServiceToken")?;
-    let is_it = |function: &&Resource| {
+    let is_target = |function: &&Resource| {
         let name = function.properties["FunctionName"].as_str().unwrap_or(&function.id);
         physical::function_arn(name) == token
     };
-    let function = template.of_kind("AWS::Serverless::Function").find(is_it);
+    let function = template.of_kind("AWS::Serverless::Function").find(is_target);
     Ok(function.with_context(|| format!("there is no function {token}"))?.id.clone())
 }
 
-/// What CloudFormation sends.
+/// Builds CloudFormation's request to the function.
 pub fn request(kind: &str, resource: &Resource, response_url: &str) -> Value {
     json!({
         "RequestType": kind,
@@ -113,8 +113,8 @@ pub fn request(kind: &str, resource: &Resource, response_url: &str) -> Value {
     })
 }
 
-/// What CloudFormation sends when a resource, made before, is to become what the template says now: at a deployment,
-/// and the other way round when it takes one back. `from`: the properties it has.
+/// Builds CloudFormation's update request, from the properties `from` to those of `resource`. A rollback sends the
+/// reverse update.
 pub fn update(resource: &Resource, from: &Value, response_url: &str) -> Value {
     let mut event = request("Update", resource, response_url);
     event["OldResourceProperties"] = from.clone();

@@ -1,5 +1,10 @@
-//! Stands in for API Gateway's HTTP API: routes, JWT authorizer, throttles, CORS, the Lambda proxy and the
+//! Emulates API Gateway's HTTP API: routes, JWT authorizers, throttles, CORS, and the Lambda proxy and
 //! SQS-SendMessage integrations, all from the template.
+//!
+//! To add an integration:
+//! 1. Add a variant to [`definition::Target`] and read it in `definition.rs`.
+//! 2. Write a module that compiles it and handles a `Call`, and add it to `Integration`.
+//! 3. If it reaches a new service, add a method to [`Backend`].
 pub mod authorizer;
 mod cors;
 pub mod definition;
@@ -29,7 +34,7 @@ use serde_json::Value;
 use crate::clock;
 use crate::{
     http_api::{
-        authorizer::{Authorizer, Claims, Denied},
+        authorizer::{Authorizer, Claims, Denial},
         cors::Cors,
         definition::{Authorization, Definition, Target},
         mapping::RequestContext,
@@ -42,26 +47,26 @@ use crate::{
     sqs::{NewMessage, SendError, Sent},
 };
 
-/// AWS's placeholder for documentation: the local stack has no account.
+/// A placeholder: the local stack has no AWS account.
 pub const ACCOUNT_ID: &str = "000000000000";
-/// The stage without a name in the path.
+/// The default stage, which adds no prefix to paths.
 pub const STAGE: &str = "$default";
-/// API Gateway's quota for a payload.
+/// API Gateway's quota for the payload size.
 pub const PAYLOAD_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// API Gateway's quota for the request line and all headers together.
 pub const HEAD_BYTES_MAX: usize = 10_240;
-/// API Gateway's quota for an integration; not adjustable.
+/// API Gateway's quota for the integration timeout; not adjustable.
 pub const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Address of the viewer, put into the request's extensions by the server.
+/// The viewer's address. The server adds it to the extensions of each request.
 #[derive(Debug, Clone, Copy)]
 pub struct Viewer(pub IpAddr);
 
-/// What the API's integrations lead to.
+/// The services behind the API's integrations.
 pub trait Backend: Send + Sync + 'static {
-    /// A synchronous invocation of a function.
+    /// Invokes a function synchronously.
     fn invoke(&self, function: String, payload: Bytes) -> BoxFuture<'_, Result<Bytes, InvokeError>>;
-    /// Sends to the queue with this URL; `None`: there is no such queue.
+    /// Sends to the queue with this URL; `None`: the queue does not exist.
     fn send(&self, queue_url: &str, message: NewMessage) -> Option<Result<Sent, SendError>>;
 }
 
@@ -79,7 +84,7 @@ enum Integration {
     SendMessage(Box<SendMessage>),
 }
 
-/// The API, ready to answer.
+/// A running API.
 pub struct HttpApi {
     routes: RouteTable<Route>,
     cors: Option<Cors>,
@@ -96,14 +101,14 @@ impl HttpApi {
     /// Compiles a definition.
     ///
     /// # Errors
-    /// Names the route, authorizer or mapping that does not fit.
+    /// An invalid route, authorizer or mapping, with its name.
     pub fn new(definition: Definition, issuer: &Issuer, backend: Arc<dyn Backend>) -> Result<Self> {
         let mut authorizers = std::collections::BTreeMap::new();
         for (name, configuration) in &definition.authorizers {
             ensure!(
                 configuration.issuer == issuer.url(),
                 "authorizer {name} trusts {:?}; the only issuer on this machine is {:?}: \
-                 make its issuer the template parameter JwtIssuer",
+                 use the template parameter JwtIssuer as its issuer",
                 configuration.issuer,
                 issuer.url()
             );
@@ -135,7 +140,7 @@ impl HttpApi {
         Ok(Self { routes: RouteTable::new(routes)?, cors: Cors::read(&definition.cors), backend })
     }
 
-    /// Answers one request. The second value is the route's key, for the figures of who was asked.
+    /// Handles one request. The second value is the key of the route, for metrics.
     pub async fn handle(&self, request: Request<Body>) -> (Response<Bytes>, String) {
         let (parts, body) = request.into_parts();
         let request_id = new_request_id();
@@ -145,7 +150,7 @@ impl HttpApi {
             None => self.answer(&parts, body, &request_id).await,
         };
         if let Some(cors) = &self.cors {
-            cors.decorate(&parts.headers, response.headers_mut());
+            cors.set_headers(&parts.headers, response.headers_mut());
         }
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert("apigw-requestid", id);
@@ -218,7 +223,7 @@ impl HttpApi {
     }
 }
 
-/// One request on its way to an integration.
+/// A request to an integration.
 struct Call<'a> {
     parts: &'a Parts,
     context: &'a RequestContext<'a>,
@@ -237,13 +242,13 @@ fn authorize(
     authorizer.authorize(header, &needed.scopes, now_s).map(Some).map_err(|denied| {
         let scopes = needed.scopes.join(" ");
         let (status, text, challenge) = match denied {
-            Denied::Missing => (StatusCode::UNAUTHORIZED, "Unauthorized", "Bearer".to_owned()),
-            Denied::Invalid(reason) => (
+            Denial::Missing => (StatusCode::UNAUTHORIZED, "Unauthorized", "Bearer".to_owned()),
+            Denial::Invalid(reason) => (
                 StatusCode::UNAUTHORIZED,
                 "Unauthorized",
                 format!("Bearer scope=\"{scopes}\" error=\"invalid_token\" error_description=\"{reason}\""),
             ),
-            Denied::Scope => (
+            Denial::Scope => (
                 StatusCode::FORBIDDEN,
                 "Forbidden",
                 format!("Bearer scope=\"{scopes}\" error=\"insufficient_scope\""),
@@ -257,7 +262,7 @@ fn authorize(
     })
 }
 
-/// The gateway's own answers: `{"message":"…"}`.
+/// Builds a response of the gateway itself: `{"message":"…"}`.
 fn message(status: StatusCode, text: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(format!("{{\"message\":\"{text}\"}}")));
     *response.status_mut() = status;
@@ -265,15 +270,15 @@ fn message(status: StatusCode, text: &str) -> Response<Bytes> {
     response
 }
 
-/// As API Gateway's: 16 characters of base64.
+/// Creates a request id in API Gateway's format: 16 characters of base64.
 fn new_request_id() -> String {
     BASE64_STANDARD.encode(&uuid::Uuid::new_v4().as_bytes()[..11])
 }
 
 fn head_bytes(parts: &Parts) -> usize {
-    /// ` HTTP/1.1`, a space and the line's end.
+    /// ` HTTP/1.1`, a space and the line break.
     const LINE_EXTRA: usize = 12;
-    /// `: ` and the line's end.
+    /// `: ` and the line break.
     const HEADER_EXTRA: usize = 4;
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let headers = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_EXTRA);
@@ -288,7 +293,7 @@ fn header_text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> &'a str
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// A number, which a template parameter gives as text.
+/// Returns a finite number, which may also be the text of a template parameter.
 pub(crate) fn number(value: &Value) -> Option<f64> {
     value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|number: &f64| number.is_finite())
 }

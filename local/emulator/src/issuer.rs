@@ -1,4 +1,4 @@
-//! Stands in for the identity provider: an OpenID issuer with its own RSA key.
+//! Emulates an identity provider: an OpenID issuer with its own RSA key.
 pub mod sign_in;
 
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
@@ -15,16 +15,16 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
 use serde_json::{Value, json};
 
-/// Long enough for a day's work on a show, short enough that an expired token is met in practice.
+/// Long enough for a day's work, short enough that expired tokens occur in practice.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
-/// What the stack's own accounts keep to; OPERATIONS.md asks it of every issuer.
+/// The rule for the subjects of the stack's accounts.
 pub const SUBJECT_RULE: &str = "1 to 128 of the characters A-Z a-z 0-9 . _ : | @ + = / -";
 
-/// A load test's voters; a batch of this size takes about a minute to sign.
+/// Limit on the tokens of one request: enough for the users of a load test, and about a minute of signing.
 pub const TOKENS_PER_REQUEST_MAX: usize = 100_000;
 
-/// Signs tokens with a key that is made once and kept.
+/// A token issuer with a persistent key.
 pub struct Issuer {
     key: RsaKeyPair,
     key_id: String,
@@ -40,14 +40,14 @@ impl std::fmt::Debug for Issuer {
 }
 
 impl Issuer {
-    /// Reads the key from `key_file`, or makes it and keeps it there, readable by the owner only.
+    /// Reads the key from `key_file`, or generates and stores it there, readable by the owner only.
     ///
     /// # Errors
-    /// The file cannot be read, written or holds no key.
+    /// The file cannot be written, or does not contain an RSA key.
     pub fn open(key_file: &Path, url: &str, audience: &str) -> Result<Self> {
         let key = match fs::read(key_file) {
             Ok(der) => RsaKeyPair::from_pkcs8(&der).map_err(|e| {
-                anyhow!("{} holds no RSA key ({e}): delete it to get a new one", key_file.display())
+                anyhow!("{} contains no RSA key ({e}): delete it to get a new one", key_file.display())
             })?,
             Err(_) => make_key(key_file)?,
         };
@@ -59,20 +59,20 @@ impl Issuer {
         Ok(Self { key, key_id, url: url.to_owned(), audience: audience.to_owned(), header })
     }
 
-    /// `iss` of its tokens.
+    /// Returns the `iss` of the tokens.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// `aud` of its tokens.
+    /// Returns the `aud` of the tokens.
     pub fn audience(&self) -> &str {
         &self.audience
     }
 
-    /// A signed access token, for any subject: who makes accounts looks at it before.
+    /// Signs an access token for a subject, which the caller must have validated.
     ///
     /// # Errors
-    /// The signature could not be made.
+    /// Signing failed.
     pub fn token(&self, subject: &str, scope: Option<&str>) -> Result<String> {
         let issued_s = unix_now_s();
         self.sign(&json!({
@@ -85,12 +85,12 @@ impl Issuer {
         }))
     }
 
-    /// Signs any claims.
+    /// Signs arbitrary claims.
     ///
     /// # Errors
-    /// The signature could not be made.
+    /// Signing failed.
     pub fn sign(&self, claims: &Value) -> Result<String> {
-        // jsonwebtoken would parse and check the key again for each token: several times the cost of signing.
+        // jsonwebtoken would parse and validate the key for each token, at several times the cost of signing.
         let mut token = format!("{}.{}", self.header, BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()));
         let mut signature = vec![0; self.key.public_modulus_len()];
         self.key
@@ -101,10 +101,10 @@ impl Issuer {
         Ok(token)
     }
 
-    /// Tokens of `count` different voters, signed on all cores. Blocks.
+    /// Signs tokens for `count` different subjects on all cores. Blocks.
     ///
     /// # Errors
-    /// A signature could not be made.
+    /// Signing failed.
     pub fn tokens(&self, count: usize) -> Result<Vec<String>> {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let share = count.div_ceil(workers).max(1);
@@ -128,7 +128,7 @@ impl Issuer {
         })
     }
 
-    /// The public key, for a verifier: key id and key.
+    /// Returns the public key with its key id, for a verifier.
     pub fn verifying_keys(&self) -> Vec<(String, DecodingKey)> {
         let public = self.key.public_key();
         let key = DecodingKey::from_rsa_raw_components(
@@ -138,7 +138,7 @@ impl Issuer {
         vec![(self.key_id.clone(), key)]
     }
 
-    /// `/.well-known/jwks.json`.
+    /// Returns the document of `/.well-known/jwks.json`.
     pub fn key_set(&self) -> Value {
         let public = self.key.public_key();
         let encode = |number: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(number);
@@ -152,7 +152,7 @@ impl Issuer {
         }]})
     }
 
-    /// `/.well-known/openid-configuration`.
+    /// Returns the document of `/.well-known/openid-configuration`.
     pub fn configuration(&self) -> Value {
         json!({
             "issuer": self.url,
@@ -175,7 +175,7 @@ fn unix_now_s() -> u64 {
 }
 
 fn make_key(key_file: &Path) -> Result<RsaKeyPair> {
-    let key = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| anyhow!("no RSA key could be made"))?;
+    let key = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| anyhow!("cannot generate an RSA key"))?;
     let der = key.as_der().map_err(|_| anyhow!("the RSA key could not be encoded"))?;
     let mut file = fs::OpenOptions::new()
         .write(true)

@@ -1,4 +1,4 @@
-//! Stands in for S3: the template's buckets, in the data folder, behind a server crate that speaks the protocol.
+//! Emulates S3: the template's buckets as folders, behind a server crate that implements the protocol.
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -19,10 +19,10 @@ use s3s_fs::FileSystem;
 
 use crate::{edge::Origin, template::Template};
 
-/// Access key and secret, as the stack's functions get them.
+/// Access key and secret key, as in the environment of the stack's functions.
 const CREDENTIAL: &str = "local";
 
-/// Longest object that the edge hands on: pages and results, not exports.
+/// Limit on an object served through the edge: enough for pages and documents, not for bulk exports.
 const EDGE_OBJECT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// All buckets of the stack.
@@ -31,7 +31,8 @@ pub struct Storage {
     service: S3Service,
 }
 
-/// Marks requests of the stack itself: the edge's, as its origin access control lets it in, and the publisher's.
+/// A mark on the stack's own requests, which need no signature: the edge's, as by an origin access control, and those
+/// of [`Storage::put`].
 #[derive(Clone, Copy)]
 struct Trusted;
 
@@ -43,15 +44,18 @@ impl S3Access for Access {
         if cx.credentials().is_some() || cx.extensions_mut().get::<Trusted>().is_some() {
             return Ok(());
         }
-        Err(s3_error!(AccessDenied, "sign the request, with the access key and the secret \"local\""))
+        Err(s3_error!(
+            AccessDenied,
+            "sign the request with the access key \"local\" and the secret \"local\""
+        ))
     }
 }
 
 impl Storage {
-    /// Makes the template's buckets in the folder, and keeps what they hold.
+    /// Creates the template's buckets in the folder; existing objects stay.
     ///
     /// # Errors
-    /// The folder cannot be written, or a bucket's name is none.
+    /// The folder cannot be written, or a bucket name is invalid.
     pub fn open(folder: &Path, template: &Template) -> Result<Self> {
         fs::create_dir_all(folder)?;
         for bucket in template.of_kind("AWS::S3::Bucket") {
@@ -59,7 +63,7 @@ impl Storage {
             let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
             ensure!(
                 (3..=63).contains(&name.len()) && name.chars().all(valid) && !name.starts_with('.'),
-                "{}: {name:?} is no bucket name",
+                "{}: {name:?} is not a bucket name",
                 bucket.id
             );
             fs::create_dir_all(folder.join(name))?;
@@ -68,13 +72,14 @@ impl Storage {
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(CREDENTIAL, CREDENTIAL));
         builder.set_access(Access);
-        // `bucket.localhost:4566`, which SDKs use unless told otherwise, besides `localhost:4566/bucket`.
+        // Adds virtual-hosted-style URLs (`bucket.localhost:4566`), the SDKs' default, to path-style URLs
+        // (`localhost:4566/bucket`).
         let host = template.aws_endpoint().trim_start_matches("http://");
         builder.set_host(SingleDomain::new(host).map_err(|error| anyhow!("{host}: {error}"))?);
         Ok(Self { service: builder.build() })
     }
 
-    /// Answers a client of the AWS endpoint.
+    /// Handles a request of a client of the AWS endpoint.
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         match self.service.call(request.map(s3s::Body::http_body_unsync)).await {
             Ok(response) => response.map(Body::new),
@@ -86,10 +91,10 @@ impl Storage {
         }
     }
 
-    /// Keeps an object under a key, with the headers it is to be served with.
+    /// Puts an object, with the headers to serve it with.
     ///
     /// # Errors
-    /// The answer, if it is none of success.
+    /// A response without a success status, with its text.
     pub async fn put(&self, bucket: &str, key: &str, headers: HeaderMap, body: Bytes) -> Result<()> {
         let length = HeaderValue::from(body.len());
         let mut request = Request::new(Body::from(body));
@@ -104,7 +109,7 @@ impl Storage {
             return Ok(());
         }
         let text = to_bytes(response.into_body(), EDGE_OBJECT_BYTES_MAX).await?;
-        Err(anyhow!("{bucket}/{key} was answered {status}: {}", String::from_utf8_lossy(&text)))
+        Err(anyhow!("the upload of {bucket}/{key} got {status}: {}", String::from_utf8_lossy(&text)))
     }
 }
 
@@ -121,7 +126,7 @@ pub struct BucketOrigin {
 }
 
 impl BucketOrigin {
-    /// For an origin of this name, where it is a bucket's.
+    /// Returns the origin of a bucket's domain name; `None` for any other domain name.
     pub fn find(storage: &Storage, domain_name: &str) -> Option<Arc<dyn Origin>> {
         let (bucket, rest) = domain_name.split_once(".s3.")?;
         rest.ends_with("amazonaws.com").then(|| {
@@ -133,10 +138,10 @@ impl BucketOrigin {
 impl Origin for BucketOrigin {
     fn fetch(&self, request: Request<Body>) -> BoxFuture<'static, (Response<Bytes>, String)> {
         let (storage, route) = (self.storage.clone(), format!("s3 {}", self.bucket));
-        let asked = s3_request(&self.bucket, request);
+        let request = s3_request(&self.bucket, request);
         Box::pin(async move {
             let answer = async {
-                let (parts, body) = storage.handle(asked?).await.into_parts();
+                let (parts, body) = storage.handle(request?).await.into_parts();
                 let body = to_bytes(body, EDGE_OBJECT_BYTES_MAX).await.context("the object is too long")?;
                 anyhow::Ok(Response::from_parts(parts, body))
             };
@@ -150,11 +155,11 @@ impl Origin for BucketOrigin {
     }
 }
 
-/// The edge's request as S3 understands it: by path, and signed for by the origin access control.
+/// Converts an edge request to a trusted path-style S3 request.
 fn s3_request(bucket: &str, request: Request<Body>) -> Result<Request<Body>> {
     let (mut parts, body) = request.into_parts();
     parts.uri = format!("/{bucket}{}", parts.uri.path()).parse()?;
-    // The name of the bucket's own host would be taken for another bucket's.
+    // S3 would read a bucket name from the `Host` header, too.
     parts.headers.remove(header::HOST);
     parts.headers.remove(header::ACCEPT_ENCODING);
     parts.extensions.insert(Trusted);

@@ -1,4 +1,4 @@
-//! Stands in for EventBridge: starts functions at the rates that the template gives them.
+//! Emulates EventBridge schedules: invokes functions at the template's rates.
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -15,16 +15,16 @@ use crate::{lambda::Functions, template::Template};
 /// A function's event of type `Schedule`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// Logical id.
+    /// Logical id of the function.
     pub function: String,
-    /// From one start to the next.
+    /// The interval between invocations.
     pub every: Duration,
 }
 
-/// Reads every schedule of the template that is enabled.
+/// Reads every enabled schedule of the template.
 ///
 /// # Errors
-/// One that is no rate: at a time of day, say, which a stack for an experiment would hardly live to see.
+/// A schedule that is not a rate. A cron schedule is not supported: the stack of an experiment rarely runs that long.
 pub fn read(template: &Template) -> Result<Vec<Schedule>> {
     let mut schedules = Vec::new();
     for function in template.of_kind("AWS::Serverless::Function") {
@@ -46,7 +46,7 @@ pub fn read(template: &Template) -> Result<Vec<Schedule>> {
 }
 
 fn rate(text: &str) -> Option<Duration> {
-    let pattern = Regex::new(r"^rate\((\d+) (minute|hour|day)s?\)$").expect("written here");
+    let pattern = Regex::new(r"^rate\((\d+) (minute|hour|day)s?\)$").expect("a valid literal");
     let found = pattern.captures(text)?;
     let seconds = match &found[2] {
         "minute" => 60,
@@ -57,8 +57,8 @@ fn rate(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(count.checked_mul(seconds)?))
 }
 
-/// Starts each function now, and then at its rate, whether or not it is still at work. Ends when dropped; what runs
-/// then goes on.
+/// Invokes each function at once, and then at its rate, even if an earlier invocation is still running. Dropping the
+/// result stops the schedules; running invocations continue.
 pub fn start(schedules: &[Schedule], functions: &Arc<Functions>) -> JoinSet<()> {
     let mut loops = JoinSet::new();
     for Schedule { function, every } in schedules.iter().cloned() {
@@ -69,7 +69,7 @@ pub fn start(schedules: &[Schedule], functions: &Arc<Functions>) -> JoinSet<()> 
             loop {
                 ticks.tick().await;
                 let (functions, function) = (Arc::clone(&functions), function.clone());
-                // As an asynchronous invocation: nobody waits for the answer, and a failure is in the function's log.
+                // Like an asynchronous invocation: the response is ignored, and a failure is in the function's log.
                 tokio::spawn(async move { functions.invoke(&function, event()).await });
             }
         });
@@ -77,7 +77,7 @@ pub fn start(schedules: &[Schedule], functions: &Arc<Functions>) -> JoinSet<()> 
     loops
 }
 
-/// What of EventBridge's event does not change from one to the next.
+/// Builds the constant part of EventBridge's event.
 fn event() -> Bytes {
     let event =
         json!({"version": "0", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}});

@@ -1,7 +1,7 @@
-//! Stands in for CloudFormation: reads `template.yaml` and resolves it to plain values.
+//! Emulates CloudFormation: reads `template.yaml` and resolves it to plain values.
 //!
-//! Parameters, mappings, conditions, SAM's globals and the intrinsic functions are resolved as CloudFormation
-//! does; what only exists in AWS (role ARNs, domain names) becomes a deterministic placeholder.
+//! Parameters, mappings, conditions, SAM's globals and intrinsic functions are resolved as CloudFormation does.
+//! Values that exist only in AWS (role ARNs, domain names) become deterministic placeholders.
 mod globals;
 mod intrinsics;
 mod overrides;
@@ -16,14 +16,14 @@ use serde_json::{Map, Value};
 
 use intrinsics::Resolver;
 
-/// What resolving a template needs to know of the world.
+/// The inputs of the resolution of a template.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     /// Template parameters that differ from their defaults.
     pub parameters: BTreeMap<String, String>,
-    /// `--set Resource.Property.Path=value`, applied to the resources before resolution.
+    /// Overrides of the form `Resource.Property.Path=value`, applied to the resources before the resolution.
     pub overrides: Vec<String>,
-    /// Base URL of the AWS endpoint, for queue URLs: `http://localhost:4566`.
+    /// Base URL of the AWS endpoint, for queue URLs, such as `http://localhost:4566`.
     pub aws_endpoint: String,
 }
 
@@ -48,14 +48,20 @@ pub struct Template {
 }
 
 impl Template {
-    /// Reads, overrides and resolves. Errors name the file, the path in it and what to do.
+    /// Reads a template, applies the overrides and resolves it.
+    ///
+    /// # Errors
+    /// An unreadable file or an invalid template; the error names the file, the path in the template and the problem.
     pub fn load(path: &Path, context: &Context) -> anyhow::Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text, &path.display().to_string(), context)
     }
 
-    /// As [`Template::load`], from text; `name` stands for the file in errors.
+    /// Parses like [`Template::load`], from text; `name` is the file name in errors.
+    ///
+    /// # Errors
+    /// Those of [`Template::load`].
     pub fn parse(text: &str, name: &str, context: &Context) -> anyhow::Result<Self> {
         let mut document =
             yaml::parse(text).map_err(|e| anyhow!("{name}:{}:{}: {}", e.line, e.column, e.message))?;
@@ -64,39 +70,39 @@ impl Template {
         Ok(Self { resources, aws_endpoint: context.aws_endpoint.clone() })
     }
 
-    /// All resources of a type, in the template's order.
+    /// Returns all resources of a type, in the template's order.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Resource> {
         self.resources.iter().filter(move |r| r.kind == kind)
     }
 
-    /// All resources whose type begins so, in the template's order.
+    /// Returns all resources whose type has this prefix, in the template's order.
     pub fn of_family<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Resource> {
         self.resources.iter().filter(move |r| r.kind.starts_with(prefix))
     }
 
-    /// A resource by its logical id.
+    /// Finds a resource by its logical id.
     pub fn resource(&self, id: &str) -> Option<&Resource> {
         self.resources.iter().find(|r| r.id == id)
     }
 
-    /// Base URL of the AWS endpoint, as given in the [`Context`].
+    /// Returns the base URL of the AWS endpoint, from the [`Context`].
     pub fn aws_endpoint(&self) -> &str {
         &self.aws_endpoint
     }
 }
 
 impl Resource {
-    /// A whole number at a path of keys within the properties; strings of digits count, as in CloudFormation.
+    /// Reads a whole number at a path of keys in the properties; as in CloudFormation, it may be a string of digits.
     ///
     /// # Errors
-    /// When there is a value and it is not a whole number, or is outside `range`.
+    /// The value is not a whole number, or is outside `range`.
     pub fn number(&self, keys: &[&str], range: std::ops::RangeInclusive<u64>) -> anyhow::Result<Option<u64>> {
         let value = keys.iter().try_fold(&self.properties, |value, key| value.get(key));
         number(value, range).with_context(|| format!("{}.{}", self.id, keys.join(".")))
     }
 }
 
-/// As [`Resource::number`], of any value.
+/// Reads a number like [`Resource::number`], from any value.
 pub(crate) fn number(
     value: Option<&Value>,
     range: std::ops::RangeInclusive<u64>,
@@ -163,7 +169,7 @@ fn resource(resolver: &Resolver<'_>, id: &str, raw: &Value) -> Result<Option<Res
     }))
 }
 
-/// What is wrong, and the path to it in the template.
+/// A problem and its path in the template.
 #[derive(Debug)]
 struct ResolveError {
     path: Vec<String>,
@@ -175,7 +181,7 @@ impl ResolveError {
         Self { path: Vec::new(), message: message.into() }
     }
 
-    /// The same error, seen from one level further up.
+    /// Prepends a key to the path.
     fn at(mut self, key: impl Into<String>) -> Self {
         self.path.insert(0, key.into());
         self
@@ -195,13 +201,13 @@ fn is_intrinsic(key: &str) -> bool {
     key == "Ref" || key.starts_with("Fn::")
 }
 
-/// The intrinsic function that computes this value, with its argument.
+/// Returns the intrinsic function of a value, with its argument; `None` for a plain value.
 fn intrinsic_of(value: &Value) -> Option<(&str, &Value)> {
     let map = value.as_object().filter(|map| map.len() == 1)?;
     map.iter().next().filter(|(key, _)| is_intrinsic(key)).map(|(key, value)| (key.as_str(), value))
 }
 
-/// A scalar as CloudFormation puts it into a string.
+/// Formats a scalar as CloudFormation does within a string.
 fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

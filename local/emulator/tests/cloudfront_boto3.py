@@ -1,4 +1,4 @@
-"""Speaks to the local AWS endpoint with AWS's own client: the invalidations of the stack's distribution.
+"""Tests the local AWS endpoint with AWS's own client: invalidations of the stack's distribution.
 
 Argument: the endpoint, such as http://localhost:4566.
 """

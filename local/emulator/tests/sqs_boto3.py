@@ -1,7 +1,7 @@
-"""Speaks to the AWS endpoint through boto3, as any client would: python sqs_boto3.py http://localhost:4566
+"""Tests SQS on the AWS endpoint with boto3: python sqs_boto3.py http://localhost:4566
 
-It makes its own queues and removes them, so it can run beside a working stack. One line per capability; the first
-difference from SQS ends it with a traceback.
+The script creates and deletes its own queues, so that it can run against a stack in use. It prints one line per
+capability; the first difference from SQS ends it with a traceback.
 """
 
 import json
@@ -13,8 +13,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-# Long enough for a loaded machine; only reached when something is broken.
-PATIENCE_SECONDS = 20
+# Long enough for a loaded machine; reached only by a defect.
+TIMEOUT_SECONDS = 20
 
 
 def connect(endpoint):
@@ -24,7 +24,7 @@ def connect(endpoint):
         region_name="us-east-1",
         aws_access_key_id="local",
         aws_secret_access_key="local",
-        config=Config(retries={"total_max_attempts": 1}, read_timeout=PATIENCE_SECONDS + 10),
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=TIMEOUT_SECONDS + 10),
     )
 
 
@@ -34,7 +34,7 @@ def arn(sqs, url):
 
 def receive(sqs, url, count=1, **options):
     """Receives until there are `count` messages."""
-    messages, deadline = [], time.monotonic() + PATIENCE_SECONDS
+    messages, deadline = [], time.monotonic() + TIMEOUT_SECONDS
     while len(messages) < count:
         assert time.monotonic() < deadline, f"only {len(messages)} of {count} messages came"
         answer = sqs.receive_message(
@@ -142,7 +142,7 @@ def delay_and_long_poll(sqs, url, _):
     assert time.monotonic() - start >= 0.9, "a long poll waits"
     sqs.send_message(QueueUrl=url, MessageBody="later", DelaySeconds=1)
     assert counts(sqs, url) == (0, 0, 1) and empty(sqs, url)
-    answer = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=PATIENCE_SECONDS)
+    answer = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=TIMEOUT_SECONDS)
     assert answer["Messages"][0]["Body"] == "later"
     sqs.delete_message(QueueUrl=url, ReceiptHandle=answer["Messages"][0]["ReceiptHandle"])
 
@@ -208,7 +208,7 @@ def move_back(sqs, url, dead_letter_url):
     fails("InvalidParameterValue", sqs.start_message_move_task, SourceArn=arn(sqs, url))
     fails("ResourceNotFoundException", sqs.start_message_move_task, SourceArn=arn(sqs, url) + "-not")
     sqs.start_message_move_task(SourceArn=arn(sqs, dead_letter_url))
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while (task := sqs.list_message_move_tasks(SourceArn=arn(sqs, dead_letter_url))["Results"][0])["Status"] == "RUNNING":
         assert time.monotonic() < deadline
         time.sleep(0.1)

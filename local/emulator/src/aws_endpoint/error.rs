@@ -1,16 +1,16 @@
-//! Errors as SQS's JSON protocol writes them.
+//! Errors in the format of SQS's JSON protocol.
 use serde_json::{Value, json};
 
 use crate::sqs::SendError;
 
-/// A refused request.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct ApiError {
     code: &'static str,
     message: String,
 }
 
-/// Errors whose code keeps a prefix from the older query protocol, and what clients expect there.
+/// Errors with a different code in the older query protocol, which clients expect in `x-amzn-query-error`.
 const QUERY_CODES: [(&str, &str); 9] = [
     ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"),
     ("QueueNameExists", "QueueAlreadyExists"),
@@ -40,12 +40,12 @@ impl ApiError {
         json!({ "__type": self.kind(), "message": self.message })
     }
 
-    /// Value of the `x-amzn-query-error` header.
+    /// Returns the value of the `x-amzn-query-error` header.
     pub fn query_error(&self) -> String {
         format!("{};Sender", self.query_code())
     }
 
-    /// An entry of a batch answer's `Failed`.
+    /// Builds an entry of a batch response's `Failed`.
     pub fn batch_entry(&self, id: &str) -> Value {
         json!({ "Id": id, "Code": self.query_code(), "Message": self.message, "SenderFault": true })
     }

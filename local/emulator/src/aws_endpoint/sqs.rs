@@ -1,4 +1,7 @@
 //! SQS's actions.
+//!
+//! To add an action: 1. write a function in `messages.rs` or `queues.rs` that takes its deserialized request and
+//! returns the response as JSON, `Null` without output; 2. add its name to [`call`].
 mod messages;
 mod queues;
 
@@ -12,7 +15,7 @@ use crate::sqs::{BATCH_ENTRIES_MAX, Queue, Queues};
 
 type Answer = Result<Value, ApiError>;
 
-/// Performs one action of the API.
+/// Performs one action.
 pub(super) async fn call(queues: &Queues, action: &str, body: &[u8]) -> Answer {
     match action {
         "SendMessage" => messages::send(queues, parse(body)?),
@@ -32,18 +35,18 @@ pub(super) async fn call(queues: &Queues, action: &str, body: &[u8]) -> Answer {
         "ListDeadLetterSourceQueues" => queues::list_dead_letter_sources(queues, &parse(body)?),
         "StartMessageMoveTask" => queues::start_move(queues, &parse(body)?),
         "ListMessageMoveTasks" => queues::list_moves(queues, &parse(body)?),
-        _ => Err(ApiError::new("UnsupportedOperation", format!("{action} is not offered on one machine"))),
+        _ => Err(ApiError::new("UnsupportedOperation", format!("{action} is not supported on one machine"))),
     }
 }
 
-/// A request that names only its queue.
+/// A request with a queue URL only.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct OfQueue {
     queue_url: String,
 }
 
-/// A request with entries for one queue.
+/// A batch request to one queue.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct BatchOf<T> {

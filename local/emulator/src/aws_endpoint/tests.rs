@@ -25,7 +25,7 @@ fn queues() -> Arc<Queues> {
 }
 
 fn endpoint(queues: Arc<Queues>) -> Router {
-    // No test here stores an object.
+    // No test in this module stores an object.
     let folder = tempfile::tempdir().unwrap();
     let storage = Storage::open(folder.path(), &template()).unwrap();
     router(Services { queues, storage, cloudfront: None })
@@ -117,7 +117,7 @@ async fn a_short_poll_is_told_about_too_many_messages_in_flight() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_for_sqs_is_refused() {
+async fn a_request_that_is_not_for_sqs_is_refused() {
     for target in [None, Some("DynamoDB_20120810.GetItem"), Some("nonsense")] {
         let (status, _, answer) = call(target, String::new()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -128,20 +128,20 @@ async fn what_is_no_request_for_sqs_is_refused() {
 }
 
 #[tokio::test]
-async fn attributes_are_what_the_queue_tells_and_not_what_it_holds() {
+async fn attributes_report_the_counts_of_a_misbehaving_queue() {
     let queues = queues();
     let queue = queues.get("Q").unwrap();
     queue.send(NewMessage { body: "m".to_owned(), ..NewMessage::default() }).unwrap();
     let asked = json!({ "QueueUrl": queue.url(), "AttributeNames": ["ApproximateNumberOfMessages"] });
     for (how, least) in [(Misbehavior::default(), "1"), (Misbehavior::WORST, "0")] {
         queue.misbehave(how, 7);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for _ in 0..10 {
             let endpoint = endpoint(Arc::clone(&queues));
             let action = Some("AmazonSQS.GetQueueAttributes");
             let (.., answer) = call_at(endpoint, action, asked.to_string()).await;
-            told.push(answer["Attributes"]["ApproximateNumberOfMessages"].as_str().unwrap().to_owned());
+            reported.push(answer["Attributes"]["ApproximateNumberOfMessages"].as_str().unwrap().to_owned());
         }
-        assert_eq!(told.iter().min().map(String::as_str), Some(least), "{told:?}");
+        assert_eq!(reported.iter().min().map(String::as_str), Some(least), "{reported:?}");
     }
 }

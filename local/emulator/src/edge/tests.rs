@@ -206,7 +206,7 @@ async fn forwarded_cookies_switch_collapsing_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_viewer_who_hangs_up_takes_no_ones_answer_along() {
+async fn a_viewer_that_disconnects_cancels_no_other_request() {
     let fixture = Fixture::new(&[PUBLIC]);
     let leaving = tokio::time::timeout(LATENCY / 2, fixture.get("/polls")).await;
     assert!(leaving.is_err());
@@ -290,7 +290,7 @@ async fn a_failing_origin_is_hidden_by_what_the_edge_has() {
     let stale = fixture.get("/polls").await;
     assert_eq!((stale.status, stale.body.as_str()), (200, "first"));
     assert_eq!(fixture.get("/polls").await.body, "first");
-    assert_eq!(fixture.origin_requests(), 2, "the origin is left alone for the error's time");
+    assert_eq!(fixture.origin_requests(), 2, "no origin request during the error's TTL");
     advance(Duration::from_secs(15)).await;
     assert_eq!(fixture.get("/polls").await.status, 503, "stale-if-error is over");
 }

@@ -1,4 +1,4 @@
-//! CORS of the API itself: answers preflights without a route, and replaces an integration's CORS headers.
+//! CORS of the API itself: responds to preflights without a route, and replaces an integration's CORS headers.
 use axum::{
     body::Bytes,
     http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts},
@@ -28,7 +28,7 @@ const CORS_HEADERS: [header::HeaderName; 6] = [
 ];
 
 impl Cors {
-    /// `None` when the template configures none.
+    /// Reads the configuration; `None` if the template has none.
     pub fn read(configuration: &Value) -> Option<Self> {
         let object = match configuration {
             Value::Object(_) => configuration,
@@ -51,10 +51,10 @@ impl Cors {
         })
     }
 
-    /// The answer to a preflight; no route is asked, no token needed.
+    /// Returns the response to a preflight, which needs neither a route nor a token; `None` for any other request.
     pub fn preflight(&self, parts: &Parts) -> Option<Response<Bytes>> {
-        let asks = parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        if parts.method != Method::OPTIONS || !asks || !parts.headers.contains_key(header::ORIGIN) {
+        let names_method = parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if parts.method != Method::OPTIONS || !names_method || !parts.headers.contains_key(header::ORIGIN) {
             return None;
         }
         let mut response = Response::new(Bytes::new());
@@ -62,8 +62,8 @@ impl Cors {
         Some(response)
     }
 
-    /// Puts the configured headers on an answer to a request that names an allowed origin.
-    pub fn decorate(&self, request: &HeaderMap, response: &mut HeaderMap) {
+    /// Replaces the CORS headers of a response: the configured ones if the request has an allowed origin, else none.
+    pub fn set_headers(&self, request: &HeaderMap, response: &mut HeaderMap) {
         for name in &CORS_HEADERS {
             response.remove(name);
         }

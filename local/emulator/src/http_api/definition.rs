@@ -1,5 +1,5 @@
-//! What the template says about the HTTP API, as SAM would merge it: routes of the inline OpenAPI body, routes
-//! of functions' `HttpApi` events, authorizers, throttles.
+//! The definition of the HTTP API, read from the template and merged as SAM does: routes of the inline OpenAPI body
+//! and of functions' `HttpApi` events, authorizers, throttles.
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::{http_api::number, template::Resource};
 
-/// A route's key, `POST /votes`, `ANY /polls/{id}` or `$default`.
+/// The key of a route: `POST /items`, `ANY /items/{id}` or `$default`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteKey {
-    /// `None` stands for `ANY`.
+    /// `None`: `ANY`.
     pub method: Option<Method>,
     /// With `{name}` and `{name+}`; `$default` for the catch-all route.
     pub path: String,
@@ -22,7 +22,9 @@ impl RouteKey {
         let path = path.strip_prefix("/$default").map_or(path, |_| "$default");
         let method = match method.to_ascii_uppercase().as_str() {
             "ANY" | "X-AMAZON-APIGATEWAY-ANY-METHOD" => None,
-            name => Some(name.parse().with_context(|| format!("route {path}: {name:?} is no HTTP method"))?),
+            name => {
+                Some(name.parse().with_context(|| format!("route {path}: {name:?} is not an HTTP method"))?)
+            }
         };
         Ok(Self { method, path: path.to_owned() })
     }
@@ -38,16 +40,16 @@ impl std::fmt::Display for RouteKey {
     }
 }
 
-/// What a route asks of a token.
+/// A route's requirements on a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorization {
     /// Name of the authorizer.
     pub authorizer: String,
-    /// One of these suffices; empty: any valid token.
+    /// One of these scopes is required; empty: any valid token is accepted.
     pub scopes: Vec<String>,
 }
 
-/// Where a route leads.
+/// The integration of a route.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
     /// Lambda proxy integration, payload format 2.0, of the function with this logical id.
@@ -61,7 +63,7 @@ pub enum Target {
     },
 }
 
-/// A sustained rate and how far it may be exceeded at once.
+/// A throttle: a sustained rate and a burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Throttle {
     /// `ThrottlingRateLimit`.
@@ -73,40 +75,40 @@ pub struct Throttle {
 /// One route.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
-    /// What it matches.
+    /// The method and path to match.
     pub key: RouteKey,
     /// `None`: public.
     pub authorization: Option<Authorization>,
-    /// `None`: the account's quota only, which the local stack does not imitate.
+    /// `None`: only the account's quota applies, which is not emulated.
     pub throttle: Option<Throttle>,
-    /// Where it leads.
+    /// The integration.
     pub target: Target,
 }
 
 /// `JwtConfiguration` of an authorizer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwtConfiguration {
-    /// Must equal `iss`.
+    /// The required `iss`.
     pub issuer: String,
-    /// One of them must be among `aud`, or equal `client_id` where there is no `aud`.
+    /// One of these must be among `aud`, or, without `aud`, equal `client_id`.
     pub audience: Vec<String>,
 }
 
-/// The whole API.
+/// The complete API.
 #[derive(Debug, Clone)]
 pub struct Definition {
     /// In no particular order.
     pub routes: Vec<Route>,
     /// By name.
     pub authorizers: BTreeMap<String, JwtConfiguration>,
-    /// `CorsConfiguration`, `Null` when there is none.
+    /// `CorsConfiguration`; `Null` without one.
     pub cors: Value,
 }
 
 /// Reads the API and the functions' `HttpApi` events that belong to it.
 ///
 /// # Errors
-/// Names the route or setting that does not fit.
+/// An invalid route or setting, with its name.
 pub fn read<'a>(api: &Resource, functions: impl IntoIterator<Item = &'a Resource>) -> Result<Definition> {
     let auth = &api.properties["Auth"];
     let body = &api.properties["DefinitionBody"];
@@ -136,7 +138,7 @@ pub fn read<'a>(api: &Resource, functions: impl IntoIterator<Item = &'a Resource
     Ok(Definition { routes, authorizers, cors: api.properties["CorsConfiguration"].clone() })
 }
 
-/// Whether a route said anything about its security itself; if not, the default authorizer applies.
+/// Whether a route configures its own security; otherwise the default authorizer applies.
 type Explicit = bool;
 
 fn body_routes(body: &Value, functions: &[&Resource]) -> Result<Vec<(Route, Explicit)>> {
@@ -149,7 +151,7 @@ fn body_routes(body: &Value, functions: &[&Resource]) -> Result<Vec<(Route, Expl
             }
             let key = RouteKey::new(method, path)?;
             let target = body_target(integration, functions).with_context(|| format!("route {key}"))?;
-            // An empty list counts as nothing said: SAM puts the default authorizer there too.
+            // SAM applies the default authorizer to an empty list, too.
             let security = operation["security"].as_array().filter(|list| !list.is_empty());
             let authorization = security.and_then(|list| security_authorization(list));
             routes.push((Route { key, authorization, throttle: None, target }, security.is_some()));
@@ -186,11 +188,12 @@ fn body_target(integration: &Value, functions: &[&Resource]) -> Result<Target> {
         name == Some(function.id.as_str())
             || (name.is_some() && function.properties["FunctionName"].as_str() == name)
     });
-    let function = function.with_context(|| format!("uri {uri:?} names no function of the template"))?;
+    let function = function.with_context(|| format!("uri {uri:?} is not a function of the template"))?;
     Ok(Target::Lambda(function.id.clone()))
 }
 
-/// `arn:aws:apigateway:…:lambda:path/2015-03-31/functions/<arn>/invocations` or the function's ARN itself.
+/// Returns the function's name from `arn:aws:apigateway:…:lambda:path/2015-03-31/functions/<arn>/invocations` or
+/// from the function's ARN.
 fn function_of_uri(uri: &str) -> Option<&str> {
     let arn = uri.rsplit_once("/functions/").map_or(uri, |(_, arn)| arn);
     let name = arn.strip_suffix("/invocations").unwrap_or(arn).split_once(":function:")?.1;
@@ -226,7 +229,7 @@ fn default_scopes(auth: &Value, authorizer: &str) -> Vec<String> {
 
 fn apply_default_authorizer((route, explicit): &mut (Route, Explicit), auth: &Value) {
     let Some(name) = auth["DefaultAuthorizer"].as_str() else { return };
-    // SAM leaves OPTIONS routes open: a browser's preflight carries no token.
+    // SAM leaves OPTIONS routes public: a browser's preflight carries no token.
     if !*explicit && name != "NONE" && route.key.method != Some(Method::OPTIONS) {
         route.authorization =
             Some(Authorization { authorizer: name.to_owned(), scopes: default_scopes(auth, name) });
@@ -243,7 +246,7 @@ fn apply_throttles(routes: &mut [Route], properties: &Value) -> Result<()> {
                 Ok(Some(Throttle { requests_per_second, burst: burst as u32 }))
             }
             (None, None) if settings.is_null() => Ok(None),
-            // API Gateway takes what is absent here for a limit of 0 and answers 429 to everything.
+            // API Gateway treats a missing value as a limit of 0 and returns 429 for every request.
             _ => bail!("{at}: set both ThrottlingRateLimit and ThrottlingBurstLimit"),
         }
     };
@@ -255,7 +258,7 @@ fn apply_throttles(routes: &mut [Route], properties: &Value) -> Result<()> {
         let throttle = read(&format!("RouteSettings {key:?}"), settings)?;
         let route = routes.iter_mut().find(|route| route.key.to_string() == *key);
         route
-            .with_context(|| format!("RouteSettings names {key:?}, which is no route of the API"))?
+            .with_context(|| format!("RouteSettings has {key:?}, which is not a route of the API"))?
             .throttle = throttle;
     }
     Ok(())
@@ -281,7 +284,7 @@ fn read_authorizers(auth: &Value, body: &Value) -> Result<BTreeMap<String, JwtCo
     Ok(authorizers)
 }
 
-/// The strings of a list, or the one string.
+/// Returns the strings of a list, or a single string as a list.
 pub fn strings(value: &Value) -> Vec<String> {
     match value {
         Value::String(one) => vec![one.clone()],

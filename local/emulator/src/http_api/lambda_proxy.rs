@@ -15,11 +15,11 @@ use crate::{
     lambda::InvokeError,
 };
 
-/// The Common Log Format's, as API Gateway writes `requestContext.time`.
+/// The Common Log Format, which API Gateway uses for `requestContext.time`.
 const TIME_FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
 
-/// The event a function gets.
+/// Builds the function's event.
 pub(super) fn event(call: &Call<'_>, scopes: &[String]) -> Bytes {
     let context = call.context;
     let time = OffsetDateTime::from_unix_timestamp_nanos(context.time_ms * 1_000_000)
@@ -92,7 +92,7 @@ fn cookies(headers: &HeaderMap) -> Vec<&str> {
     lines.flat_map(|line| line.split(';')).map(str::trim).filter(|cookie| !cookie.is_empty()).collect()
 }
 
-/// Values of one name are joined by commas.
+/// Joins the values of each name with commas.
 fn joined(pairs: &[(String, String)]) -> Value {
     let mut all = BTreeMap::<&str, String>::new();
     for (name, value) in pairs {
@@ -108,7 +108,7 @@ fn joined(pairs: &[(String, String)]) -> Value {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Structured {
+struct ProxyResponse {
     status_code: u16,
     #[serde(default)]
     headers: Option<Map<String, Value>>,
@@ -120,7 +120,7 @@ struct Structured {
     is_base64_encoded: Option<bool>,
 }
 
-/// The client's answer.
+/// Converts the result of an invocation to the client's response.
 pub(super) fn response(result: Result<Bytes, InvokeError>) -> Response<Bytes> {
     let internal = || message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
     match result {
@@ -130,7 +130,7 @@ pub(super) fn response(result: Result<Bytes, InvokeError>) -> Response<Bytes> {
     }
 }
 
-/// `None`: the function's answer does not follow the format.
+/// Interprets a function's response by format 2.0; `None` if it does not follow the format.
 fn structured_or_inferred(payload: Bytes) -> Option<Response<Bytes>> {
     #[derive(Deserialize)]
     struct Probe {
@@ -147,7 +147,7 @@ fn structured_or_inferred(payload: Bytes) -> Option<Response<Bytes>> {
     Some(response)
 }
 
-fn structured(answer: Structured) -> Option<Response<Bytes>> {
+fn structured(answer: ProxyResponse) -> Option<Response<Bytes>> {
     let body = answer.body.unwrap_or_default();
     let body = match answer.is_base64_encoded {
         Some(true) => Bytes::from(BASE64_STANDARD.decode(body).ok()?),

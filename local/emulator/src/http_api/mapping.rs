@@ -1,5 +1,8 @@
 //! Parameter mapping of first-class integrations: sources (`$request.body.x`, `$context.requestId`), static text,
-//! and sources inside text (`${context.authorizer.claims.sub}`). Compiled once, when the template is read.
+//! and sources inside text (`${context.authorizer.claims.sub}`). Mappings are compiled once, from the template.
+//!
+//! To add a context variable: 1. add a variant to `Variable`; 2. parse its name in `Source::parse_context`; 3. return
+//! its value in `Variable::evaluate`.
 use std::{borrow::Cow, net::IpAddr};
 
 use anyhow::{Result, bail};
@@ -8,49 +11,49 @@ use serde_json::Value;
 
 use crate::http_api::authorizer::Claims;
 
-/// What a request offers to a mapping.
+/// The values of a request that a mapping can use.
 #[derive(Debug)]
 pub struct Inputs<'a> {
-    /// UTF-8 is the mapping's concern, not the gateway's.
+    /// The body; the gateway itself does not require UTF-8.
     pub body: &'a str,
-    /// As the client sent them.
+    /// The client's headers.
     pub headers: &'a HeaderMap,
-    /// Decoded.
+    /// Percent-decoded.
     pub path_parameters: &'a [(String, String)],
-    /// Decoded, in order, names may repeat.
+    /// Percent-decoded, in order; names may repeat.
     pub query: &'a [(String, String)],
-    /// For `$context`.
+    /// The values of `$context`.
     pub context: &'a RequestContext<'a>,
 }
 
 /// `$context` of one request.
 #[derive(Debug)]
 pub struct RequestContext<'a> {
-    /// Also the `apigw-requestid` header.
+    /// The request id, also sent as the `apigw-requestid` header.
     pub request_id: &'a str,
-    /// `POST /votes`.
+    /// The key of the route: `POST /items`.
     pub route_key: &'a str,
-    /// Of the request, not of the route.
+    /// The request's method, not the route's.
     pub method: &'a str,
-    /// Percent-encoded, without the query.
+    /// The path, percent-encoded, without the query.
     pub path: &'a str,
     /// `HTTP/1.1`.
     pub protocol: &'a str,
-    /// `Host` the origin was asked for.
+    /// The request's `Host`.
     pub domain_name: &'a str,
-    /// Its first label, which is the API's id.
+    /// The first label of the domain name, which is the API's id.
     pub domain_prefix: &'a str,
-    /// The viewer.
+    /// The viewer's address.
     pub source_ip: IpAddr,
-    /// Empty when the client sent none.
+    /// The `User-Agent`; empty if the client sent none.
     pub user_agent: &'a str,
-    /// Of the verified token.
+    /// The claims of the verified token.
     pub claims: Option<&'a Claims>,
-    /// Milliseconds since 1970.
+    /// The time of the request, in milliseconds since 1970.
     pub time_ms: i128,
 }
 
-/// A value of the mapping is missing in this request.
+/// The error of a mapping whose value is missing in the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing;
 
@@ -118,10 +121,10 @@ impl Mapping {
         Ok(Self { pieces })
     }
 
-    /// The value for one request.
+    /// Evaluates the mapping for one request.
     ///
     /// # Errors
-    /// [`Missing`] when the request lacks a mapped value: API Gateway then fails the request.
+    /// [`Missing`] if the request lacks a mapped value; API Gateway then fails the request.
     pub fn evaluate<'a>(&'a self, inputs: &Inputs<'a>) -> Result<Cow<'a, str>, Missing> {
         if let [only] = self.pieces.as_slice() {
             return only.evaluate(inputs);
@@ -230,7 +233,7 @@ fn body_field(body: &str, path: &[String]) -> Option<String> {
     }
 }
 
-/// All values of a header, joined by commas as API Gateway does; `None` when absent or not text.
+/// Joins all values of a header with commas, as API Gateway does; `None` if the header is absent or not text.
 pub fn joined_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
     let mut values = headers.get_all(name).iter();
     let first = Cow::Borrowed(values.next()?.to_str().ok()?);

@@ -1,5 +1,5 @@
-//! Route selection: the full match before `{param}`, before `{param+}`, before `$default`; at equal paths the
-//! method before `ANY`.
+//! Route selection: a full match precedes `{param}`, which precedes `{param+}`, which precedes `$default`. For equal
+//! paths, a method precedes `ANY`.
 use std::collections::HashMap;
 
 use anyhow::{Result, anyhow};
@@ -7,7 +7,7 @@ use axum::http::Method;
 
 use crate::http_api::definition::RouteKey;
 
-/// Routes compiled to one radix tree for each method.
+/// Routes, compiled to one radix tree for each method.
 #[derive(Debug)]
 pub struct RouteTable<T> {
     by_method: HashMap<Method, matchit::Router<usize>>,
@@ -16,7 +16,7 @@ pub struct RouteTable<T> {
     routes: Vec<T>,
 }
 
-/// A route and its path parameters, percent-encoding undone.
+/// A route and its path parameters, percent-decoded.
 pub type Found<'a, T> = (&'a T, Vec<(String, String)>);
 
 impl<T> RouteTable<T> {
@@ -36,7 +36,7 @@ impl<T> RouteTable<T> {
         }
         for router in by_method.values_mut() {
             for (index, key) in &any {
-                // The same path with its own method is there already, and wins.
+                // A conflict means that the same path is defined with this method, which takes precedence.
                 if let Err(matchit::InsertError::InvalidParam | matchit::InsertError::InvalidCatchAll) =
                     router.insert(pattern(&key.path), *index)
                 {
@@ -52,7 +52,7 @@ impl<T> RouteTable<T> {
         Ok(Self { by_method, any_method, default, routes })
     }
 
-    /// The route that answers this request.
+    /// Finds the route of a request.
     pub fn find(&self, method: &Method, path: &str) -> Option<Found<'_, T>> {
         let router = self.by_method.get(method).unwrap_or(&self.any_method);
         match router.at(path) {
@@ -64,7 +64,7 @@ impl<T> RouteTable<T> {
         }
     }
 
-    /// Every route.
+    /// Returns every route.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.routes.iter()
     }
@@ -74,7 +74,7 @@ fn insert(router: &mut matchit::Router<usize>, key: &RouteKey, index: usize) -> 
     router.insert(pattern(&key.path), index).map_err(|error| anyhow!("route {key}: {error}"))
 }
 
-/// API Gateway's `{proxy+}` is this router's `{*proxy}`.
+/// Translates API Gateway's `{proxy+}` to the router's `{*proxy}`.
 fn pattern(path: &str) -> String {
     path.split('/')
         .map(|segment| match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix("+}")) {

@@ -1,4 +1,4 @@
-//! The first-class SQS-SendMessage integration: a request becomes a queue message, and no code runs.
+//! The first-class SQS-SendMessage integration: maps a request to a queue message without running a function.
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -51,7 +51,7 @@ impl SendMessage {
     /// Compiles `requestParameters` and `responseParameters`.
     ///
     /// # Errors
-    /// A parameter that is missing, unknown or has an unknown source.
+    /// A parameter is missing, unknown, or has an unknown source.
     pub fn compile(request: &Map<String, Value>, response: &Map<String, Value>) -> Result<Self> {
         let mut mappings = BTreeMap::new();
         for (name, value) in request {
@@ -84,7 +84,7 @@ impl SendMessage {
         })
     }
 
-    /// Sends the message and answers as SQS does, after `responseParameters`.
+    /// Sends the message and returns SQS's response, changed by `responseParameters`.
     pub(super) fn call(&self, call: &Call<'_>, backend: &dyn Backend) -> Response<Bytes> {
         let Ok(body) = str::from_utf8(call.body) else {
             let error =
@@ -208,7 +208,7 @@ fn compile_response((status, changes): (&String, &Value)) -> Result<(u16, Vec<Re
                     ResponseChange::Overwrite(name(header)?, Mapping::compile(&text)?)
                 }
                 Some(("remove", header)) => ResponseChange::Remove(name(header)?),
-                _ => bail!("{}: {target:?} is no change of a response", at()),
+                _ => bail!("{}: {target:?} is not a change of a response", at()),
             },
         });
     }

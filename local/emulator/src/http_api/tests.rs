@@ -1,4 +1,4 @@
-//! The API as a whole, with fake integrations behind it.
+//! Tests of the whole API with a backend backend.
 mod authorizer;
 mod lambda_proxy;
 mod send_message;
@@ -14,15 +14,15 @@ use crate::template::Resource;
 
 const ISSUER: &str = "http://localhost:8080/_local";
 
-/// Remembers what it was asked and answers as told.
+/// A backend backend that records requests and returns configured responses.
 #[derive(Default)]
-struct Fake {
+struct FakeBackend {
     sent: Mutex<Vec<(String, NewMessage)>>,
     events: Mutex<Vec<(String, Value)>>,
     answer: Mutex<Option<Result<Bytes, InvokeError>>>,
 }
 
-impl Backend for Fake {
+impl Backend for FakeBackend {
     fn invoke(&self, function: String, payload: Bytes) -> BoxFuture<'_, Result<Bytes, InvokeError>> {
         let event = serde_json::from_slice(&payload).unwrap();
         self.events.lock().unwrap().push((function, event));
@@ -140,21 +140,21 @@ fn admin_function() -> Resource {
     }
 }
 
-struct Gateway {
+struct Fixture {
     api: HttpApi,
     issuer: Issuer,
-    fake: Arc<Fake>,
+    backend: Arc<FakeBackend>,
     _folder: TempDir,
 }
 
-impl Gateway {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let issuer = Issuer::open(&folder.path().join("key"), ISSUER, "votes").unwrap();
         let definition = definition::read(&api_resource(), [&polls_function(), &admin_function()]).unwrap();
-        let fake = Arc::new(Fake::default());
-        let api = HttpApi::new(definition, &issuer, Arc::clone(&fake) as Arc<dyn Backend>).unwrap();
-        Self { api, issuer, fake, _folder: folder }
+        let backend = Arc::new(FakeBackend::default());
+        let api = HttpApi::new(definition, &issuer, Arc::clone(&backend) as Arc<dyn Backend>).unwrap();
+        Self { api, issuer, backend, _folder: folder }
     }
 
     async fn call(&self, method: &str, uri: &str, headers: &[(&str, &str)], body: &str) -> Answer {
@@ -173,11 +173,11 @@ impl Gateway {
     }
 
     fn answers(&self, answer: Result<&str, InvokeError>) {
-        *self.fake.answer.lock().unwrap() = Some(answer.map(|text| Bytes::from(text.to_owned())));
+        *self.backend.answer.lock().unwrap() = Some(answer.map(|text| Bytes::from(text.to_owned())));
     }
 
     fn last_event(&self) -> (String, Value) {
-        self.fake.events.lock().unwrap().last().unwrap().clone()
+        self.backend.events.lock().unwrap().last().unwrap().clone()
     }
 
     fn claims(&self) -> Value {
@@ -204,9 +204,9 @@ fn now_s() -> u64 {
 
 #[tokio::test]
 async fn unknown_routes_and_methods_are_not_found() {
-    let gateway = Gateway::new();
+    let fixture = Fixture::new();
     for (method, uri) in [("GET", "/votes"), ("GET", "/"), ("GET", "/other"), ("POST", "/polls/1")] {
-        let answer = gateway.call(method, uri, &[], "").await;
+        let answer = fixture.call(method, uri, &[], "").await;
         assert_eq!(
             (answer.status, answer.body.as_str()),
             (404, "{\"message\":\"Not Found\"}"),
@@ -217,28 +217,28 @@ async fn unknown_routes_and_methods_are_not_found() {
 
 #[tokio::test]
 async fn a_route_over_its_limit_is_throttled_alone() {
-    let gateway = Gateway::new();
-    gateway.answers(Ok("{}"));
+    let fixture = Fixture::new();
+    fixture.answers(Ok("{}"));
     let mut statuses = Vec::new();
     for _ in 0..3 {
-        statuses.push(gateway.call("GET", "/limited", &[], "").await.status);
+        statuses.push(fixture.call("GET", "/limited", &[], "").await.status);
     }
     assert_eq!(statuses, [200, 200, 429]);
-    assert_eq!(gateway.call("GET", "/polls/1", &[], "").await.status, 200);
+    assert_eq!(fixture.call("GET", "/polls/1", &[], "").await.status, 200);
 }
 
 #[tokio::test]
 async fn oversized_requests_are_refused() {
-    let gateway = Gateway::new();
-    gateway.answers(Ok("{}"));
-    let token = gateway.issuer.token("crew", Some("admin")).unwrap();
+    let fixture = Fixture::new();
+    fixture.answers(Ok("{}"));
+    let token = fixture.issuer.token("crew", Some("admin")).unwrap();
     let fitting = "x".repeat(PAYLOAD_BYTES_MAX);
-    assert_eq!(gateway.call_as(&token, "POST", "/admin/polls", &fitting).await.status, 200);
-    let answer = gateway.call_as(&token, "POST", "/admin/polls", &(fitting + "x")).await;
+    assert_eq!(fixture.call_as(&token, "POST", "/admin/polls", &fitting).await.status, 200);
+    let answer = fixture.call_as(&token, "POST", "/admin/polls", &(fitting + "x")).await;
     assert_eq!((answer.status, answer.body.as_str()), (413, "{\"message\":\"Request Entity Too Large\"}"));
     let filler = "x".repeat(HEAD_BYTES_MAX - 100);
-    assert_eq!(gateway.call("GET", "/polls/1", &[("x-a", &filler)], "").await.status, 200);
-    let answer = gateway.call("GET", "/polls/1", &[("x-a", &filler), ("x-b", &"y".repeat(100))], "").await;
+    assert_eq!(fixture.call("GET", "/polls/1", &[("x-a", &filler)], "").await.status, 200);
+    let answer = fixture.call("GET", "/polls/1", &[("x-a", &filler), ("x-b", &"y".repeat(100))], "").await;
     assert_eq!(
         (answer.status, answer.body.as_str()),
         (431, "{\"message\":\"Request Header Fields Too Large\"}")
@@ -247,14 +247,14 @@ async fn oversized_requests_are_refused() {
 
 #[tokio::test]
 async fn preflights_need_neither_route_nor_token() {
-    let gateway = Gateway::new();
+    let fixture = Fixture::new();
     let preflight = [("origin", "https://vote.example"), ("access-control-request-method", "GET")];
-    let answer = gateway.call("OPTIONS", "/anything", &preflight, "").await;
+    let answer = fixture.call("OPTIONS", "/anything", &preflight, "").await;
     assert_eq!(answer.status, 204);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://vote.example"));
     assert_eq!(answer.header("access-control-max-age"), Some("60"));
-    gateway.answers(Ok(r#"{"statusCode":200,"headers":{"access-control-allow-origin":"*"}}"#));
-    let other = gateway.call("GET", "/polls/1", &[("origin", "https://evil.example")], "").await;
+    fixture.answers(Ok(r#"{"statusCode":200,"headers":{"access-control-allow-origin":"*"}}"#));
+    let other = fixture.call("GET", "/polls/1", &[("origin", "https://evil.example")], "").await;
     assert_eq!(
         other.header("access-control-allow-origin"),
         None,
@@ -269,7 +269,7 @@ fn refusal_of(change: fn(&mut Value)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let issuer = Issuer::open(&folder.path().join("key"), ISSUER, "votes").unwrap();
     let error = match definition {
-        Ok(definition) => HttpApi::new(definition, &issuer, Arc::new(Fake::default())).unwrap_err(),
+        Ok(definition) => HttpApi::new(definition, &issuer, Arc::new(FakeBackend::default())).unwrap_err(),
         Err(error) => error,
     };
     format!("{error:#}")
@@ -285,7 +285,7 @@ fn mistakes_in_the_template_are_named() {
     }
     type Mistake = (fn(&mut Value), &'static str);
     let mistakes: [Mistake; 8] = [
-        (|p| p["RouteSettings"] = json!({"GET /nowhere": limit()}), "is no route"),
+        (|p| p["RouteSettings"] = json!({"GET /nowhere": limit()}), "is not a route"),
         (|p| p["RouteSettings"]["GET /limited"] = json!({"ThrottlingRateLimit": 1}), "ThrottlingBurstLimit"),
         (|p| p["Auth"]["Authorizers"]["Jwt"]["JwtConfiguration"]["issuer"] = json!("https://x"), "JwtIssuer"),
         (|p| p["Auth"]["DefaultAuthorizer"] = json!("Other"), "\"Other\""),

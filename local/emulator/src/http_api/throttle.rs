@@ -1,11 +1,11 @@
-//! Route throttles: a token bucket per route.
+//! Route throttling: one token bucket for each route.
 use std::{num::NonZeroU32, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::http_api::definition::Throttle;
 
-/// Admits requests at a sustained rate with a burst.
+/// A token bucket with a sustained rate and a burst.
 #[derive(Debug)]
 pub struct Bucket {
     /// `None`: a rate or burst of 0 admits nothing.
@@ -13,7 +13,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket.
+    /// Creates a full bucket.
     pub fn new(throttle: Throttle) -> Self {
         let quota = NonZeroU32::new(throttle.burst).and_then(|burst| {
             let period = Duration::try_from_secs_f64(1.0 / throttle.requests_per_second).ok()?;
@@ -22,7 +22,7 @@ impl Bucket {
         Self { limiter: quota.map(RateLimiter::direct) }
     }
 
-    /// Takes a token; `false`: the bucket is empty.
+    /// Takes a token. Returns `false` if the bucket is empty.
     pub fn admit(&self) -> bool {
         self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_ok())
     }

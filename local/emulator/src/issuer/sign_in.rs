@@ -1,4 +1,4 @@
-//! Signing in without a set-up: the OpenID Connect code flow with PKCE, for whatever name is given.
+//! Sign-in without passwords: the OpenID Connect code flow with PKCE, for any valid name.
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -14,15 +14,15 @@ use uuid::Uuid;
 
 use super::{Issuer, TOKEN_LIFETIME, unix_now_s};
 
-/// A page redeems its code at once.
+/// Short: a page redeems its code at once.
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
-/// The name becomes the subject: see [`super::SUBJECT_RULE`].
+/// The text of [`super::SUBJECT_RULE`] for the form: the name becomes the subject.
 const NAME_RULE: &str =
     "name: use 1 to 128 letters, digits and . _ : | @ + = / -, without blanks and accents";
-/// Codes nobody redeems must not fill the memory.
+/// Limit on unredeemed codes, to bound the memory.
 const CODES_MAX: usize = 10_000;
 
-/// What a page asks the issuer for (OpenID Connect Core, 3.1.2.1), and what the person answered.
+/// An authentication request of a page (OpenID Connect Core, 3.1.2.1), with the form's input.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Authorization {
     response_type: String,
@@ -38,15 +38,15 @@ pub struct Authorization {
     code_challenge: String,
     #[serde(default)]
     code_challenge_method: String,
-    /// The name given on the form.
+    /// The name entered in the form.
     #[serde(default)]
     name: String,
-    /// The token's lifetime, for trying out what happens when it ends.
+    /// The token's lifetime entered in the form, for testing expiry.
     #[serde(default)]
     lifetime_s: Option<u64>,
 }
 
-/// What a page redeems a code with (RFC 6749, 4.1.3, and RFC 7636, 4.5).
+/// A token request of a page (RFC 6749, 4.1.3, and RFC 7636, 4.5).
 #[derive(Debug, Clone, Deserialize)]
 pub struct Redemption {
     grant_type: String,
@@ -56,15 +56,15 @@ pub struct Redemption {
     code_verifier: String,
 }
 
-/// Codes given out and not yet redeemed.
+/// The issued and not yet redeemed authorization codes.
 #[derive(Debug)]
 pub struct Codes {
     accepts: fn(&str) -> bool,
-    given: Mutex<HashMap<String, (Instant, Authorization)>>,
+    issued: Mutex<HashMap<String, (Instant, Authorization)>>,
 }
 
 impl Authorization {
-    /// What is wrong with it, for the person in front of the page: such a request must not be sent back.
+    /// Returns the problem of an invalid request. It is shown to the user: an invalid request must not be redirected.
     fn refusal(&self, audience: &str) -> Option<&'static str> {
         let here = ["http://localhost:", "http://127.0.0.1:", "http://[::1]:"];
         if !here.iter().any(|start| self.redirect_uri.starts_with(start)) {
@@ -84,15 +84,15 @@ impl Authorization {
 }
 
 impl Codes {
-    /// No codes yet. A name becomes the subject if `accepts` says so.
+    /// Creates an empty store. `accepts` decides whether a name may become a subject.
     pub fn new(accepts: fn(&str) -> bool) -> Self {
-        Self { accepts, given: Mutex::default() }
+        Self { accepts, issued: Mutex::default() }
     }
 
-    /// The form that asks for a name.
+    /// Returns the sign-in form.
     ///
     /// # Errors
-    /// What is wrong with the request.
+    /// The problem of an invalid request.
     pub fn form(&self, request: &Authorization, audience: &str) -> Result<String, &'static str> {
         match request.refusal(audience) {
             Some(problem) => Err(problem),
@@ -100,10 +100,10 @@ impl Codes {
         }
     }
 
-    /// Where to send the person who gave a name, with a code.
+    /// Issues a code and returns the URL to redirect the user to.
     ///
     /// # Errors
-    /// What is wrong with the request.
+    /// The problem of an invalid request or name, or too many unredeemed codes.
     pub fn grant(&self, request: Authorization, audience: &str) -> Result<String, &'static str> {
         if let Some(problem) = request.refusal(audience) {
             return Err(problem);
@@ -118,25 +118,26 @@ impl Codes {
             .finish();
         let separator = if request.redirect_uri.contains('?') { '&' } else { '?' };
         let location = format!("{}{separator}{answer}", request.redirect_uri);
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.retain(|_, (since, _)| since.elapsed() < CODE_LIFETIME);
-        if given.len() >= CODES_MAX {
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        issued.retain(|_, (since, _)| since.elapsed() < CODE_LIFETIME);
+        if issued.len() >= CODES_MAX {
             return Err("too many sign-ins under way: try again in a minute");
         }
-        given.insert(code, (Instant::now(), request));
+        issued.insert(code, (Instant::now(), request));
         Ok(location)
     }
 
-    /// Tokens for a code, once. The error is one of RFC 6749's, 5.2.
+    /// Redeems a code for tokens. A code is valid once.
     ///
     /// # Errors
-    /// The code is unknown, used, expired or another page's.
+    /// The error code of RFC 6749, 5.2: the code is unknown, used, expired or issued to another page, the grant type
+    /// is not supported, or signing failed.
     pub fn redeem(&self, redemption: &Redemption, issuer: &Issuer) -> Result<Value, &'static str> {
         if redemption.grant_type != "authorization_code" {
             return Err("unsupported_grant_type");
         }
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner).remove(&redemption.code);
-        let (since, request) = given.ok_or("invalid_grant")?;
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner).remove(&redemption.code);
+        let (since, request) = issued.ok_or("invalid_grant")?;
         let challenge =
             BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, redemption.code_verifier.as_bytes()).as_ref());
         let same = request.client_id == redemption.client_id

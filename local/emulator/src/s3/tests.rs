@@ -23,7 +23,7 @@ async fn fetched(storage: &Storage, path: &str) -> (StatusCode, HeaderMap, Bytes
 }
 
 #[tokio::test]
-async fn the_edge_serves_what_was_put_with_its_headers_and_the_last_of_it() {
+async fn the_edge_serves_the_latest_object_with_its_headers() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path(), "pages").unwrap();
     for body in ["first", "second"] {
@@ -32,7 +32,7 @@ async fn the_edge_serves_what_was_put_with_its_headers_and_the_last_of_it() {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
         storage.put("pages", "control/index.html", headers, Bytes::from(body)).await.unwrap();
     }
-    // As the next start finds it.
+    // The next start opens the same folder.
     let storage = open(folder.path(), "pages").unwrap();
     let (status, headers, body) = fetched(&storage, "/control/index.html?lang=pt").await;
     assert_eq!((status, body), (StatusCode::OK, Bytes::from("second")));
@@ -41,14 +41,14 @@ async fn the_edge_serves_what_was_put_with_its_headers_and_the_last_of_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn a_missing_object_is_not_found() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path(), "pages").unwrap();
     assert_eq!(fetched(&storage, "/results/1.json").await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
-async fn strangers_are_told_to_sign() {
+async fn unsigned_requests_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path(), "pages").unwrap();
     storage.put("pages", "config.json", HeaderMap::new(), Bytes::from("{}")).await.unwrap();
@@ -76,6 +76,6 @@ fn a_name_that_s3_would_refuse_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["ab", "Pages", "../pages", ".pages", "pa_ges"] {
         let error = open(folder.path(), name).unwrap_err();
-        assert!(error.to_string().contains("is no bucket name"), "{name}: {error}");
+        assert!(error.to_string().contains("is not a bucket name"), "{name}: {error}");
     }
 }

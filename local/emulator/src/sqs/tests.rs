@@ -254,7 +254,7 @@ async fn only_the_latest_receipt_deletes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receipt_of_another_life_deletes_nothing() {
+async fn a_receipt_from_before_a_restart_deletes_nothing() {
     let queue = queue("{}");
     queue.send(message("old")).unwrap();
     let old = one(&queue).await;
@@ -308,7 +308,7 @@ async fn a_message_received_too_often_moves_to_the_dead_letter_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_given_up_to_a_dead_letter_queue_that_is_gone() {
+async fn no_message_moves_to_a_deleted_dead_letter_queue() {
     let (queues, queue, dead) = with_dead_letters(1);
     queue.send(message("m")).unwrap();
     queues.remove(dead.name());

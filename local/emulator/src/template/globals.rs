@@ -1,9 +1,9 @@
-//! SAM's `Globals`: properties given once for every resource of a type.
+//! SAM's `Globals`: properties shared by all resources of a type.
 use serde_json::{Map, Value};
 
 use super::intrinsic_of;
 
-/// Sections of `Globals` and the resource type each applies to.
+/// The sections of `Globals`, each with its resource type.
 const SECTIONS: [(&str, &str); 4] = [
     ("Function", "AWS::Serverless::Function"),
     ("HttpApi", "AWS::Serverless::HttpApi"),
@@ -11,7 +11,7 @@ const SECTIONS: [(&str, &str); 4] = [
     ("StateMachine", "AWS::Serverless::StateMachine"),
 ];
 
-/// Merges `Globals` into the properties of the resources they apply to.
+/// Merges `Globals` into the properties of the resources of each type.
 pub(super) fn merge_into(resources: &mut Map<String, Value>, globals: &Value) {
     for (section, kind) in SECTIONS {
         let Some(global) = globals.get(section) else { continue };
@@ -22,11 +22,11 @@ pub(super) fn merge_into(resources: &mut Map<String, Value>, globals: &Value) {
     }
 }
 
-/// As SAM merges: maps by key, lists one after the other, anything else is overridden by the resource.
+/// Merges like SAM: maps by key, lists by concatenation; any other value is overridden by the resource's.
 fn merged(global: &Value, own: Value) -> Value {
     match (global, own) {
         (Value::Object(global_map), Value::Object(mut own_map))
-            if intrinsic_of(global).is_none() && single_function(&own_map).is_none() =>
+            if intrinsic_of(global).is_none() && sole_intrinsic(&own_map).is_none() =>
         {
             for (key, value) in global_map {
                 let result = match own_map.remove(key) {
@@ -42,7 +42,7 @@ fn merged(global: &Value, own: Value) -> Value {
     }
 }
 
-fn single_function(map: &Map<String, Value>) -> Option<&str> {
+fn sole_intrinsic(map: &Map<String, Value>) -> Option<&str> {
     let mut keys = map.keys();
     let only = keys.next().filter(|_| keys.next().is_none())?;
     super::is_intrinsic(only).then_some(only)

@@ -1,12 +1,12 @@
-//! `--set Resource.Property.Path=value`: template values changed for an experiment.
+//! Overrides (`--set Resource.Property.Path=value`): values of the template changed for an experiment.
 use serde_json::{Map, Value};
 
 use super::{ResolveError, yaml};
 
 /// Applies one override to the unresolved resources.
 ///
-/// The path is relative to the resource's `Properties`; within a SAM event the `Properties` level may be left
-/// out: `VotesFunction.Events.Votes.BatchSize`. The last key may be new, everything before it must exist.
+/// The path is relative to the resource's `Properties`. In a SAM event, the `Properties` level may be omitted:
+/// `MyFunction.Events.Messages.BatchSize`. All keys but the last must exist.
 pub(super) fn apply(resources: &mut Map<String, Value>, text: &str) -> Result<(), ResolveError> {
     let fail = |message: String| ResolveError::new(format!("--set {text}: {message}"));
     let (path, value) =
@@ -51,7 +51,7 @@ fn set(parent: &mut Value, parent_path: &str, keys: &[&str], value: Value) -> Re
                 .and_then(|index| items.get_mut(index))
                 .ok_or_else(|| format!("there is no {path}; {parent_path} is a list of {length}"))?
         }
-        _ => return Err(format!("{parent_path} is a single value and has nothing inside")),
+        _ => return Err(format!("{parent_path} is a single value without keys")),
     };
     if rest.is_empty() {
         *child = value;

@@ -1,4 +1,4 @@
-//! Template parameters: defaults, given values and the checks CloudFormation makes on them.
+//! Template parameters: defaults, given values, and CloudFormation's checks.
 use std::collections::BTreeMap;
 
 use regex_lite::Regex;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::ResolveError;
 
-/// Every declared parameter with its value, checked.
+/// Resolves every declared parameter to its checked value.
 pub(super) fn resolve(
     declared: &Map<String, Value>,
     given: &BTreeMap<String, String>,
@@ -36,11 +36,11 @@ fn value_of(declaration: &Value, given: Option<&String>) -> Result<Value, Resolv
         (None, Value::String(text)) => text.clone(),
         (None, value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
         (None, _) => {
-            return Err(ResolveError::new("this parameter has no Default: a value must be given for it"));
+            return Err(ResolveError::new("this parameter has no Default: it needs a value"));
         }
     };
     check(declaration, kind, &text).map_err(|problem| {
-        // A NoEcho value is a secret: it must not reach a terminal or a log.
+        // A NoEcho value is a secret and must not reach a terminal or a log.
         let shown =
             if is_true(&declaration["NoEcho"]) { "the value".to_owned() } else { format!("\"{text}\"") };
         let hint =
@@ -91,12 +91,12 @@ fn check(declaration: &Value, kind: &str, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_range(value: f64, min: &Value, max: &Value, what: &str) -> Result<(), String> {
+fn check_range(value: f64, min: &Value, max: &Value, unit: &str) -> Result<(), String> {
     if let Some(min) = super::as_f64(min).filter(|min| value < *min) {
-        return Err(format!("must be at least {min} {what}"));
+        return Err(format!("must be at least {min} {unit}"));
     }
     if let Some(max) = super::as_f64(max).filter(|max| value > *max) {
-        return Err(format!("must be at most {max} {what}"));
+        return Err(format!("must be at most {max} {unit}"));
     }
     Ok(())
 }

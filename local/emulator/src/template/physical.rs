@@ -1,34 +1,37 @@
-//! What a resource is called once it exists: the results of `Ref` and `Fn::GetAtt`.
+//! Physical names of resources: the results of `Ref` and `Fn::GetAtt`.
+//!
+//! To add a resource type: 1. add its name property to `name_property`; 2. add its `Ref` to `reference` and its
+//! attributes to `attribute`, unless the defaults fit.
 use super::{ResolveError, text_of};
 
-/// The one Region of the stack.
+/// The stack's Region.
 pub const REGION: &str = "us-east-1";
-/// The account number local AWS endpoints use.
+/// The account id that local AWS endpoints use by convention.
 pub const ACCOUNT: &str = "000000000000";
 /// The stack's name.
 pub const STACK: &str = "local";
 
-/// URL of a queue.
+/// Returns the URL of a queue.
 pub fn queue_url(aws_endpoint: &str, name: &str) -> String {
     format!("{}/{ACCOUNT}/{name}", aws_endpoint.trim_end_matches('/'))
 }
 
-/// ARN of a queue.
+/// Returns the ARN of a queue.
 pub fn queue_arn(name: &str) -> String {
     format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
 }
 
-/// ARN of a function.
+/// Returns the ARN of a function.
 pub fn function_arn(name: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
 }
 
-/// The stack's id.
+/// Returns the stack's id.
 pub fn stack_id() -> String {
     format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK}/0")
 }
 
-/// Value of a pseudo parameter; `AWS::NoValue` is not one of them, it removes what it is given to.
+/// Returns the value of a pseudo parameter. `AWS::NoValue` is handled by the resolver: it removes its property.
 pub(super) fn pseudo_parameter(name: &str) -> Option<String> {
     Some(match name {
         "AWS::Region" => REGION.to_owned(),
@@ -41,7 +44,7 @@ pub(super) fn pseudo_parameter(name: &str) -> Option<String> {
     })
 }
 
-/// The property that names a resource of this type, where the stack cares.
+/// Returns the property that names a resource of this type; `None`: the logical id is its name.
 pub(super) fn name_property(kind: &str) -> Option<&'static str> {
     match kind {
         "AWS::SQS::Queue" => Some("QueueName"),
@@ -51,7 +54,7 @@ pub(super) fn name_property(kind: &str) -> Option<&'static str> {
     }
 }
 
-/// Result of `Ref`.
+/// Returns the result of `Ref`.
 pub(super) fn reference(kind: &str, name: &str, aws_endpoint: &str) -> String {
     match kind {
         "AWS::SQS::Queue" => queue_url(aws_endpoint, name),
@@ -60,7 +63,7 @@ pub(super) fn reference(kind: &str, name: &str, aws_endpoint: &str) -> String {
     }
 }
 
-/// Result of `Fn::GetAtt`.
+/// Returns the result of `Fn::GetAtt`.
 pub(super) fn attribute(
     kind: &str,
     name: &str,
@@ -87,8 +90,8 @@ pub(super) fn attribute(
     })
 }
 
-/// Whether SAM makes a resource of this id from another one (`VotesFunctionRole`, `ApiApiGatewayDefaultStage`).
-pub(super) fn is_made_by_sam<'a>(
+/// Whether SAM generates a resource of this id from another one (`MyFunctionRole`, `ApiApiGatewayDefaultStage`).
+pub(super) fn is_generated_by_sam<'a>(
     id: &str,
     mut resources: impl Iterator<Item = (&'a String, &'a serde_json::Value)>,
 ) -> bool {

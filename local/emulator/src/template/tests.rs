@@ -10,7 +10,7 @@ fn load(text: &str) -> anyhow::Result<Template> {
     Template::parse(text, "template.yaml", &context())
 }
 
-/// The resolved value of one expression in the properties of a resource.
+/// Resolves one expression in the properties of a resource.
 fn resolved(expression: &str) -> anyhow::Result<Value> {
     let text = format!(
         "
@@ -88,7 +88,7 @@ fn errors_name_file_path_and_problem() {
         ("!FindInMap [Sizes, test, memory]", "Sizes.test.memory"),
         ("!Join [a]", "needs a delimiter and a list"),
         ("!Ref Absent", "Condition of Absent is false"),
-        ("!ImportValue x", "needs AWS itself"),
+        ("!ImportValue x", "requires AWS"),
         ("!Not [x]", "Conditions section"),
     ];
     for (expression, expected) in cases {

@@ -1,8 +1,8 @@
-//! YAML with CloudFormation's short tags, as plain JSON with the long `Fn::` forms.
+//! A parser of YAML with CloudFormation's short tags, to plain JSON with the long `Fn::` forms.
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 use serde_json::{Map, Value, json};
 
-/// What is wrong, and where in the text (line and column count from 1).
+/// A problem and its position in the text; line and column count from 1.
 #[derive(Debug)]
 pub(super) struct YamlError {
     pub line: usize,
@@ -10,13 +10,13 @@ pub(super) struct YamlError {
     pub message: String,
 }
 
-/// A document, and the names under its `Resources` in the order they were written.
+/// A document, and the logical ids under its `Resources` in the text's order.
 pub(super) struct Document {
     pub value: Value,
     pub resource_ids: Vec<String>,
 }
 
-/// Short tags whose long form is `Fn::` plus the tag.
+/// Short tags with the long form `Fn::` plus the tag.
 const FUNCTION_TAGS: [&str; 17] = [
     "And",
     "Base64",
@@ -71,7 +71,7 @@ fn to_json(node: &MarkedYaml<'_>) -> Result<Value, YamlError> {
         }
         YamlData::Tagged(tag, inner) => long_form(&tag.suffix, to_json(inner)?, node),
         YamlData::Representation(..) | YamlData::Alias(_) | YamlData::BadValue => {
-            Err(error(node, "not a value that YAML's core schema knows".to_owned()))
+            Err(error(node, "not a value of YAML's core schema".to_owned()))
         }
     }
 }

@@ -15,8 +15,8 @@ use emulator::{
 
 use super::Stack;
 
-/// Far beyond what anything here takes; only reached when something is broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Far beyond the duration of any test; reached only by a defect.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Pipeline {
     stack: Stack,
@@ -26,8 +26,8 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    /// A queue whose visibility timeout is short but longer than any window here, its DLQ after 3 deliveries, and a function; `event` are properties
-    /// of the mapping.
+    /// Starts a queue, a DLQ with `maxReceiveCount` 3, a function and a mapping. The visibility timeout is short, but
+    /// longer than any batching window in these tests. `event`: properties of the mapping.
     fn start(event: &str, function: &str) -> Self {
         Self::start_with(event, function, |_| {})
     }
@@ -70,9 +70,10 @@ impl Pipeline {
         send(&self.queue, bodies);
     }
 
-    /// Waits until the queue is empty; returns batches and records the function saw, and dead letters.
+    /// Waits until the queue is empty. Returns the numbers of batches and records that the function received, and of
+    /// dead letters.
     async fn drained(self) -> (f64, f64, u64) {
-        tokio::time::timeout(PATIENCE, self.mappings.drained()).await.unwrap();
+        tokio::time::timeout(TIMEOUT, self.mappings.drained()).await.unwrap();
         self.mappings.stop().await;
         self.stack.functions.shut_down().await;
         let logs = &self.stack.logs;
@@ -133,7 +134,7 @@ async fn a_whole_batch_comes_again_after_an_error_a_crash_and_a_timeout() {
 async fn concurrency_stays_within_the_limit() {
     let event = "BatchSize: 1, ScalingConfig: {MaximumConcurrency: 2}";
     let pipeline = Pipeline::start_with(event, "", |queue| send(queue, &["x"; 40]));
-    tokio::time::timeout(PATIENCE, pipeline.mappings.drained()).await.unwrap();
+    tokio::time::timeout(TIMEOUT, pipeline.mappings.drained()).await.unwrap();
     let counts = pipeline.stack.functions.counts().pop().unwrap();
     assert_eq!((counts.invocations, counts.concurrent_max <= 2), (40, true), "{counts:?}");
     pipeline.stack.functions.shut_down().await;
@@ -142,7 +143,7 @@ async fn concurrency_stays_within_the_limit() {
 #[tokio::test]
 async fn throttled_batches_come_again() {
     let event = "BatchSize: 1, ScalingConfig: {MaximumConcurrency: 4}";
-    // One of the two is throttled at its first delivery: the other one hangs until its timeout.
+    // One of the two batches is throttled at its first delivery: the other one hangs until its timeout.
     let function = "ReservedConcurrentExecutions: 1";
     let pipeline = Pipeline::start_with(event, function, |queue| send(queue, &["hang", "x"]));
     let (_, records, dead) = pipeline.drained().await;
@@ -159,15 +160,15 @@ async fn stop_leaves_messages_in_their_queue() {
     assert_eq!(pipeline.stack.logs.total("Batches"), 0.0);
 }
 
-/// Goes wrong once in each way, at the first batch that can.
+/// A disturbance that injects each fault once, at the first opportunity.
 #[derive(Debug, Default)]
-struct Once {
+struct FailOnce {
     again: AtomicUsize,
     answers: AtomicUsize,
     acknowledgements: AtomicUsize,
 }
 
-impl Disturbance for Once {
+impl Disturbance for FailOnce {
     fn deliver_again(&self, _: &str, event: &Bytes) -> Option<Bytes> {
         (self.again.fetch_add(1, Ordering::SeqCst) == 0).then(|| event.clone())
     }
@@ -178,8 +179,8 @@ impl Disturbance for Once {
 
     fn answer(&self, function: &str, answer: Result<Bytes, InvokeError>) -> Result<Bytes, InvokeError> {
         assert_eq!(function, "F");
-        let spoiled = self.answers.fetch_add(1, Ordering::SeqCst) == 0;
-        if spoiled { Ok(Bytes::from_static(b"nonsense")) } else { answer }
+        let is_first = self.answers.fetch_add(1, Ordering::SeqCst) == 0;
+        if is_first { Ok(Bytes::from_static(b"nonsense")) } else { answer }
     }
 
     fn acknowledge(&self, _: &str, done: &mut Vec<Receipt>) {
@@ -191,10 +192,11 @@ impl Disturbance for Once {
 
 #[tokio::test]
 async fn what_is_disturbed_comes_again() {
-    let disturbance: Arc<dyn Disturbance> = Arc::new(Once::default());
+    let disturbance: Arc<dyn Disturbance> = Arc::new(FailOnce::default());
     let pipeline =
         Pipeline::start_disturbed(REPORTS, "", Some(&disturbance), |queue| send(queue, &["x", "y"]));
-    // Twice at once and the answer spoiled; all of it again, of which one is not acknowledged; that one.
+    // Two concurrent deliveries with a corrupted response; a redelivery of both messages, of which one
+    // acknowledgement is lost; a redelivery of that message.
     assert_eq!(pipeline.drained().await, (4.0, 7.0, 0));
 }
 

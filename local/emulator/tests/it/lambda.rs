@@ -22,8 +22,8 @@ use serde_json::Value;
 
 use super::{Stack, examples};
 
-/// Far beyond what anything here takes; only reached when something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Far beyond the duration of any test; reached only by a defect.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn stack(properties: &str) -> Stack {
     Stack::new(&format!(
@@ -45,16 +45,16 @@ fn counts(functions: &Functions) -> FunctionCounts {
     functions.counts().pop().unwrap()
 }
 
-fn lives(pid: u32) -> bool {
-    // A zombie has ended; it only waits for its parent to notice.
+fn is_alive(pid: u32) -> bool {
+    // A zombie has ended; only its parent has not waited for it yet.
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+async fn wait_until(description: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
+        assert!(start.elapsed() < TIMEOUT, "{description}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -84,7 +84,7 @@ async fn an_invocation_gets_its_answer_and_only_its_own_environment() {
     ] {
         assert_eq!(value(name), Some(expected), "{name}");
     }
-    // Set by cargo in this process, and by every login.
+    // Both are set in this process: by cargo, and by any login.
     assert_eq!((value("CARGO_PKG_NAME"), value("HOME")), (None, None));
     let context = &answer["context"];
     assert_eq!(context["arn"], "arn:aws:lambda:us-east-1:000000000000:function:F");
@@ -96,11 +96,11 @@ async fn an_invocation_gets_its_answer_and_only_its_own_environment() {
 }
 
 #[derive(Debug)]
-struct Marked;
+struct MarkHook;
 
-impl EnvironmentHook for Marked {
+impl EnvironmentHook for MarkHook {
     fn environment(&self, function: &str) -> Vec<(String, String)> {
-        vec![("MARK".to_owned(), format!("born for {function}"))]
+        vec![("MARK".to_owned(), format!("started for {function}"))]
     }
 }
 
@@ -114,11 +114,11 @@ async fn the_next_process_can_be_a_new_one_with_more_environment() {
         environment.into_iter().find(|(name, _)| name == "MARK").map(|(_, value)| value)
     };
     assert_eq!(mark().await, None);
-    let environment_hook: Arc<dyn EnvironmentHook> = Arc::new(Marked);
+    let environment_hook: Arc<dyn EnvironmentHook> = Arc::new(MarkHook);
     stack.functions.attend_births(&environment_hook);
-    assert_eq!(mark().await, None, "it was born before");
+    assert_eq!(mark().await, None, "the process started before the hook was set");
     stack.functions.start_next_anew("F");
-    assert_eq!(mark().await.as_deref(), Some("born for F"));
+    assert_eq!(mark().await.as_deref(), Some("started for F"));
     assert_eq!(counts(&stack.functions).cold_starts, 2);
     stack.functions.shut_down().await;
 }
@@ -130,7 +130,7 @@ async fn only_a_process_in_mid_invocation_is_killed() {
     assert!(!stack.functions.kill_busy("F", 0), "it is idle");
     let functions = Arc::clone(&stack.functions);
     let hanging = tokio::spawn(async move { invoke(&functions, r#"{"do":"hang"}"#).await });
-    until("one is busy", || stack.functions.kill_busy("F", 7)).await;
+    wait_until("one is busy", || stack.functions.kill_busy("F", 7)).await;
     let error = hanging.await.unwrap().unwrap_err();
     assert!(matches!(&error, InvokeError::Crashed(reason) if reason.contains("signal: 9")), "{error}");
     stack.functions.shut_down().await;
@@ -161,9 +161,9 @@ async fn the_concurrency_limit_throttles() {
         tokio::spawn(async move { invoke(&functions, r#"{"do":"hang"}"#).await })
     };
     let hanging = [hang(), hang()];
-    until("two invocations run", || counts(&stack.functions).invocations == 2).await;
+    wait_until("two invocations run", || counts(&stack.functions).invocations == 2).await;
     assert!(matches!(invoke(&stack.functions, "{}").await, Err(InvokeError::Throttled)));
-    until("two instances live", || counts(&stack.functions).pids.len() == 2).await;
+    wait_until("two instances live", || counts(&stack.functions).pids.len() == 2).await;
     stack.functions.shut_down().await;
     for hanging in hanging {
         assert!(matches!(hanging.await.unwrap(), Err(InvokeError::Crashed(_))));
@@ -181,7 +181,7 @@ async fn a_timeout_kills_the_instance() {
     let start = Instant::now();
     assert!(matches!(invoke(&stack.functions, r#"{"do":"hang"}"#).await, Err(InvokeError::TimedOut)));
     assert!(start.elapsed() >= Duration::from_secs(1));
-    assert!(!lives(pid));
+    assert!(!is_alive(pid));
     invoke(&stack.functions, "{}").await.unwrap();
     let counts = counts(&stack.functions);
     assert_eq!((counts.errors, counts.cold_starts), (1, 2));
@@ -205,10 +205,10 @@ async fn sigkill_in_mid_invocation_is_a_crash_and_while_idle_is_not() {
         || kill(Pid::from_raw(counts(&stack.functions).pids[0].cast_signed()), Signal::SIGKILL).unwrap();
     let functions = Arc::clone(&stack.functions);
     let hanging = tokio::spawn(async move { invoke(&functions, r#"{"do":"hang"}"#).await });
-    until("the second invocation runs", || counts(&stack.functions).invocations == 2).await;
+    wait_until("the second invocation runs", || counts(&stack.functions).invocations == 2).await;
     kill_one();
-    // The kill may come before the function has seen the invocation: then another instance hangs instead.
-    until("the killed instance is gone or replaced", || {
+    // The kill may precede the delivery of the invocation: then another instance hangs instead.
+    wait_until("the killed instance is gone or replaced", || {
         hanging.is_finished() || counts(&stack.functions).cold_starts == 2
     })
     .await;
@@ -220,7 +220,7 @@ async fn sigkill_in_mid_invocation_is_a_crash_and_while_idle_is_not() {
 
     invoke(&stack.functions, "{}").await.unwrap();
     kill_one();
-    until("the idle instance is gone", || counts(&stack.functions).pids.is_empty()).await;
+    wait_until("the idle instance is gone", || counts(&stack.functions).pids.is_empty()).await;
     invoke(&stack.functions, "{}").await.unwrap();
     assert_eq!(counts(&stack.functions).errors, 1);
     stack.functions.shut_down().await;
@@ -257,8 +257,8 @@ async fn an_invocation_outlives_its_caller() {
     let abandoned =
         tokio::time::timeout(Duration::from_millis(1), invoke(&stack.functions, r#"{"do":"hang"}"#)).await;
     assert!(abandoned.is_err());
-    until("the abandoned invocation times out", || counts(&stack.functions).errors == 1).await;
-    until("its instance is gone", || counts(&stack.functions).pids.is_empty()).await;
+    wait_until("the abandoned invocation times out", || counts(&stack.functions).errors == 1).await;
+    wait_until("its instance is gone", || counts(&stack.functions).pids.is_empty()).await;
 }
 
 #[tokio::test]
@@ -267,11 +267,11 @@ async fn nothing_starts_after_shut_down() {
     invoke(&stack.functions, "{}").await.unwrap();
     let pid = counts(&stack.functions).pids[0];
     stack.functions.shut_down().await;
-    assert!(!lives(pid));
+    assert!(!is_alive(pid));
     assert!(matches!(invoke(&stack.functions, "{}").await, Err(InvokeError::Throttled)));
 }
 
-/// Says to a copy of this test that it is the parent which gets killed.
+/// The variable that makes a copy of this test act as the parent to kill.
 const PARENT: &str = "LAMBDA_TEST_PARENT";
 
 #[cfg(target_os = "linux")]
@@ -281,7 +281,7 @@ async fn functions_die_with_a_killed_stack() {
         let stack = stack("{Timeout: 900}");
         invoke(&stack.functions, "{}").await.unwrap();
         println!("pid {}", counts(&stack.functions).pids[0]);
-        // Busy, so that it does not notice by itself that its Runtime API is gone.
+        // A busy function does not notice that its Runtime API is gone.
         let _never = invoke(&stack.functions, r#"{"do":"hang"}"#).await;
         return;
     }
@@ -299,13 +299,13 @@ async fn functions_die_with_a_killed_stack() {
         .trim()
         .parse()
         .unwrap();
-    assert!(lives(pid));
+    assert!(is_alive(pid));
     parent.kill().unwrap();
     parent.wait().unwrap();
-    until("the function has ended", || !lives(pid)).await;
+    wait_until("the function has ended", || !is_alive(pid)).await;
 }
 
-/// A function that is a shell script.
+/// Creates a function whose binary is a shell script.
 fn script(folder: &Path, text: &str) -> Arc<Functions> {
     std::fs::create_dir(folder.join("F")).unwrap();
     let binary = folder.join("F/bootstrap");
@@ -326,7 +326,7 @@ async fn a_function_that_never_asks_for_work_is_ended() {
     let error = invoke(&functions, "{}").await.unwrap_err();
     assert!(matches!(&error, InvokeError::Crashed(why) if why.contains("within 10 s")), "{error}");
     assert!(start.elapsed() >= Duration::from_secs(10));
-    until("the process is gone", || counts(&functions).pids.is_empty()).await;
+    wait_until("the process is gone", || counts(&functions).pids.is_empty()).await;
 }
 
 #[tokio::test]
@@ -338,12 +338,13 @@ async fn a_function_that_ignores_sigterm_is_killed() {
         async move { invoke(&functions, "{}").await }
     });
     let log = folder.path().join("logs/F.log");
-    until("the trap is set", || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("ready"))).await;
+    wait_until("the trap is set", || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("ready")))
+        .await;
     let pid = counts(&functions).pids[0];
     let start = Instant::now();
     functions.shut_down().await;
     assert!(start.elapsed() >= Duration::from_secs(2));
-    assert!(!lives(pid));
+    assert!(!is_alive(pid));
     assert!(matches!(invocation.await.unwrap(), Err(InvokeError::Crashed(_))));
 }
 

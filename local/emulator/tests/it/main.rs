@@ -1,4 +1,4 @@
-//! The stand-ins for Lambda and its event source mappings, with a real function: `examples/echo_function.rs`.
+//! Tests of Lambda and its event source mappings with a real function: `examples/echo_function.rs`.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 mod event_source;
@@ -13,7 +13,7 @@ use emulator::{
     template::{Context, Template},
 };
 
-/// Where cargo puts the examples, which it builds for tests: beside the folder of this test's binary.
+/// Returns cargo's folder of the examples, which is beside the folder of this test's binary.
 fn examples() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let examples = test.ancestors().nth(2).unwrap().join("examples");
@@ -21,7 +21,7 @@ fn examples() -> PathBuf {
     examples
 }
 
-/// Queues and functions of a template, without its event source mappings.
+/// A fixture: the queues and functions of a template, without its event source mappings.
 struct Stack {
     template: Template,
     queues: Arc<Queues>,
@@ -31,7 +31,8 @@ struct Stack {
 }
 
 impl Stack {
-    /// `resources`: YAML of the template's `Resources`; functions whose `Binary` is `echo_function` are real.
+    /// Creates a stack. `resources`: YAML of the template's `Resources`; a function with the `Binary` `echo_function`
+    /// is real.
     fn new(resources: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let context = Context { aws_endpoint: "http://localhost:4566".to_owned(), ..Context::default() };

@@ -15,10 +15,10 @@ use crate::{
     template::physical::ACCOUNT,
 };
 
-/// SQS's limit on the bodies of one batch together.
+/// SQS's limit on the total size of the bodies of one batch.
 const BATCH_BYTES_MAX: usize = 1_048_576;
 
-/// A request for one queue, with what it is about.
+/// A request to one queue.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct One<T> {
@@ -52,7 +52,7 @@ impl Send {
         if !self.message_system_attributes.is_empty() {
             return Err(ApiError::new(
                 "UnsupportedOperation",
-                "MessageSystemAttributes are not kept on one machine",
+                "MessageSystemAttributes are not supported on one machine",
             ));
         }
         let attributes = self.message_attributes.into_iter().map(|(name, attribute)| {
@@ -100,7 +100,7 @@ pub(super) fn send_batch(queues: &Queues, batch: BatchOf<Send>) -> Answer {
     })))
 }
 
-/// Splits the answers of a batch's entries into `Successful` and `Failed`.
+/// Splits the results of a batch's entries into `Successful` and `Failed`.
 fn batch_answer(answers: impl Iterator<Item = (String, Answer)>) -> Value {
     let (mut successful, mut failed) = (Vec::new(), Vec::new());
     for (id, answer) in answers {
@@ -151,7 +151,7 @@ pub(super) async fn receive(queues: &Queues, request: Receive) -> Answer {
     let visibility = request.visibility_timeout.map(visibility).transpose()?;
     let received = queue.receive(max, visibility, wait).await;
     if received.is_empty() {
-        // SQS tells a short poll about the limit and lets a long poll come back empty.
+        // At the limit, SQS returns an error to a short poll, and an empty response to a long poll.
         if wait.is_zero() && queue.counts().in_flight >= IN_FLIGHT_MAX as u64 {
             return Err(ApiError::new("OverLimit", "Too many messages in flight: delete some first."));
         }

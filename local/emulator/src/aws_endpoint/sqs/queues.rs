@@ -77,7 +77,7 @@ pub(super) struct GetAttributes {
     attribute_names: Vec<String>,
 }
 
-/// Attributes that SQS has and this queue does not: asking for them is no error.
+/// Attributes of SQS that this queue may lack. A request for them is not an error.
 const ATTRIBUTES_NOT_KEPT: [&str; 11] = [
     "Policy",
     "RedrivePolicy",

@@ -26,14 +26,14 @@ fn a_request_goes_on_to_the_path_that_the_function_gives_it() {
 }
 
 #[test]
-fn it_sees_method_path_and_query() {
+fn a_function_sees_method_path_and_query() {
     let code = "function handler(event) { var r = event.request;
         r.uri = '/' + r.method + r.uri + '/' + r.querystring.name.value; return r; }";
     assert_eq!(forwarded(code, "/a?name=b"), "/GET/a/b?name=b");
 }
 
 #[test]
-fn it_may_answer_by_itself() {
+fn a_function_may_return_the_response() {
     let code = "function handler() { return { statusCode: 301, statusDescription: 'Moved Permanently',
         headers: { location: { value: '/control/' } } }; }";
     let Outcome::Answer(answer) = run(code, "/control").unwrap() else { panic!("it was forwarded") };
@@ -42,7 +42,7 @@ fn it_may_answer_by_itself() {
 }
 
 #[test]
-fn one_that_fails_says_so() {
+fn a_failing_function_reports_its_error() {
     for (code, says) in [
         ("function handler() { throw new Error('no such thing'); }", "no such thing"),
         ("function handler() {}", "failed"),
@@ -62,7 +62,7 @@ fn one_that_fails_says_so() {
 }
 
 #[test]
-fn it_is_found_by_its_association() {
+fn a_function_is_found_by_its_association() {
     let code = json!({"FunctionCode": "function handler(event) { return event.request; }"});
     let kind = "AWS::CloudFront::Function".to_owned();
     let pages = Resource { id: "Pages".to_owned(), kind, properties: code, metadata: Value::Null };
@@ -72,7 +72,7 @@ fn it_is_found_by_its_association() {
     assert!(find(Value::Null).unwrap().is_none());
     assert!(find(on("viewer-request", "Pages.FunctionARN")).unwrap().is_some());
     let unknown = find(on("viewer-request", "Others.FunctionARN")).unwrap_err();
-    assert!(unknown.to_string().contains("is no function of the template"), "{unknown}");
+    assert!(unknown.to_string().contains("is not a function of the template"), "{unknown}");
     let response = find(on("viewer-response", "Pages.FunctionARN")).unwrap_err();
     assert!(response.to_string().contains("only viewer-request"), "{response}");
 }

@@ -9,7 +9,7 @@ fn invalidate(fixture: &Fixture, paths: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_names_itself_and_a_star_all_that_begin_so() {
+async fn a_path_matches_itself_and_a_wildcard_its_prefix() {
     let fixture = Fixture::new(&[LONG]);
     let all = ["/polls/1", "/polls/12", "/polls/2", "/polls?page=1"];
     for (invalidated, missing) in [
@@ -34,7 +34,7 @@ async fn a_path_names_itself_and_a_star_all_that_begin_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_variant_is_forgotten() {
+async fn every_variant_is_invalidated() {
     let fixture = Fixture::new(&[LONG]);
     let variants: [&[(&str, &str)]; 3] = [&[], &[("x-show", "a")], &[("accept-encoding", "gzip")]];
     for headers in variants {
@@ -47,7 +47,7 @@ async fn every_variant_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_asked_for_before_is_not_kept_after() {
+async fn a_response_requested_before_an_invalidation_is_not_cached() {
     let fixture = Fixture::new(&[LONG]);
     let while_in_flight = async {
         sleep(LATENCY / 2).await;
@@ -62,7 +62,7 @@ async fn an_answer_asked_for_before_is_not_kept_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_revalidated_in_the_background_is_forgotten_too() {
+async fn an_object_in_background_revalidation_is_invalidated_too() {
     let fixture = Fixture::new(&[LONG]);
     fixture.get("/polls/1").await;
     advance(Duration::from_secs(61)).await;

@@ -1,11 +1,11 @@
-//! Requests to functions, and their answers.
+//! Tests of requests to functions, and of their responses.
 use super::*;
 
 #[tokio::test]
 async fn the_event_is_complete() {
-    let gateway = Gateway::new();
-    gateway.answers(Ok("{}"));
-    let token = gateway
+    let fixture = Fixture::new();
+    fixture.answers(Ok("{}"));
+    let token = fixture
         .issuer
         .sign(&json!({"iss": ISSUER, "aud": ["x", "votes"], "sub": "alice", "exp": now_s() + 60, "scope": "admin"}))
         .unwrap();
@@ -16,8 +16,8 @@ async fn the_event_is_complete() {
         ("cookie", "c1=1; c2=2"),
         ("user-agent", "test"),
     ];
-    gateway.call("POST", "/polls/1%202/open?a=1&b=x%20y&a=2", &headers, "hällo").await;
-    let (function, event) = gateway.last_event();
+    fixture.call("POST", "/polls/1%202/open?a=1&b=x%20y&a=2", &headers, "hällo").await;
+    let (function, event) = fixture.last_event();
     assert_eq!(function, "PollsFunction");
     let context = &event["requestContext"];
     for (value, expected) in [
@@ -56,10 +56,10 @@ async fn the_event_is_complete() {
 
 #[tokio::test]
 async fn a_public_event_without_a_body_leaves_out_what_is_not_there() {
-    let gateway = Gateway::new();
-    gateway.answers(Ok("{}"));
-    gateway.call("GET", "/polls/1", &[], "").await;
-    let (_, event) = gateway.last_event();
+    let fixture = Fixture::new();
+    fixture.answers(Ok("{}"));
+    fixture.call("GET", "/polls/1", &[], "").await;
+    let (_, event) = fixture.last_event();
     for name in ["body", "cookies", "queryStringParameters"] {
         assert!(event.get(name).is_none(), "{name}");
     }
@@ -68,16 +68,16 @@ async fn a_public_event_without_a_body_leaves_out_what_is_not_there() {
 
 #[tokio::test]
 async fn answers_follow_format_2() {
-    let gateway = Gateway::new();
+    let fixture = Fixture::new();
     let full = r#"{"statusCode":201,"headers":{"content-type":"a/b","x-n":1},"cookies":["a=1","b=2"],
         "body":"aGk=","isBase64Encoded":true}"#;
-    gateway.answers(Ok(full));
-    let answer = gateway.call("GET", "/polls/1", &[], "").await;
+    fixture.answers(Ok(full));
+    let answer = fixture.call("GET", "/polls/1", &[], "").await;
     assert_eq!((answer.status, answer.body.as_str(), answer.header("x-n")), (201, "hi", Some("1")));
     let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();
     assert_eq!(cookies, ["a=1", "b=2"]);
-    gateway.answers(Ok("{\"poll\":1}"));
-    let inferred = gateway.call("GET", "/polls/1", &[], "").await;
+    fixture.answers(Ok("{\"poll\":1}"));
+    let inferred = fixture.call("GET", "/polls/1", &[], "").await;
     assert_eq!(
         (inferred.status, inferred.body.as_str(), inferred.header("content-type")),
         (200, "{\"poll\":1}", Some("application/json"))
@@ -91,17 +91,17 @@ async fn answers_follow_format_2() {
         (Err(InvokeError::TimedOut), 500, "Internal Server Error"),
         (Err(InvokeError::Throttled), 503, "Service Unavailable"),
     ] {
-        gateway.answers(answer);
-        let answer = gateway.call("GET", "/polls/1", &[], "").await;
+        fixture.answers(answer);
+        let answer = fixture.call("GET", "/polls/1", &[], "").await;
         assert_eq!((answer.status, answer.body), (status, format!("{{\"message\":\"{message}\"}}")));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_integration_has_thirty_seconds() {
-    let gateway = Gateway::new();
+    let fixture = Fixture::new();
     let start = tokio::time::Instant::now();
-    let answer = gateway.call("GET", "/polls/1", &[], "").await;
+    let answer = fixture.call("GET", "/polls/1", &[], "").await;
     assert_eq!((answer.status, answer.body.as_str()), (503, "{\"message\":\"Service Unavailable\"}"));
     assert_eq!(start.elapsed().as_secs(), 30);
 }

@@ -30,7 +30,7 @@ async fn counts_of_a_bad_queue_are_of_any_moment_of_the_last_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_queue_tells_of_messages_that_are_gone_and_not_of_those_that_have_come() {
+async fn counts_of_a_bad_queue_lag_behind_sends_and_deletes() {
     let counts_age = Duration::from_secs(60);
     let queue = misbehaving(Misbehavior { counts_age, ..Misbehavior::default() });
     let mut reported = BTreeSet::new();
@@ -40,11 +40,11 @@ async fn a_bad_queue_tells_of_messages_that_are_gone_and_not_of_those_that_have_
     for _ in 0..100 {
         reported.insert(queue.reported_counts().visible);
     }
-    assert_eq!(reported.len(), 2, "it is there, or not yet");
+    assert_eq!(reported.len(), 2, "the message is reported, or not yet");
     queue.delete(&receipts(&queue.receive(1, None, NOW).await));
     tokio::time::advance(Duration::from_secs(45)).await;
     let reported: BTreeSet<_> = (0..100).map(|_| queue.reported_counts().visible).collect();
-    assert_eq!(reported.len(), 2, "it is still there, or gone");
+    assert_eq!(reported.len(), 2, "the message is still reported, or gone");
 }
 
 #[tokio::test(start_paused = true)]
