@@ -1,11 +1,11 @@
-//! Polls as the functions find them: from Redis while that is fresh, else from the ledger.
+//! The catalog of polls: a read-through cache in Redis over the ledger.
 //!
-//! Whatever is loaded from the ledger is written to Redis together with its totals, so a ranking that missed
-//! updates, or was lost, is whole again after the next load.
+//! Each load from the ledger writes the poll to Redis together with its totals, so the next load repairs a ranking
+//! that was lost or missed updates.
 //!
-//! An audience comes all at once, so what a reader finds out of date is reloaded by one of the whole fleet, who holds
-//! a lease on it. The others show what there is meanwhile, and wait only where there is nothing to show. A load that
-//! fails keeps the lease: the ledger is asked again when it has run out, and until then nobody waits for it.
+//! Many viewers read at the same moment, so one instance of the whole fleet, the holder of a lease, reloads a stale
+//! entry. The other instances serve the stale entry meanwhile, and wait only if there is none. A failed reload keeps
+//! its lease: the ledger is queried again after the lease has expired, and until then no reader waits for it.
 
 use std::{collections::HashMap, future::Future, time::Duration};
 
@@ -17,10 +17,10 @@ use ledger::Ledger;
 use ranking::{Cached, Lease, RankingStore};
 use runtime::{Clock, telemetry::error_chain};
 
-/// How often who has nothing to show looks whether the holder of the lease is done.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often a reader without a cached value polls for the result of the lease's holder.
+const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Finds polls in both stores.
+/// A reader of polls through both stores.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     ledger: Ledger,
@@ -30,18 +30,19 @@ pub struct Catalog {
     clock: Clock,
 }
 
-/// What a reader sees in Redis.
-enum Sight<T> {
+/// The result of a lookup in Redis.
+enum Lookup<T> {
     Fresh(T),
     Stale(T),
-    Nothing,
-    /// Redis does not answer.
-    Blind,
+    Missing,
+    /// Redis did not answer.
+    Unavailable,
 }
 
 impl Catalog {
-    /// `fresh`: how long Redis is believed before the ledger is asked again. `lease`: how long one reader may take to
-    /// do so while the others hold back, longer than any load takes; zero: nobody holds back.
+    /// Creates a catalog. `fresh` is the maximum age of a fresh cache entry. `lease` is the time that one instance
+    /// has for a reload while the others wait or serve stale entries. It must exceed the time of any load. Zero
+    /// disables leases.
     pub fn new(
         ledger: Ledger,
         ranking: RankingStore,
@@ -52,13 +53,13 @@ impl Catalog {
         Self { ledger, ranking, fresh, lease, clock }
     }
 
-    /// The polls of these numbers that exist, perhaps long out of date: for who is told if they are, as batches are
-    /// by the ledger. Waits for nobody else's load.
+    /// Returns the existing polls among these numbers, possibly stale. It suits callers that detect stale
+    /// definitions, such as batches, which the ledger checks. It never waits for the load of another instance.
     ///
     /// # Errors
-    /// When the ledger is needed and does not answer.
+    /// If the ledger is needed and does not answer.
     pub async fn find(&self, ids: &[PollId]) -> Result<HashMap<PollId, Poll>, ledger::Error> {
-        let cached = noted(self.ranking.polls(ids).await).unwrap_or_default();
+        let cached = or_log(self.ranking.polls(ids).await).unwrap_or_default();
         let mut known: HashMap<_, _> =
             ids.iter().copied().zip(cached).filter_map(|(id, cached)| Some((id, cached?.value))).collect();
         let missing: Vec<_> = ids.iter().copied().filter(|id| !known.contains_key(id)).collect();
@@ -70,124 +71,129 @@ impl Catalog {
         Ok(known.into_iter().filter_map(|(id, poll)| Some((id, poll?))).collect())
     }
 
-    /// The polls of these numbers that exist, as the ledger has them now.
+    /// Loads the existing polls among these numbers from the ledger, and caches them.
     ///
     /// # Errors
-    /// When the ledger does not answer.
+    /// If the ledger does not answer.
     pub async fn load(&self, ids: &[PollId]) -> Result<Vec<PollWithTally>, ledger::Error> {
         let loaded_at = self.clock.now();
         let loaded = self.ledger.polls(ids).await?;
-        noted(self.ranking.keep_polls(&loaded, loaded_at).await);
+        or_log(self.ranking.keep_polls(&loaded, loaded_at).await);
         Ok(loaded)
     }
 
-    /// One poll for a reader, to whom a draft does not exist. While the ledger is away, what Redis has is good however
-    /// old it is.
+    /// Returns a poll for a public reader, for whom drafts do not exist. While the ledger is unavailable, a cache
+    /// entry of any age is valid.
     ///
     /// # Errors
-    /// When neither store has an answer.
+    /// If neither store has an answer.
     pub async fn poll(&self, id: PollId) -> Result<Option<Poll>, ledger::Error> {
         let load =
             |was_here| async move { Ok(self.load_one(id, was_here).await?.value.map(|loaded| loaded.poll)) };
-        let found = self.view(&lease_name(id), || self.see_poll(id), load).await?;
+        let found = self.view(&lease_name(id), || self.read_poll(id), load).await?;
         let now = self.clock.now();
         Ok(found.filter(|poll| !poll.is_draft(now)))
     }
 
-    /// One poll with its totals for a reader, likewise, and when the ledger last confirmed them; votes counted since may be in
-    /// them already. While the ledger is away, what Redis has is good however old it is.
+    /// Returns a poll with its totals for a public reader, and the time when the ledger last confirmed them. The
+    /// totals may already include votes counted since. Drafts do not exist, and while the ledger is unavailable, a
+    /// cache entry of any age is valid.
     ///
     /// # Errors
-    /// When neither store has an answer.
+    /// If neither store has an answer.
     pub async fn standing(&self, id: PollId) -> Result<Cached<Option<PollWithTally>>, ledger::Error> {
         let load = |was_here| self.load_one(id, was_here);
-        let found = self.view(&lease_name(id), || self.see_standing(id), load).await?;
+        let found = self.view(&lease_name(id), || self.read_standing(id), load).await?;
         let now = self.clock.now();
         let value = found.value.filter(|loaded| !loaded.poll.is_draft(now));
         Ok(Cached { value, loaded_at: found.loaded_at })
     }
 
-    /// The current polls for a reader, likewise.
+    /// Returns the current polls for a public reader. While the ledger is unavailable, a cache entry of any age is
+    /// valid.
     ///
     /// # Errors
-    /// When neither store has an answer.
+    /// If neither store has an answer.
     pub async fn current_polls(&self) -> Result<Vec<Poll>, ledger::Error> {
-        self.view("polls", || self.see_current_polls(), |_| self.refresh_current_polls()).await
+        self.view("polls", || self.read_current_polls(), |_| self.refresh_current_polls()).await
     }
 
-    /// Loads the list of current polls from the ledger into Redis.
+    /// Loads the list of current polls from the ledger, and caches it.
     ///
     /// # Errors
-    /// When the ledger does not answer.
+    /// If the ledger does not answer.
     pub async fn refresh_current_polls(&self) -> Result<Vec<Poll>, ledger::Error> {
         let loaded_at = self.clock.now();
         let polls = self.ledger.current_polls().await?;
-        noted(self.ranking.keep_current_polls(&polls, loaded_at).await);
+        or_log(self.ranking.keep_current_polls(&polls, loaded_at).await);
         Ok(polls)
     }
 
-    /// What Redis shows while it is fresh; else reloaded, by one reader of all. `load` is told whether there was
-    /// something to show.
+    /// Returns a fresh cache entry, or lets one instance reload it. The argument of `load` is whether there was a
+    /// stale entry.
     async fn view<T, S, L>(
         &self,
         name: &str,
-        see: impl Fn() -> S,
+        read: impl Fn() -> S,
         load: impl Fn(bool) -> L,
     ) -> Result<T, ledger::Error>
     where
-        S: Future<Output = Sight<T>>,
+        S: Future<Output = Lookup<T>>,
         L: Future<Output = Result<T, ledger::Error>>,
     {
-        match see().await {
-            Sight::Fresh(seen) => return Ok(seen),
-            Sight::Blind => return load(false).await,
-            Sight::Stale(_) | Sight::Nothing => {}
+        match read().await {
+            Lookup::Fresh(value) => return Ok(value),
+            Lookup::Unavailable => return load(false).await,
+            Lookup::Stale(_) | Lookup::Missing => {}
         }
         let deadline = Instant::now() + self.lease;
         loop {
-            let Some(turn) = self.claim(name).await else { return load(false).await };
-            // Seen after the claim: a holder writes before giving the lease back.
-            match (turn, see().await) {
-                (Turn::Theirs, Sight::Fresh(seen) | Sight::Stale(seen)) => return Ok(seen),
-                (Turn::Theirs, Sight::Nothing) if Instant::now() < deadline => sleep(POLL_INTERVAL).await,
-                (Turn::Theirs, Sight::Nothing) => return Err(ledger::Outage::Timeout(self.lease).into()),
-                (Turn::Ours(lease), Sight::Fresh(seen)) => {
-                    self.release(lease).await;
-                    return Ok(seen);
+            let Some(claim) = self.claim(name).await else { return load(false).await };
+            // Read again after the claim: the previous holder wrote the entry before it released the lease.
+            match (claim, read().await) {
+                (Claim::Held, Lookup::Fresh(value) | Lookup::Stale(value)) => return Ok(value),
+                (Claim::Held, Lookup::Missing) if Instant::now() < deadline => {
+                    sleep(LEASE_POLL_INTERVAL).await
                 }
-                (Turn::Ours(lease), Sight::Stale(seen)) => match load(true).await {
+                (Claim::Held, Lookup::Missing) => return Err(ledger::Outage::Timeout(self.lease).into()),
+                (Claim::Acquired(lease), Lookup::Fresh(value)) => {
+                    self.release(lease).await;
+                    return Ok(value);
+                }
+                (Claim::Acquired(lease), Lookup::Stale(value)) => match load(true).await {
                     Ok(loaded) => {
                         self.release(lease).await;
                         return Ok(loaded);
                     }
-                    // The lease is kept: everybody has something to show, and the ledger is left alone.
+                    // The lease is kept: all readers have a stale entry, and the ledger gets no queries until it
+                    // expires.
                     Err(error) => {
                         tracing::warn!(error = &error as &dyn std::error::Error, name, "view.not_reloaded");
-                        return Ok(seen);
+                        return Ok(value);
                     }
                 },
-                (Turn::Ours(lease), Sight::Nothing | Sight::Blind) => {
+                (Claim::Acquired(lease), Lookup::Missing | Lookup::Unavailable) => {
                     let loaded = load(false).await;
                     self.release(lease).await;
                     return loaded;
                 }
-                (Turn::Theirs, Sight::Blind) => return load(false).await,
+                (Claim::Held, Lookup::Unavailable) => return load(false).await,
             }
         }
     }
 
-    /// Whose turn it is to load; `None`: Redis does not say.
-    async fn claim(&self, name: &str) -> Option<Turn> {
+    /// Claims the lease of a load. Returns `None` if Redis does not answer.
+    async fn claim(&self, name: &str) -> Option<Claim> {
         if self.lease.is_zero() {
-            return Some(Turn::Ours(None));
+            return Some(Claim::Acquired(None));
         }
-        let lease = noted(self.ranking.claim(name, self.lease).await)?;
-        Some(lease.map_or(Turn::Theirs, |lease| Turn::Ours(Some(lease))))
+        let lease = or_log(self.ranking.claim(name, self.lease).await)?;
+        Some(lease.map_or(Claim::Held, |lease| Claim::Acquired(Some(lease))))
     }
 
     async fn release(&self, lease: Option<Lease>) {
         if let Some(lease) = lease {
-            noted(self.ranking.release(lease).await);
+            or_log(self.ranking.release(lease).await);
         }
     }
 
@@ -199,74 +205,75 @@ impl Catalog {
         let loaded_at = self.clock.now();
         let value = self.load(&[id]).await?.pop();
         if value.is_none() {
-            noted(self.ranking.keep_absence(id, was_here, loaded_at, self.fresh).await);
+            or_log(self.ranking.keep_absence(id, was_here, loaded_at, self.fresh).await);
         }
         Ok(Cached { value, loaded_at })
     }
 
-    async fn see_cached_poll(&self, id: PollId) -> Sight<Cached<Option<Poll>>> {
-        self.sight(self.ranking.polls(&[id]).await.map(|mut found| found.pop().flatten()))
+    async fn read_cached_poll(&self, id: PollId) -> Lookup<Cached<Option<Poll>>> {
+        self.lookup(self.ranking.polls(&[id]).await.map(|mut found| found.pop().flatten()))
     }
 
-    async fn see_poll(&self, id: PollId) -> Sight<Option<Poll>> {
-        self.see_cached_poll(id).await.map(|cached| cached.value)
+    async fn read_poll(&self, id: PollId) -> Lookup<Option<Poll>> {
+        self.read_cached_poll(id).await.map(|cached| cached.value)
     }
 
-    async fn see_current_polls(&self) -> Sight<Vec<Poll>> {
-        self.sight(self.ranking.current_polls().await).map(|cached| cached.value)
+    async fn read_current_polls(&self) -> Lookup<Vec<Poll>> {
+        self.lookup(self.ranking.current_polls().await).map(|cached| cached.value)
     }
 
-    /// A ranking that lacks a contestant is no standing.
-    async fn see_standing(&self, id: PollId) -> Sight<Cached<Option<PollWithTally>>> {
-        let seen = self.see_cached_poll(id).await;
-        let poll = match &seen {
-            Sight::Fresh(Cached { value: Some(poll), .. })
-            | Sight::Stale(Cached { value: Some(poll), .. }) => poll,
-            _ => return seen.map(|cached| Cached { value: None, loaded_at: cached.loaded_at }),
+    /// Reads a poll with its totals from Redis. A ranking that lacks a contestant counts as missing.
+    async fn read_standing(&self, id: PollId) -> Lookup<Cached<Option<PollWithTally>>> {
+        let cached_poll = self.read_cached_poll(id).await;
+        let poll = match &cached_poll {
+            Lookup::Fresh(Cached { value: Some(poll), .. })
+            | Lookup::Stale(Cached { value: Some(poll), .. }) => poll,
+            _ => return cached_poll.map(|cached| Cached { value: None, loaded_at: cached.loaded_at }),
         };
         let is_whole =
             |tally: &Tally| poll.contestants.iter().all(|contestant| tally.contains_key(&contestant.number));
         match self.ranking.tally(poll).await {
-            Ok(Some(tally)) if is_whole(&tally) => seen.map(|cached| Cached {
+            Ok(Some(tally)) if is_whole(&tally) => cached_poll.map(|cached| Cached {
                 value: cached.value.map(|poll| PollWithTally { poll, tally: tally.clone() }),
                 loaded_at: cached.loaded_at,
             }),
-            Ok(_) => Sight::Nothing,
-            Err(error) => self.sight(Err(error)),
+            Ok(_) => Lookup::Missing,
+            Err(error) => self.lookup(Err(error)),
         }
     }
 
-    fn sight<T>(&self, answer: Result<Option<Cached<T>>, ranking::Error>) -> Sight<Cached<T>> {
-        match noted(answer) {
-            Some(Some(cached)) if self.is_fresh(cached.loaded_at) => Sight::Fresh(cached),
-            Some(Some(cached)) => Sight::Stale(cached),
-            Some(None) => Sight::Nothing,
-            None => Sight::Blind,
+    fn lookup<T>(&self, answer: Result<Option<Cached<T>>, ranking::Error>) -> Lookup<Cached<T>> {
+        match or_log(answer) {
+            Some(Some(cached)) if self.is_fresh(cached.loaded_at) => Lookup::Fresh(cached),
+            Some(Some(cached)) => Lookup::Stale(cached),
+            Some(None) => Lookup::Missing,
+            None => Lookup::Unavailable,
         }
     }
 
-    /// What was loaded in the future was loaded by a clock that is ahead: believed no longer than what is old.
+    /// Returns whether an entry is fresh. A time of loading in the future comes from a clock that is ahead, so its
+    /// distance from now is limited in the same way.
     fn is_fresh(&self, loaded_at: Timestamp) -> bool {
         let age_ms = self.clock.now().millis() - loaded_at.millis();
         u128::from(age_ms.unsigned_abs()) < self.fresh.as_millis()
     }
 }
 
-/// Who loads what a reader found out of date.
-enum Turn {
-    /// The reader; without a lease where nobody holds back.
-    Ours(Option<Lease>),
-    /// Somebody else.
-    Theirs,
+/// The outcome of claiming the lease of a load.
+enum Claim {
+    /// This reader loads. There is no lease if leases are disabled.
+    Acquired(Option<Lease>),
+    /// Another instance holds the lease.
+    Held,
 }
 
-impl<T> Sight<T> {
-    fn map<U>(self, change: impl FnOnce(T) -> U) -> Sight<U> {
+impl<T> Lookup<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> Lookup<U> {
         match self {
-            Self::Fresh(seen) => Sight::Fresh(change(seen)),
-            Self::Stale(seen) => Sight::Stale(change(seen)),
-            Self::Nothing => Sight::Nothing,
-            Self::Blind => Sight::Blind,
+            Self::Fresh(value) => Lookup::Fresh(change(value)),
+            Self::Stale(value) => Lookup::Stale(change(value)),
+            Self::Missing => Lookup::Missing,
+            Self::Unavailable => Lookup::Unavailable,
         }
     }
 }
@@ -275,8 +282,8 @@ fn lease_name(id: PollId) -> String {
     format!("poll:{}", id.0)
 }
 
-/// Logs a failure of Redis, which otherwise counts as a Redis that knows nothing.
-fn noted<T>(answer: Result<T, ranking::Error>) -> Option<T> {
+/// Logs an error of Redis and returns `None`, so that callers continue as with an empty cache.
+fn or_log<T>(answer: Result<T, ranking::Error>) -> Option<T> {
     answer
         .inspect_err(|error| match error {
             ranking::Error::Outage(_) => tracing::warn!(error = error_chain(error), "ranking.unavailable"),

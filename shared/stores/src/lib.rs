@@ -1,4 +1,4 @@
-//! The ledger and the ranking together, as most functions use them.
+//! The stores of most functions: the ledger, the ranking, and the catalog that reads polls through both.
 
 mod catalog;
 
@@ -11,20 +11,20 @@ use runtime::{Clock, environment::Reader};
 
 pub use catalog::Catalog;
 
-/// The two stores, and what finds polls in both.
+/// The two stores, and the catalog over both.
 #[derive(Debug, Clone)]
 pub struct Stores {
     /// PostgreSQL.
     pub ledger: Ledger,
     /// Redis.
     pub ranking: RankingStore,
-    /// Both, to find polls.
+    /// The catalog of polls over both stores.
     pub catalog: Catalog,
 }
 
 impl Stores {
-    /// Reads what [`Ledger::read`] and [`RankingStore::read`] read, `POLL_CACHE_SECONDS` and `RELOAD_LEASE_MS`. Connects
-    /// to nothing. What is missing or wrong is reported by the reader.
+    /// Reads the variables of [`Ledger::read`] and [`RankingStore::read`], `POLL_CACHE_SECONDS` and
+    /// `RELOAD_LEASE_MS`. Does not connect. The reader reports missing and invalid variables.
     pub fn read(reader: &mut Reader<'_>, clock: &Clock) -> Option<Self> {
         let ledger = Ledger::read(reader, clock);
         let ranking = RankingStore::read(reader);
@@ -78,7 +78,7 @@ mod tests {
         }
     }
 
-    /// The environment of a function on AWS, but for one variable.
+    /// Reads the stores from the environment of a function on AWS, with one variable changed.
     fn stores_with(name: &str, value: &str) -> Result<Stores, Error> {
         let lookup = |asked: &str| {
             let given = match asked {
