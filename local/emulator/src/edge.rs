@@ -148,10 +148,10 @@ impl Edge {
             *request.uri_mut() = Uri::try_from(root).unwrap_or_default();
         }
         let Some((index, behavior)) = self.distribution.behavior(request.uri().path()) else {
-            return refusal(StatusCode::NOT_FOUND, "No cache behavior matches the path.");
+            return error_response(StatusCode::NOT_FOUND, "No cache behavior matches the path.");
         };
         if !behavior.allowed.contains(request.method()) {
-            return refusal(
+            return error_response(
                 StatusCode::FORBIDDEN,
                 "This distribution does not allow the HTTP request method.",
             );
@@ -221,7 +221,7 @@ impl Edge {
                 });
                 match outcome_of(&mut receiver).await {
                     Some(outcome) => self.serve_outcome(&outcome, &viewer.headers),
-                    None => refusal(StatusCode::BAD_GATEWAY, "The origin gave no answer."),
+                    None => error_response(StatusCode::BAD_GATEWAY, "The origin gave no answer."),
                 }
             }
             Collapsing::Join(mut receiver) => match outcome_of(&mut receiver).await {
@@ -392,7 +392,7 @@ fn run_function(
             Ok(request)
         }
         Ok(function::Outcome::Answer(answer)) => Err(Box::new(answer.map(|()| Body::empty()))),
-        Err(error) => Err(Box::new(refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{error:#}")))),
+        Err(error) => Err(Box::new(error_response(StatusCode::SERVICE_UNAVAILABLE, &format!("{error:#}")))),
     }
 }
 
@@ -405,7 +405,7 @@ fn is_error(status: StatusCode) -> bool {
 }
 
 /// Builds an error response of the edge itself.
-fn refusal(status: StatusCode, text: &str) -> Response<Body> {
+fn error_response(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(Body::from(format!("{status}: {text}\n")));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));

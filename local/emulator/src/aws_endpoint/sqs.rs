@@ -42,14 +42,14 @@ pub(super) async fn call(queues: &Queues, action: &str, body: &[u8]) -> Answer {
 /// A request with a queue URL only.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct OfQueue {
+struct QueueOnly {
     queue_url: String,
 }
 
 /// A batch request to one queue.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct BatchOf<T> {
+struct BatchRequest<T> {
     queue_url: String,
     entries: Vec<Entry<T>>,
 }
@@ -65,7 +65,7 @@ struct Entry<T> {
 /// SQS's limit on the id of a batch entry.
 const ENTRY_ID_LENGTH_MAX: usize = 80;
 
-impl<T> BatchOf<T> {
+impl<T> BatchRequest<T> {
     fn check(&self) -> Result<(), ApiError> {
         if self.entries.is_empty() {
             return Err(ApiError::new(

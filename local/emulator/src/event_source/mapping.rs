@@ -68,7 +68,7 @@ impl Mapping {
         let mut invocations = JoinSet::new();
         let mut left_over = Vec::new();
         loop {
-            let disabled = is_disabled(enabled.clone());
+            let disabled = becomes_disabled(enabled.clone());
             let next = async {
                 // The error means that the switch was dropped: the mapping stays enabled.
                 drop(enabled.wait_for(|enabled| *enabled).await);
@@ -174,7 +174,7 @@ impl Mapping {
 }
 
 /// Waits until the mapping is enabled and then disabled.
-async fn is_disabled(mut enabled: watch::Receiver<bool>) {
+async fn becomes_disabled(mut enabled: watch::Receiver<bool>) {
     let changes = async {
         enabled.wait_for(|enabled| *enabled).await?;
         enabled.wait_for(|enabled| !*enabled).await.map(drop)

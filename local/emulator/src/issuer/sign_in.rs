@@ -65,7 +65,7 @@ pub struct Codes {
 
 impl Authorization {
     /// Returns the problem of an invalid request. It is shown to the user: an invalid request must not be redirected.
-    fn refusal(&self, audience: &str) -> Option<&'static str> {
+    fn problem(&self, audience: &str) -> Option<&'static str> {
         let here = ["http://localhost:", "http://127.0.0.1:", "http://[::1]:"];
         if !here.iter().any(|start| self.redirect_uri.starts_with(start)) {
             return Some("redirect_uri: must be on this machine");
@@ -94,7 +94,7 @@ impl Codes {
     /// # Errors
     /// The problem of an invalid request.
     pub fn form(&self, request: &Authorization, audience: &str) -> Result<String, &'static str> {
-        match request.refusal(audience) {
+        match request.problem(audience) {
             Some(problem) => Err(problem),
             None => Ok(form(request)),
         }
@@ -105,7 +105,7 @@ impl Codes {
     /// # Errors
     /// The problem of an invalid request or name, or too many unredeemed codes.
     pub fn grant(&self, request: Authorization, audience: &str) -> Result<String, &'static str> {
-        if let Some(problem) = request.refusal(audience) {
+        if let Some(problem) = request.problem(audience) {
             return Err(problem);
         }
         if !(self.accepts)(request.name.trim()) {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{InvokeError, PAYLOAD_BYTES_MAX};
 
-/// Limit on an error report, which becomes one log line: CloudWatch's limit on a log event.
+/// Limit on an error report: it becomes one log line.
 const ERROR_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) type Answer = Result<Bytes, InvokeError>;

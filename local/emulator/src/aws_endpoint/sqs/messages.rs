@@ -5,7 +5,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, BatchOf, Entry, find};
+use super::{Answer, BatchRequest, Entry, find};
 use crate::{
     aws_endpoint::error::ApiError,
     sqs::{
@@ -21,10 +21,10 @@ const BATCH_BYTES_MAX: usize = 1_048_576;
 /// A request to one queue.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct One<T> {
+pub(super) struct QueueRequest<T> {
     queue_url: String,
     #[serde(flatten)]
-    request: T,
+    parameters: T,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,12 +77,12 @@ fn sent(sent: &Sent) -> Value {
     answer
 }
 
-pub(super) fn send(queues: &Queues, one: One<Send>) -> Answer {
-    let queue = find(queues, &one.queue_url)?;
-    one.request.send(&queue).map(|message| sent(&message))
+pub(super) fn send(queues: &Queues, request: QueueRequest<Send>) -> Answer {
+    let queue = find(queues, &request.queue_url)?;
+    request.parameters.send(&queue).map(|message| sent(&message))
 }
 
-pub(super) fn send_batch(queues: &Queues, batch: BatchOf<Send>) -> Answer {
+pub(super) fn send_batch(queues: &Queues, batch: BatchRequest<Send>) -> Answer {
     let queue = find(queues, &batch.queue_url)?;
     batch.check()?;
     let bytes: usize = batch.entries.iter().map(|entry| entry.request.message_body.len()).sum();
@@ -232,12 +232,12 @@ impl Delete {
     }
 }
 
-pub(super) fn delete(queues: &Queues, one: &One<Delete>) -> Answer {
-    one.request.delete(&*find(queues, &one.queue_url)?)?;
+pub(super) fn delete(queues: &Queues, request: &QueueRequest<Delete>) -> Answer {
+    request.parameters.delete(&*find(queues, &request.queue_url)?)?;
     Ok(Value::Null)
 }
 
-pub(super) fn delete_batch(queues: &Queues, batch: &BatchOf<Delete>) -> Answer {
+pub(super) fn delete_batch(queues: &Queues, batch: &BatchRequest<Delete>) -> Answer {
     let queue = find(queues, &batch.queue_url)?;
     batch.check()?;
     Ok(batch_answer(batch.entries.iter().map(|entry| (entry.id.clone(), entry.request.delete(&queue)))))
@@ -257,12 +257,12 @@ impl ChangeVisibility {
     }
 }
 
-pub(super) fn change_visibility(queues: &Queues, one: &One<ChangeVisibility>) -> Answer {
-    one.request.change(&*find(queues, &one.queue_url)?)?;
+pub(super) fn change_visibility(queues: &Queues, request: &QueueRequest<ChangeVisibility>) -> Answer {
+    request.parameters.change(&*find(queues, &request.queue_url)?)?;
     Ok(Value::Null)
 }
 
-pub(super) fn change_visibility_batch(queues: &Queues, batch: &BatchOf<ChangeVisibility>) -> Answer {
+pub(super) fn change_visibility_batch(queues: &Queues, batch: &BatchRequest<ChangeVisibility>) -> Answer {
     let queue = find(queues, &batch.queue_url)?;
     batch.check()?;
     Ok(batch_answer(batch.entries.iter().map(|entry| (entry.id.clone(), entry.request.change(&queue)))))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, OfQueue, find};
+use super::{Answer, QueueOnly, find};
 use crate::{
     aws_endpoint::error::ApiError,
     sqs::{MoveTask, MoveTaskStatus, Queue, Queues},
@@ -58,13 +58,13 @@ pub(super) fn create(queues: &Queues, request: &NamedQueue) -> Answer {
     Ok(json!({ "QueueUrl": queue.url() }))
 }
 
-pub(super) fn delete(queues: &Queues, request: &OfQueue) -> Answer {
+pub(super) fn delete(queues: &Queues, request: &QueueOnly) -> Answer {
     let queue = find(queues, &request.queue_url)?;
     queues.remove(queue.name());
     Ok(Value::Null)
 }
 
-pub(super) fn purge(queues: &Queues, request: &OfQueue) -> Answer {
+pub(super) fn purge(queues: &Queues, request: &QueueOnly) -> Answer {
     find(queues, &request.queue_url)?.purge();
     Ok(Value::Null)
 }
@@ -131,7 +131,7 @@ pub(super) fn set_attributes(queues: &Queues, request: &SetAttributes) -> Answer
     Ok(Value::Null)
 }
 
-pub(super) fn list_dead_letter_sources(queues: &Queues, request: &OfQueue) -> Answer {
+pub(super) fn list_dead_letter_sources(queues: &Queues, request: &QueueOnly) -> Answer {
     let target = find(queues, &request.queue_url)?;
     let urls: Vec<String> = queues.sources_of(&target).iter().map(|queue| queue.url()).collect();
     Ok(json!({ "queueUrls": urls }))
