@@ -1,7 +1,7 @@
-//! Stands in for Lambda: instances of the real binaries, spoken to over the Runtime API.
+//! Emulates Lambda: function instances are processes of the real binaries, invoked over the Runtime API.
 //!
-//! Invariants: an instance has one invocation at a time; a function never has more invocations at a time than its
-//! concurrency limit; no instance outlives the stack.
+//! Invariants: an instance runs at most one invocation at a time; a function's concurrent invocations never exceed
+//! its concurrency limit; no instance outlives the stack.
 mod instance;
 mod log_filter;
 mod process;
@@ -29,20 +29,20 @@ use settings::Settings;
 
 pub use settings::{find_binary, timeout_seconds};
 
-/// Lambda's limit on the request and on the answer of a synchronous invocation.
+/// Lambda's limit on the request payload and on the response payload of a synchronous invocation.
 pub const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
 
-/// Why an invocation gave no answer.
+/// The error of an invocation.
 #[derive(Debug, Clone)]
 pub enum InvokeError {
-    /// No instance free within the concurrency limit.
+    /// The function is at its concurrency limit.
     Throttled,
-    /// The function's `Timeout` passed; the instance was killed.
+    /// The function's `Timeout` elapsed; the instance was killed.
     TimedOut,
-    /// The process ended in mid-invocation or at start.
+    /// The process ended during the invocation or its initialization.
     Crashed(String),
-    /// The handler answered with an error (the body of `/invocation/{id}/error`), or the request or its answer is
-    /// over [`PAYLOAD_BYTES_MAX`].
+    /// The handler returned an error (the body of `/invocation/{id}/error`), or the request or the response exceeds
+    /// [`PAYLOAD_BYTES_MAX`].
     Unhandled(String),
 }
 
@@ -59,37 +59,37 @@ impl std::fmt::Display for InvokeError {
 
 impl std::error::Error for InvokeError {}
 
-/// Figures of one function.
+/// Metrics of one function.
 #[derive(Debug, Clone, Default)]
 pub struct FunctionCounts {
     /// Logical id.
     pub function: String,
     /// Invocations started.
     pub invocations: u64,
-    /// Invocations that gave no answer.
+    /// Invocations that ended with an error.
     pub errors: u64,
-    /// Highest number of invocations at one time.
+    /// Maximum of the concurrent invocations.
     pub concurrent_max: u64,
-    /// Processes started.
+    /// Cold starts: processes started.
     pub cold_starts: u64,
-    /// Process ids of live instances (for fault injection and memory figures).
+    /// Process ids of the live instances, for fault injection and memory measurements.
     pub pids: Vec<u32>,
 }
 
-/// What is added to the environment of a process that is about to start.
+/// A hook that adds environment variables to each new process.
 pub trait EnvironmentHook: std::fmt::Debug + Send + Sync {
-    /// Names and values, for a process of the function of this logical id.
+    /// Returns names and values for a new process of the function with this logical id.
     fn environment(&self, function: &str) -> Vec<(String, String)>;
 }
 
-/// What a new instance took.
+/// The measurements of a new instance.
 #[derive(Debug, Clone, Copy)]
 pub struct FreshInstance {
-    /// From starting the process to its asking for the first invocation.
+    /// Duration from the start of the process to its first request for an invocation.
     pub init: Duration,
-    /// From there to its answer to the first one.
+    /// Duration of the first invocation.
     pub first: Duration,
-    /// Its highest resident memory, in bytes, after all of them.
+    /// Peak resident memory after all invocations, in bytes.
     pub memory_peak: Option<u64>,
 }
 
@@ -112,23 +112,24 @@ struct Function {
 
 #[derive(Debug, Default)]
 struct Pool {
-    /// The most recently used last: it is taken first, so surplus instances stay untouched.
+    /// Most recently used last. The last one is used first, so that surplus instances stay idle.
     idle: Vec<Instance>,
     busy: u64,
     busy_max: u64,
-    /// Instances that live, idle or busy.
+    /// Instances that are alive, idle or busy.
     live: Vec<instance::Handle>,
-    /// The next invocation gets an instance of its own, idle ones or not.
-    next_anew: bool,
+    /// Whether the next invocation starts a new instance even if one is idle.
+    force_cold_start: bool,
     closed: bool,
 }
 
 impl Functions {
-    /// Finds each function's binary below `artifacts`: the layouts of `cargo build` (`<dir>/<binary>`),
-    /// `cargo lambda build` (`<dir>/<binary>/bootstrap`) and `sam build` (`<dir>/<LogicalId>/bootstrap`).
+    /// Creates the functions and finds their binaries below `artifacts`, in the layouts of `cargo build`
+    /// (`<dir>/<binary>`), `cargo lambda build` (`<dir>/<binary>/bootstrap`) and `sam build`
+    /// (`<dir>/<LogicalId>/bootstrap`).
     ///
     /// # Errors
-    /// A function without a binary, or with properties outside Lambda's ranges.
+    /// A function without a binary, or with a property outside Lambda's range.
     pub fn from_template(
         template: &Template,
         artifacts: PathBuf,
@@ -143,12 +144,12 @@ impl Functions {
         Ok(Arc::new(Self { by_id: functions.collect::<anyhow::Result<_>>()? }))
     }
 
-    /// A synchronous invocation by logical id; starts an instance when none is idle.
+    /// Invokes a function synchronously by its logical id; starts an instance if none is idle.
     ///
-    /// It runs to its end also when the caller goes away, as in Lambda.
+    /// As in Lambda, the invocation continues if the caller disconnects.
     ///
     /// # Errors
-    /// [`InvokeError`]; a function the template does not have counts as crashed.
+    /// [`InvokeError`]; `Crashed` for a function that is not in the template.
     pub async fn invoke(&self, function: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
         let found = self.by_id.get(function).cloned();
         let Some(found) = found else {
@@ -158,45 +159,46 @@ impl Functions {
         invocation.await.unwrap_or_else(|error| Err(InvokeError::Crashed(error.to_string())))
     }
 
-    /// Has every process that starts from now on ask `environment_hook` for more environment. Only the first call counts.
+    /// Sets a hook that adds environment variables to each new process. Later calls have no effect.
     pub fn attend_births(&self, environment_hook: &Arc<dyn EnvironmentHook>) {
         for function in self.by_id.values() {
-            // Another one attends already.
-            let _later = function.environment_hook.set(Arc::clone(environment_hook));
+            // The error means that a hook is set already.
+            let _already_set = function.environment_hook.set(Arc::clone(environment_hook));
         }
     }
 
-    /// Has the next invocation of a function start a process, whether or not one is idle.
+    /// Forces a cold start for the next invocation of a function, even if an instance is idle.
     pub fn start_next_anew(&self, function: &str) {
         if let Some(function) = self.by_id.get(function) {
-            function.lock().next_anew = true;
+            function.lock().force_cold_start = true;
         }
     }
 
-    /// Ends all of a function's idle processes.
+    /// Ends all idle instances of a function.
     pub fn end_idle(&self, function: &str) {
         if let Some(function) = self.by_id.get(function) {
-            // Dropped, and so killed.
+            // A dropped instance is killed.
             function.lock().idle.clear();
         }
     }
 
-    /// Kills one of a function's processes in mid-invocation: that of `pick`, counted around. `false`: none is.
+    /// Kills one busy instance of a function: the one at index `pick`, modulo their number. Returns `false` if no
+    /// instance is busy.
     pub fn kill_busy(&self, function: &str, pick: usize) -> bool {
         self.by_id.get(function).is_some_and(|function| function.kill_busy(pick))
     }
 
-    /// Ends a function's processes at once, also in mid-invocation, as Lambda may. Invocations after this are throttled.
+    /// Kills all instances of a function, even busy ones, as Lambda may. Later invocations are throttled.
     pub fn end(&self, function: &str) {
         for handle in self.by_id.get(function).map(|function| function.close()).unwrap_or_default() {
             handle.kill();
         }
     }
 
-    /// Starts an instance of its own, times it, and ends it.
+    /// Starts a separate instance, measures its initialization and invocations, and ends it.
     ///
     /// # Errors
-    /// It does not come up, or does not answer; a function the template does not have counts as crashed.
+    /// The instance fails to start or to respond; `Crashed` for a function that is not in the template.
     pub async fn start_and_invoke(
         &self,
         function: &str,
@@ -207,12 +209,12 @@ impl Functions {
         found.start_and_invoke(payloads).await
     }
 
-    /// Figures for `/_local/metrics`.
+    /// Returns the metrics of every function.
     pub fn counts(&self) -> Vec<FunctionCounts> {
         self.by_id.values().map(|function| function.counts()).collect()
     }
 
-    /// Ends every instance: SIGTERM, then SIGKILL. Invocations after this are throttled.
+    /// Ends every instance: SIGTERM, then SIGKILL. Later invocations are throttled.
     pub async fn shut_down(&self) {
         let handles: Vec<_> = self.by_id.values().flat_map(|function| function.close()).collect();
         for handle in &handles {
@@ -244,10 +246,10 @@ impl Function {
                 payload.len()
             )));
         }
-        let busy = self.enter().ok_or(InvokeError::Throttled)?;
+        let permit = self.acquire().ok_or(InvokeError::Throttled)?;
         self.invocations.fetch_add(1, Ordering::Relaxed);
         let answer = self.run(payload).await;
-        drop(busy);
+        drop(permit);
         if answer.is_err() {
             self.errors.fetch_add(1, Ordering::Relaxed);
         }
@@ -266,7 +268,7 @@ impl Function {
                     return answer;
                 }
                 Outcome::Ended(error) => return Err(error),
-                // It died while idle, before it saw this invocation: another one takes it.
+                // The instance died while idle, before it received this invocation: retry with another one.
                 Outcome::NotDelivered => {}
             }
         }
@@ -300,13 +302,13 @@ impl Function {
         let init = started.elapsed();
         let mut first = None;
         for payload in payloads {
-            let asked = Instant::now();
+            let invoked = Instant::now();
             match instance.invoke(payload).await {
                 Outcome::Answered(answer) => answer?,
                 Outcome::Ended(error) => return Err(error),
                 Outcome::NotDelivered => return Err(InvokeError::Crashed("it ended while idle".to_owned())),
             };
-            first.get_or_insert_with(|| asked.elapsed());
+            first.get_or_insert_with(|| invoked.elapsed());
         }
         let memory_peak = memory(instance.handle().pid()).map(|(_, peak)| peak);
         Ok(FreshInstance { init, first: first.unwrap_or_default(), memory_peak })
@@ -314,7 +316,7 @@ impl Function {
 
     fn take_idle(&self) -> Option<Instance> {
         let mut pool = self.lock();
-        if std::mem::take(&mut pool.next_anew) {
+        if std::mem::take(&mut pool.force_cold_start) {
             return None;
         }
         std::iter::from_fn(|| pool.idle.pop()).find(Instance::is_alive)
@@ -336,15 +338,15 @@ impl Function {
         self.lock().idle.push(instance);
     }
 
-    /// One more invocation at the same time, if the limit allows it.
-    fn enter(&self) -> Option<Busy<'_>> {
+    /// Acquires a permit for one more concurrent invocation; `None` at the concurrency limit.
+    fn acquire(&self) -> Option<ConcurrencyPermit<'_>> {
         let mut pool = self.lock();
         if pool.closed || pool.busy >= self.settings.concurrency_max {
             return None;
         }
         pool.busy += 1;
         pool.busy_max = pool.busy_max.max(pool.busy);
-        Some(Busy(self))
+        Some(ConcurrencyPermit(self))
     }
 
     fn counts(&self) -> FunctionCounts {
@@ -370,10 +372,10 @@ impl Function {
     }
 }
 
-/// Counts an invocation as running until it is dropped, also when its caller goes away.
-struct Busy<'a>(&'a Function);
+/// The permit of one concurrent invocation, released on drop, even if the caller disconnects.
+struct ConcurrencyPermit<'a>(&'a Function);
 
-impl Drop for Busy<'_> {
+impl Drop for ConcurrencyPermit<'_> {
     fn drop(&mut self) {
         self.0.lock().busy -= 1;
     }
