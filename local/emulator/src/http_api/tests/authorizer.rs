@@ -65,7 +65,7 @@ async fn a_remembered_token_still_expires() {
     assert!(authorizer.authorize(Some(&token), &[], now_s() + 30).is_ok());
     // The cache entry expires at `exp`. The new verification uses the wall clock, by which the token is still valid.
     let later = authorizer.authorize(Some(&token), &["admin".to_owned()], now_s() + 61);
-    assert_eq!(later.unwrap_err(), Denied::Scope);
+    assert_eq!(later.unwrap_err(), Denial::Scope);
 }
 
 impl Fixture {
