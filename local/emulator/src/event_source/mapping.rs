@@ -75,7 +75,7 @@ impl Mapping {
                 self.backoff.wait().await;
                 sleep(self.queue.poller_pause(self.has_failed.swap(false, Ordering::Relaxed))).await;
                 // The slot is acquired before the receive: a message that waits for a slot loses visibility timeout.
-                let slot = concurrency.enter().await;
+                let slot = concurrency.acquire().await;
                 (slot, self.gather(&mut left_over).await)
             };
             let (slot, batch) = tokio::select! {
@@ -129,7 +129,7 @@ impl Mapping {
     async fn process(self: Arc<Self>, slot: Slot, event: Bytes, deliveries: Vec<(Uuid, Receipt)>) {
         let answer = self.deliver(event).await;
         drop(slot);
-        self.backoff.note(matches!(answer, Err(InvokeError::Throttled)));
+        self.backoff.record(matches!(answer, Err(InvokeError::Throttled)));
         match answer.map_err(|error| error.to_string()).and_then(|answer| self.failed(&answer, &deliveries)) {
             Ok(failed) => {
                 self.has_failed.fetch_or(!failed.is_empty(), Ordering::Relaxed);
