@@ -1,16 +1,17 @@
-//! The functions are a user of the cache who may do little: all that they need, and no more. The template says what.
+//! The functions' user in the cache has exactly the rights that they need, as the template defines them.
 
 use local_stores::scratch::Scratch;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::one_call::{Call, ask, with_a_poll};
+use crate::one_call::{Call, invoke, with_a_poll};
 
-/// What `CacheUser` may do, as `ACL SETUSER` takes it. Of a template with a cache, `local` understands the text only.
+/// Returns `CacheUser`'s rules in the syntax of `ACL SETUSER`. They are cut out of the template's text, since the
+/// emulator has no caches.
 fn rules() -> Vec<&'static str> {
     let template = include_str!("../../../../template.yaml");
-    let user = template.split_once("\n  CacheUser:\n").expect("the template makes a cache").1;
-    let rules = user.split_once("AccessString: ").expect("its user has rights").1;
+    let user = template.split_once("\n  CacheUser:\n").expect("the template has a cache user").1;
+    let rules = user.split_once("AccessString: ").expect("the cache user has rules").1;
     rules.lines().next().unwrap_or_default().split(' ').collect()
 }
 
@@ -37,27 +38,28 @@ async fn the_caches_user_may_do_what_the_functions_do_and_harm_nothing() {
         ("admin", Call::Http("GET /admin/polls/{id}/audit", "")),
         ("admin", Call::Http("GET /admin/polls/{id}/live", "")),
         ("admin", Call::Http("POST /admin/polls/{id}/rebuild", "")),
-        // It has votes, and so is refused, after all has been asked that would be.
+        // The poll has votes, so deletion is refused, but only after every command was sent.
         ("admin", Call::Http("DELETE /admin/polls/{id}", "")),
     ] {
-        let (answer, log) = ask(&restricted, function, call).await;
+        let (answer, log) = invoke(&restricted, function, call).await;
         let answer = answer.unwrap_or_else(|error| panic!("{function}: {error}: {log}"));
-        // Without Redis they go on, and say so. There is no queue to wake the publishing through.
+        // Functions work without Redis and log a warning, which must not appear. There is no wake queue here, so that
+        // warning is ignored.
         let log: String = log.lines().filter(|line| !line.contains("results.not_woken")).collect();
-        for complaint in ["WARN", "ERROR", "NOPERM"] {
-            assert!(!log.contains(complaint), "{function}: {answer} {log}");
+        for sign in ["WARN", "ERROR", "NOPERM"] {
+            assert!(!log.contains(sign), "{function}: {answer} {log}");
         }
     }
 
     let user = redis::Client::open(redis_url).unwrap();
     let mut connection = user.get_multiplexed_async_connection().await.unwrap();
-    for harm in
+    for forbidden in
         ["FLUSHALL", "FLUSHDB", "CONFIG GET *", "CLIENT LIST", "ACL LIST", "KEYS *", "SHUTDOWN", "MONITOR"]
     {
-        let mut words = harm.split(' ');
+        let mut words = forbidden.split(' ');
         let mut command = redis::cmd(words.next().unwrap());
         command.arg(words.collect::<Vec<_>>());
         let refused = command.exec_async(&mut connection).await.unwrap_err();
-        assert_eq!(refused.code(), Some("NOPERM"), "{harm}: {refused}");
+        assert_eq!(refused.code(), Some("NOPERM"), "{forbidden}: {refused}");
     }
 }

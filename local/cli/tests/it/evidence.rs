@@ -1,5 +1,5 @@
-//! A result is certified on evidence: quickly where all is well, and never while nothing counts the votes. With the real
-//! functions, and the times that a failed batch stays away scaled down.
+//! Certification on evidence: soon without failures, and never while votes are not counted. Uses the real functions
+//! with shortened redelivery times.
 
 use std::time::Instant;
 
@@ -8,11 +8,11 @@ use local_stores::scratch::Scratch;
 use runtime::Clock;
 use serde_json::{Value, json};
 
-use crate::stack::{PATIENCE, Whole, until};
+use crate::stack::{TIMEOUT, TestStack, until};
 
 const VOTES: u64 = 10;
 
-/// A failed batch comes again after 4 s and is given up after 3; so a sign counts for 10 s.
+/// A batch times out after 3 s and is redelivered after 4 s, so a sign of a failed batch counts for 10 s.
 const SCALED: [&str; 16] = [
     "--set",
     "VotesQueue.VisibilityTimeout=4",
@@ -32,8 +32,8 @@ const SCALED: [&str; 16] = [
     "AdminFunction.Environment.Variables.PROBE_LATE_SECONDS=6",
 ];
 
-/// A poll of its own, that has just opened.
-fn opened(stack: &Whole) -> i64 {
+/// Creates a poll that has just opened.
+fn open_poll(stack: &TestStack) -> i64 {
     let opens_at = Timestamp::from_millis(Clock::system().now().millis() - 1_000).unwrap();
     let draft = json!({"title": "Who stays?", "opensAt": opens_at, "contestants": [{"name": "Ana"}, {"name": "Bia"}]});
     let (status, poll) = stack.as_crew("POST", "/admin/polls", &draft.to_string());
@@ -41,29 +41,30 @@ fn opened(stack: &Whole) -> i64 {
     serde_json::from_str::<Value>(&poll).unwrap()["id"].as_i64().unwrap()
 }
 
-fn file(stack: &Whole, poll: i64) -> Option<Value> {
+fn file(stack: &TestStack, poll: i64) -> Option<Value> {
     let (status, file) = stack.as_anyone(&format!("/results/{poll}.json"));
     (status == 200).then(|| serde_json::from_str(&file).unwrap())
 }
 
-fn is_certified(stack: &Whole, poll: i64) -> bool {
+fn is_certified(stack: &TestStack, poll: i64) -> bool {
     file(stack, poll).is_some_and(|file| file["certified"] == true)
 }
 
-/// Votes that are never counted, whatever is wrong with `setting`: the poll is not certified, and the desk says why.
+/// Checks that with this broken `setting`, which keeps votes from being counted, the poll is not certified and the
+/// desk shows the cause.
 async fn is_never_certified(setting: &str) {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &[SCALED.as_slice(), &["--set", setting]].concat());
-    let poll = opened(&stack);
+    let stack = TestStack::start(&scratch, &[SCALED.as_slice(), &["--set", setting]].concat());
+    let poll = open_poll(&stack);
     for vote in 0..VOTES {
         stack.vote_in(poll, vote as u32 % 2 + 1);
     }
     stack.admin("POST", &format!("/polls/{poll}/close"));
     let live = || stack.admin("GET", &format!("/polls/{poll}/live"));
-    let said = format!("{VOTES} votes wait and nothing is counting them.");
-    until("the desk says so", || live()["certification"]["message"] == said.as_str());
-    // Longer than any sign counts: the time in which it used to be certified.
-    until("nothing has been counted for long", || {
+    let message = format!("{VOTES} votes wait and nothing is counting them.");
+    until("the desk shows the cause", || live()["certification"]["message"] == message.as_str());
+    // Longer than any sign counts: time alone must not certify the poll.
+    until("nothing has been counted for 20 s", || {
         let live = live();
         let moment = |value: &Value| serde_json::from_value::<Timestamp>(value.clone()).unwrap().millis();
         let counting = &live["counting"];
@@ -72,7 +73,7 @@ async fn is_never_certified(setting: &str) {
     });
     assert_eq!(file(&stack, poll).unwrap()["certified"], false);
     let (status, refused) = stack.as_crew("POST", &format!("/admin/polls/{poll}/certify"), "{}");
-    assert!(status == 409 && refused.contains(&said), "{status} {refused}");
+    assert!(status == 409 && refused.contains(&message), "{status} {refused}");
     assert!(stack.metric(r#"cloudwatch_metric_sum{metric="CountingStopped"}"#) >= 1.0);
 }
 
@@ -91,12 +92,12 @@ async fn without_concurrency_nothing_is_certified() {
     is_never_certified("VotesFunction.ReservedConcurrentExecutions=0").await;
 }
 
-/// What `CREATE INDEX` takes, around the close: votes cast in time count, whenever the lock goes.
+/// The lock of `CREATE INDEX`, held around the close: votes cast in time count after its release.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_on_the_votes_around_the_close_does_not_change_the_winner() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &SCALED);
-    let poll = opened(&stack);
+    let stack = TestStack::start(&scratch, &SCALED);
+    let poll = open_poll(&stack);
     for _ in 0..2 {
         stack.vote_in(poll, 1);
     }
@@ -110,7 +111,7 @@ async fn a_lock_on_the_votes_around_the_close_does_not_change_the_winner() {
     }
     stack.admin("POST", &format!("/polls/{poll}/close"));
     let failed = || stack.metric(r#"lambda_errors_total{function="VotesFunction"}"#);
-    until("batches fail for as long as a sign counts", || failed() >= 4.0);
+    until("batches fail for longer than a sign counts", || failed() >= 4.0);
     assert_eq!(file(&stack, poll).unwrap()["certified"], false);
     sqlx::query("ROLLBACK").execute(&mut ledger).await.unwrap();
     until("all are counted", || votes() == 2 + VOTES);
@@ -125,12 +126,12 @@ async fn a_lock_on_the_votes_around_the_close_does_not_change_the_winner() {
     assert_eq!((&certificate["basis"], &certificate["rejected"]), (&json!("evidence"), &json!({})), "{file}");
 }
 
-/// With the template's own times: no sign, no waiting.
+/// With the template's own times: without a sign there is no wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_sign_a_result_is_certified_soon_after_its_close() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &[]);
-    let poll = opened(&stack);
+    let stack = TestStack::start(&scratch, &[]);
+    let poll = open_poll(&stack);
     for vote in 0..VOTES {
         stack.vote_in(poll, vote as u32 % 2 + 1);
     }
@@ -140,19 +141,19 @@ async fn without_a_sign_a_result_is_certified_soon_after_its_close() {
     let closed = Instant::now();
     until("it is certified", || is_certified(&stack, poll));
     println!("certified {:?} after its close", closed.elapsed());
-    assert!(closed.elapsed() < PATIENCE);
+    assert!(closed.elapsed() < TIMEOUT);
     assert_eq!(file(&stack, poll).unwrap()["certificate"]["basis"], "evidence");
 }
 
-/// Without its schedule, the publishing knows of a poll by what the crew's function sends it.
+/// With the schedule disabled, only the message of the admin function starts `functions/results`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poll_is_published_because_its_change_wakes_the_publishing() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &["--set", "ResultsFunction.Events.EveryMinute.Enabled=false"]);
-    let poll = opened(&stack);
-    let pressed = Instant::now();
+    let stack = TestStack::start(&scratch, &["--set", "ResultsFunction.Events.EveryMinute.Enabled=false"]);
+    let poll = open_poll(&stack);
+    let opened = Instant::now();
     until("it is published", || file(&stack, poll).is_some());
-    println!("published {:?} after it was opened", pressed.elapsed());
+    println!("published {:?} after it was opened", opened.elapsed());
     stack.admin("POST", &format!("/polls/{poll}/close"));
-    until("its close is", || file(&stack, poll).is_some_and(|file| file["status"] == "closed"));
+    until("its close is published", || file(&stack, poll).is_some_and(|file| file["status"] == "closed"));
 }

@@ -1,11 +1,11 @@
-//! A token's subject names its voter and says nothing else, whatever it holds.
+//! A token's subject identifies the voter and can set nothing else.
 
 use domain::Timestamp;
 use local_stores::scratch::Scratch;
 use runtime::Clock;
 use serde_json::{Value, json};
 
-use crate::stack::Whole;
+use crate::stack::TestStack;
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -14,12 +14,12 @@ fn ago(millis: i64) -> Timestamp {
     Timestamp::from_millis(now - millis).unwrap()
 }
 
-/// A subject that, put into the JSON of message attributes as it is, ends its own attribute and sets another.
-fn breaking_out(attribute: &str, value: &str) -> String {
+/// Returns a subject that, inserted unescaped into the JSON of message attributes, injects another attribute.
+fn injecting(attribute: &str, value: &str) -> String {
     format!(r#"mallory"}},"{attribute}":{{"DataType":"String","StringValue":"{value}"#)
 }
 
-fn create(stack: &Whole, draft: &Value) -> i64 {
+fn create(stack: &TestStack, draft: &Value) -> i64 {
     let (status, created) = stack.as_crew("POST", "/admin/polls", &draft.to_string());
     assert_eq!(status, 201, "{created}");
     serde_json::from_str::<Value>(&created).unwrap()["id"].as_i64().unwrap()
@@ -30,25 +30,24 @@ fn draft(closes_at: Option<Timestamp>, votes_per_voter: Option<u8>) -> Value {
         "votesPerVoter": votes_per_voter, "contestants": [{"name": "Ana"}, {"name": "Bia"}]})
 }
 
-/// The gateway may take such a subject for a name, or refuse it.
-fn cast_as(stack: &Whole, sub: &str, body: &Value) -> u16 {
+/// Casts a vote with this subject. The gateway may accept or refuse it.
+fn cast_as(stack: &TestStack, sub: &str, body: &Value) -> u16 {
     let (status, answer) = stack.cast(&stack.token_of_any_issuer(sub), &body.to_string());
     assert!([202, 400].contains(&status), "{status}: {answer}");
     status
 }
 
-fn audit(stack: &Whole, poll: i64) -> Value {
+fn audit(stack: &TestStack, poll: i64) -> Value {
     stack.admin("GET", &format!("/polls/{poll}/audit"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_subject_says_when_its_vote_was_cast() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &[]);
+    let stack = TestStack::start(&scratch, &[]);
     let closed = create(&stack, &draft(Some(ago(HOUR_MS)), None));
     let in_time = ago(HOUR_MS + HOUR_MS / 2).millis().to_string();
-    let status =
-        cast_as(&stack, &breaking_out("castAt", &in_time), &json!({"poll": closed, "contestant": 1}));
+    let status = cast_as(&stack, &injecting("castAt", &in_time), &json!({"poll": closed, "contestant": 1}));
     stack.until_the_queue_is_empty();
     let audit = audit(&stack, closed);
     assert_eq!(audit["ledgerVotes"], 0, "the poll has been closed for an hour: {audit}");
@@ -58,10 +57,10 @@ async fn no_subject_says_when_its_vote_was_cast() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_subject_votes_as_another_voter() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &[]);
+    let stack = TestStack::start(&scratch, &[]);
     let poll = create(&stack, &draft(None, Some(1)));
     let vote = |contestant| json!({"poll": poll, "contestant": contestant, "ballot": 1});
-    let status = cast_as(&stack, &breaking_out("voter", "victim"), &vote(1));
+    let status = cast_as(&stack, &injecting("voter", "victim"), &vote(1));
     stack.until_the_queue_is_empty();
     assert_eq!(cast_as(&stack, "victim", &vote(2)), 202);
     stack.until_the_queue_is_empty();
@@ -71,10 +70,10 @@ async fn no_subject_votes_as_another_voter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_subject_makes_a_message_that_comes_again_and_again() {
+async fn no_subject_makes_a_message_that_is_redelivered_for_ever() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &["--set", "VotesQueue.VisibilityTimeout=4"]);
-    cast_as(&stack, &breaking_out("castAt", "-5"), &json!({"poll": 1, "contestant": 1}));
+    let stack = TestStack::start(&scratch, &["--set", "VotesQueue.VisibilityTimeout=4"]);
+    cast_as(&stack, &injecting("castAt", "-5"), &json!({"poll": 1, "contestant": 1}));
     stack.until_the_queue_is_empty();
     assert_eq!(stack.metric(r#"lambda_errors_total{function="VotesFunction"}"#), 0.0);
 }
@@ -82,7 +81,7 @@ async fn no_subject_makes_a_message_that_comes_again_and_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subject_that_the_queue_cannot_carry_is_refused_and_never_shortened() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &[]);
+    let stack = TestStack::start(&scratch, &[]);
     let vote = json!({"poll": 1, "contestant": 1});
     let longest = "v".repeat(128);
     for sub in ["anna b", "jo\u{e3}o", "line\nfeed", &format!("{longest}v")] {
@@ -96,7 +95,7 @@ async fn a_subject_that_the_queue_cannot_carry_is_refused_and_never_shortened() 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stacks_own_issuer_makes_no_account_that_is_not_supported() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &[]);
+    let stack = TestStack::start(&scratch, &[]);
     for sub in ["", "a%22b", "anna%20b", "%7Bx%7D", "jo%C3%A3o", &"v".repeat(129)] {
         let (status, answer) = stack.as_anyone(&format!("/_local/token?sub={sub}"));
         assert_eq!((status, answer.contains("access_token")), (400, false), "{sub}: {answer}");

@@ -1,13 +1,13 @@
-//! Nobody without the crew's scope sees a standing before its time, whichever way they ask.
+//! No route and no file shows a withheld standing or a draft without the crew's scope.
 
 use emulator::template::{Context, Template};
 use local_stores::scratch::Scratch;
 use runtime::Clock;
 use serde_json::{Value, json};
 
-use crate::stack::{Whole, until};
+use crate::stack::{TestStack, until};
 
-/// Every path that can be read through the API, as the template has them.
+/// Returns every GET path of the template's API.
 fn readable_paths() -> Vec<String> {
     let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let parameters = [
@@ -29,8 +29,8 @@ fn readable_paths() -> Vec<String> {
         .collect()
 }
 
-/// A text in which the poll is said to stand some way.
-fn tells(poll: i64, text: &str) -> bool {
+/// Tells whether a response body shows the poll's standing.
+fn shows_standing(poll: i64, text: &str) -> bool {
     let has_standing = |value: &Value| value.get("ranking").is_some() || value.get("totalVotes").is_some();
     let body: Value = serde_json::from_str(text).unwrap_or_default();
     let is_of_poll = body["poll"] == poll || body["id"] == poll;
@@ -51,7 +51,7 @@ fn has_votes(contestants: &Value) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_route_and_no_file_shows_a_withheld_standing() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &[]);
+    let stack = TestStack::start(&scratch, &[]);
     for results in ["afterClose", "hidden"] {
         let draft = json!({"title": "Who stays?", "results": results, "opensAt": "2020-01-01T00:00:00Z",
             "contestants": [{"name": "Ana"}, {"name": "Bia"}]});
@@ -67,14 +67,14 @@ async fn no_route_and_no_file_shows_a_withheld_standing() {
                 .ok()
                 .map(|file| file["turnout"]["votes"].clone())
         };
-        until("the file tells the turnout", || turnout() == Some(json!(3)));
+        until("the file has the turnout", || turnout() == Some(json!(3)));
         let mut paths: Vec<_> =
             readable_paths().iter().map(|path| path.replace("{id}", &poll.to_string())).collect();
         assert!(paths.len() >= 7, "{paths:?}");
         paths.push(file);
         for path in paths {
             for (status, text) in [stack.as_anyone(&path), stack.as_voter(&path)] {
-                assert!(!tells(poll, &text), "{results}: {path} answered {status}: {text}");
+                assert!(!shows_standing(poll, &text), "{results}: {path} answered {status}: {text}");
                 assert!(
                     !path.starts_with("/admin") || status == 401 || status == 403,
                     "{path} answered {status}"
@@ -82,16 +82,15 @@ async fn no_route_and_no_file_shows_a_withheld_standing() {
             }
         }
         let (_, crew) = stack.as_crew("GET", &format!("/admin/polls/{poll}/audit"), "");
-        assert!(tells(poll, &crew), "the crew sees it, and it is recognised: {crew}");
+        assert!(shows_standing(poll, &crew), "the crew sees the standing: {crew}");
     }
 }
 
-/// Nobody without the crew's scope learns that a draft is there, whichever way they ask.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_route_and_no_file_shows_a_draft() {
     const SECRET: &str = "Who leaves tonight?";
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &[]);
+    let stack = TestStack::start(&scratch, &[]);
     let opens_at =
         serde_json::to_value(domain::Timestamp::from_millis(Clock::system().now().millis() + 3_600_000));
     let draft = json!({"title": SECRET, "opensAt": opens_at.unwrap(), "contestants": [{"name": SECRET}]});
@@ -116,7 +115,7 @@ async fn no_route_and_no_file_shows_a_draft() {
         }
     }
     let mine = |poll| stack.as_voter(&format!("/polls/{poll}/votes/mine"));
-    assert_eq!(mine(poll), mine(poll + 1_000), "as a number that no poll has");
+    assert_eq!(mine(poll), mine(poll + 1_000), "a draft looks like an unknown poll");
     let (status, opened) = stack.as_crew("POST", &format!("/admin/polls/{poll}/open"), "");
     assert_eq!(status, 200, "{opened}");
     until("it is public", || stack.as_anyone(&file).1.contains(SECRET));

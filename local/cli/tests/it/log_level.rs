@@ -1,17 +1,17 @@
-//! Metrics are printed as log lines, and come through whatever the functions log besides.
+//! Metrics are log lines that appear at every log level.
 
 use local_stores::scratch::Scratch;
 
 use crate::{
     one_call::{Call, Function, with_a_poll},
-    stack::Whole,
+    stack::TestStack,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_stay_at_every_log_level() {
     for level in ["WARN", "ERROR"] {
         let scratch = Scratch::new().await.unwrap();
-        let stack = Whole::start(&scratch, &["--parameter", &format!("LogLevel={level}")]);
+        let stack = TestStack::start(&scratch, &["--parameter", &format!("LogLevel={level}")]);
         stack.vote(1);
         stack.until_the_queue_is_empty();
         for metric in ["VotesCounted", "VotesReceived", "RankingLag", "BatchDuration"] {
@@ -28,7 +28,7 @@ async fn the_log_level_drops_what_is_below_it_and_no_metric() {
     let without_redis = Scratch { redis_url: "redis://127.0.0.1:1/0".to_owned(), ..scratch };
     for (level, warns) in [("DEBUG", true), ("INFO", true), ("WARN", true), ("ERROR", false)] {
         let function = Function::logging(&without_redis, "votes", level);
-        function.ask(Call::Vote).await.unwrap();
+        function.invoke(Call::Vote).await.unwrap();
         let log = function.end().await;
         assert_eq!(log.contains("ranking.not_raised"), warns, "{level}: {log}");
         assert!(log.contains(r#""VotesCounted":1"#), "{level}: {log}");

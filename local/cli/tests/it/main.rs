@@ -1,5 +1,7 @@
-//! The real functions and the whole stack.
-#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+//! Tests of the real functions and the whole stack.
+//!
+//! To add a test: of one function, start from `one_call`; of the whole stack, from `stack`; with TLS, from `tls`.
+#![expect(clippy::unwrap_used, reason = "an error fails the test")]
 
 mod cache_user;
 mod dead_letters;
@@ -24,18 +26,18 @@ use emulator::{
     template::{Context, Template},
 };
 
-/// Long enough for anything that happens at all.
+/// Timeout of one call.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Functions of a template, by themselves.
-struct Alone {
+/// Functions of a template, without the rest of the stack.
+struct TestFunctions {
     functions: Arc<Functions>,
-    /// Of their logs.
+    /// Folder of the logs.
     folder: tempfile::TempDir,
 }
 
-impl Alone {
-    /// `resources`: YAML of the template's `Resources`.
+impl TestFunctions {
+    /// Starts no process yet. `resources` is the YAML of the template's `Resources`.
     fn new(resources: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let template =

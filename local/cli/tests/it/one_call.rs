@@ -1,4 +1,4 @@
-//! A real function, started anew to be called once.
+//! Calls a real function in a new process.
 
 use std::fs;
 
@@ -7,9 +7,9 @@ use ledger::Ledger;
 use local_stores::scratch::Scratch;
 use serde_json::{Value, json};
 
-use crate::{Alone, LIMIT};
+use crate::{LIMIT, TestFunctions};
 
-/// What the template gives the functions, of which each takes its own.
+/// Environment variables of all functions; each function reads a part of them.
 const VARIABLES: [&str; 19] = [
     "DATABASE_URL",
     "DATABASE_AUTH",
@@ -32,32 +32,32 @@ const VARIABLES: [&str; 19] = [
     "PUBLIC_CACHE_CONTROL",
 ];
 
-/// What a function is asked.
+/// A call of a function.
 #[derive(Clone, Copy)]
 pub enum Call<'a> {
-    /// To count a vote in poll 1.
+    /// A batch with one vote in poll 1.
     Vote,
-    /// A route, with the body given; `{id}` is poll 1.
+    /// An HTTP request: route and body; `{id}` is poll 1.
     Http(&'a str, &'a str),
 }
 
-/// The function's answer, and all that it logged.
-pub async fn ask(scratch: &Scratch, binary: &str, call: Call<'_>) -> (Result<Value, InvokeError>, String) {
+/// Invokes a new process of the function once and returns its answer and log.
+pub async fn invoke(scratch: &Scratch, binary: &str, call: Call<'_>) -> (Result<Value, InvokeError>, String) {
     let function = Function::on(scratch, binary);
-    let answer = function.ask(call).await;
+    let answer = function.invoke(call).await;
     (answer, function.end().await)
 }
 
-/// A real function, whose instance serves one call after another.
-pub struct Function(Alone);
+/// A real function with one instance for consecutive calls.
+pub struct Function(TestFunctions);
 
 impl Function {
-    /// One on these stores, that has not started yet.
+    /// Returns a function on these stores; it starts with the first call.
     pub fn on(scratch: &Scratch, binary: &str) -> Self {
         Self::logging(scratch, binary, "INFO")
     }
 
-    /// The same, logging what has at least this level.
+    /// Returns the same with a log level.
     pub fn logging(scratch: &Scratch, binary: &str, level: &str) -> Self {
         let mut variables: Value =
             VARIABLES.iter().map(|name| ((*name).to_owned(), json!(scratch.environment(name)))).collect();
@@ -71,21 +71,21 @@ impl Function {
                 "Environment": {"Variables": variables},
             },
         });
-        Self(Alone::new(&format!("  Function: {function}")))
+        Self(TestFunctions::new(&format!("  Function: {function}")))
     }
 
-    /// Its answer.
-    pub async fn ask(&self, call: Call<'_>) -> Result<Value, InvokeError> {
+    /// Invokes the function and returns its answer.
+    pub async fn invoke(&self, call: Call<'_>) -> Result<Value, InvokeError> {
         let answer = self.0.functions.invoke("Function", call.event().to_string().into()).await;
         answer.map(|body| serde_json::from_slice(&body).unwrap())
     }
 
-    /// Processes started so far.
+    /// Returns the number of processes started so far.
     pub fn cold_starts(&self) -> u64 {
         self.0.functions.counts()[0].cold_starts
     }
 
-    /// Ends it; all that it logged.
+    /// Stops the process and returns its log.
     pub async fn end(self) -> String {
         self.0.functions.shut_down().await;
         let files = fs::read_dir(self.0.folder.path()).unwrap();
@@ -93,7 +93,7 @@ impl Function {
     }
 }
 
-/// Makes poll 1, which was open in June 2025.
+/// Creates poll 1, which was open in June 2025.
 pub async fn with_a_poll(scratch: &Scratch) {
     let draft = json!({
         "title": "Who stays?", "opensAt": "2025-06-01T00:00:00Z", "closesAt": "2025-07-01T00:00:00Z",

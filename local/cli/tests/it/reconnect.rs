@@ -1,11 +1,11 @@
-//! The real function, whose idle connections are cut: its next batch counts, and needs no redelivery.
+//! The real function after its idle connections were cut: the next batch counts without a redelivery.
 
 use local_stores::scratch::Scratch;
 use serde_json::json;
 
 use crate::one_call::{Call, Function, with_a_poll};
 
-/// Votes cast in one instance, with both stores' connections cut before each but the first.
+/// Consecutive votes in one instance. Both stores' connections are cut before each one except the first.
 const VOTES: i64 = 4;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,10 +18,10 @@ async fn a_warm_batch_counts_at_once_after_both_stores_have_cut_their_connection
             scratch.cut_database().await.unwrap();
             scratch.cut_redis().await.unwrap();
         }
-        let answer = function.ask(Call::Vote).await.unwrap();
+        let answer = function.invoke(Call::Vote).await.unwrap();
         assert_eq!(answer, json!({"batchItemFailures": []}), "vote {vote}");
     }
-    assert_eq!(function.cold_starts(), 1, "one instance served them all");
+    assert_eq!(function.cold_starts(), 1, "one instance handled all votes");
     let log = function.end().await;
     assert!(!log.contains("batch.failed") && !log.contains("ranking.not_raised"), "{log}");
     let mut connection = scratch.connect().await.unwrap();

@@ -1,4 +1,4 @@
-//! The program `local` with the real functions, on stores of its own.
+//! A running `local` with the real functions, on private stores.
 
 use std::{
     io::{Read, Write},
@@ -15,11 +15,12 @@ use nix::{
 };
 use serde_json::Value;
 
-/// Long enough for anything that happens at all, on the slowest machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of any condition, for the slowest machine.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A stack that publishes nothing, and so sends no probes: its votes' queue is empty when all votes are counted.
+/// Options of a stack that publishes nothing and sends no probes: the votes' queue is empty when all votes are
+/// counted.
 pub const WITHOUT_PROBES: [&str; 4] = [
     "--set",
     "ResultsFunction.Events.EveryMinute.Enabled=false",
@@ -27,8 +28,8 @@ pub const WITHOUT_PROBES: [&str; 4] = [
     "ResultsFunction.Events.Woken.Enabled=false",
 ];
 
-/// A running stack; stopped when dropped.
-pub struct Whole {
+/// A running stack, stopped when dropped.
+pub struct TestStack {
     process: Child,
     port: u16,
     aws_port: u16,
@@ -36,11 +37,11 @@ pub struct Whole {
     voter: String,
 }
 
-/// An answer: status and body.
+/// Status and body of a response.
 pub type Answer = (u16, String);
 
-impl Whole {
-    /// Starts a stack and waits until it answers.
+impl TestStack {
+    /// Starts a stack and waits until the demo poll is open.
     pub fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
         let (port, aws_port) = (free_port(), free_port());
         let process = Command::new(env!("CARGO_BIN_EXE_local"))
@@ -68,7 +69,7 @@ impl Whole {
         serde_json::from_str::<Value>(&body).unwrap()["access_token"].as_str().unwrap().to_owned()
     }
 
-    /// A token for any subject, as an issuer with other rules than the stack's own would make it.
+    /// Returns a token for any subject, as an issuer without the stack's rules would issue it.
     pub fn token_of_any_issuer(&self, sub: &str) -> String {
         let query = form_urlencoded::Serializer::new(String::new())
             .append_pair("sub", sub)
@@ -83,10 +84,10 @@ impl Whole {
     }
 
     fn request(&self, method: &str, path: &str, token: &str, body: &str) -> std::io::Result<Answer> {
-        ask(self.port, method, path, &format!("authorization: Bearer {token}"), body)
+        send_request(self.port, method, path, &format!("authorization: Bearer {token}"), body)
     }
 
-    /// Puts messages into a queue, ten with each call.
+    /// Sends messages to a queue, ten per call.
     pub fn send(&self, queue: &str, bodies: &[String]) {
         let url = format!("http://localhost:{}/000000000000/{queue}", self.aws_port);
         for ten in bodies.chunks(10) {
@@ -94,22 +95,22 @@ impl Whole {
             let entries: Vec<_> = ten.iter().enumerate().map(entry).collect();
             let call = serde_json::json!({"QueueUrl": url, "Entries": entries}).to_string();
             let target = "x-amz-target: AmazonSQS.SendMessageBatch";
-            let (status, answer) = ask(self.aws_port, "POST", "/", target, &call).unwrap();
+            let (status, answer) = send_request(self.aws_port, "POST", "/", target, &call).unwrap();
             assert_eq!((status, answer.contains("Failed\":[{")), (200, false), "{answer}");
         }
     }
 
-    /// A request of the crew.
+    /// Sends a request with the crew's token.
     pub fn as_crew(&self, method: &str, path: &str, body: &str) -> Answer {
         self.request(method, path, &self.crew, body).unwrap()
     }
 
-    /// A read by a voter.
+    /// Sends a GET with a voter's token.
     pub fn as_voter(&self, path: &str) -> Answer {
         self.request("GET", path, &self.voter, "").unwrap()
     }
 
-    /// A read by anyone.
+    /// Sends a GET without a token.
     pub fn as_anyone(&self, path: &str) -> Answer {
         self.request("GET", path, "", "").unwrap()
     }
@@ -125,31 +126,31 @@ impl Whole {
         assert_eq!(self.request("POST", "/votes", &self.voter, &body).unwrap().0, 202);
     }
 
-    /// Asks one of the show's routes, which must succeed.
+    /// Calls an admin route, which must answer with 200.
     pub fn admin(&self, method: &str, path: &str) -> Value {
         let (status, body) = self.request(method, &format!("/admin{path}"), &self.crew, "").unwrap();
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap()
     }
 
-    /// Whether the demo poll's audit succeeds.
+    /// Tells whether the demo poll's audit succeeds.
     pub fn answers_the_crew(&self) -> bool {
         self.request("GET", "/admin/polls/1/audit", &self.crew, "").is_ok_and(|(status, _)| status == 200)
     }
 
-    /// The demo poll's ranking, as viewers see it.
+    /// Returns the demo poll's ranking, as viewers see it.
     pub fn ranking(&self) -> Value {
         let (status, body) = self.request("GET", "/polls/1/ranking", "", "").unwrap();
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap()
     }
 
-    /// The demo poll's audit.
+    /// Returns the demo poll's audit.
     pub fn audit(&self) -> Value {
         self.admin("GET", "/polls/1/audit")
     }
 
-    /// A figure of `/_local/metrics`, by its name and labels as they are printed.
+    /// Returns a metric of `/_local/metrics`. `name` includes the labels, as printed there.
     pub fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.request("GET", "/_local/metrics", "", "").unwrap();
         let line =
@@ -157,7 +158,7 @@ impl Whole {
         line.trim().parse().unwrap()
     }
 
-    /// Kills every running instance of the function, with no chance to clean up.
+    /// Kills every instance of the votes function by SIGKILL.
     pub fn kill_votes(&self) {
         let (_, text) = self.request("GET", "/_local/metrics", "", "").unwrap();
         let ours = |line: &&str| line.starts_with(r#"process_resident_memory_bytes{process="VotesFunction""#);
@@ -169,13 +170,13 @@ impl Whole {
         }
     }
 
-    /// Waits until no message is queued or under way, in a stack [`WITHOUT_PROBES`].
+    /// Waits until no vote is queued or in flight. The stack must be [`WITHOUT_PROBES`].
     pub fn until_the_queue_is_empty(&self) {
         self.until_is_empty("VotesQueue");
         assert_eq!(self.dead_letters(), 0);
     }
 
-    /// The same of any queue.
+    /// Waits until a queue has no message queued or in flight.
     pub fn until_is_empty(&self, queue: &str) {
         until("the queue is empty", || {
             ["visible", "in_flight"]
@@ -184,20 +185,20 @@ impl Whole {
         });
     }
 
-    /// Messages that were given up.
+    /// Returns the number of dead letters of votes.
     pub fn dead_letters(&self) -> u64 {
         self.metric(r#"sqs_messages_visible{queue="VotesDeadLetterQueue"}"#) as u64
     }
 }
 
-impl Drop for Whole {
+impl Drop for TestStack {
     fn drop(&mut self) {
         let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
         let _ = self.process.wait();
     }
 }
 
-fn ask(port: u16, method: &str, path: &str, header: &str, body: &str) -> std::io::Result<Answer> {
+fn send_request(port: u16, method: &str, path: &str, header: &str, body: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     write!(
         stream,
@@ -221,10 +222,10 @@ fn ask(port: u16, method: &str, path: &str, header: &str, body: &str) -> std::io
 }
 
 /// Waits for a condition.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(condition_name: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(started.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {condition_name}");
         std::thread::sleep(POLL_INTERVAL);
     }
 }

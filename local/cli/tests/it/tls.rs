@@ -1,4 +1,4 @@
-//! The real function against real stores with TLS, whose certificates come from an authority of the tests' own.
+//! The real votes function on real stores with TLS and a private certificate authority.
 
 use std::{
     fs,
@@ -27,12 +27,12 @@ use rustls::{
 };
 use serde_json::{Value, json};
 
-use crate::{Alone, LIMIT};
+use crate::{LIMIT, TestFunctions};
 
 /// A certificate authority.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its certificate.
+    /// Path of the authority's certificate.
     file: PathBuf,
 }
 
@@ -47,7 +47,7 @@ impl Authority {
         Self { issuer: Issuer::new(parameters, key), file }
     }
 
-    /// A certificate for `localhost`, by that name only.
+    /// Issues a certificate for the name `localhost` only.
     fn identity(&self, folder: &Path, name: &str, change: impl Fn(&mut CertificateParams)) -> Identity {
         let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         change(&mut parameters);
@@ -62,7 +62,7 @@ impl Authority {
     }
 }
 
-/// Where a function finds its stores, and whom it believes.
+/// A function's stores and trusted authority.
 #[derive(Clone)]
 struct Addresses {
     database_url: String,
@@ -81,8 +81,8 @@ impl Addresses {
         }
     }
 
-    /// The function votes, as the template would start it.
-    fn function(&self) -> Alone {
+    /// Returns the votes function, configured as by the template.
+    fn function(&self) -> TestFunctions {
         let variables = json!({
             "DATABASE_URL": self.database_url, "DATABASE_AUTH": self.database_auth, "DATABASE_TIMEOUT_MS": "5000",
             "REDIS_URL": self.redis_url, "REDIS_TIMEOUT_MS": "5000",
@@ -99,26 +99,26 @@ impl Addresses {
                 "Environment": {"Variables": variables},
             },
         });
-        Alone::new(&format!("  VotesFunction: {function}"))
+        TestFunctions::new(&format!("  VotesFunction: {function}"))
     }
 
-    /// Lets the function count one vote. Its answer and all that it logged.
+    /// Counts one vote and returns the function's answer and log.
     async fn count(&self, contestant: u32) -> (Result<Bytes, InvokeError>, String) {
-        let stack = self.function();
+        let host = self.function();
         let event = json!({"Records": [{
             "messageId": uuid::Uuid::from_u128(contestant.into()), "receiptHandle": "r",
             "body": json!({"poll": 1, "contestant": contestant}).to_string(),
             "attributes": {"SentTimestamp": "1750000000000", "ApproximateReceiveCount": "1", "MessageGroupId": "alice"},
             "eventSource": "aws:sqs", "awsRegion": "us-east-1",
         }]});
-        let answer = stack.functions.invoke("VotesFunction", event.to_string().into()).await;
-        stack.functions.shut_down().await;
-        let files = fs::read_dir(stack.folder.path()).unwrap();
+        let answer = host.functions.invoke("VotesFunction", event.to_string().into()).await;
+        host.functions.shut_down().await;
+        let files = fs::read_dir(host.folder.path()).unwrap();
         let log = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
         (answer, log)
     }
 
-    /// The ledger does not open; the reason is in the log.
+    /// Checks that the function refuses the ledger's server and logs the reason.
     async fn assert_ledger_refused(&self, reason: &str) {
         let (answer, log) = self.count(1).await;
         assert!(
@@ -128,7 +128,7 @@ impl Addresses {
         assert_logged(&log, "batch.failed", reason);
     }
 
-    /// Redis is done without; the reason is in the log.
+    /// Checks that the function counts without Redis and logs the reason.
     async fn assert_redis_refused(&self, reason: &str) {
         let (answer, log) = self.count(1).await;
         assert_eq!(failures(&answer.unwrap()), json!([]));
@@ -147,7 +147,7 @@ fn assert_logged(log: &str, message: &str, reason: &str) {
     assert!(!log.contains("postgres://") && !log.contains("redis"), "no address is logged: {log}");
 }
 
-/// A ledger with one poll that was open in June 2025.
+/// Creates a ledger with one poll, which was open in June 2025.
 async fn prepare(stores: &Stores, addresses: &Addresses) -> (Ledger, Poll) {
     let authorities = Authorities::from_file(&addresses.ca_file).unwrap();
     let schema = Schema::new(&stores.database_url).unwrap().trusting(&authorities);
@@ -179,10 +179,10 @@ async fn a_vote_counts_over_tls_and_no_other_server_is_believed() {
     let ranking = RankingStore::trusting(&authorities, &addresses.redis_url, LIMIT, 600).unwrap();
     assert_eq!(ranking.tally(&poll).await.unwrap().unwrap().values().sum::<u64>(), 1);
 
-    // Each store by itself, with the other one as it should be.
+    // One store is checked at a time; the other is a plain one without TLS.
     let scratch = Scratch::new().await.unwrap();
     let ledger_only = Addresses { redis_url: scratch.redis_url.clone(), ..addresses.clone() };
-    let redis_only = Addresses { database_url: prepared(&scratch).await, ..addresses.clone() };
+    let redis_only = Addresses { database_url: with_poll(&scratch).await, ..addresses.clone() };
 
     let by_address = |url: &str| url.replace("localhost", "127.0.0.1");
     let other_name = r#"certificate not valid for name \"127.0.0.1\""#;
@@ -191,13 +191,13 @@ async fn a_vote_counts_over_tls_and_no_other_server_is_believed() {
     let elsewhere = Addresses { redis_url: by_address(&addresses.redis_url), ..redis_only.clone() };
     elsewhere.assert_redis_refused(other_name).await;
 
-    let believing = |ca_file: &Path, addresses: &Addresses| Addresses {
+    let trusting = |ca_file: &Path, addresses: &Addresses| Addresses {
         ca_file: ca_file.to_owned(),
         ..addresses.clone()
     };
     for ca_file in [&*stranger.file, Path::new("")] {
-        believing(ca_file, &ledger_only).assert_ledger_refused("UnknownIssuer").await;
-        believing(ca_file, &redis_only).assert_redis_refused("UnknownIssuer").await;
+        trusting(ca_file, &ledger_only).assert_ledger_refused("UnknownIssuer").await;
+        trusting(ca_file, &redis_only).assert_redis_refused("UnknownIssuer").await;
     }
     stores.stop().await;
 }
@@ -215,7 +215,7 @@ async fn an_expired_certificate_is_refused() {
     let addresses = Addresses::new(&stores, &authority);
     let ledger_only = Addresses { redis_url: scratch.redis_url.clone(), ..addresses.clone() };
     ledger_only.assert_ledger_refused("certificate expired").await;
-    let redis_only = Addresses { database_url: prepared(&scratch).await, ..addresses };
+    let redis_only = Addresses { database_url: with_poll(&scratch).await, ..addresses };
     redis_only.assert_redis_refused("certificate expired").await;
     stores.stop().await;
 }
@@ -228,7 +228,7 @@ async fn a_server_without_tls_is_refused() {
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let database_url = format!("postgres://votes@{}/votes?sslmode=verify-full", plain.local_addr().unwrap());
     std::thread::spawn(move || {
-        // Asked for TLS, PostgreSQL without it answers N.
+        // PostgreSQL without TLS answers a request for it with N.
         for mut client in plain.incoming().map_while(Result::ok) {
             let mut request = [0; 8];
             client.read_exact(&mut request).unwrap();
@@ -244,8 +244,8 @@ async fn a_server_without_tls_is_refused() {
     };
     addresses.assert_ledger_refused("server does not support TLS").await;
     let redis_url = scratch.redis_url.replace("redis://", "rediss://");
-    let addresses = Addresses { database_url: prepared(&scratch).await, redis_url, ..addresses };
-    // To a Redis without TLS, a greeting is half a command.
+    let addresses = Addresses { database_url: with_poll(&scratch).await, redis_url, ..addresses };
+    // A Redis without TLS takes the client hello for an incomplete command and waits.
     addresses.assert_redis_refused("timed out").await;
 }
 
@@ -254,7 +254,7 @@ async fn with_iam_the_password_is_a_token_and_goes_over_tls() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "authority");
     let identity = authority.identity(folder.path(), "good", |_| {});
-    let (port, passwords) = password_taker(&identity);
+    let (port, passwords) = password_server(&identity);
     let scratch = Scratch::new().await.unwrap();
     let addresses = Addresses {
         database_url: format!("postgres://votes@localhost:{port}/votes?sslmode=verify-full"),
@@ -267,7 +267,7 @@ async fn with_iam_the_password_is_a_token_and_goes_over_tls() {
     assert_logged(&log, "batch.failed", "no token is good enough");
     let password = passwords.recv().unwrap();
     assert!(!log.contains("X-Amz"), "no token is logged: {log}");
-    // The credentials that local gives to a function.
+    // The emulator's credentials of functions.
     let role = |name: &str| name.to_owned();
     let now = Clock::system().now();
     let was_signed_at = |seconds: u64| {
@@ -279,11 +279,11 @@ async fn with_iam_the_password_is_a_token_and_goes_over_tls() {
     assert!((0..60).any(was_signed_at), "{password}");
 }
 
-/// A server that asks for a password over TLS, hands it on, and refuses.
-fn password_taker(identity: &Identity) -> (u16, Receiver<String>) {
+/// Starts a server that requests a password over TLS, passes it to the test and rejects it.
+fn password_server(identity: &Identity) -> (u16, Receiver<String>) {
     let chain = CertificateDer::pem_file_iter(&identity.certificate).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
-    // The provider is installed with the first authorities.
+    // Creating authorities installs the crypto provider.
     Authorities::amazon();
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -311,7 +311,7 @@ fn password_taker(identity: &Identity) -> (u16, Receiver<String>) {
     (port, receiver)
 }
 
-/// One message of PostgreSQL's protocol, after its kind.
+/// Reads the length and body of a message of PostgreSQL's protocol.
 fn message(client: &mut impl Read) -> Vec<u8> {
     let mut length = [0; 4];
     client.read_exact(&mut length).unwrap();
@@ -320,8 +320,8 @@ fn message(client: &mut impl Read) -> Vec<u8> {
     body
 }
 
-/// The scratch database with a poll in it.
-async fn prepared(scratch: &Scratch) -> String {
+/// Creates a poll in the scratch database and returns the database's URL.
+async fn with_poll(scratch: &Scratch) -> String {
     let draft = json!({
         "title": "Who stays?", "opensAt": "2025-06-01T00:00:00Z", "closesAt": "2025-07-01T00:00:00Z",
         "contestants": [{"name": "Ana"}, {"name": "Bia"}],

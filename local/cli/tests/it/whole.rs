@@ -1,4 +1,4 @@
-//! A function is killed in mid-batch, before and after its commit: nothing is lost, nothing doubled.
+//! A function is killed during a batch, before or after its commit: no vote is lost or counted twice.
 
 use std::{
     io,
@@ -12,41 +12,41 @@ use std::{
 use local_stores::scratch::Scratch;
 use sqlx::PgConnection;
 
-use crate::stack::{PATIENCE, WITHOUT_PROBES, Whole};
+use crate::stack::{TIMEOUT, TestStack, WITHOUT_PROBES};
 
 const VOTES: u64 = 5;
 
-/// Sooner than 6 × the function's timeout, so that the redelivery does not take two minutes.
+/// Shorter than the recommended 6 × function timeout, so that the redelivery does not take two minutes.
 const VISIBILITY: &str = "VotesQueue.VisibilityTimeout=5";
 
-fn cast_all(stack: &Whole) {
+fn cast_all(stack: &TestStack) {
     for contestant in 1..=u32::try_from(VOTES).unwrap() {
         stack.vote(contestant);
     }
 }
 
-fn assert_each_counted_once(stack: &Whole) {
+fn assert_each_counted_once(stack: &TestStack) {
     stack.until_the_queue_is_empty();
     let audit = stack.audit();
     assert_eq!((&audit["ledgerVotes"], &audit["inSync"]), (&VOTES.into(), &true.into()), "{audit}");
-    assert!(stack.metric(r#"lambda_errors_total{function="VotesFunction"}"#) >= 1.0, "a batch was cut short");
+    assert!(stack.metric(r#"lambda_errors_total{function="VotesFunction"}"#) >= 1.0, "a batch was killed");
 }
 
-async fn until_at_least(wanted: i64, connection: &mut PgConnection, count: &'static str) {
+async fn until_at_least(minimum: i64, connection: &mut PgConnection, count: &'static str) {
     let reached = async {
-        while sqlx::query_scalar::<_, i64>(count).fetch_one(&mut *connection).await.unwrap() < wanted {
+        while sqlx::query_scalar::<_, i64>(count).fetch_one(&mut *connection).await.unwrap() < minimum {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, reached)
+    tokio::time::timeout(TIMEOUT, reached)
         .await
-        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {count}"));
+        .unwrap_or_else(|_| panic!("not within {TIMEOUT:?}: {count}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_before_the_commit() {
     let scratch = Scratch::new().await.unwrap();
-    let stack = Whole::start(&scratch, &[WITHOUT_PROBES.as_slice(), &["--set", VISIBILITY]].concat());
+    let stack = TestStack::start(&scratch, &[WITHOUT_PROBES.as_slice(), &["--set", VISIBILITY]].concat());
     let mut connection = scratch.connect().await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(fence())").execute(&mut connection).await.unwrap();
     cast_all(&stack);
@@ -65,9 +65,9 @@ async fn killed_between_the_commit_and_the_ranking() {
     let scratch = Scratch::new().await.unwrap();
     let gate = Gate::before(&scratch.redis_url);
     let behind_gate = Scratch { redis_url: gate.url.clone(), ..scratch.clone() };
-    let patience = "VotesFunction.Environment.Variables.REDIS_TIMEOUT_MS=15000";
-    let set = [WITHOUT_PROBES.as_slice(), &["--set", VISIBILITY, "--set", patience]].concat();
-    let stack = Whole::start(&behind_gate, &set);
+    let redis_timeout = "VotesFunction.Environment.Variables.REDIS_TIMEOUT_MS=15000";
+    let set = [WITHOUT_PROBES.as_slice(), &["--set", VISIBILITY, "--set", redis_timeout]].concat();
+    let stack = TestStack::start(&behind_gate, &set);
     stack.vote(1);
     stack.until_the_queue_is_empty();
     gate.shut();
@@ -80,17 +80,17 @@ async fn killed_between_the_commit_and_the_ranking() {
     gate.reopen();
     assert_each_counted_once(&stack);
     let duplicates = stack.metric(r#"cloudwatch_metric_sum{metric="VotesDuplicate"}"#);
-    assert!(duplicates >= 1.0, "the redelivery found them counted and sent the totals all the same");
+    assert!(duplicates >= 1.0, "the redelivery found duplicates and still sent the totals");
 }
 
-/// A way to Redis that can be shut: what is sent meanwhile is lost.
+/// A proxy of Redis that can be shut: it then drops the clients' bytes.
 pub struct Gate {
     pub url: String,
     open: Arc<AtomicBool>,
 }
 
 impl Gate {
-    /// Opens a way to a Redis.
+    /// Starts an open proxy of a Redis.
     pub fn before(redis_url: &str) -> Self {
         let (host, database) = redis_url.trim_start_matches("redis://").split_once('/').unwrap();
         let host = host.to_owned();
@@ -103,25 +103,25 @@ impl Gate {
                 let Ok(server) = std::net::TcpStream::connect(&host) else { return };
                 let (to_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 let is_open = Arc::clone(&is_open);
-                thread::spawn(move || pass(client, to_server, &is_open));
-                thread::spawn(move || pass(server, to_client, &AtomicBool::new(true)));
+                thread::spawn(move || relay(client, to_server, &is_open));
+                thread::spawn(move || relay(server, to_client, &AtomicBool::new(true)));
             }
         });
         Self { url, open }
     }
 
-    /// From now on what is sent is lost, and nothing answered.
+    /// Drops the clients' bytes from now on, so that nothing is answered.
     pub fn shut(&self) {
         self.open.store(false, Ordering::SeqCst);
     }
 
-    /// Ends that.
+    /// Passes the clients' bytes again.
     pub fn reopen(&self) {
         self.open.store(true, Ordering::SeqCst);
     }
 }
 
-fn pass(mut from: impl io::Read, mut to: impl io::Write, is_open: &AtomicBool) {
+fn relay(mut from: impl io::Read, mut to: impl io::Write, is_open: &AtomicBool) {
     let mut buffer = [0; 16_384];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         if is_open.load(Ordering::SeqCst) && to.write_all(&buffer[..read]).is_err() {
