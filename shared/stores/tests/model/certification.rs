@@ -1,11 +1,11 @@
-//! `functions/results`: what it observes of a closed poll, and when it certifies.
+//! `functions/results`: its observations of a closed poll, and certification.
 //!
-//! Time is not in the model, so two assumptions about it are:
-//! - A probe does not overtake a vote that was sent before it and that nobody has received yet. Of one probe that would be
-//!   too much to ask of a standard queue; the code sends twenty, and all are decided. A message that the queue withholds
-//!   by itself ([`Step::Withhold`](crate::step::Step::Withhold)) is not covered: see [`Certification::excused`].
-//! - A sign grows old only when each batch that had failed before it has been delivered again and has ended:
-//!   `CERTIFY_SIGN_SECONDS` is longer than that takes, as long as messages are delivered at all.
+//! The model has no time; two assumptions replace it:
+//! - A probe does not overtake an undelivered vote that was sent before it. One probe on a standard queue may; the
+//!   code sends twenty, and all must be decided. A single withheld message
+//!   ([`Step::Withhold`](crate::step::Step::Withhold)) is an exception: see [`Certification::excused`].
+//! - A sign expires only after each batch that had failed before it was redelivered and has ended:
+//!   `CERTIFY_SIGN_SECONDS` is longer than that, as long as messages are delivered at all.
 //!
 //! The queue's own counts are left out: they only delay a certificate.
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Protocol {
-    /// What is bound to happen until the poll is certified.
+    /// Adds the fair steps towards certification.
     pub fn certification_steps(&self, state: &State, steps: &mut Vec<Step>) {
         let certification = &state.certification;
         if !certification.is_due {
@@ -38,52 +38,52 @@ impl Protocol {
         if self.probes_can_be_decided(state) {
             steps.push(Step::DecideProbes);
         }
-        if self.signs_can_age(state) {
-            steps.push(Step::SignsAge);
+        if self.signs_can_expire(state) {
+            steps.push(Step::SignsExpire);
         }
         if self.may_certify(state) {
             steps.push(Step::Certify);
         }
     }
 
-    /// Whether nothing that was sent before the probes and that nobody has received is still in the queue.
+    /// Tells whether the queue has no undelivered message from before the probes.
     fn probes_can_be_decided(&self, state: &State) -> bool {
         let Certification { probes_decided, stopped, delivered, withheld, .. } = state.certification;
         let ahead = state.queue.waiting.without(delivered).without(withheld);
         !probes_decided && !stopped && ahead.is_empty()
     }
 
-    /// Whether each batch that had failed before the latest sign has come again and ended.
-    fn signs_can_age(&self, state: &State) -> bool {
-        let Certification { stopped, delivered, withheld, again, .. } = state.certification;
-        let may_come_again = state.queue.waiting.without(withheld).overlaps(delivered);
-        let is_long_under_way = |worker: &Worker| {
+    /// Tells whether each batch that had failed before the latest sign was redelivered and has ended.
+    fn signs_can_expire(&self, state: &State) -> bool {
+        let Certification { stopped, delivered, withheld, redelivered, .. } = state.certification;
+        let awaits_redelivery = state.queue.waiting.without(withheld).overlaps(delivered);
+        let is_still_running = |worker: &Worker| {
             worker.phase != Phase::Idle
-                && (worker.batch().overlaps(again)
-                    || matches!(worker.announcement, Announcement::Failed | Announcement::Wiped))
+                && (worker.batch().overlaps(redelivered)
+                    || matches!(worker.announcement, Announcement::Failed | Announcement::Lost))
         };
-        let has_ended = !may_come_again && !state.workers.iter().any(is_long_under_way);
-        // While nothing is delivered, the next probe of the series is missing: that is a young sign.
+        let has_ended = !awaits_redelivery && !state.workers.iter().any(is_still_running);
+        // While nothing is delivered, the next probe of the series is missing: that is an unexpired sign.
         let is_watched = !self.has(Mutation::ProbesEndAfterTheClose);
         state.has_sign() && if stopped { !is_watched } else { has_ended }
     }
 
-    /// `Observation::judge` in `shared/domain/src/evidence.rs`, then the fence.
+    /// Evaluates `Observation::judge` (`shared/domain/src/evidence.rs`), then the definition lock.
     fn may_certify(&self, state: &State) -> bool {
         let certification = &state.certification;
         let is_evident = if self.has(Mutation::CertifiesOnQuiet) {
             certification.quiet
         } else {
-            let needed = |worker: &Worker| worker.announcement == Announcement::Needed;
+            let awaited = |worker: &Worker| worker.announcement == Announcement::Awaited;
             let decided = certification.probes_decided || self.has(Mutation::CertifiesWithoutProbes);
             let has_sign = state.has_sign() && !self.has(Mutation::IgnoresSigns);
-            decided && !has_sign && !state.redis.away && !state.workers.iter().any(needed)
+            decided && !has_sign && !state.redis.away && !state.workers.iter().any(awaited)
         };
-        is_evident && self.is_fence_free(state)
+        is_evident && self.is_definition_lock_free(state)
     }
 
-    /// Does what one of these steps does.
-    pub fn take_certification(&self, state: &mut State, step: Step) {
+    /// Applies a step of certification.
+    pub fn apply_certification(&self, state: &mut State, step: Step) {
         let certification = &mut state.certification;
         match step {
             Step::Stop => {
@@ -105,8 +105,8 @@ impl Protocol {
             }
             Step::Release => certification.withheld = Set::EMPTY,
             Step::DecideProbes => self.decide_probes(state),
-            Step::SignsAge => {
-                self.witness.note_if(certification.orphaned, Event::AnnouncementGrewOld);
+            Step::SignsExpire => {
+                self.witness.note_if(certification.orphaned, Event::AnnouncementExpired);
                 certification.signed = false;
                 certification.orphaned = false;
                 state.ledger.signed = false;
@@ -116,19 +116,19 @@ impl Protocol {
         }
     }
 
-    /// One step for their delivery, their transaction, its way to the disk, and their acknowledgement: a probe in a batch
-    /// with votes is decided when they are counted, and one whose batch fails is decided later.
+    /// Delivers, commits, flushes and acknowledges the probes in one step: a probe in a batch with votes is decided
+    /// when these are counted, and one in a failed batch is decided later.
     fn decide_probes(&self, state: &mut State) {
         state.certification.probes_decided = true;
         state.on_disk = state.ledger;
         for worker in &mut state.workers {
-            if worker.announcement == Announcement::There {
-                worker.announcement = Announcement::Needed;
+            if worker.announcement == Announcement::Present {
+                worker.announcement = Announcement::Awaited;
             }
         }
     }
 
-    /// `Ledger::freeze`: behind the fence, with a new version.
+    /// Freezes the poll as `Ledger::freeze` does: under the definition lock, with a new version.
     fn certify(&self, state: &mut State) {
         let missing = self.verdicts.all().iter().any(|vote| !self.is_counted(state, vote));
         self.witness.note(Event::Certified);
@@ -146,15 +146,15 @@ impl Protocol {
         }
     }
 
-    /// The announcement of a batch that has just been delivered.
+    /// Announces a batch that was just delivered.
     pub fn announce(&self, state: &mut State, worker: usize) {
         let certification = &mut state.certification;
         if !certification.is_due {
             return;
         }
         let batch = state.workers[worker].batch();
-        certification.again =
-            certification.again.union(batch.without(batch.without(certification.delivered)));
+        certification.redelivered =
+            certification.redelivered.union(batch.without(batch.without(certification.delivered)));
         certification.delivered = certification.delivered.union(batch);
         if state.redis.away {
             certification.excused = certification.excused.union(batch);
@@ -162,35 +162,36 @@ impl Protocol {
             return;
         }
         if !certification.probes_decided {
-            // From now on the announcement keeps the certificate waiting for it.
+            // From now on certification waits for this batch's announcement.
             certification.excused = certification.excused.without(batch);
         }
-        state.workers[worker].announcement = Announcement::There;
+        state.workers[worker].announcement = Announcement::Present;
     }
 
-    /// What a batch's transaction writes of signs, with the votes.
+    /// Writes a sign together with the votes, in the batch's transaction.
     pub fn sign(&self, state: &mut State, batch: Set, announcement: Announcement) {
         if !state.certification.is_due {
             return;
         }
-        let is_sign = batch.overlaps(state.certification.again) || announcement == Announcement::Failed;
+        let is_sign = batch.overlaps(state.certification.redelivered) || announcement == Announcement::Failed;
         state.ledger.signed |= is_sign;
     }
 
-    /// The announcement of a batch that is given up stays, if it ever came: it is a sign.
+    /// Leaves the announcement of a failed batch in Redis, where it is a sign.
     pub fn leave_announcement(&self, state: &mut State, worker: usize) {
         let announcement = std::mem::take(&mut state.workers[worker].announcement);
-        let was_there = matches!(announcement, Announcement::There | Announcement::Needed);
+        let was_there = matches!(announcement, Announcement::Present | Announcement::Awaited);
         state.certification.orphaned |= was_there && !self.has(Mutation::FailsUnannounced);
     }
 
-    /// Nobody takes back the announcement of a batch that is counted: Redis did not get the totals either.
+    /// Leaves the announcement of a counted batch whose totals did not reach Redis: the same pipeline would have
+    /// removed it.
     pub fn forget_announcement(&self, state: &mut State, worker: usize) {
         let announcement = std::mem::take(&mut state.workers[worker].announcement);
-        state.certification.orphaned |= matches!(announcement, Announcement::There | Announcement::Needed);
+        state.certification.orphaned |= matches!(announcement, Announcement::Present | Announcement::Awaited);
     }
 
-    /// Redis has lost the announcements, and knows since when it has data.
+    /// Loses the announcements in Redis. The moment of the loss is known there, so it is a sign.
     pub fn lose_announcements(&self, state: &mut State) {
         let certification = &mut state.certification;
         if !certification.is_due {
@@ -199,8 +200,8 @@ impl Protocol {
         certification.orphaned = false;
         certification.signed |= !self.has(Mutation::FlushIsNoSign);
         for worker in &mut state.workers {
-            if matches!(worker.announcement, Announcement::There | Announcement::Needed) {
-                worker.announcement = Announcement::Wiped;
+            if matches!(worker.announcement, Announcement::Present | Announcement::Awaited) {
+                worker.announcement = Announcement::Lost;
             }
         }
     }

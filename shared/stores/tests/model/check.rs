@@ -1,4 +1,4 @@
-//! Goes through scenarios, to find every promise kept, or one broken.
+//! Checks scenarios: the protocol keeps every promise, and each mutation breaks one.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{
     witness::Event,
 };
 
-/// Goes through every state of a scenario, finds every promise kept, and sees what the scenario is there for.
+/// Checks every promise in every state of a scenario, and that the scenario's events have happened.
 fn keeps_every_promise(scenario: Scenario) {
     let Scenario { name, shows, .. } = scenario;
     let started = Instant::now();
@@ -17,14 +17,14 @@ fn keeps_every_promise(scenario: Scenario) {
     let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
     println!("{name}: {states} states, {steps} steps, at most {depth} in a row, {:.1?}", started.elapsed());
     if let Some((promise, path)) = checker.discoveries().into_iter().next() {
-        panic!("{name}: not so: {promise}: {:#?}", way(checker.model(), promise, path));
+        panic!("{name}: broken: {promise}: {:#?}", steps_to(checker.model(), promise, path));
     }
     let witness = &checker.model().witness;
     let unseen: Vec<_> = shows.iter().filter(|&&event| !witness.has_seen(event)).collect();
-    assert!(unseen.is_empty(), "{name}: not seen: {unseen:?}");
+    assert!(unseen.is_empty(), "{name}: events that did not happen: {unseen:?}");
 }
 
-/// Finds these promises broken by a mutation.
+/// Checks that a mutation breaks these promises.
 pub fn breaks(mutation: Mutation, scenario: Scenario, promises: &[&'static str]) {
     let name = scenario.name;
     let started = Instant::now();
@@ -33,13 +33,13 @@ pub fn breaks(mutation: Mutation, scenario: Scenario, promises: &[&'static str])
     let (states, steps) = (checker.unique_state_count(), checker.state_count());
     println!("{mutation:?}, {name}: {states} states, {steps} steps, {:.1?}", started.elapsed());
     for promise in promises {
-        let Some(path) = checker.discovery(promise) else { panic!("{mutation:?}: unnoticed: {promise}") };
-        println!("  not so: {promise}: {:?}", way(checker.model(), promise, path));
+        let Some(path) = checker.discovery(promise) else { panic!("{mutation:?} does not break: {promise}") };
+        println!("  broken: {promise}: {:?}", steps_to(checker.model(), promise, path));
     }
 }
 
-/// The steps that lead to where a promise is first broken; a path may go on from there.
-fn way(protocol: &Protocol, promise: &'static str, path: Path<State, Step>) -> Vec<Step> {
+/// Returns the steps up to the first state that breaks a promise; a path may continue after it.
+fn steps_to(protocol: &Protocol, promise: &'static str, path: Path<State, Step>) -> Vec<Step> {
     let is_kept = protocol.property(promise).condition;
     path.into_vec()
         .into_iter()
@@ -99,20 +99,21 @@ fn certification_and_redis() {
 }
 
 #[test]
-fn every_event_is_some_scenarios_to_show() {
+fn every_event_happens_in_some_scenario() {
     let scenarios = scenarios::all();
     for event in Event::ALL {
         assert!(scenarios.iter().any(|scenario| scenario.shows.contains(event)), "{event:?}");
     }
 }
 
-/// The first always; with `MODEL=wide` all, which takes more than a minute and half a gigabyte.
+/// Checks the first larger scenario; with `MODEL=wide` all of them, which takes more than a minute and half a
+/// gigabyte.
 #[test]
 fn wider_scenarios() {
     let is_wide = std::env::var("MODEL").is_ok_and(|model| model == "wide");
     let scenarios = scenarios::wider();
-    let asked_for = if is_wide { scenarios.len() } else { 1 };
-    for scenario in scenarios.into_iter().take(asked_for) {
+    let count = if is_wide { scenarios.len() } else { 1 };
+    for scenario in scenarios.into_iter().take(count) {
         keeps_every_promise(scenario);
     }
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL's part: `count_votes`, changing a poll, rebuilding it.
+//! PostgreSQL's part: `count_votes`, changes of a poll and its rebuild.
 
 use crate::{
     mutation::Mutation,
@@ -8,24 +8,24 @@ use crate::{
     witness::Event,
 };
 
-/// What becomes of a call of `count_votes` that begins now.
-pub enum Begun {
-    /// It waits for a row that another transaction has locked.
+/// The outcome of starting a call of `count_votes` now.
+pub enum CallStart {
+    /// The call waits for a row that another transaction has locked.
     Waits,
-    /// It was judged by an old definition: nothing was done.
+    /// The batch was judged by an old definition: nothing was done.
     Stale,
-    /// Its statements have run.
+    /// The statements have run; the transaction is open.
     Open(Transaction),
 }
 
 impl Protocol {
-    /// The body of `count_votes`, under the shared fence.
+    /// Runs the body of `count_votes` under the shared definition lock.
     ///
-    /// Statements of two calls interleave at the locks only, and a call that has to wait is as one that comes
-    /// later: it begins when nobody is in its way.
-    pub fn begin(&self, state: &State, call: Call) -> Begun {
+    /// Statements of two calls interleave only at locks, and a waiting call is equivalent to a later one: it starts
+    /// when no lock is in its way.
+    pub fn begin(&self, state: &State, call: Call) -> CallStart {
         if state.is_outdated(call) && !self.has(Mutation::NoVersionCheck) {
-            return Begun::Stale;
+            return CallStart::Stale;
         }
         let votes = self.verdicts.votes(call.batch, &call.judged);
         let inserted = self.insert_votes(state, votes);
@@ -39,7 +39,7 @@ impl Protocol {
                 || same_tally && !self.has(Mutation::TallyApart)
         };
         if state.open().any(waits) {
-            return Begun::Waits;
+            return CallStart::Waits;
         }
         let mut totals = [0; POLLS];
         for poll in self.verdicts.polls_in(call.batch).iter() {
@@ -47,12 +47,13 @@ impl Protocol {
             let before = if self.has(Mutation::Increments) { 0 } else { state.ledger.tally[poll] };
             totals[poll] = before + new;
         }
-        Begun::Open(Transaction { inserted, recorded, totals })
+        CallStart::Open(Transaction { inserted, recorded, totals })
     }
 
-    /// `INSERT INTO votes … WHERE NOT (look_back AND EXISTS (SELECT FROM rejections …)) ORDER BY key, cast_at
-    /// ON CONFLICT DO NOTHING`. A plain insert before it ends like it, or is undone and has not been. `look_back` is
-    /// false only where no message was rejected before the definition, and then none of the votes was.
+    /// Returns the votes inserted by `INSERT INTO votes … WHERE NOT (look_back AND EXISTS (SELECT FROM rejections
+    /// …)) ORDER BY key, cast_at ON CONFLICT DO NOTHING`. The plain insert before it has the same effect or is
+    /// rolled back. `look_back` is false only if no message was rejected under an earlier definition; then none of
+    /// the votes was.
     fn insert_votes(&self, state: &State, votes: Set) -> Set {
         let mut inserted = Set::EMPTY;
         for message in votes.iter() {
@@ -65,7 +66,8 @@ impl Protocol {
         inserted
     }
 
-    /// `INSERT INTO rejections … WHERE NOT EXISTS (SELECT FROM votes …) ON CONFLICT DO NOTHING`.
+    /// Returns the rejections recorded by `INSERT INTO rejections … WHERE NOT EXISTS (SELECT FROM votes …) ON
+    /// CONFLICT DO NOTHING`.
     fn record_rejections(&self, state: &State, rejections: Set, inserted: Set) -> Set {
         let counted = |message: usize| {
             (self.is_counted(state, message) || self.verdicts.same_key(message).overlaps(inserted))
@@ -77,12 +79,12 @@ impl Protocol {
             .collect()
     }
 
-    /// Whether a committed row of `votes` has this message's key.
+    /// Tells whether a committed row of `votes` has this message's key.
     pub fn is_counted(&self, state: &State, message: usize) -> bool {
         self.verdicts.same_key(message).iter().any(|same| state.ledger.rows[same] > 0)
     }
 
-    /// Commits a transaction, all of it or, in one mutation, without its tallies.
+    /// Commits a transaction; in one mutation without its tallies.
     pub fn commit(&self, state: &mut State, call: Call, transaction: Transaction) {
         self.witness_commit(state, call, transaction);
         state.certification.quiet &= transaction.inserted.is_empty();
@@ -96,30 +98,30 @@ impl Protocol {
         }
     }
 
-    /// `UPDATE tallies SET votes = tallies.votes + added.votes`.
+    /// Applies `UPDATE tallies SET votes = tallies.votes + added.votes`.
     pub fn add_tally(&self, state: &mut State, inserted: Set) {
         for message in inserted.iter() {
             state.ledger.tally[self.verdicts.poll(message)] += 1;
         }
     }
 
-    /// What a committed call has to tell Redis: the totals of every poll in it, by the epochs that it was judged by. Here
-    /// a poll has one contestant; of many, the code tells at least those of the batch's messages.
+    /// Returns a committed call's pipeline: the totals of each of its polls, with the epochs of its definitions. A
+    /// poll has one contestant here; in the code, the pipeline has at least those of the batch's messages.
     pub fn pipeline(&self, call: Call, transaction: Transaction) -> Pipeline {
-        let told = if self.has(Mutation::TotalsOfNewVotesOnly) { transaction.inserted } else { call.batch };
+        let sent = if self.has(Mutation::TotalsOfNewVotesOnly) { transaction.inserted } else { call.batch };
         Pipeline {
             totals: transaction.totals,
             epochs: call.judged.map(|definition| definition.epoch),
-            remaining: self.verdicts.polls_in(told),
+            remaining: self.verdicts.polls_in(sent),
         }
     }
 
-    /// Whether the fence lets a change pass: it holds it alone.
-    pub fn is_fence_free(&self, state: &State) -> bool {
-        self.has(Mutation::NoFence) || state.open().next().is_none()
+    /// Tells whether a change gets the definition lock, which it holds exclusively.
+    pub fn is_definition_lock_free(&self, state: &State) -> bool {
+        self.has(Mutation::NoDefinitionLock) || state.open().next().is_none()
     }
 
-    /// Moves the first poll's window.
+    /// Changes the first poll's window.
     pub fn change(&self, state: &mut State) {
         self.witness.note_if(!state.is_quiet(), Event::Changed);
         let definition = &mut state.ledger.polls[0];
@@ -128,13 +130,13 @@ impl Protocol {
         state.on_disk = state.ledger;
     }
 
-    /// The first poll's tally less its votes.
+    /// Returns the first poll's tally minus its votes.
     pub fn found_drift(&self, state: &State) -> u8 {
         let votes = self.verdicts.of_poll(self.verdicts.all(), 0);
         state.ledger.tally[0] - votes.iter().map(|message| state.ledger.rows[message]).sum::<u8>()
     }
 
-    /// Puts the first poll's tally right and moves it to another epoch.
+    /// Corrects the first poll's tally and starts another epoch.
     pub fn move_epoch(&self, state: &mut State, drift: u8) {
         self.witness.note_if(!state.is_quiet(), Event::Rebuilt);
         state.ledger.tally[0] -= drift;
@@ -177,6 +179,6 @@ impl Protocol {
             self.verdicts.of_poll(inserted, poll).is_empty() && state.ranked(poll) < totals[poll]
         };
         let heals = self.verdicts.polls_in(call.batch).iter().any(lacks);
-        witness.note_if(heals && !others_raising && state.adrift.is_none(), Event::HealedByRedelivery);
+        witness.note_if(heals && !others_raising && state.detached.is_none(), Event::HealedByRedelivery);
     }
 }

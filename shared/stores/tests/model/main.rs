@@ -1,31 +1,37 @@
-//! The counting protocol as a model: every order of its steps, with every fault at every step.
+//! A model of the counting protocol, checked in every order of its steps and with every fault at every step.
 //!
-//! Two or three workers take batches out of the queue, judge them, call `count_votes`, raise the ranking and
-//! acknowledge, while messages come twice, clients retry, functions and stores die, Redis forgets, the show moves a
-//! poll's window and rebuilds its tally. What is checked is in [`properties`]; that each promise would be missed is
-//! shown by the mutations that break it, in [`mutation`].
+//! Two or three workers receive batches, judge them, call `count_votes`, raise the ranking and acknowledge.
+//! Meanwhile messages are redelivered, clients retry, functions and stores crash, Redis loses its data, and the
+//! crew changes a poll's window and rebuilds its tally. [`properties`] has the promises; [`mutation`] has protocols
+//! with one defect each, which must break a promise.
+//!
+//! To add a step: 1. add it to [`step::Step`] with the code it stands for. 2. Offer it in `Protocol::fair_steps`
+//! or, with a budget, in `optional_steps`. 3. Apply it in `Protocol::apply`. 4. Make [`state::State::work_left`]
+//! decrease. To add a promise: add it to [`properties::all`], and a mutation that breaks it with its test in
+//! [`mutation`]. To add a scenario: add it to [`scenarios::all`] with the events it must show, and a test in
+//! [`check`].
 //!
 //! | model | code |
 //! |---|---|
-//! | [`step::Step`] | each step says which file, function or statement it stands for: the one place for that |
-//! | [`scenario::Verdicts`] | `domain::judge` itself: it decides what counts, and makes the keys |
+//! | [`step::Step`] | each step names its file, function or statement: the only place that does |
+//! | [`scenario::Verdicts`] | `domain::judge` itself, which decides outcomes and makes keys |
 //! | [`ledger`] | `count_votes` in `shared/ledger/migrations/0001_ledger.sql`; `shared/ledger/src/{polls,audit}.rs` |
 //! | [`redis`] | `shared/ranking/src/lib.rs`, `shared/stores/src/catalog.rs` |
-//! | [`certification`] | `shared/domain/src/evidence.rs`, `functions/results/src/lib.rs` |
+//! | [`certification`] | `shared/domain/src/evidence.rs`, `functions/results/src/certify.rs` |
 //! | [`worker`] | `functions/votes/src/lib.rs`, `functions/votes/src/definitions.rs` |
 //!
-//! What the model leaves out:
-//! - Contestants. All totals of a poll change in one statement and travel in one `ZADD`; polls do not, so there are
-//!   two.
-//! - Locks held while waiting for others: a call waits before it does anything. That no two calls wait for each
-//!   other is a matter of their order, and tested on PostgreSQL.
-//! - Time: whatever takes longer is a step that comes later. `JUDGEMENTS_MAX`: there are fewer changes than that.
-//!   The retry budget: a message is delivered as often as it takes.
-//! - A message that is twice in one batch, more than one abandoned call or pipeline adrift at a time, a Redis that
-//!   comes back with older data (rather than all, or none), creating and deleting polls.
+//! The model leaves out:
+//! - Contestants. All totals of a poll change in one statement and are sent in one `ZADD`; those of several polls are
+//!   not, so there are two polls.
+//! - Locks held while waiting for others: a call waits before its first effect. The order of locks excludes
+//!   deadlocks and is tested on PostgreSQL.
+//! - Time: a slow operation is a step that comes later. `JUDGEMENTS_MAX`: scenarios have fewer changes. The retry
+//!   budget: a message is delivered as often as needed.
+//! - A message that is twice in one batch, more than one abandoned call or detached pipeline at a time, a Redis that
+//!   returns with a part of its data, creating and deleting polls.
 //!
-//! `cargo test -p stores --test model -- --nocapture` prints the number of states and the way to each broken
-//! promise; `MODEL=wide` goes further.
+//! `cargo test -p stores --test model -- --nocapture` prints the number of states and the steps to each broken
+//! promise; `MODEL=wide` checks larger scenarios.
 
 mod certification;
 mod check;

@@ -1,49 +1,52 @@
-//! Protocols that are wrong in one place.
+//! Protocols with one defect each.
+//!
+//! To add a mutation: 1. add it to [`Mutation`]. 2. Read it with `Protocol::has` where the defect takes effect. 3.
+//! Add a test with the scenario and the promises that it breaks.
 
-/// What is wrong. The model must find a promise broken by each, or it would not notice its loss in the code.
+/// A defect. Each must break a promise, else the model would not notice the same defect in the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutation {
-    /// Redis is sent what a batch has added (`ZINCRBY`), not the total.
+    /// Redis gets the batch's increments (`ZINCRBY`), not totals.
     Increments,
-    /// Only polls with new votes get their totals sent.
+    /// Only totals of polls with new votes are sent.
     TotalsOfNewVotesOnly,
-    /// `ZADD` without `GT`: the last total stays, not the greatest.
+    /// `ZADD` without `GT`: the last total wins, not the greatest.
     LastTotalStays,
     /// A batch is acknowledged before its transaction is committed.
     AcknowledgedBeforeCommit,
-    /// `count_votes` ends without its mark in the log.
+    /// `count_votes` answers without waiting for the flush barrier.
     AnsweredBeforeDisk,
-    /// `count_votes` marks the log only where it has inserted votes or recorded rejections.
-    DuplicatesWaitForNoDisk,
-    /// Loading a poll reads totals that no disk has yet.
+    /// `count_votes` waits for the flush barrier only after inserting votes or recording rejections.
+    DuplicatesSkipFlush,
+    /// Loading a poll reads totals that are not on disk yet.
     LoadsBeforeDisk,
     /// `count_votes` does not compare versions.
     NoVersionCheck,
-    /// A poll is changed without waiting for the batches under way.
-    NoFence,
-    /// The tally is updated by a second transaction, after the one that inserted the votes.
+    /// A poll is changed without waiting for the batches in flight.
+    NoDefinitionLock,
+    /// The tally is updated by a second transaction, after that of the votes.
     TallyApart,
     /// `INSERT INTO votes` without the primary key's `ON CONFLICT DO NOTHING`.
     KeyNotUnique,
-    /// Votes are inserted also for messages that have been rejected.
+    /// Votes are inserted even for rejected messages.
     CountsWhatWasRejected,
-    /// Rejections are recorded also for votes that have been counted.
+    /// Rejections are recorded even for counted votes.
     RejectsWhatWasCounted,
-    /// Loading a poll keeps its definition, and does not raise its total.
+    /// Loading a poll caches its definition and does not raise its total.
     LoadsDoNotRaise,
-    /// A rebuild puts the tally right and stays in its epoch.
+    /// A rebuild corrects the tally and stays in its epoch.
     RebuildInSameEpoch,
-    /// A poll is certified when its votes have not grown for a time.
+    /// A poll is certified when its votes have not increased for some time.
     CertifiesOnQuiet,
-    /// A poll is certified without a probe from after its close.
+    /// A poll is certified without a probe sent after its close.
     CertifiesWithoutProbes,
-    /// A poll is certified whatever signs of failed batches there are.
+    /// A poll is certified despite signs of failed batches.
     IgnoresSigns,
     /// Batches do not announce themselves.
     FailsUnannounced,
-    /// No probes are sent after those that follow the close.
+    /// The series of probes ends with the burst after the close.
     ProbesEndAfterTheClose,
-    /// Nobody asks since when Redis has its data.
+    /// A loss of Redis's data is no sign.
     FlushIsNoSign,
 }
 
@@ -75,23 +78,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_acknowledged_before_the_commit_may_be_lost() {
+    fn a_batch_acknowledged_before_its_commit_may_be_lost() {
         let promises = [NOTHING_DROPPED, SETTLES];
         breaks(Mutation::AcknowledgedBeforeCommit, scenarios::deaths(), &promises);
     }
 
     #[test]
-    fn what_is_answered_before_it_is_on_disk_may_be_lost() {
+    fn a_batch_answered_before_it_is_on_disk_may_be_lost() {
         breaks(Mutation::AnsweredBeforeDisk, scenarios::deaths(), &[NOTHING_DROPPED, NEVER_AHEAD]);
     }
 
     #[test]
-    fn duplicates_may_be_of_votes_that_no_disk_has() {
-        breaks(Mutation::DuplicatesWaitForNoDisk, scenarios::deaths(), &[NOTHING_DROPPED, NEVER_AHEAD]);
+    fn duplicates_may_be_of_votes_that_are_not_on_disk() {
+        breaks(Mutation::DuplicatesSkipFlush, scenarios::deaths(), &[NOTHING_DROPPED, NEVER_AHEAD]);
     }
 
     #[test]
-    fn a_total_that_no_disk_has_is_not_to_be_raised() {
+    fn a_total_must_be_on_disk_before_it_is_raised() {
         breaks(Mutation::LoadsBeforeDisk, scenarios::redis_faults(), &[NEVER_AHEAD]);
     }
 
@@ -102,8 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn without_the_fence_a_definition_grows_old_in_a_transaction() {
-        breaks(Mutation::NoFence, scenarios::window_moves(), &[BY_CURRENT_DEFINITION, ONE_OUTCOME]);
+    fn without_the_definition_lock_a_definition_changes_during_a_transaction() {
+        breaks(Mutation::NoDefinitionLock, scenarios::window_moves(), &[BY_CURRENT_DEFINITION, ONE_OUTCOME]);
     }
 
     #[test]
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn without_probes_nobody_knows_what_still_waits() {
+    fn without_probes_queued_votes_go_unnoticed() {
         breaks(Mutation::CertifiesWithoutProbes, scenarios::certification(), &[CERTIFIED_WHOLE]);
     }
 
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn signs_grow_old_while_nothing_is_counted_unless_probes_are_missing() {
+    fn signs_expire_while_nothing_is_counted_unless_probes_are_missing() {
         breaks(Mutation::ProbesEndAfterTheClose, scenarios::certification(), &[CERTIFIED_WHOLE]);
     }
 

@@ -1,15 +1,15 @@
 //! The promises, as properties that stateright checks in every state.
 //!
-//! What is *eventually* so is checked where a path may end, as something that is always so there. That is sound:
-//! - [`State::work_left`] goes down with every step, as [`Protocol`] asserts of each. So there is no cycle in which
-//!   a promise could be put off for ever, and every path ends.
-//! - A path may end in any state in which nothing is left that is bound to happen, even where faults still could:
-//!   they need not. So the promise is not kept by luck, such as by a load that somebody might make.
-//! - Each of these states is looked at. `Property::eventually` would not do: where two paths join, stateright
-//!   remembers of only one whether the promise was kept on it.
+//! A liveness promise (*eventually*) is checked as an invariant of the states in which a path may end. That is sound:
+//! - [`State::work_left`] decreases with every step, as [`Protocol`] asserts. So there are no cycles in which a
+//!   promise could be deferred for ever, and every path ends.
+//! - A path may end in any state without a fair step, even if optional steps remain: they need not happen. So no
+//!   promise depends on luck, such as a load that a reader might make.
+//! - Each of these states is checked. `Property::eventually` would be unsound: where two paths join, stateright
+//!   remembers of only one of them whether the promise was kept.
 //!
-//! So whatever goes wrong, within the budget and in whichever order: once it stops, and what is bound to happen does
-//! (weak fairness), all is counted and shown.
+//! So after any faults within the budget, in any order, every vote is counted and ranked once the faults stop and
+//! fair steps happen (weak fairness).
 //!
 //! [`State::work_left`]: crate::state::State::work_left
 
@@ -21,27 +21,27 @@ use crate::{
     witness::Event,
 };
 
-/// The ledger has one row for each key, at most.
+/// The ledger has at most one row for each key.
 pub const COUNTED_ONCE: &str = "a vote counts at most once";
-/// Tally and ledger say the same; apart from a drift that was there before.
-pub const TALLY_IS_LEDGER: &str = "the tally is the ledger's";
+/// Tally and ledger agree, apart from an initial drift.
+pub const TALLY_IS_LEDGER: &str = "the tally agrees with the ledger";
 /// A message has one outcome.
 pub const ONE_OUTCOME: &str = "no message is both counted and rejected";
-/// A message that is gone from the queue is counted, a duplicate, or rejected.
-pub const NOTHING_DROPPED: &str = "what was acknowledged is in the ledger";
-/// A change of a poll holds from its commit on.
+/// A deleted message is counted, a duplicate or rejected.
+pub const NOTHING_DROPPED: &str = "every acknowledged message is in the ledger";
+/// A change of a poll takes effect with its commit.
 pub const BY_CURRENT_DEFINITION: &str = "no batch is committed by an old definition";
-/// Nobody ever sees a vote too many.
+/// The ranking never shows an uncounted vote.
 pub const NEVER_AHEAD: &str = "the ranking is never ahead of the tally";
-/// With a Redis that never fails, the ranking needs nobody's load.
-pub const WHOLE_BY_ITSELF: &str = "the last acknowledgement leaves the ranking whole";
-/// What is certified is whole, but for what ARCHITECTURE says may be missing.
-pub const CERTIFIED_WHOLE: &str = "no vote cast in time is missing from a certificate, unless the queue withheld it by \
-                                   itself or its batch could not be announced";
-/// Ledger = tally = ranking, and the queue is empty.
-pub const SETTLES: &str = "in the end all is counted and shown";
+/// If Redis never fails, the ranking is complete without a load.
+pub const WHOLE_BY_ITSELF: &str = "the ranking is complete after the last acknowledgement";
+/// A certificate is complete, apart from the exceptions in ARCHITECTURE.
+pub const CERTIFIED_WHOLE: &str = "no vote cast in time is missing from a certificate, unless the queue withheld this \
+                                   message or its batch could not be announced";
+/// Eventually ledger = tally = ranking, and the queue is empty.
+pub const SETTLES: &str = "eventually every vote is counted and ranked";
 
-/// Every promise.
+/// Returns every promise.
 pub fn all() -> Vec<Property<Protocol>> {
     vec![
         Property::always(COUNTED_ONCE, counted_once),
@@ -85,8 +85,9 @@ fn never_ahead(_: &Protocol, state: &State) -> bool {
 
 fn whole_by_itself(protocol: &Protocol, state: &State) -> bool {
     let budget = &protocol.scenario.budget;
-    let spared = state.budget.redis_faults == budget.redis_faults && state.budget.rebuilds == budget.rebuilds;
-    !(spared && state.is_quiet()) || state.is_ranking_whole()
+    let is_unharmed =
+        state.budget.redis_faults == budget.redis_faults && state.budget.rebuilds == budget.rebuilds;
+    !(is_unharmed && state.is_quiet()) || state.is_ranking_whole()
 }
 
 fn certified_whole(protocol: &Protocol, state: &State) -> bool {

@@ -1,4 +1,4 @@
-//! Which steps are possible, and what each does.
+//! The possible steps of each state, and their effects.
 
 use stateright::{Model, Property};
 
@@ -13,19 +13,19 @@ use crate::{
     },
     step::Step,
     witness::{Event, Witness},
-    worker::cut_adrift,
+    worker::detach_pipeline,
 };
 
-/// The protocol in one scenario, right or wrong in one place.
+/// The protocol in one scenario, correct or with one mutation.
 #[derive(Debug)]
 pub struct Protocol {
-    /// What it starts from.
+    /// The initial state and the budget.
     pub scenario: Scenario,
-    /// What judging says of its messages.
+    /// Verdicts on the scenario's messages.
     pub verdicts: Verdicts,
-    /// What is wrong with it.
+    /// The defect, if any.
     pub mutation: Option<Mutation>,
-    /// What has been seen to happen.
+    /// The events that have happened.
     pub witness: Witness,
 }
 
@@ -35,20 +35,20 @@ impl Protocol {
         Self { verdicts: scenario.verdicts(), scenario, mutation, witness: Witness::default() }
     }
 
-    /// Whether it is wrong in this place.
+    /// Tells whether the protocol has this mutation.
     pub fn has(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
 
-    /// Whether nothing is left that is bound to happen.
+    /// Tells whether no fair step is left.
     pub fn is_over(&self, state: &State) -> bool {
         let mut steps = Vec::new();
-        self.bound_steps(state, &mut steps);
+        self.fair_steps(state, &mut steps);
         steps.is_empty()
     }
 
-    /// What happens sooner or later, unless something else comes first.
-    fn bound_steps(&self, state: &State, steps: &mut Vec<Step>) {
+    /// Adds the steps that happen eventually if they stay possible (weak fairness).
+    fn fair_steps(&self, state: &State, steps: &mut Vec<Step>) {
         for worker in 0..self.scenario.workers {
             self.worker_steps(state, worker, steps);
         }
@@ -60,10 +60,10 @@ impl Protocol {
             }
             steps.push(Step::AbandonedEnds);
         }
-        if state.adrift.is_some() {
-            steps.push(Step::AdriftEnds);
+        if state.detached.is_some() {
+            steps.push(Step::DetachedEnds);
             if !state.redis.away {
-                steps.push(Step::AdriftRaises);
+                steps.push(Step::DetachedRaises);
             }
         }
         match state.load {
@@ -71,7 +71,7 @@ impl Protocol {
             Some(_) => steps.push(Step::RaiseLoaded),
             None => {}
         }
-        if state.rebuild.is_some() && self.is_fence_free(state) {
+        if state.rebuild.is_some() && self.is_definition_lock_free(state) {
             steps.push(Step::MoveEpoch);
         }
         if state.redis.away {
@@ -79,25 +79,25 @@ impl Protocol {
         }
         self.certification_steps(state, steps);
         if steps.is_empty() && state.budget.heals > 0 {
-            // The last resort, so that no other way of healing is credited to it.
+            // Only when no other step is left, so that heals do not hide a defect of other steps.
             let lacks = |&poll: &usize| state.ranked(poll) != state.ledger.tally[poll];
             steps.extend((0..POLLS).filter(lacks).map(|poll| Step::Heal { poll }));
         }
     }
 
-    /// What a worker does next; nothing while its call waits for another.
+    /// Adds a worker's next steps: none while its call waits for another.
     fn worker_steps(&self, state: &State, worker: usize, steps: &mut Vec<Step>) {
         match state.workers[worker].phase {
             Phase::Idle => {
                 let certification = &state.certification;
-                let there = state.queue.waiting.without(certification.withheld);
-                let there = if certification.stopped { Set::EMPTY } else { there };
-                let batches = there.subsets().filter(|batch| !batch.is_empty());
+                let available = state.queue.waiting.without(certification.withheld);
+                let available = if certification.stopped { Set::EMPTY } else { available };
+                let batches = available.subsets().filter(|batch| !batch.is_empty());
                 steps.extend(batches.map(|batch| Step::Deliver { worker, batch }));
             }
             Phase::Holding(batch) => {
-                let believable = self.believable(state, worker, batch);
-                steps.extend(believable.subsets().map(|believed| Step::Find { worker, believed }));
+                let stale = self.stale_in_cache(state, worker, batch);
+                steps.extend(stale.subsets().map(|from_cache| Step::Find { worker, from_cache }));
             }
             Phase::Counting(Call { transaction: Some(_), .. }) => steps.push(Step::Commit { worker }),
             Phase::Counting(call) if self.can_begin(state, call) => steps.push(Step::Begin { worker }),
@@ -105,14 +105,14 @@ impl Protocol {
             Phase::Stale(_) => steps.push(Step::Reload { worker }),
             Phase::Adding(_) => steps.push(Step::AddTally { worker }),
             Phase::Committed(..) => steps.push(Step::Answer { worker }),
-            Phase::Raising(..) if state.redis.away => steps.push(Step::GoOnUnraised { worker }),
+            Phase::Raising(..) if state.redis.away => steps.push(Step::SkipRaise { worker }),
             Phase::Raising(..) => steps.push(Step::Raise { worker }),
             Phase::Raised(_) => steps.push(Step::Acknowledge { worker }),
         }
     }
 
-    /// What may happen as long as there is a budget for it.
-    fn chance_steps(&self, state: &State, steps: &mut Vec<Step>) {
+    /// Adds the steps that need not happen and have a budget.
+    fn optional_steps(&self, state: &State, steps: &mut Vec<Step>) {
         let budget = state.budget;
         let messages = self.verdicts.all();
         if budget.redeliveries > 0 {
@@ -152,7 +152,7 @@ impl Protocol {
         if budget.loads > 0 && state.load.is_none() && !state.redis.away {
             steps.extend((0..POLLS).map(|poll| Step::Load { poll }));
         }
-        if budget.changes > 0 && self.is_fence_free(state) {
+        if budget.changes > 0 && self.is_definition_lock_free(state) {
             steps.push(Step::Change);
         }
         if budget.rebuilds > 0 && state.rebuild.is_none() {
@@ -167,19 +167,19 @@ impl Protocol {
         }
     }
 
-    /// Does what a step does.
-    fn take(&self, state: &mut State, step: Step) {
+    /// Applies a step.
+    fn apply(&self, state: &mut State, step: Step) {
         match step {
             Step::Deliver { worker, batch } => self.deliver(state, worker, batch),
-            Step::Find { worker, believed } => self.find(state, worker, believed),
+            Step::Find { worker, from_cache } => self.find(state, worker, from_cache),
             Step::Reload { worker } => self.reload(state, worker),
             Step::Begin { worker }
             | Step::Commit { worker }
             | Step::AddTally { worker }
             | Step::Answer { worker }
             | Step::Raise { worker }
-            | Step::GoOnUnraised { worker }
-            | Step::RaiseTimesOut { worker } => self.take_call(state, worker, step),
+            | Step::SkipRaise { worker }
+            | Step::RaiseTimesOut { worker } => self.apply_call(state, worker, step),
             Step::Acknowledge { worker } => self.acknowledge(state, worker),
             Step::Die { worker } => self.die(state, worker),
             Step::TimeOut { worker } => {
@@ -191,16 +191,16 @@ impl Protocol {
                 self.ledger_dies(state);
             }
             Step::AbandonedBegins | Step::AbandonedCommits | Step::AbandonedEnds => {
-                self.take_abandoned(state, step);
+                self.apply_abandoned(state, step);
             }
-            Step::AdriftRaises => {
-                if let Some(mut pipeline) = state.adrift.take() {
-                    self.witness.note(Event::AdriftTotal);
+            Step::DetachedRaises => {
+                if let Some(mut pipeline) = state.detached.take() {
+                    self.witness.note(Event::DetachedTotal);
                     self.raise_next(state, &mut pipeline);
-                    state.adrift = (!pipeline.remaining.is_empty()).then_some(pipeline);
+                    state.detached = (!pipeline.remaining.is_empty()).then_some(pipeline);
                 }
             }
-            Step::AdriftEnds => state.adrift = None,
+            Step::DetachedEnds => state.detached = None,
             Step::Load { poll } | Step::Heal { poll } => {
                 if !self.has(Mutation::LoadsBeforeDisk) {
                     state.on_disk = state.ledger;
@@ -237,15 +237,15 @@ impl Protocol {
             | Step::Withhold { .. }
             | Step::Release
             | Step::DecideProbes
-            | Step::SignsAge
-            | Step::Certify => self.take_certification(state, step),
+            | Step::SignsExpire
+            | Step::Certify => self.apply_certification(state, step),
             Step::RedisLeaves => state.redis.away = true,
             Step::RedisReturns => state.redis.away = false,
         }
     }
 
-    /// The steps of a worker whose call or pipeline is under way.
-    fn take_call(&self, state: &mut State, worker: usize, step: Step) {
+    /// Applies a step of a worker's call or pipeline.
+    fn apply_call(&self, state: &mut State, worker: usize, step: Step) {
         match (step, state.workers[worker].phase) {
             (Step::Begin { .. }, Phase::Counting(call)) => self.begin_call(state, worker, call),
             (Step::Commit { .. }, Phase::Counting(call)) => {
@@ -260,7 +260,7 @@ impl Protocol {
             (Step::Raise { .. }, Phase::Raising(batch, pipeline)) => {
                 self.raise_step(state, worker, batch, pipeline);
             }
-            (Step::GoOnUnraised { .. }, Phase::Raising(batch, _)) => {
+            (Step::SkipRaise { .. }, Phase::Raising(batch, _)) => {
                 self.witness.note(Event::RaiseRefused);
                 self.forget_announcement(state, worker);
                 state.workers[worker].phase = Phase::Raised(batch);
@@ -268,15 +268,15 @@ impl Protocol {
             (Step::RaiseTimesOut { .. }, Phase::Raising(batch, pipeline)) => {
                 self.witness.note(Event::RaiseTimedOut);
                 self.forget_announcement(state, worker);
-                cut_adrift(state, pipeline);
+                detach_pipeline(state, pipeline);
                 state.workers[worker].phase = Phase::Raised(batch);
             }
             (step, phase) => unreachable!("{step:?} in {phase:?}"),
         }
     }
 
-    /// The steps of the call whose caller is gone.
-    fn take_abandoned(&self, state: &mut State, step: Step) {
+    /// Applies a step of the abandoned call.
+    fn apply_abandoned(&self, state: &mut State, step: Step) {
         let Some(call) = state.abandoned else { return };
         match (step, call.transaction) {
             (Step::AbandonedBegins, None) => self.abandoned_begins(state, call),
@@ -290,7 +290,7 @@ impl Protocol {
         }
     }
 
-    /// Takes from the budget what a step costs.
+    /// Subtracts a step's cost from the budget.
     fn spend(budget: &mut Budget, step: Step) {
         let cost = match step {
             Step::Redeliver { .. } => &mut budget.redeliveries,
@@ -337,7 +337,7 @@ impl Model for Protocol {
             redis: Redis { away: false, cached: polls, ranking },
             workers: [Worker::default(); WORKERS_MAX],
             abandoned: None,
-            adrift: None,
+            detached: None,
             load: None,
             rebuild: None,
             certification: Certification { is_due: self.scenario.certifies, ..Certification::default() },
@@ -346,27 +346,30 @@ impl Model for Protocol {
     }
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
-        self.bound_steps(state, steps);
-        self.chance_steps(state, steps);
+        self.fair_steps(state, steps);
+        self.optional_steps(state, steps);
     }
 
     fn next_state(&self, before: &State, step: Step) -> Option<State> {
         let mut state = *before;
         Self::spend(&mut state.budget, step);
-        self.take(&mut state, step);
+        self.apply(&mut state, step);
         if !self.scenario.has_changes() {
-            // What never changes need not be remembered: to find it again is the same.
+            // Without changes, a cached definition and a newly found one are the same: drop it to merge states.
             for worker in &mut state.workers {
                 worker.memory = [Definition::default(); POLLS];
             }
         }
         if state.budget.failures == 0 {
-            // Nor what only a crash would tell from the rest.
+            // Only a crash can reveal unflushed data: without one left, treat everything as flushed.
             state.on_disk = state.ledger;
         }
-        // Workers are alike, so which is which does not make another state.
+        // Workers are symmetric: sort them to merge equivalent states.
         state.workers[..self.scenario.workers].sort_unstable();
-        assert!(state.work_left() < before.work_left(), "{step:?} leaves as much to do: {before:?}");
+        assert!(
+            state.work_left() < before.work_left(),
+            "{step:?} does not decrease the work left: {before:?}"
+        );
         Some(state)
     }
 

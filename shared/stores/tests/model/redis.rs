@@ -1,4 +1,4 @@
-//! Redis's part: totals, definitions, and being away.
+//! Redis's part: totals, cached definitions and outages.
 
 use crate::{
     mutation::Mutation,
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Protocol {
-    /// The next `ZADD … GT` of a batch's pipeline.
+    /// Executes the next `ZADD … GT` of a batch's pipeline.
     pub fn raise_next(&self, state: &mut State, pipeline: &mut Pipeline) {
         let Some(poll) = pipeline.remaining.iter().next() else { return };
         pipeline.remaining = pipeline.remaining.without(Set::only(poll));
@@ -22,14 +22,14 @@ impl Protocol {
         }
     }
 
-    /// `ZADD ranking:{poll}:{epoch} GT total`; Redis is there.
+    /// Executes `ZADD ranking:{poll}:{epoch} GT total`. Redis must be available.
     fn raise(&self, state: &mut State, poll: usize, epoch: u8, total: u8) {
         let score = &mut state.redis.ranking[poll][usize::from(epoch)];
         self.witness.note_if(total < *score, Event::LateTotal);
         *score = if self.has(Mutation::LastTotalStays) { total } else { total.max(*score) };
     }
 
-    /// `KEEP_POLL`: a definition is kept unless a newer one is there. While Redis is away the load ends here.
+    /// Executes `KEEP_POLL`: caches a definition unless a newer one is cached. During an outage the load ends here.
     pub fn keep_loaded(&self, state: &mut State) {
         let Some(load) = &mut state.load else { return };
         if state.redis.away {
@@ -41,7 +41,7 @@ impl Protocol {
         *cached = load.definition.max(*cached);
     }
 
-    /// The total of a poll just loaded.
+    /// Raises the ranking to the total of the loaded poll.
     pub fn raise_loaded(&self, state: &mut State) {
         let Some(Load { poll, definition, total, .. }) = state.load.take() else { return };
         if state.redis.away || self.has(Mutation::LoadsDoNotRaise) {
@@ -52,7 +52,7 @@ impl Protocol {
         self.witness.note_if(state.ranked(poll) > before, Event::HealedByLoad);
     }
 
-    /// Redis loses everything.
+    /// Deletes all of Redis's data.
     pub fn flush(state: &mut State) {
         state.redis.cached = [Definition::default(); POLLS];
         state.redis.ranking = [[0; EPOCHS]; POLLS];

@@ -1,4 +1,4 @@
-//! What a check starts from. Votes are judged, and get their keys, by the real `domain::judge`.
+//! The initial state of a check. The real `domain::judge` judges the votes and makes their keys.
 
 use domain::{
     Contestant, ContestantNumber, Message, Poll, PollId, Rejected, Results, Timestamp, VoteKey, VoteRequest,
@@ -12,54 +12,54 @@ use crate::{
     witness::Event,
 };
 
-/// The windows between which the show moves the first poll, and whether it is frozen: open for long, closed early, and
-/// what certification makes of the long one.
+/// The first poll's possible windows (open, close) and whether it is frozen: a late close, an early close, and the
+/// certified poll with the late close.
 pub const WINDOWS: [(i64, i64, bool); 3] = [(0, 100, false), (0, 50, false), (0, 100, true)];
-/// The window with a late bell.
+/// Index of the window with a late close.
 pub const LONG: u8 = 0;
-/// The window with an early bell.
+/// Index of the window with an early close.
 pub const SHORT: u8 = 1;
-/// The window of a certified poll.
+/// Index of a certified poll's window.
 pub const FROZEN: u8 = 2;
 
-/// Counts whatever the window.
+/// A moment inside of both windows.
 pub const EARLY: i64 = 10;
-/// Counts by the long window only.
+/// A moment inside of the long window only.
 pub const LATE: i64 = 70;
 
 /// A message in the queue: one voter's vote.
 #[derive(Debug, Clone, Copy)]
 pub struct Cast {
-    /// Which poll.
+    /// Index of the poll.
     pub poll: usize,
-    /// When.
+    /// Moment of casting.
     pub at: i64,
-    /// Minted by the client: the same in a retry.
+    /// The client's id; a retry repeats it.
     pub id: Option<u128>,
 }
 
-/// What a check starts from, and how much may go wrong.
+/// The initial state of a check and its budget of faults.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// For reports.
+    /// Name for reports.
     pub name: &'static str,
-    /// Instances of `functions/votes`.
+    /// Number of instances of `functions/votes`.
     pub workers: usize,
-    /// In the order of casting.
+    /// Messages, in the order of casting.
     pub messages: Vec<Cast>,
-    /// The first poll's window.
+    /// Index of the first poll's window.
     pub window: u8,
-    /// Whether the first poll has closed and is to be certified.
+    /// Whether the first poll has closed and must be certified.
     pub certifies: bool,
-    /// What the first poll's tally, and with it the ranking, has too much.
+    /// Initial excess of the first poll's tally and ranking.
     pub drift: u8,
-    /// How often what need not happen may happen. Heals need no number here, there are enough.
+    /// Limits of the optional steps. Heals need no number here: there are enough.
     pub budget: Budget,
-    /// What it is there to show.
+    /// Events that must happen in this scenario.
     pub shows: &'static [Event],
 }
 
-/// What judging says of each message, by every definition.
+/// Verdicts on each message by every definition.
 #[derive(Debug)]
 pub struct Verdicts {
     messages: Vec<Verdict>,
@@ -73,7 +73,7 @@ struct Verdict {
 }
 
 impl Scenario {
-    /// Judges every message by every definition there can be.
+    /// Judges every message by every possible definition.
     pub fn verdicts(&self) -> Verdicts {
         assert!(self.messages.len() <= MESSAGES_MAX && self.workers <= WORKERS_MAX);
         let hasher: VoterHasher = "5e".repeat(32).parse().expect("64 hexadecimal digits");
@@ -84,9 +84,9 @@ impl Scenario {
         let key = |index| -> VoteKey {
             let keys = WINDOWS.map(|window| match judged(index, window) {
                 Ok(vote) => vote.key,
-                Err(Rejected { key, .. }) => key.expect("rejected by the window only"),
+                Err(Rejected { key, .. }) => key.expect("only the window rejects"),
             });
-            assert!(keys.iter().all(|key| *key == keys[0]), "a key is a property of the vote");
+            assert!(keys.iter().all(|key| *key == keys[0]), "a key does not depend on the window");
             keys[0]
         };
         let verdict = |index: usize| Verdict {
@@ -97,41 +97,41 @@ impl Scenario {
         Verdicts { messages: (0..self.messages.len()).map(verdict).collect() }
     }
 
-    /// The budget from the start. Each load in the end makes a ranking whole, unless something went wrong since; so
-    /// there are enough of them, and if there were not, the ranking would be found short.
+    /// Returns the initial budget. Each final load completes a ranking unless a fault follows, so one heal per
+    /// fault and poll is enough; with too few, the check would find an incomplete ranking.
     pub fn budget(&self) -> Budget {
         let enough = self.budget.total() + POLLS as u8;
         Budget { heals: enough, ..self.budget }
     }
 
-    /// Whether any definition may change.
+    /// Tells whether any definition may change.
     pub fn has_changes(&self) -> bool {
         self.budget.changes + self.budget.rebuilds > 0 || self.certifies
     }
 }
 
 impl Verdicts {
-    /// Every message.
+    /// Returns every message.
     pub fn all(&self) -> Set {
         Set::below(self.messages.len())
     }
 
-    /// The poll that a message names.
+    /// Returns the poll that a message names.
     pub fn poll(&self, message: usize) -> usize {
         self.messages[message].poll
     }
 
-    /// The polls that a batch names: `polls_in`.
+    /// Returns the polls that a batch names: `polls_in`.
     pub fn polls_in(&self, batch: Set) -> Set {
         batch.iter().map(|message| self.poll(message)).collect()
     }
 
-    /// The messages of a batch that name a poll.
+    /// Returns the messages of a batch that name a poll.
     pub fn of_poll(&self, batch: Set, poll: usize) -> Set {
         batch.iter().filter(|&message| self.poll(message) == poll).collect()
     }
 
-    /// The messages of a batch that count by these definitions; the others are rejected.
+    /// Returns the messages of a batch that count by these definitions; the others are rejected.
     pub fn votes(&self, batch: Set, judged: &[Definition; POLLS]) -> Set {
         let counts = |message: usize| {
             let Verdict { poll, counts, .. } = &self.messages[message];
@@ -140,7 +140,7 @@ impl Verdicts {
         batch.iter().filter(|&message| counts(message)).collect()
     }
 
-    /// The messages that carry the same vote, itself included.
+    /// Returns the messages with the same vote, including this one.
     pub fn same_key(&self, message: usize) -> Set {
         self.messages[message].same_key
     }

@@ -1,31 +1,34 @@
-//! The scenarios. Each gives one kind of trouble its full freedom; all of them at once would be too many states.
+//! The scenarios. Each explores one kind of fault fully; all kinds together would have too many states.
+//!
+//! To add a scenario: write it here, add it to [`all`], list the events that it must show, and add a test to
+//! `check.rs`.
 
 use crate::{
     scenario::{Cast, EARLY, LATE, LONG, SHORT, Scenario},
     state::Budget,
     witness::Event::{
-        AbandonedCommit, AbandonedStale, AbandonedTooLate, AdriftTotal, AnnouncementGrewOld, Certified,
+        AbandonedCommit, AbandonedStale, AbandonedTooLate, AnnouncementExpired, Certified,
         CertifiedWhileWorking, CertifiedWithoutExcused, Changed, Counted, CountedAfterRejectedRetry,
-        CountedStaysCounted, CountedWithinRebuild, DiedAfterAcknowledging, DiedBeforeAcknowledging,
-        DiedBeforeAnswer, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging, DiedBeforeRaise,
-        DiedBeforeReload, DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry, HealedByLoad,
-        HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied, LedgerForgot,
-        LedgerTimedOut, RaiseRefused, RaiseTimedOut, Rebuilt, RecordedLate, Rejected, RejectedStaysRejected,
-        RejectedWhileCounted, Settled, Stopped,
+        CountedStaysCounted, CountedWithinRebuild, DetachedTotal, DiedAfterAcknowledging,
+        DiedBeforeAcknowledging, DiedBeforeAnswer, DiedBeforeCommit, DiedBeforeCounting, DiedBeforeJudging,
+        DiedBeforeRaise, DiedBeforeReload, DiedLoading, DiedWithinRaise, DuplicateDelivery, DuplicateRetry,
+        HealedByLoad, HealedByRedelivery, HeldTwice, JudgedAgain, LateEpoch, LateTotal, LedgerDied,
+        LedgerForgot, LedgerTimedOut, RaiseRefused, RaiseTimedOut, Rebuilt, RecordedLate, Rejected,
+        RejectedStaysRejected, RejectedWhileCounted, Settled, Stopped,
     },
 };
 
-/// A vote with the client's id, which a retry repeats.
+/// Returns a vote with a client's id, which a retry repeats.
 const fn with_id(poll: usize, at: i64) -> Cast {
     Cast { poll, at, id: Some(1) }
 }
 
-/// A vote known by its message only.
+/// Returns a vote identified only by its message.
 const fn plain(poll: usize, at: i64) -> Cast {
     Cast { poll, at, id: None }
 }
 
-/// Deaths and redeliveries: a vote, its retry, and a vote on another poll.
+/// Crashes and redeliveries: a vote, its retry, and a vote in another poll.
 pub fn deaths() -> Scenario {
     Scenario {
         name: "deaths",
@@ -41,7 +44,7 @@ pub fn deaths() -> Scenario {
             DuplicateRetry,
             HeldTwice,
             HealedByRedelivery,
-            AdriftTotal,
+            DetachedTotal,
             AbandonedCommit,
             AbandonedTooLate,
             DiedBeforeJudging,
@@ -58,7 +61,7 @@ pub fn deaths() -> Scenario {
     }
 }
 
-/// Three workers at once: two votes on one poll, and a retry.
+/// Three concurrent workers: two votes in one poll, and a retry.
 pub fn crowd() -> Scenario {
     Scenario {
         name: "crowd",
@@ -72,7 +75,7 @@ pub fn crowd() -> Scenario {
     }
 }
 
-/// Redis loses its data, goes away or is slow, while polls are loaded.
+/// Redis loses its data, fails or is slow while polls are loaded.
 pub fn redis_faults() -> Scenario {
     Scenario {
         name: "redis faults",
@@ -87,14 +90,14 @@ pub fn redis_faults() -> Scenario {
             HealedByLoad,
             RaiseRefused,
             RaiseTimedOut,
-            AdriftTotal,
+            DetachedTotal,
             DiedLoading,
             Settled,
         ],
     }
 }
 
-/// The same twice: away and empty, slow again and again.
+/// Two faults of Redis: failed and empty, or slow twice.
 pub fn redis_fails_twice() -> Scenario {
     Scenario {
         name: "redis fails twice",
@@ -104,11 +107,11 @@ pub fn redis_fails_twice() -> Scenario {
         certifies: false,
         drift: 0,
         budget: Budget { failures: 1, redis_faults: 2, loads: 1, ..Budget::default() },
-        shows: &[HealedByLoad, RaiseRefused, RaiseTimedOut, AdriftTotal, Settled],
+        shows: &[HealedByLoad, RaiseRefused, RaiseTimedOut, DetachedTotal, Settled],
     }
 }
 
-/// The poll closes and opens again: a vote and its retry on both sides of the early bell.
+/// The poll closes and reopens: a vote and its retry on both sides of the early close.
 pub fn window_moves() -> Scenario {
     Scenario {
         name: "window moves",
@@ -135,7 +138,7 @@ pub fn window_moves() -> Scenario {
     }
 }
 
-/// The poll opens again and closes: a late vote and its retry, three workers.
+/// The poll reopens and closes: a late vote and its retry, three workers.
 pub fn window_moves_back() -> Scenario {
     Scenario {
         name: "window moves back",
@@ -157,7 +160,7 @@ pub fn window_moves_back() -> Scenario {
     }
 }
 
-/// The window moves while Redis fails, or has an old definition.
+/// The window changes while Redis fails or has an old definition.
 pub fn window_and_redis() -> Scenario {
     Scenario {
         name: "window and Redis",
@@ -171,7 +174,7 @@ pub fn window_and_redis() -> Scenario {
     }
 }
 
-/// A tally that is too high is rebuilt while votes keep coming.
+/// A tally that is too high is rebuilt while votes come in.
 pub fn rebuild() -> Scenario {
     Scenario {
         name: "rebuild",
@@ -185,8 +188,7 @@ pub fn rebuild() -> Scenario {
     }
 }
 
-/// The first poll has closed and is certified, while a batch fails, nothing is counted for a time, and a message is
-/// withheld.
+/// The closed first poll is certified while a batch fails, counting stops for a time, and a message is withheld.
 pub fn certification() -> Scenario {
     Scenario {
         name: "certification",
@@ -198,7 +200,7 @@ pub fn certification() -> Scenario {
         budget: Budget { failures: 1, stops: 1, withheld: 1, ..Budget::default() },
         shows: &[
             Stopped,
-            AnnouncementGrewOld,
+            AnnouncementExpired,
             Certified,
             CertifiedWhileWorking,
             CertifiedWithoutExcused,
@@ -208,7 +210,7 @@ pub fn certification() -> Scenario {
     }
 }
 
-/// The same while Redis, which has the announcements, loses them or is away.
+/// The same while Redis loses the announcements or fails.
 pub fn certification_and_redis() -> Scenario {
     Scenario {
         name: "certification and Redis",
@@ -219,7 +221,7 @@ pub fn certification_and_redis() -> Scenario {
         drift: 0,
         budget: Budget { failures: 1, redis_faults: 1, ..Budget::default() },
         shows: &[
-            AnnouncementGrewOld,
+            AnnouncementExpired,
             RaiseRefused,
             RaiseTimedOut,
             Certified,
@@ -229,7 +231,7 @@ pub fn certification_and_redis() -> Scenario {
     }
 }
 
-/// Every scenario.
+/// Returns every scenario.
 pub fn all() -> [Scenario; 10] {
     [
         deaths(),
@@ -245,7 +247,7 @@ pub fn all() -> [Scenario; 10] {
     ]
 }
 
-/// The same with more messages, and more that goes wrong.
+/// Returns larger scenarios, with more messages and faults.
 pub fn wider() -> [Scenario; 6] {
     let mut crowd = crowd();
     crowd.messages.push(plain(1, EARLY));

@@ -1,4 +1,4 @@
-//! Small sets, of messages or of polls.
+//! Small sets of messages or polls, as bit masks.
 
 use std::fmt;
 
@@ -7,60 +7,60 @@ use std::fmt;
 pub struct Set(u8);
 
 impl Set {
-    /// Nothing.
+    /// The empty set.
     pub const EMPTY: Self = Self(0);
 
-    /// One number.
+    /// Returns the set of one number.
     pub fn only(number: usize) -> Self {
         Self(1 << number)
     }
 
-    /// Every number below `end`.
+    /// Returns the set of all numbers below `end`.
     pub fn below(end: usize) -> Self {
         (0..end).collect()
     }
 
-    /// Whether there is nothing in it.
+    /// Tells whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether a number is in it.
+    /// Tells whether the set contains a number.
     pub fn has(self, number: usize) -> bool {
         self.0 & (1 << number) != 0
     }
 
-    /// Whether the two have a number in common.
+    /// Tells whether two sets have a number in common.
     pub fn overlaps(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// What is in either.
+    /// Returns the union.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What is in this one only.
+    /// Returns the difference.
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Puts a number in.
+    /// Adds a number.
     pub fn insert(&mut self, number: usize) {
         self.0 |= 1 << number;
     }
 
-    /// How many there are.
+    /// Returns the number of elements.
     pub fn len(self) -> u8 {
         self.0.count_ones() as u8
     }
 
-    /// Its numbers, ascending.
+    /// Iterates over the numbers, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..8).filter(move |&number| self.has(number))
     }
 
-    /// Every part of it, itself and nothing included.
+    /// Iterates over all subsets, including the empty set and the set itself.
     pub fn subsets(self) -> impl Iterator<Item = Self> {
         (0..=self.0).filter(move |bits| bits & !self.0 == 0).map(Self)
     }

@@ -1,40 +1,40 @@
-//! Everything the promise depends on, at one instant.
+//! The state of the model.
 
 use crate::{scenario::FROZEN, set::Set};
 
-/// Polls of every scenario. The second is there so that a pipeline has a middle.
+/// Polls of every scenario. There are two, so that a pipeline can end in the middle.
 pub const POLLS: usize = 2;
-/// An epoch before the rebuild and one after it.
+/// Epochs: before and after the rebuild.
 pub const EPOCHS: usize = 2;
-/// Most messages in a scenario.
+/// Maximum number of messages in a scenario.
 pub const MESSAGES_MAX: usize = 4;
-/// Most instances of `functions/votes` in a scenario.
+/// Maximum number of instances of `functions/votes` in a scenario.
 pub const WORKERS_MAX: usize = 3;
 
-/// What matters of a poll's definition: `polls.version`, its window, `polls.epoch`.
+/// The relevant parts of a poll's definition: `polls.version`, its window, `polls.epoch`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Definition {
-    /// 0: not known.
+    /// Version; 0 if unknown.
     pub version: u8,
-    /// Which of [`WINDOWS`](crate::scenario::WINDOWS).
+    /// Index into [`WINDOWS`](crate::scenario::WINDOWS).
     pub window: u8,
-    /// From 0.
+    /// Epoch, from 0.
     pub epoch: u8,
 }
 
-/// By poll.
+/// Definitions by poll.
 pub type Definitions = [Definition; POLLS];
 
-/// The queue; a message that is neither is in flight.
+/// The queue. A message in neither set is in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Queue {
-    /// To be delivered.
+    /// Messages to deliver.
     pub waiting: Set,
-    /// Acknowledged.
+    /// Acknowledged messages.
     pub deleted: Set,
 }
 
-/// What PostgreSQL has committed, as everybody sees it.
+/// PostgreSQL's committed data, visible to every transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ledger {
     /// `polls`.
@@ -45,109 +45,110 @@ pub struct Ledger {
     pub tally: [u8; POLLS],
     /// `rejections`.
     pub rejected: Set,
-    /// A young sign in `signs`.
+    /// Whether `signs` has an unexpired sign.
     pub signed: bool,
-    /// Not in PostgreSQL: by how much the first poll's tally was wrong from the start, until a rebuild.
+    /// Not in PostgreSQL: initial excess of the first poll's tally, until a rebuild.
     pub drift: u8,
     /// Not in PostgreSQL: whether a batch was ever committed by an old definition.
     pub outdated: bool,
 }
 
-/// What Redis has.
+/// Redis's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Redis {
-    /// It refuses every command.
+    /// Whether Redis refuses every command.
     pub away: bool,
     /// `poll:{id}`.
     pub cached: Definitions,
-    /// `ranking:{id}:{epoch}`; 0 where there is none.
+    /// `ranking:{id}:{epoch}`; 0 if absent.
     pub ranking: [[u8; EPOCHS]; POLLS],
 }
 
-/// What an open transaction of `count_votes` has done so far, and the locks that it holds.
+/// The effects and locks of an open transaction of `count_votes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Transaction {
-    /// Messages whose votes it inserted.
+    /// Messages with inserted votes.
     pub inserted: Set,
-    /// Messages whose rejection it recorded.
+    /// Messages with recorded rejections.
     pub recorded: Set,
-    /// The totals it answers with once it is committed.
+    /// The totals of the answer after the commit.
     pub totals: [u8; POLLS],
 }
 
 /// A call of `count_votes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Call {
-    /// Its messages.
+    /// The messages.
     pub batch: Set,
-    /// What they were judged by.
+    /// The definitions by which they were judged.
     pub judged: Definitions,
-    /// `None`: sent, and not begun.
+    /// The open transaction; `None` before the start.
     pub transaction: Option<Transaction>,
 }
 
-/// A pipeline of `ZADD`s, sent and not yet carried out to its end.
+/// A sent pipeline of `ZADD`s, not yet completely executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pipeline {
-    /// By poll.
+    /// Totals by poll.
     pub totals: [u8; POLLS],
-    /// By poll.
+    /// Epochs by poll.
     pub epochs: [u8; POLLS],
-    /// Polls whose `ZADD` is still to come; Redis takes them in their order.
+    /// Polls whose `ZADD` is not executed yet; Redis executes them in order.
     pub remaining: Set,
 }
 
-/// Where an instance of `functions/votes` is in `Handler::handle`.
+/// Progress of an instance of `functions/votes` in `Handler::handle`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Between two batches.
     #[default]
     Idle,
-    /// Has a batch, before `Definitions::find`.
+    /// Holds a batch, before `Definitions::find`.
     Holding(Set),
-    /// Has judged it; `count_votes` has not begun, or has its transaction open.
+    /// The batch is judged; `count_votes` has not started, or its transaction is open.
     Counting(Call),
-    /// Was told that a definition has changed, before `Definitions::reload`.
+    /// A definition has changed; before `Definitions::reload`.
     Stale(Set),
-    /// Only where the tally is updated by another transaction: the votes are committed, the tally is not.
+    /// Only with [`Mutation::TallyApart`](crate::mutation::Mutation::TallyApart): the votes are committed, the
+    /// tally is not.
     Adding(Call),
-    /// Committed, and seen by everybody; the disk may not have it.
+    /// Committed and visible; possibly not on disk yet.
     Committed(Set, Pipeline),
     /// On disk; the ranking is being raised.
     Raising(Set, Pipeline),
-    /// About to acknowledge.
+    /// The ranking is raised; before the acknowledgement.
     Raised(Set),
 }
 
-/// What `functions/results` can know of a batch under way: only in a scenario that certifies, until it has.
+/// A batch's announcement to `functions/results`. Used in scenarios that certify, until the certificate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Announcement {
-    /// There is no batch, or its announcement is taken back.
+    /// There is no batch, or its announcement was removed.
     #[default]
     None,
-    /// Redis was away when the batch was delivered.
+    /// Redis was unavailable when the batch was delivered.
     Failed,
-    /// Redis has lost it.
-    Wiped,
-    /// Redis has it.
-    There,
-    /// Redis has it from before the probes were decided.
-    Needed,
+    /// Redis has lost the announcement.
+    Lost,
+    /// Redis has the announcement.
+    Present,
+    /// Redis has the announcement since before the probes were decided: certification waits for it.
+    Awaited,
 }
 
 /// An instance of `functions/votes`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Worker {
-    /// `Definitions::remembered`.
+    /// The instance's cache: `entries` of `Definitions`.
     pub memory: Definitions,
-    /// What it is doing.
+    /// Progress of the current batch.
     pub phase: Phase,
-    /// Of the batch it holds.
+    /// Announcement of the current batch.
     pub announcement: Announcement,
 }
 
 impl Worker {
-    /// The messages it holds.
+    /// Returns the messages that the worker holds.
     pub fn batch(&self) -> Set {
         match self.phase {
             Phase::Idle => Set::EMPTY,
@@ -161,72 +162,72 @@ impl Worker {
     }
 }
 
-/// A `Catalog::load` under way, of one poll, in any function.
+/// A `Catalog::load` of one poll in progress, in any function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Load {
-    /// Which poll.
+    /// Index of the poll.
     pub poll: usize,
-    /// Read from the ledger together with the total.
+    /// The definition, read together with the total.
     pub definition: Definition,
     /// The tally.
     pub total: u8,
-    /// Whether Redis has taken the definition; the total comes next.
+    /// Whether Redis has the definition; the total follows.
     pub kept: bool,
 }
 
-/// The first poll on its way to a certificate. It has closed, and all of its votes were sent before.
+/// Certification of the first poll, which has closed. All of its votes were sent before the close.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Certification {
-    /// Whether the scenario certifies and has not yet.
+    /// Whether the certificate is still to be issued.
     pub is_due: bool,
     /// Whether the probes sent after the close are decided.
     pub probes_decided: bool,
     /// Whether the event source is disabled, throttled or broken: nothing is delivered.
     pub stopped: bool,
-    /// Whether that has lasted for longer than any sign counts.
+    /// Whether the stop has lasted longer than any sign counts.
     pub observed_stop: bool,
-    /// Whether the votes have not grown for as long. No evidence: one mutation takes it for some.
+    /// Whether the votes have not increased for as long. This is no evidence; one mutation uses it as such.
     pub quiet: bool,
-    /// Whether there is a young sign that is not in the ledger: a missing probe, or a Redis that lost its data.
+    /// Whether there is an unexpired sign outside of the ledger: a missing probe or a loss of Redis's data.
     pub signed: bool,
-    /// Whether an announcement is there whose batch has ended without taking it back.
+    /// Whether Redis has the announcement of a batch that ended without removing it.
     pub orphaned: bool,
-    /// Messages that were ever delivered.
+    /// Messages delivered at least once.
     pub delivered: Set,
-    /// Messages that were ever delivered again: their receive count is above 1.
-    pub again: Set,
-    /// Messages that the queue withholds by themselves.
+    /// Messages delivered at least twice: their receive count is above 1.
+    pub redelivered: Set,
+    /// Single messages that the queue withholds.
     pub withheld: Set,
-    /// Votes that a certificate may lack, as `docs/ARCHITECTURE.md` says: the queue withheld them by themselves, or their
-    /// batch came while Redis was away for so short a time that `functions/results` did not notice.
+    /// Votes that may be missing from a certificate, as `docs/ARCHITECTURE.md` says: the queue withheld the single
+    /// message, or the batch came during an outage of Redis too short for `functions/results` to notice.
     pub excused: Set,
 }
 
-/// How many more times something may happen that need not happen.
+/// Remaining numbers of optional steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Budget {
-    /// A process dies, or a call to the ledger fails.
+    /// Crashes of processes, or failed calls to the ledger.
     pub failures: u8,
-    /// SQS delivers again what is in flight, or was deleted.
+    /// Redeliveries by SQS of messages in flight or deleted.
     pub redeliveries: u8,
-    /// Redis loses its data, goes away or is too slow.
+    /// Losses of Redis's data, its outages or timeouts.
     pub redis_faults: u8,
-    /// The show moves the first poll's window.
+    /// Changes of the first poll's window.
     pub changes: u8,
-    /// The show rebuilds the first poll.
+    /// Rebuilds of the first poll.
     pub rebuilds: u8,
-    /// Somebody loads a poll while votes are being counted.
+    /// Loads of a poll while votes are counted.
     pub loads: u8,
-    /// Somebody loads a poll when nothing else is left to happen.
+    /// Loads of a poll when no other fair step is left.
     pub heals: u8,
-    /// Nothing is delivered for a time.
+    /// Stops of delivery.
     pub stops: u8,
-    /// The queue withholds one message.
+    /// Withheld messages.
     pub withheld: u8,
 }
 
 impl Budget {
-    /// All of it.
+    /// Returns the sum.
     pub fn total(&self) -> u8 {
         let Self { failures, redeliveries, redis_faults, changes, rebuilds, loads, heals, stops, withheld } =
             self;
@@ -234,50 +235,50 @@ impl Budget {
     }
 }
 
-/// The system at one instant.
+/// The state of the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State {
     /// SQS.
     pub queue: Queue,
     /// PostgreSQL.
     pub ledger: Ledger,
-    /// What of it a crash leaves.
+    /// The part of PostgreSQL's data that survives a crash.
     pub on_disk: Ledger,
     /// Redis.
     pub redis: Redis,
-    /// Only the first [`Scenario::workers`](crate::scenario::Scenario::workers) of them ever work.
+    /// The instances; only the first [`Scenario::workers`](crate::scenario::Scenario::workers) are used.
     pub workers: [Worker; WORKERS_MAX],
-    /// A call whose caller died or gave up. PostgreSQL may still commit it.
+    /// A call whose caller crashed or timed out. PostgreSQL may still commit it.
     pub abandoned: Option<Call>,
-    /// A pipeline whose sender died or gave up. Redis may still carry it out.
-    pub adrift: Option<Pipeline>,
-    /// A poll on its way from the ledger to Redis.
+    /// A pipeline whose sender crashed or timed out. Redis may still execute it.
+    pub detached: Option<Pipeline>,
+    /// A load in progress.
     pub load: Option<Load>,
-    /// The drift that a rebuild has found and not yet put right.
+    /// The drift that a rebuild has found and not yet corrected.
     pub rebuild: Option<u8>,
-    /// What `functions/results` waits for, and knows.
+    /// Progress of certification.
     pub certification: Certification,
-    /// What may still go wrong.
+    /// Remaining optional steps.
     pub budget: Budget,
 }
 
 impl State {
-    /// The total that the ranking of a poll's current epoch shows.
+    /// Returns the total in the ranking of a poll's current epoch.
     pub fn ranked(&self, poll: usize) -> u8 {
         self.redis.ranking[poll][usize::from(self.ledger.polls[poll].epoch)]
     }
 
-    /// Whether Redis shows what the ledger says.
+    /// Tells whether the ranking agrees with the tally.
     pub fn is_ranking_whole(&self) -> bool {
         (0..POLLS).all(|poll| self.ranked(poll) == self.ledger.tally[poll])
     }
 
-    /// Whether no message waits and no worker has one.
+    /// Tells whether no message is queued and every worker is idle.
     pub fn is_quiet(&self) -> bool {
         self.queue.waiting.is_empty() && self.workers.iter().all(|worker| worker.phase == Phase::Idle)
     }
 
-    /// The transactions that are open; each shares the fence.
+    /// Returns the open transactions; each holds the definition lock in shared mode.
     pub fn open(&self) -> impl Iterator<Item = Transaction> {
         let of_workers = self.workers.iter().filter_map(|worker| match worker.phase {
             Phase::Counting(call) => call.transaction,
@@ -286,8 +287,8 @@ impl State {
         of_workers.chain(self.abandoned.and_then(|call| call.transaction))
     }
 
-    /// Goes down with every step, whichever: first what may happen no more, then the work that is left. So no
-    /// state comes twice on a path, every path ends, and a state where nothing is left to do is where one ends.
+    /// Returns a measure that decreases with every step: the remaining budget, then the remaining work. So no state
+    /// repeats on a path, every path ends, and it ends in a state without work.
     pub fn work_left(&self) -> (u8, u16) {
         let worker = |worker: &Worker| match worker.phase {
             Phase::Idle => 0,
@@ -303,7 +304,7 @@ impl State {
         let work = 20 * u16::from(self.queue.waiting.len())
             + self.workers.iter().map(worker).sum::<u16>()
             + self.abandoned.map_or(0, |call| 4 - 2 * u16::from(call.transaction.is_some()))
-            + self.adrift.map_or(0, |pipeline| u16::from(pipeline.remaining.len()))
+            + self.detached.map_or(0, |pipeline| u16::from(pipeline.remaining.len()))
             + self.load.map_or(0, |load| 2 - u16::from(load.kept))
             + self.rebuild.map_or(0, |_| 10)
             + u16::from(self.redis.away)
@@ -319,17 +320,17 @@ impl State {
         due + stop + u16::from(withheld.len()) + u16::from(self.has_sign())
     }
 
-    /// Whether there is a sign of a failed batch that counts still.
+    /// Tells whether there is an unexpired sign of a failed batch.
     pub fn has_sign(&self) -> bool {
         self.certification.signed || self.certification.orphaned || self.ledger.signed
     }
 
-    /// Whether the first poll's result is frozen.
+    /// Tells whether the first poll's result is frozen.
     pub fn is_certified(&self) -> bool {
         self.ledger.polls[0].window == FROZEN
     }
 
-    /// Whether a call was judged by a definition that is no longer the current one.
+    /// Tells whether a call was judged by a definition that is no longer current.
     pub fn is_outdated(&self, call: Call) -> bool {
         let known = |poll: usize| call.judged[poll].version > 0;
         (0..POLLS).any(|poll| known(poll) && call.judged[poll].version != self.ledger.polls[poll].version)

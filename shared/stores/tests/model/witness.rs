@@ -1,19 +1,19 @@
-//! What was seen to happen, so that no promise is kept for want of anything that could break it.
+//! Records events, so that no promise holds only because the events that could break it never happened.
 //!
-//! These are properties of steps. As `Property::sometimes`, which looks at states, each would need a flag in the
-//! state and multiply the states by two; a step is taken once for every state it leads from, so it can be noted
+//! Events are properties of steps. `Property::sometimes` is one of states: each event would need a flag there and
+//! double the number of states. A step is applied once for every state that it leads from, so events are recorded
 //! then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// Something that a check is meant to go through.
+        /// An event that a check must cover.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Event { $($(#[doc = $doc])* $name,)* }
 
         impl Event {
-            /// Every one.
+            /// Every event.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
         }
     };
@@ -36,79 +36,79 @@ events! {
     CountedStaysCounted,
     /// A message rejected by an earlier definition is not counted by a later one.
     RejectedStaysRejected,
-    /// A vote is counted though its retry has been rejected: each message has its own outcome.
+    /// A vote is counted although its retry was rejected: each message has its own outcome.
     CountedAfterRejectedRetry,
-    /// A retry is rejected at the moment when its vote is counted by another batch.
+    /// A retry is rejected while another batch counts its vote.
     RejectedWhileCounted,
-    /// A batch without a new vote carries a total that the ranking lacks.
+    /// A batch without a new vote has a total that the ranking lacks.
     HealedByRedelivery,
-    /// Somebody's load raises the ranking.
+    /// A load raises the ranking.
     HealedByLoad,
     /// A total arrives after a greater one.
     LateTotal,
-    /// Redis refuses the totals; the votes have counted.
+    /// Redis refuses the totals; the votes are counted.
     RaiseRefused,
-    /// Redis is too slow; the batch is acknowledged all the same.
+    /// Redis is too slow; the batch is still acknowledged.
     RaiseTimedOut,
-    /// A total arrives after its sender died or gave up.
-    AdriftTotal,
-    /// A transaction commits after its caller died or gave up.
+    /// A total arrives after its sender crashed or timed out.
+    DetachedTotal,
+    /// A transaction commits after its caller crashed or timed out.
     AbandonedCommit,
-    /// A call begins after its caller died or gave up, and finds its votes counted.
+    /// A call starts after its caller crashed or timed out, and finds its votes counted.
     AbandonedTooLate,
-    /// A call begins after its caller died or gave up, and finds a definition changed.
+    /// A call starts after its caller crashed or timed out, and finds a definition changed.
     AbandonedStale,
-    /// Death with a batch, before it is judged.
+    /// A worker crashes before judging its batch.
     DiedBeforeJudging,
-    /// Death with the batch judged, before `count_votes` has begun.
+    /// A worker crashes after judging, before `count_votes` starts.
     DiedBeforeCounting,
-    /// Death with the transaction open.
+    /// A worker crashes while the transaction is open.
     DiedBeforeCommit,
-    /// Death after learning that a definition has changed.
+    /// A worker crashes after learning that a definition has changed.
     DiedBeforeReload,
-    /// Death after the commit, before the answer.
+    /// A worker crashes after the commit, before the answer.
     DiedBeforeAnswer,
-    /// Death after the answer, before the first `ZADD`.
+    /// A worker crashes after the answer, before the first `ZADD`.
     DiedBeforeRaise,
-    /// Death between two `ZADD`s.
+    /// A worker crashes between two `ZADD`s.
     DiedWithinRaise,
-    /// Death after the last `ZADD`, before the acknowledgement.
+    /// A worker crashes after the last `ZADD`, before the acknowledgement.
     DiedBeforeAcknowledging,
-    /// Death after the acknowledgement.
+    /// A worker crashes after the acknowledgement.
     DiedAfterAcknowledging,
-    /// A call to the ledger fails, and the function lives on with what it remembers.
+    /// A call to the ledger fails, and the function lives on with its cache.
     LedgerTimedOut,
-    /// PostgreSQL dies with a transaction open, or one that no disk has.
+    /// PostgreSQL crashes with an open or unflushed transaction.
     LedgerDied,
-    /// PostgreSQL dies and comes back without what it had committed.
+    /// PostgreSQL crashes and loses a committed transaction.
     LedgerForgot,
-    /// Death between reading a poll from the ledger and writing it to Redis.
+    /// A function crashes between reading a poll from the ledger and writing it to Redis.
     DiedLoading,
-    /// The poll's window moves while a worker holds a batch.
+    /// The poll's window changes while a worker holds a batch.
     Changed,
-    /// A rebuild puts a tally right while a worker holds a batch.
+    /// A rebuild corrects a tally while a worker holds a batch.
     Rebuilt,
-    /// A vote is counted between a rebuild's finding the drift and its putting it right.
+    /// A vote is counted after a rebuild has found the drift and before it corrects it.
     CountedWithinRebuild,
     /// A total of an earlier epoch is sent after the rebuild.
     LateEpoch,
     /// Deliveries stop.
     Stopped,
-    /// The announcement of a batch that failed is so old that the batch has come again.
-    AnnouncementGrewOld,
+    /// The announcement of a failed batch expires: the batch has been redelivered.
+    AnnouncementExpired,
     /// A poll is certified.
     Certified,
-    /// A poll is certified while a worker has a batch, of votes that have been counted already.
+    /// A poll is certified while a worker holds a batch of votes that are already counted.
     CertifiedWhileWorking,
-    /// A poll is certified without a vote that a certificate may lack.
+    /// A poll is certified without an excused vote.
     CertifiedWithoutExcused,
     /// A vote cast in time is recorded as late.
     RecordedLate,
-    /// Nothing is left to do, and all is well.
+    /// No work is left, and every vote is counted and ranked.
     Settled,
 }
 
-/// How many steps of each kind were taken.
+/// Counters of events.
 #[derive(Debug)]
 pub struct Witness([AtomicU64; Event::ALL.len()]);
 
@@ -119,19 +119,19 @@ impl Default for Witness {
 }
 
 impl Witness {
-    /// Notes that it happened.
+    /// Records an event.
     pub fn note(&self, event: Event) {
         self.0[event as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes it if it happened.
+    /// Records an event if it happened.
     pub fn note_if(&self, happened: bool, event: Event) {
         if happened {
             self.note(event);
         }
     }
 
-    /// Whether it ever happened.
+    /// Tells whether an event ever happened.
     pub fn has_seen(&self, event: Event) -> bool {
         self.0[event as usize].load(Ordering::Relaxed) > 0
     }

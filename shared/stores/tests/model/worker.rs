@@ -1,7 +1,7 @@
-//! `functions/votes`: one batch's way through `Handler::handle`, and its ends before time.
+//! `functions/votes`: a batch in `Handler::handle`, its failures and crashes.
 
 use crate::{
-    ledger::Begun,
+    ledger::CallStart,
     mutation::Mutation,
     protocol::Protocol,
     set::Set,
@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Protocol {
-    /// The polls of a batch for which Redis has a definition that memory lacks and the ledger has no more.
-    pub fn believable(&self, state: &State, worker: usize, batch: Set) -> Set {
+    /// Returns the polls of a batch whose definition in Redis is stale and not shadowed by memory.
+    pub fn stale_in_cache(&self, state: &State, worker: usize, batch: Set) -> Set {
         let differs = |&poll: &usize| {
             let cached = state.redis.cached[poll];
             !state.redis.away
@@ -22,7 +22,7 @@ impl Protocol {
         self.verdicts.polls_in(batch).iter().filter(differs).collect()
     }
 
-    /// Takes messages that wait.
+    /// Delivers queued messages to a worker.
     pub fn deliver(&self, state: &mut State, worker: usize, batch: Set) {
         state.queue.waiting = state.queue.waiting.without(batch);
         let held = state.workers.iter().any(|other| other.batch().overlaps(batch));
@@ -31,11 +31,12 @@ impl Protocol {
         self.announce(state, worker);
     }
 
-    /// Finds definitions: memory, else Redis where it is believed, else the ledger; then judges by them.
-    pub fn find(&self, state: &mut State, worker: usize, believed: Set) {
+    /// Finds definitions in memory, else in Redis for the polls of `from_cache`, else in the ledger; then judges by
+    /// them.
+    pub fn find(&self, state: &mut State, worker: usize, from_cache: Set) {
         let batch = state.workers[worker].batch();
         for poll in self.verdicts.polls_in(batch).iter() {
-            let source = if believed.has(poll) { &state.redis.cached } else { &state.ledger.polls };
+            let source = if from_cache.has(poll) { &state.redis.cached } else { &state.ledger.polls };
             let remembered = &mut state.workers[worker].memory[poll];
             if remembered.version == 0 {
                 *remembered = source[poll];
@@ -47,7 +48,7 @@ impl Protocol {
         }
     }
 
-    /// Takes the definitions that the ledger has now, and judges again.
+    /// Loads the ledger's current definitions and judges again.
     pub fn reload(&self, state: &mut State, worker: usize) {
         let batch = state.workers[worker].batch();
         for poll in self.verdicts.polls_in(batch).iter() {
@@ -57,7 +58,8 @@ impl Protocol {
         self.judge(state, worker, batch);
     }
 
-    /// Judges by what is remembered. The verdicts are made when the call begins; they depend on nothing else.
+    /// Judges by the definitions in memory. The verdicts depend on these alone and are evaluated when the call
+    /// starts.
     fn judge(&self, state: &mut State, worker: usize, batch: Set) {
         let memory = state.workers[worker].memory;
         let mut judged = [Definition::default(); POLLS];
@@ -67,29 +69,28 @@ impl Protocol {
         state.workers[worker].phase = Phase::Counting(Call { batch, judged, transaction: None });
     }
 
-    /// Whether a call can begin now.
+    /// Tells whether a call can start now.
     pub fn can_begin(&self, state: &State, call: Call) -> bool {
-        call.transaction.is_none() && !matches!(self.begin(state, call), Begun::Waits)
+        call.transaction.is_none() && !matches!(self.begin(state, call), CallStart::Waits)
     }
 
-    /// PostgreSQL begins the call.
+    /// Starts the call in PostgreSQL.
     pub fn begin_call(&self, state: &mut State, worker: usize, call: Call) {
         state.workers[worker].phase = match self.begin(state, call) {
-            Begun::Waits => return,
-            Begun::Stale => Phase::Stale(call.batch),
-            Begun::Open(transaction) => Phase::Counting(Call { transaction: Some(transaction), ..call }),
+            CallStart::Waits => return,
+            CallStart::Stale => Phase::Stale(call.batch),
+            CallStart::Open(transaction) => Phase::Counting(Call { transaction: Some(transaction), ..call }),
         };
     }
 
-    /// PostgreSQL commits.
+    /// Commits the transaction in PostgreSQL.
     pub fn commit_call(&self, state: &mut State, worker: usize, call: Call, transaction: Transaction) {
         self.sign(state, call.batch, state.workers[worker].announcement);
         self.commit(state, call, transaction);
         let wrote = !transaction.inserted.union(transaction.recorded).is_empty();
         state.workers[worker].phase = if self.has(Mutation::TallyApart) {
             Phase::Adding(call)
-        } else if self.has(Mutation::AnsweredBeforeDisk)
-            || !wrote && self.has(Mutation::DuplicatesWaitForNoDisk)
+        } else if self.has(Mutation::AnsweredBeforeDisk) || !wrote && self.has(Mutation::DuplicatesSkipFlush)
         {
             raising(call.batch, self.pipeline(call, transaction))
         } else {
@@ -97,13 +98,13 @@ impl Protocol {
         };
     }
 
-    /// The disk has it, and the caller learns the totals.
+    /// Flushes the log; the caller receives the totals.
     pub fn answer(&self, state: &mut State, worker: usize, batch: Set, pipeline: Pipeline) {
         state.on_disk = state.ledger;
         state.workers[worker].phase = raising(batch, pipeline);
     }
 
-    /// The second transaction of [`Mutation::TallyApart`].
+    /// Runs the second transaction of [`Mutation::TallyApart`].
     pub fn add_tally_apart(&self, state: &mut State, worker: usize, call: Call) {
         let Some(mut transaction) = call.transaction else { return };
         self.add_tally(state, transaction.inserted);
@@ -111,17 +112,17 @@ impl Protocol {
         state.workers[worker].phase = Phase::Committed(call.batch, self.pipeline(call, transaction));
     }
 
-    /// Redis carries out one more command of the pipeline.
+    /// Executes the pipeline's next command in Redis.
     pub fn raise_step(&self, state: &mut State, worker: usize, batch: Set, mut pipeline: Pipeline) {
         self.raise_next(state, &mut pipeline);
         if pipeline.remaining.is_empty() {
-            // Taken back by the last command of the pipeline.
+            // The pipeline's last command removes the announcement.
             state.workers[worker].announcement = Announcement::None;
         }
         state.workers[worker].phase = raising(batch, pipeline);
     }
 
-    /// The batch is deleted from the queue, even what SQS was about to deliver again.
+    /// Deletes the batch from the queue, including messages that SQS was about to redeliver.
     pub fn acknowledge(&self, state: &mut State, worker: usize) {
         let batch = state.workers[worker].batch();
         state.queue.deleted = state.queue.deleted.union(batch);
@@ -130,20 +131,20 @@ impl Protocol {
         state.workers[worker].announcement = Announcement::None;
     }
 
-    /// The batch comes again; what has been sent may still arrive.
+    /// Fails the batch: it is redelivered, and its sent call or pipeline may still arrive.
     pub fn fail(&self, state: &mut State, worker: usize) {
         let batch = state.workers[worker].batch();
         self.leave_announcement(state, worker);
         match state.workers[worker].phase {
             Phase::Counting(call) if state.abandoned.is_none() => state.abandoned = Some(call),
-            Phase::Raising(_, pipeline) => cut_adrift(state, pipeline),
+            Phase::Raising(_, pipeline) => detach_pipeline(state, pipeline),
             _ => {}
         }
         state.queue.waiting = state.queue.waiting.union(batch.without(state.queue.deleted));
         state.workers[worker].phase = Phase::Idle;
     }
 
-    /// The instance is gone; a new one starts with no memory.
+    /// Crashes the instance; a new one starts with an empty memory.
     pub fn die(&self, state: &mut State, worker: usize) {
         let all = self.verdicts.polls_in(state.workers[worker].batch());
         self.witness.note(match state.workers[worker].phase {
@@ -161,7 +162,7 @@ impl Protocol {
         state.workers[worker].memory = [Definition::default(); POLLS];
     }
 
-    /// What is on disk stays; callers learn of it, and leave their batches in the queue.
+    /// Crashes PostgreSQL: flushed data stays, and callers fail and leave their batches in the queue.
     pub fn ledger_dies(&self, state: &mut State) {
         self.witness.note_if(state.on_disk != state.ledger, Event::LedgerForgot);
         state.ledger = state.on_disk;
@@ -178,15 +179,15 @@ impl Protocol {
         }
     }
 
-    /// The next thing that PostgreSQL does with a call whose caller is gone.
+    /// Starts the abandoned call in PostgreSQL.
     pub fn abandoned_begins(&self, state: &mut State, call: Call) {
         state.abandoned = match self.begin(state, call) {
-            Begun::Waits => return,
-            Begun::Stale => {
+            CallStart::Waits => return,
+            CallStart::Stale => {
                 self.witness.note(Event::AbandonedStale);
                 None
             }
-            Begun::Open(transaction) => {
+            CallStart::Open(transaction) => {
                 let votes = self.verdicts.votes(call.batch, &call.judged);
                 let too_late = votes.iter().any(|vote| self.is_counted(state, vote));
                 self.witness.note_if(too_late, Event::AbandonedTooLate);
@@ -196,14 +197,14 @@ impl Protocol {
     }
 }
 
-/// A pipeline under way, or done.
+/// Returns the phase of a pipeline in progress or done.
 fn raising(batch: Set, pipeline: Pipeline) -> Phase {
     if pipeline.remaining.is_empty() { Phase::Raised(batch) } else { Phase::Raising(batch, pipeline) }
 }
 
-/// What a sender that is gone has sent, if there is room for it.
-pub fn cut_adrift(state: &mut State, pipeline: Pipeline) {
-    if state.adrift.is_none() {
-        state.adrift = Some(pipeline);
+/// Detaches the pipeline of a sender that is gone. A second one at a time is dropped.
+pub fn detach_pipeline(state: &mut State, pipeline: Pipeline) {
+    if state.detached.is_none() {
+        state.detached = Some(pipeline);
     }
 }
