@@ -9,11 +9,11 @@ import re
 import parameters
 from sam_template import expect, of_type, read_transformed, report, variables
 
-# docs/OPERATIONS.md, "Connections", explains these.
-INSTANCES_AT_A_DEPLOYMENT = 2  # Those of the last release keep their connections until Lambda lets them go.
-CONNECTIONS_KEPT = 20  # PostgreSQL's and RDS's own, and the crew's psql.
+# Explained in docs/OPERATIONS.md, "Connections".
+INSTANCES_AT_A_DEPLOYMENT = 2  # The last release's instances keep their connections until Lambda ends them.
+CONNECTIONS_KEPT = 20  # Reserved for PostgreSQL, RDS and the crew's psql.
 
-# Properties with which a resource refuses to be deleted, and what "it does not" is called there.
+# Properties that protect a resource from deletion, each with its values for on and off.
 PROTECTIONS = {
     "AWS::RDS::DBInstance": ("DeletionProtection", True, False),
     "AWS::RDS::DBCluster": ("DeletionProtection", True, False),
@@ -27,12 +27,12 @@ PROTECTED_ONLY_ONCE_ESTABLISHED = {
         {"Fn::Equals": [{"Ref": "Established"}, "true"]},
     ]
 }
-# Kinds that cannot be deleted while something is in them that their stack did not make. scripts/deployment.py empties
-# buckets; it knows none of the others.
+# Kinds that cannot be deleted while they contain things that their stack did not make. scripts/deployment.py empties
+# buckets, and none of the others.
 FILLED_BY_OTHERS = ("AWS::ECR::Repository", "AWS::Backup::BackupVault", "AWS::Route53::HostedZone")
-# What names a resource for good: a retained one would stand in the way of the next deployment.
+# Properties with a fixed name: a retained resource with one would block the next deployment.
 NAMES = ("BucketName", "DBInstanceIdentifier", "Name", "UserPoolName", "QueueName", "LogGroupName")
-# Kinds on which AWS works in a window of its own choice unless it is given one.
+# Kinds that AWS maintains in a window of its own choice unless one is configured.
 WINDOWS = {
     "AWS::RDS::DBInstance": ("PreferredMaintenanceWindow", "PreferredBackupWindow"),
     "AWS::RDS::DBCluster": ("PreferredMaintenanceWindow", "PreferredBackupWindow"),
@@ -43,19 +43,19 @@ LOG_LEVELS = ["DEBUG", "INFO", "WARN", "ERROR"]
 NO_LOG_LEVEL = {"ScopesFunction"}
 
 IDENTIFYING_FIELD = "c-ip|forwarded|cookie|uri-query|referer|user-agent|asn|country"
-# Actions that know no narrower resource.
+# Policies with actions that have no narrower resource.
 ANY_RESOURCE = {"NetworkPolicy", "TracingPolicy"}
 
 
 def environments():
-    """(name, parameter overrides) of each environment of samconfig.toml, and of the template alone."""
+    """Yields (name, parameter overrides) of each environment of samconfig.toml, and of the template alone."""
     yield "the template", {}
     for name, commands in parameters.environments():
         yield name, parameters.overrides_of(commands)
 
 
 def check_parameters(template):
-    """What each environment sets, and the defaults alone, is something that AWS takes."""
+    """Checks that AWS accepts the settings of each environment, and the defaults alone."""
     for name, overrides in environments():
         for objection in parameters.objections(template, overrides, parameters.EDGE_REGION):
             expect(False, f"{name}: {objection}")
@@ -73,7 +73,7 @@ def check_connections(template):
         for function_name, function in of_type(template["Resources"], "AWS::Lambda::Function"):
             if "DATABASE_URL" in variables(function):
                 reserved = function["Properties"].get("ReservedConcurrentExecutions")
-                expect(reserved is not None, f"{function_name} bounds its connections by nothing")
+                expect(reserved is not None, f"{function_name} has no bound on its connections")
                 functions += value(reserved or 0)
         used = functions * INSTANCES_AT_A_DEPLOYMENT + CONNECTIONS_KEPT
         limit = value({"Ref": "DatabaseConnectionsMax"})
@@ -81,16 +81,16 @@ def check_connections(template):
 
 
 def check_reserves(template):
-    """The account's limit must leave room for what the functions reserve; two pages say how much that is."""
+    """Checks that two pages state the functions' reserved concurrency, which the account's limit must leave room for."""
     total = parameters.reserved_concurrency(template, parameters.values_of(template, {}))
     for page in ("README.md", "docs/OPERATIONS.md"):
         text = pathlib.Path(page).read_text(encoding="utf-8")
-        said = re.findall(r"(\d+) (?:in all with the defaults|by default\))", text)
-        expect(said == [str(total)], f"{page} says {said} of the {total} that functions reserve")
+        stated = re.findall(r"(\d+) (?:in all with the defaults|by default\))", text)
+        expect(stated == [str(total)], f"{page} says {stated}; the functions reserve {total}")
 
 
 def check_order(resources):
-    """The schema comes first, and has its ways to the database and back to CloudFormation."""
+    """Checks that the schema comes first, and that it reaches the database and CloudFormation."""
     for name, function in of_type(resources, "AWS::Lambda::Function"):
         if "DATABASE_URL" in variables(function) and name != "MigrateFunction":
             expect(function.get("DependsOn") in ("Schema", ["Schema"]), f"{name} does not wait for Schema")
@@ -101,15 +101,15 @@ def check_order(resources):
 
 
 def check_network(resources):
-    """Only functions reach the stores and the endpoint; nothing reaches the internet."""
+    """Checks that only functions reach the stores and the endpoint, and that nothing reaches the internet."""
     groups = {"DatabaseSecurityGroup", "CacheSecurityGroup", "QueueEndpointSecurityGroup"}
     functions = {"FunctionsSecurityGroup", "MigrateSecurityGroup", "ResultsSecurityGroup"}
     for name, rule in of_type(resources, "AWS::EC2::SecurityGroupIngress"):
         source = rule["Properties"].get("SourceSecurityGroupId", {}).get("Ref")
-        expect(source in functions, f"{name}: lets in {source}")
+        expect(source in functions, f"{name}: admits {source}")
     for name, group in of_type(resources, "AWS::EC2::SecurityGroup"):
         expect("SecurityGroupIngress" not in group["Properties"], f"{name}: write rules out as resources")
-        expect(group["Properties"].get("SecurityGroupEgress"), f"{name}: may go everywhere")
+        expect(group["Properties"].get("SecurityGroupEgress"), f"{name}: may reach everything")
     expect(resources["Database"]["Properties"]["VPCSecurityGroups"] == [{"Ref": "DatabaseSecurityGroup"}], "Database")
     expect(resources["Cache"]["Properties"]["SecurityGroupIds"] == [{"Ref": "CacheSecurityGroup"}], "Cache")
     assert groups <= resources.keys()
@@ -118,7 +118,7 @@ def check_network(resources):
 
 
 def check_stores(resources):
-    """What keeps the votes, whatever is deployed."""
+    """Checks that no deployment can lose the votes."""
     database = resources["Database"]
     expect(database["DeletionPolicy"] == "RetainExceptOnCreate", "the ledger may be lost")
     expect(database["UpdateReplacePolicy"] == "Snapshot", "the ledger may be lost when it is replaced")
@@ -126,15 +126,15 @@ def check_stores(resources):
     expect(key["DeletionPolicy"] == "RetainExceptOnCreate", "the voters' key may be lost")
     expect(key["UpdateReplacePolicy"] == "Retain", "the voters' key may be lost when it is replaced")
     settings = resources["DatabaseParameters"]["Properties"]["Parameters"]
-    expect(settings["rds.force_ssl"] == "1", "the database talks without TLS")
+    expect(settings["rds.force_ssl"] == "1", "the database accepts connections without TLS")
     expect(settings["max_connections"] == {"Ref": "DatabaseConnectionsMax"}, "max_connections")
     cache = resources["Cache"]["Properties"]
-    expect(cache["TransitEncryptionMode"] == "required", "the cache talks without TLS")
+    expect(cache["TransitEncryptionMode"] == "required", "the cache accepts connections without TLS")
     expect("NumNodeGroups" not in cache, "the cache's cluster mode must be off")
 
 
 def check_rollback(template):
-    """A first deployment that fails can be undone: nothing of it refuses to be deleted."""
+    """Checks that a failed first deployment can be rolled back: no resource of it refuses deletion."""
     resources = template["Resources"]
     expect(template["Parameters"]["Established"]["Default"] == "false", "a first deployment would be protected")
     expect(
@@ -150,7 +150,7 @@ def check_rollback(template):
             expect(given in (off, {"Fn::If": ["Protected", on, off]}), f"{name}: {protection} would fail a rollback")
         unknown = [one for one in properties if "Protect" in one and one != PROTECTIONS.get(kind, [None])[0]]
         expect(not unknown, f"{name}: {unknown} is no protection that this check knows")
-        expect(policy != "Snapshot", f"{name}: a rollback would take a snapshot of what may not be whole")
+        expect(policy != "Snapshot", f"{name}: a rollback would take a snapshot of an incomplete store")
         if kind.startswith("AWS::RDS::DB") and kind.removeprefix("AWS::RDS::DB") in ("Instance", "Cluster"):
             expect(policy == "RetainExceptOnCreate", f"{name}: without a policy its kind takes a snapshot")
         if kind.startswith("Custom::"):
@@ -158,11 +158,11 @@ def check_rollback(template):
         expect(kind not in FILLED_BY_OTHERS, f"{name}: scripts/deployment.py does not know how to empty it")
         if policy in ("Retain", "RetainExceptOnCreate"):
             named = [one for one in NAMES if one in properties]
-            expect(not named, f"{name}: kept under its own name, it would stand in the next deployment's way")
+            expect(not named, f"{name}: kept under its own name, it would block the next deployment")
 
 
 def check_maintenance(template):
-    """What AWS does to a store by itself it does when nothing is on air, and never at a weekend."""
+    """Checks that AWS maintains the stores in configured windows, and never at a weekend."""
     for kind, wanted in WINDOWS.items():
         for name, resource in of_type(template["Resources"], kind):
             for window in wanted:
@@ -176,10 +176,10 @@ def check_maintenance(template):
 
 
 def check_log_levels(template):
-    """Metrics are log lines without a level, which Lambda takes for INFO: it must never drop that."""
+    """Checks that Lambda never drops INFO: metrics are log lines without a level, which it treats as INFO."""
     resources = template["Resources"]
     levels = template["Parameters"]["LogLevel"]["AllowedValues"]
-    expect(levels == LOG_LEVELS, "LogLevel: tracing knows no FATAL, and at TRACE events are logged, voters included")
+    expect(levels == LOG_LEVELS, "LogLevel: tracing has no FATAL, and at TRACE events are logged, voters included")
     details = template["Conditions"]["LogDetails"]
     expect(details == {"Fn::Equals": [{"Ref": "LogLevel"}, "DEBUG"]}, "LogDetails: Lambda would drop metrics")
     for name, function in of_type(resources, "AWS::Lambda::Function"):
@@ -201,7 +201,7 @@ def check_edge(resources):
         expect(cookies == {"CookieBehavior": "none"}, f"{name}: cookies end the collapsing of simultaneous misses")
     fields = resources["AccessLogDelivery"]["Properties"]["RecordFields"]
     identifying = [field for field in fields if re.search(IDENTIFYING_FIELD, field, re.IGNORECASE)]
-    expect(not identifying, f"access logs would tell who asked: {identifying}")
+    expect(not identifying, f"access logs would identify viewers: {identifying}")
 
 
 def check_permissions(resources):
@@ -210,7 +210,7 @@ def check_permissions(resources):
             for statement in document["Statement"]:
                 if statement["Effect"] == "Allow" and statement.get("Resource") == "*":
                     expect(name in ANY_RESOURCE, f"{name}: a permission on every resource")
-                expect("NotAction" not in statement and "NotResource" not in statement, f"{name}: says what is not")
+                expect("NotAction" not in statement and "NotResource" not in statement, f"{name}: uses NotAction or NotResource")
                 if statement["Effect"] == "Allow":
                     listed = statement["Action"]
                     for action in [listed] if isinstance(listed, str) else listed:
@@ -251,7 +251,7 @@ def check_watching(resources):
     for name, alarm in alarms.items():
         properties = alarm["Properties"]
         expect(f"`{name.removesuffix('Alarm')}`" in handbook, f"docs/OPERATIONS.md does not explain {name}")
-        expect(properties["AlarmActions"] == [{"Ref": "AlarmTopic"}], f"{name}: tells nobody")
+        expect(properties["AlarmActions"] == [{"Ref": "AlarmTopic"}], f"{name}: notifies nobody")
         metrics = [properties, *(m.get("MetricStat", {}).get("Metric", {}) for m in properties.get("Metrics", []))]
         for metric in metrics:
             if not is_awss(metric.get("Namespace", "AWS/")):

@@ -1,6 +1,7 @@
-"""Checks that the template gives each function what its code uses, and nothing else: environment and permissions.
+"""Checks that the template gives each function exactly the environment and permissions that its code uses.
 
-Both are derived, not listed: the variables from what the built binary says it misses, the SDK's calls from its source.
+Both are derived, not listed: the variables from the built binary's messages about missing ones, the SDK's calls from its
+source. To add a call of the crate aws: add its method and permission to OWN_CALLS.
 Argument: the folder of `sam build`, <folder>/<logical id>/bootstrap.
 """
 
@@ -15,7 +16,7 @@ from one_event import output_of
 from sam_template import NO_VALUE, expect, of_type, read_source, read_transformed, report, variables
 
 START_SECONDS_MAX = 30
-# Values that a binary takes as right, so that it goes on and reads what it reads only then.
+# Valid values, with which a binary continues and reads its further variables.
 GOOD_VALUES = {
     "DATABASE_URL": "postgres://votes@localhost:5432/votes?sslmode=verify-full",
     "DATABASE_AUTH": "iam",
@@ -23,9 +24,9 @@ GOOD_VALUES = {
     "VOTER_HASH_KEY": "0" * 64,
 }
 NONSENSE = "/nowhere"
-# Read by the runtime's subscriber, which misses nothing: local/cli/tests/it/log_level.rs sees that it is applied.
+# Read by the runtime's subscriber, which never reports it missing; local/cli/tests/it/log_level.rs tests its effect.
 READ_WITHOUT_COMPLAINT = {"RUST_LOG"}
-# What CloudFormation sends to a custom resource's function.
+# CloudFormation's request to a custom resource's function.
 CREATE = {
     "RequestType": "Create",
     "ResponseURL": "http://{api}/answer",
@@ -49,7 +50,7 @@ JOINS_VPC = {
 }
 IS_TRACED = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 POLLS_QUEUE = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
-# What the calls of the crate aws need, by method.
+# The permission for each call of the crate aws, by method.
 OWN_CALLS = {
     "create_invalidation": "cloudfront:CreateInvalidation",
     "list_invalidations": "cloudfront:ListInvalidations",
@@ -65,7 +66,7 @@ OWN_CALLS = {
     "has_object": "s3:GetObject",
     "link": "s3:GetObject",
 }
-# Operations whose permission is called otherwise:
+# Operations with a permission of another name:
 # https://docs.aws.amazon.com/service-authorization/latest/reference/
 PERMISSIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
@@ -80,7 +81,7 @@ PERMISSIONS = {
 
 
 def wrong_variables(binary, environment, complaint=" is not set"):
-    """The variables of which a function complains, when started with these."""
+    """Returns the variables that a function reports when it is started with this environment."""
     process = subprocess.run(
         [binary], env=environment, capture_output=True, text=True, timeout=START_SECONDS_MAX, check=False
     )
@@ -89,7 +90,7 @@ def wrong_variables(binary, environment, complaint=" is not set"):
 
 def names_in(output, complaint):
     names = re.findall(rf"\b([A-Z][A-Z0-9_]+){complaint}", output)
-    # Lambda itself sets those.
+    # Lambda itself sets these.
     return {name for name in names if not name.startswith(("AWS_", "LAMBDA_", "_"))}
 
 
@@ -97,7 +98,7 @@ def check_environment(name, function, binary, answers_cloudformation):
     given = {name: value for name, value in variables(function).items() if name not in READ_WITHOUT_COMPLAINT}
     read = wrong_variables(binary, {})
     if answers_cloudformation:
-        # It starts whatever is wrong, to say so in its answer. Never with good values: it would change a database.
+        # It starts in any case, to report the problem in its answer. Never with valid values: it would change a database.
         read |= names_in(output_of(binary, {}, CREATE), " is not set")
         read |= names_in(output_of(binary, dict.fromkeys(given, NONSENSE), CREATE), ": ")
         compare(name, given.keys(), read)
@@ -105,7 +106,7 @@ def check_environment(name, function, binary, answers_cloudformation):
     good = {key: value if isinstance(value, str) else GOOD_VALUES.get(key, "1") for key, value in given.items()}
     good |= {key: value for key, value in GOOD_VALUES.items() if key in given}
     read |= wrong_variables(binary, good)
-    # What may be empty is not missed; but nonsense in it is told.
+    # A variable that may be empty is not reported missing; but a malformed one is reported.
     read |= wrong_variables(binary, good | dict.fromkeys(given.keys() - read, NONSENSE), ": ")
     compare(name, given.keys(), read)
 
@@ -118,7 +119,7 @@ def compare(name, given, read):
 
 
 class Workspace:
-    """Which crates a function is made of."""
+    """The crates of the workspace, to find those that a function is made of."""
 
     def __init__(self):
         command = ["cargo", "metadata", "--format-version", "1", "--locked"]
@@ -128,7 +129,7 @@ class Workspace:
         self.nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
 
     def closure(self, binary):
-        """Packages that are linked into a binary."""
+        """Returns the packages that are linked into a binary."""
         found = [member for member in self.members if self.has_binary(member, binary)]
         assert len(found) == 1, f"no crate has the binary {binary}"
         seen, queue = set(found), found
@@ -145,7 +146,7 @@ class Workspace:
         return any(target["name"] == name and "bin" in target["kind"] for target in targets)
 
     def sdk_calls(self, binary):
-        """Permissions for the operations of AWS's SDKs, and of the crate aws, that a binary's own source calls."""
+        """Returns the permissions for the calls of AWS's SDKs, and of the crate aws, in a binary's own source."""
         packages = self.closure(binary)
         names = {package: self.packages[package]["name"] for package in packages}
         sources = [self.folder(package) / "src" for package in packages & self.members if names[package] != "aws"]
@@ -167,7 +168,7 @@ class Workspace:
 
 
 def actions(policy_document):
-    """(action, resource) of every statement that allows something."""
+    """Yields (action, resource) of every statement that allows something."""
     for statement in policy_document["Statement"]:
         if statement["Effect"] == "Allow":
             listed = statement["Action"]
@@ -176,7 +177,7 @@ def actions(policy_document):
 
 
 def granted(resources, function):
-    """Actions that a function's role allows."""
+    """Returns the actions that a function's role allows."""
     role = resources[function["Properties"]["Role"]["Fn::GetAtt"][0]]["Properties"]
     documents = [policy["PolicyDocument"] for policy in role["Policies"]]
     for reference in role.get("ManagedPolicyArns", []):

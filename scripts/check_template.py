@@ -1,5 +1,8 @@
-"""Checks what cfn-lint cannot: that SAM merges the routes into one body and secures each of them, and that the
-numbers which depend on each other agree. Offline: the same transform that CloudFormation runs, without an account.
+"""Checks beyond cfn-lint: that SAM merges the routes into one body and secures each of them, and that dependent numbers
+agree. Offline: the same transform that CloudFormation runs, without an account.
+
+To add a route: add it to ROUTES with its scopes. To add a check: a function that calls `expect(condition, message)`, and its
+call in `main`.
 """
 
 import fnmatch
@@ -11,7 +14,7 @@ PUBLIC = None
 TOKEN = []
 ADMIN = ["admin"]
 
-# Every route and the scopes it asks for, as docs/openapi.yaml promises them.
+# Every route with its scopes, as in docs/openapi.yaml.
 ROUTES = {
     "POST /votes": TOKEN,
     "GET /polls": PUBLIC,
@@ -39,19 +42,19 @@ ROUTES = {
     "POST /admin/dead-letters/redrive": ADMIN,
 }
 USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction", "ResultsFunction", "ExportFunction"]
-# Of the contract too, but files: no route of the API.
+# Paths of the contract that are files and no routes of the API.
 FILES = {"GET /results/{id}.json", "GET /results/{id}.certificate-{number}.json"}
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 OUTAGE_SECONDS = 24 * 3600
 INVALIDATIONS_RETRY_SECONDS = 30
-# As long as a poller may wait for a quiet queue to fill its batch.
+# The time for which a poller may wait for a quiet queue to fill its batch.
 STRETCHED_WINDOW_SECONDS = 20
 
 
 def operations(document):
-    """(`METHOD /path`, operation) of an OpenAPI document."""
+    """Yields (`METHOD /path`, operation) of an OpenAPI document."""
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if method in HTTP_METHODS:
@@ -59,7 +62,7 @@ def operations(document):
 
 
 def scopes(operation):
-    """What an operation's security asks for: `PUBLIC`, or a list of scopes of the JWT authorizer."""
+    """Returns the security of an operation: `PUBLIC`, or a list of scopes of the JWT authorizer."""
     security = operation.get("security", [])
     if security in ([], [{"NONE": []}]):
         return PUBLIC
@@ -73,7 +76,7 @@ def check_routes(resources):
     expect(found.keys() == ROUTES.keys(), f"routes differ: {sorted(found.keys() ^ ROUTES.keys())}")
     for route, operation in found.items():
         expect(scopes(operation) == ROUTES.get(route), f"{route}: security is {operation.get('security')}")
-        expect("x-amazon-apigateway-integration" in operation, f"{route}: nothing behind it")
+        expect("x-amazon-apigateway-integration" in operation, f"{route}: has no integration")
         check_integration(route, operation["x-amazon-apigateway-integration"], resources)
     for resource in ("AWS::ApiGatewayV2::Route", "AWS::ApiGatewayV2::Integration"):
         expect(not list(of_type(resources, resource)), f"{resource} beside the body is deleted on update")
@@ -101,7 +104,7 @@ def check_integration(route, integration, resources):
         parameters = integration["requestParameters"]
         voter = parameters.get("MessageGroupId")
         expect(voter == "$context.authorizer.claims.sub", f"the voter is {voter}")
-        # A value inside this JSON might set other attributes: the gateway may or may not escape it.
+        # A value inside this JSON might set other attributes, since escaping by the gateway is undocumented.
         attributes = json.loads(parameters["MessageAttributes"])
         values = {name: attribute["StringValue"] for name, attribute in attributes.items()}
         expect(values == {"requestId": "${context.requestId}"}, f"message attributes: {values}")
@@ -109,7 +112,7 @@ def check_integration(route, integration, resources):
     expect(integration["payloadFormatVersion"] == "2.0", f"{route}: payload format")
     function = integration["uri"]["Fn::Sub"].split("${")[-1].split(".Arn")[0]
     method, path = route.split(" ", 1)
-    # In an execute-api ARN a path parameter stands as a star.
+    # An execute-api ARN writes a path parameter as a star.
     arn_end = f"/{method}{path.replace('{id}', '*')}"
     allowed = any(
         permission["Properties"]["FunctionName"] == {"Ref": function}
@@ -120,7 +123,7 @@ def check_integration(route, integration, resources):
 
 
 def mapping_of(resources, function):
-    """The event source mapping of a function."""
+    """Returns the event source mapping of a function."""
     mappings = (mapping["Properties"] for _, mapping in of_type(resources, "AWS::Lambda::EventSourceMapping"))
     return next(mapping for mapping in mappings if mapping["FunctionName"] == {"Ref": function})
 
@@ -143,14 +146,14 @@ def check_queue(resources):
 
 
 def check_invalidations(resources):
-    """A window is one call, and what is refused comes again 30 s after its window."""
+    """Checks that a window makes one call, and that a refused message comes again 30 s after its window."""
     queue = resources["InvalidationsQueue"]["Properties"]
     dead = resources["InvalidationsDeadLetterQueue"]["Properties"]
     function = resources["InvalidationsFunction"]
     mapping = mapping_of(resources, "InvalidationsFunction")
     window, limit = mapping["MaximumBatchingWindowInSeconds"], function["Properties"]["Timeout"]
     expect(queue["VisibilityTimeout"] == window + INVALIDATIONS_RETRY_SECONDS, "InvalidationsQueue: VisibilityTimeout")
-    expect(queue["VisibilityTimeout"] > window + limit, "InvalidationsQueue: a batch under way would come again")
+    expect(queue["VisibilityTimeout"] > window + limit, "InvalidationsQueue: a batch in flight would come again")
     values = variables(function)
     expect(int(values["WINDOW_SECONDS"]) == window, "InvalidationsFunction: WINDOW_SECONDS is not the mapping's")
     longest_ms = 1000 * window + 2 * 4000 + 2 * int(values["CALL_TIMEOUT_MS"])
@@ -169,7 +172,7 @@ def check_invalidations(resources):
 
 
 def check_wake(resources):
-    """A change is published at once, and a wake that failed is not kept beyond the schedule that stands in for it."""
+    """Checks that a change is published at once, and that a failed wake is kept no longer than the schedule needs."""
     queue = resources["WakeQueue"]["Properties"]
     function = resources["ResultsFunction"]["Properties"]
     mapping = mapping_of(resources, "ResultsFunction")
@@ -192,8 +195,8 @@ def check_timeouts(resources):
 
 def check_store_timeouts(name, values, limit):
     database, redis = int(values["DATABASE_TIMEOUT_MS"]), int(values["REDIS_TIMEOUT_MS"])
-    # The most that a request of any function waits for: a poll and its totals, or a change and the list of polls,
-    # each asked of Redis, then of the database, then written to Redis.
+    # The longest wait of a request of any function: a poll and its totals, or a change and the list of polls, each read
+    # from Redis, then from the database, then written to Redis.
     expect(2 * database + 4 * redis < limit, f"{name}: its stores may take longer than its Timeout")
     lease = int(values["RELOAD_LEASE_MS"])
     expect(lease >= database + 2 * redis, f"{name}: a reload may outlast its lease")
@@ -206,7 +209,7 @@ def check_store_timeouts(name, values, limit):
 
 
 def behind_routes(resources):
-    """Functions that the gateway may invoke."""
+    """Returns the functions that the gateway may invoke."""
     return {
         permission["Properties"]["FunctionName"]["Ref"]
         for _, permission in of_type(resources, "AWS::Lambda::Permission")
@@ -215,7 +218,7 @@ def behind_routes(resources):
 
 
 def check_schema(resources):
-    """The schema is there before the functions that use it, and whoever makes it has the time it may take."""
+    """Checks that the schema exists before the functions that use it, and that its migration has enough time."""
     migrate, schema = resources["MigrateFunction"]["Properties"], resources["Schema"]
     expect(schema["Properties"]["ServiceTimeout"] > migrate["Timeout"], "CloudFormation gives up on a migration first")
     for name in USE_THE_LEDGER:
@@ -223,7 +226,7 @@ def check_schema(resources):
 
 
 def check_certification(resources):
-    """When a result is certified follows from how long a vote may be on its way."""
+    """Checks that certification waits for as long as a vote may be in flight."""
     values = variables(resources["ResultsFunction"])
     mapping = mapping_of(resources, "VotesFunction")
     batch = resources["VotesFunction"]["Properties"]["Timeout"] + mapping["MaximumBatchingWindowInSeconds"]
@@ -234,7 +237,7 @@ def check_certification(resources):
     for name in ("ResultsFunction", "AdminFunction"):
         expect(variables(resources[name]).get("CERTIFY_SIGN_SECONDS"), f"{name}: CERTIFY_SIGN_SECONDS")
     key = variables(resources["VotesFunction"])["VOTER_HASH_KEY"]
-    expect(values["VOTER_HASH_KEY"] == key, "VotesFunction would not know the probes of ResultsFunction")
+    expect(values["VOTER_HASH_KEY"] == key, "VotesFunction would not recognise the probes of ResultsFunction")
 
 
 def check_results(resources):
@@ -263,13 +266,13 @@ def check_exports(resources):
     pieces_s = 3 * 20 + int(values["CALL_TIMEOUT_MS"]) / 1000 + int(values["DATABASE_TIMEOUT_MS"]) / 1000
     expect(int(values["SHIFT_SECONDS"]) + pieces_s < function["Timeout"], "ExportFunction: its last part may be cut off")
     expect(int(values["SHIFT_SECONDS"]) < 60, "ExportFunction: a shift outlasts the minute")
-    expect(function["ReservedConcurrentExecutions"] == 1, "ExportFunction: one works at a time")
+    expect(function["ReservedConcurrentExecutions"] == 1, "ExportFunction: one instance at a time")
 
 
 def check_cache(resources):
     polls = resources["PollsFunction"]["Properties"]
     variables = polls["Environment"]["Variables"]
-    # Who waits for another's load may have to load in the end.
+    # A reader that waits for another's load may have to load in the end.
     longest_ms = int(variables["RELOAD_LEASE_MS"]) + int(variables["DATABASE_TIMEOUT_MS"]) + 4 * int(variables["REDIS_TIMEOUT_MS"])
     expect(longest_ms / 1000 < polls["Timeout"], "a read may wait longer than PollsFunction's Timeout")
     policy = resources["ReadCachePolicy"]["Properties"]["CachePolicyConfig"]
@@ -288,9 +291,9 @@ def check_cache(resources):
     for behavior in distribution["CacheBehaviors"]:
         writes = {"POST", "PUT", "PATCH", "DELETE"} & set(behavior["AllowedMethods"])
         cached = behavior["CachePolicyId"] != CACHING_DISABLED
-        expect(not (writes and cached), f"{behavior['PathPattern']}: what writes must not be cached")
+        expect(not (writes and cached), f"{behavior['PathPattern']}: a behavior with writes must not be cached")
         shielded = behavior["TargetOriginId"] in shielded_origins(distribution)
-        expect(cached or not shielded, f"{behavior['PathPattern']}: Origin Shield costs and does nothing for it")
+        expect(cached or not shielded, f"{behavior['PathPattern']}: Origin Shield costs money without use for it")
     check_edge_paths(distribution, patterns)
 
 
@@ -299,22 +302,22 @@ def shielded_origins(distribution):
 
 
 def check_edge_paths(distribution, patterns):
-    """What no behaviour names goes to the pages: then the API must be named whole."""
+    """Checks that behaviors name all paths of the API: any other path goes to the pages."""
     default = distribution["DefaultCacheBehavior"]
-    expect(default["TargetOriginId"] == "pages", "a path that nobody knows must not reach the API")
+    expect(default["TargetOriginId"] == "pages", "an unknown path must not reach the API")
     for route in ROUTES:
         path = route.split(" ")[1].replace("{id}", "1")
         named = any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
-        expect(named, f"{route}: no behaviour takes it to the API")
+        expect(named, f"{route}: no behavior routes it to the API")
     origins = {origin["Id"]: origin for origin in distribution["Origins"]}
-    expect(origins["reads"]["DomainName"] == origins["api"]["DomainName"], "reads and writes have one gateway")
+    expect(origins["reads"]["DomainName"] == origins["api"]["DomainName"], "reads and writes must use one gateway")
 
 
 def check_pages(resources):
     policy = resources["PagesHeadersPolicy"]["Properties"]["ResponseHeadersPolicyConfig"]
     csp = json.dumps(policy["SecurityHeadersConfig"]["ContentSecurityPolicy"])
     expect("unsafe" not in csp and "default-src 'none'" in csp, "the pages' Content-Security-Policy has a hole")
-    expect("frame-ancestors ${FrameAncestors}" in csp, "who may frame the pages is the show's choice, and by default nobody's")
+    expect("frame-ancestors ${FrameAncestors}" in csp, "frame-ancestors must be the parameter FrameAncestors")
     bucket = resources["PagesBucket"]["Properties"]["PublicAccessBlockConfiguration"]
     expect(all(bucket.values()) and len(bucket) == 4, "the pages' bucket must be private")
 

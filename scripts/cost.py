@@ -1,6 +1,7 @@
 """Computes the cost tables of docs/OPERATIONS.md from docs/prices.json and docs/measured.json.
 
-Prints them; with --write puts them into the page; with --check fails where the page says something else.
+Prints them; with --write inserts them into the page; with --check fails if the page differs. To add a cost: a price in
+docs/prices.json, and a row in `idle`, `votes_cost` or `viewers_cost`; then --write.
 """
 
 import argparse
@@ -13,19 +14,19 @@ from sam_template import of_type, read_source
 
 PAGE = pathlib.Path("docs/OPERATIONS.md")
 BEGIN, END = "<!-- scripts/cost.py writes this -->\n", "<!-- to here -->\n"
-IDLE_MAX = 70  # USD a month: what the system this one follows cost.
+IDLE_MAX = 70  # USD a month: the price of the predecessor system.
 HOURS = 730  # Of a month.
 MILLION = 1_000_000
 GB = 1_000_000_000
 PEAK_VOTES_PER_SECOND = 9_000  # The template's VotesThrottleRate.
 
-# CloudFront's additional metrics, each of which is billed: hits, origin latency, and the rates of six errors.
+# CloudFront's additional metrics, each billed: hit rate, origin latency, and the rates of six errors.
 EDGE_METRICS = 8
-# Between the edge and the origin; with Origin Shield only one of them asks. Copies: brotli, gzip and plain.
+# Caches between the edge and the origin; with Origin Shield only one of them asks. Encodings: brotli, gzip and plain.
 REGIONAL_CACHES, ENCODINGS = 15, 3
-# Of the queue's requests, each billed as one: a vote is sent by itself, received with nine others and deleted with nine.
+# Requests of the queue, each billed as one: a vote is sent by itself, received with nine others and deleted with nine.
 QUEUE_REQUESTS_PER_VOTE = 1 + 1 / 10 + 1 / 10
-# A vote in the gateway's access log: values of the usual length for what its format names.
+# A vote's line in the gateway's access log: values of the usual length for each field of its format.
 ACCESS_LOG_VALUES = {
     "requestId": "JKJaXmPLvHcESHA=",
     "requestTime": "21/Nov/2026:20:15:00 +0000",
@@ -37,7 +38,7 @@ ACCESS_LOG_VALUES = {
     "integrationErrorMessage": "-",
     "authorizer.error": "-",
 }
-# Lambda asks an empty queue with 5 pollers, each for 20 s.
+# Lambda polls an empty queue with 5 pollers, each for 20 s.
 IDLE_QUEUE_REQUESTS = 5 * 3 * 60 * HOURS
 
 
@@ -52,19 +53,19 @@ RESOURCES = TEMPLATE["Resources"]
 
 
 def parameter(name):
-    """A parameter's default."""
+    """Returns a parameter's default."""
     return TEMPLATE["Parameters"][name]["Default"]
 
 
 def alarm_metrics():
-    """How many each alarm looks at: every one is billed, the expression over them is not."""
+    """Yields the number of metrics of each alarm: every metric is billed, an expression is not."""
     for _, alarm in of_type(RESOURCES, "AWS::CloudWatch::Alarm"):
         metrics = alarm["Properties"].get("Metrics")
         yield 1 if metrics is None else sum("Expression" not in metric for metric in metrics)
 
 
 def priced(price, *words):
-    """The price of what these words name: another default in the template asks for another price."""
+    """Returns the price with this name, which contains the template's default; exits if there is none."""
     name = " ".join(words)
     if name not in price:
         sys.exit(f"docs/prices.json has no price for {name}, which is the template's default")
@@ -72,13 +73,13 @@ def priced(price, *words):
 
 
 def access_log_bytes():
-    """What the gateway writes of one vote."""
+    """Returns the size of the gateway's log line for one vote."""
     line = RESOURCES["Api"]["Properties"]["AccessLogSettings"]["Format"]
     return len(re.sub(r"\$context\.([A-Za-z.]+)", lambda name: ACCESS_LOG_VALUES[name[1]], line))
 
 
 def edge_traffic(gigabytes):
-    """Price of what leaves the edge in a month, by its steps."""
+    """Returns the price of the edge's monthly traffic, by its tiers."""
     total = 0.0
     for size, price in PRICES["edge GB"]:
         step = gigabytes if size is None else min(gigabytes, size)
@@ -91,7 +92,7 @@ def idle():
     hour, month = PRICES["hour"], PRICES["month"]
     database, node, storage = parameter("DatabaseClass"), parameter("CacheNodeType"), parameter("DatabaseStorageGb")
     nodes = RESOURCES["Cache"]["Properties"]["NumCacheClusters"]
-    # The one that may be left out, against bots, is left out by default.
+    # The optional rule, against bots, is off by default.
     rules = sum("Name" in rule for rule in RESOURCES["WebAcl"]["Properties"]["Rules"])
     secrets = len(list(of_type(RESOURCES, "AWS::SecretsManager::Secret")))
     functions = (function["Properties"] for _, function in of_type(RESOURCES, "AWS::Serverless::Function"))
@@ -119,7 +120,7 @@ def publishing(invocations, duration_ms):
 
 
 def publishing_sentence():
-    """An open poll's hour: one function at work throughout, and its file every 3 s."""
+    """Returns the sentence on an open poll's hour: one function at work throughout, and its file every 3 s."""
     every = MEASURED["poll_every_seconds"]
     files = 3_600 / every / MILLION * PRICES["million"]["files written"]
     hour = publishing(60, 60_000)
@@ -127,7 +128,7 @@ def publishing_sentence():
 
 
 def votes_cost(votes, kind, queued):
-    """Of so many votes in one month, by what is paid. `kind`: measured for a batch, or for single votes."""
+    """Returns the cost of this many votes in one month, by item. `kind`: the measurement, of a batch or of single votes."""
     figures, per_million = MEASURED[kind], PRICES["million"]
     invocations = votes / figures["votes"]
     gb_seconds = invocations * figures["duration_ms"] / 1_000 * MEASURED["memory_mb"] / 1_024
@@ -146,7 +147,7 @@ def votes_cost(votes, kind, queued):
 
 
 def viewers_cost(viewers, hours, objects):
-    """Of viewers who ask for so many objects each time."""
+    """Returns the cost of viewers who request this many objects each time, by item."""
     per_million, seconds = PRICES["million"], hours * 3_600
     requests = viewers * objects * seconds / MEASURED["poll_every_seconds"]
     asked = origin_requests(hours, objects)
@@ -162,7 +163,7 @@ def viewers_cost(viewers, hours, objects):
 
 
 def origin_requests(hours, objects):
-    """At most: each of the edge's regional caches asks once when its copy is out of date, for each encoding."""
+    """Returns the upper bound: each of the edge's regional caches asks once for each expiry and encoding."""
     return hours * 3_600 / MEASURED["poll_every_seconds"] * objects * REGIONAL_CACHES * ENCODINGS
 
 
@@ -242,7 +243,7 @@ def main():
     before, _, rest = page.partition(BEGIN)
     written, end, after = rest.partition(END)
     if not end:
-        sys.exit(f"{PAGE} has no place for the tables: {BEGIN.strip()} … {END.strip()}")
+        sys.exit(f"{PAGE} lacks the markers for the tables: {BEGIN.strip()} … {END.strip()}")
     if arguments.write:
         PAGE.write_text(f"{before}{BEGIN}\n{computed}\n{END}{after}", encoding="utf-8")
     elif written.strip() != computed.strip():

@@ -1,6 +1,7 @@
-"""What `make deploy`, `destroy`, `crew` and `token` need to know of a deployed stack, and do to it.
+"""The tasks of `make deploy`, `destroy`, `crew` and `token` on a deployed stack.
 
-Which stack: the environment ENV of samconfig.toml. Credentials: the AWS SDK's usual ones.
+The stack is the environment ENV of samconfig.toml. Credentials: the AWS SDK's usual ones. To add a task: a function here,
+a `case` in `main` and its name in `choices`, a target in the Makefile, and tests in test_deployment.py.
 """
 
 import argparse
@@ -15,17 +16,17 @@ import boto3
 import botocore.exceptions
 
 CREW_GROUP = "crew"
-# Of a stack that has never been there whole: its creation failed, whatever came of undoing it.
+# States of a stack that was never complete: its creation failed, and its rollback may have failed too.
 NEVER_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
-# How often, and for how long, a deletion is waited for.
+# The interval in seconds between checks for a deletion, and their number: an hour in all.
 DELETION_WAITS = {"Delay": 15, "MaxAttempts": 240}
-# As `is_supported_subject` in shared/domain/src/subject.rs: nothing that means something in JSON, XML, a URL or a log.
+# Like `is_supported_subject` in shared/domain/src/subject.rs: no character with a meaning in JSON, XML, a URL or a log.
 SUPPORTED_NAME = re.compile(r"[A-Za-z0-9._:|@+=/-]{1,128}")
 QUEUE_COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
 
 class Refused(Exception):
-    """Why something is not done, and what to do."""
+    """A refusal: its reason, and the remedy."""
 
 
 class Deployment:
@@ -47,7 +48,7 @@ class Deployment:
         return self.session.client(service, region_name=self.region)
 
     def describe(self):
-        """The stack as CloudFormation has it."""
+        """Returns CloudFormation's description of the stack."""
         return self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"][0]
 
     def outputs(self):
@@ -58,12 +59,12 @@ class Deployment:
 
 
 def is_first_deployment_that_failed(status):
-    """Whether a stack in this state holds nothing but the leavings of its first deployment."""
+    """Returns whether a stack in this state has only the remains of a failed first deployment."""
     return status in NEVER_CREATED
 
 
 def settings_of_a_deployed_stack(deployment):
-    """Parameters that can be set only when the stack is there, as NAME=VALUE; none where they are set."""
+    """Returns the unset parameters that need an existing stack, as NAME=VALUE."""
     settings = []
     if deployment.parameters().get("Established") != "true":
         settings.append("Established=true")
@@ -73,8 +74,8 @@ def settings_of_a_deployed_stack(deployment):
 
 
 def sign_in_url(deployment):
-    """Where the user pool should send people, when it does not yet: the distribution's own name is known only after
-    the first deployment. Empty when there is nothing to change."""
+    """Returns the return address that the user pool lacks, or an empty string if it lacks none. The distribution's own name
+    is known only after the first deployment."""
     parameters, outputs = deployment.parameters(), deployment.outputs()
     if "UserPoolId" not in outputs or parameters["DomainName"] or parameters["SignInUrl"]:
         return ""
@@ -82,7 +83,7 @@ def sign_in_url(deployment):
 
 
 def waiting_votes(deployment, outputs):
-    """Messages in the queue of votes, and in its dead-letter queue."""
+    """Returns the numbers of messages in the queue of votes and in its dead-letter queue."""
     sqs = deployment.client("sqs")
     counts = []
     for key in ("VotesQueueUrl", "VotesDeadLetterQueueUrl"):
@@ -92,7 +93,7 @@ def waiting_votes(deployment, outputs):
 
 
 def check_nothing_is_lost(deployment, discards_queued):
-    """Raises `Refused` with every reason why deleting the stack would lose votes, or would fail half-way."""
+    """Raises `Refused` with every reason why a deletion of the stack would lose votes, or would fail half-way."""
     outputs = deployment.outputs()
     reasons = []
     waiting, dead = waiting_votes(deployment, outputs)
@@ -111,7 +112,7 @@ def check_nothing_is_lost(deployment, discards_queued):
 def database_objections(deployment, database):
     instance = instance_of(deployment, database)
     if instance is None or instance["DBInstanceStatus"] == "deleting":
-        return  # An earlier attempt has come so far.
+        return  # An earlier attempt got this far.
     if instance["DeletionProtection"]:
         yield "the database is protected: deploy with DeletionProtection=false (samconfig.toml) first"
     if instance["DBInstanceStatus"] != "available":
@@ -119,7 +120,7 @@ def database_objections(deployment, database):
 
 
 def instance_of(deployment, database):
-    """The database as RDS has it; `None`: it is gone."""
+    """Returns RDS's description of the database, or `None` if it does not exist."""
     try:
         return deployment.client("rds").describe_db_instances(DBInstanceIdentifier=database)["DBInstances"][0]
     except botocore.exceptions.ClientError as error:
@@ -129,8 +130,8 @@ def instance_of(deployment, database):
 
 
 def delete_database(deployment, database):
-    """Deletes the database, and waits until it is gone. A final snapshot stays of one that can have one: of any other
-    `database_objections` tells, unless it has never been in use. Safe to repeat."""
+    """Deletes the database, and waits for the end of the deletion. Takes a final snapshot if the state of the database allows
+    one; `database_objections` reports the other states, unless the database was never in use. Idempotent."""
     instance = instance_of(deployment, database)
     if instance is None:
         return
@@ -150,7 +151,7 @@ def delete_database(deployment, database):
 
 
 def empty(deployment, bucket):
-    """Deletes what is in a bucket, unfinished uploads included: CloudFormation deletes none that holds something."""
+    """Deletes the objects and unfinished uploads of a bucket: CloudFormation deletes only empty buckets."""
     s3 = deployment.client("s3")
     for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
         for one in page.get("Uploads", []):
@@ -164,7 +165,7 @@ def empty(deployment, bucket):
 
 
 def resources_of(deployment):
-    """(logical id, type, physical id) of what there is of the stack."""
+    """Yields (logical id, type, physical id) of each existing resource of the stack."""
     lists = deployment.client("cloudformation").get_paginator("list_stack_resources")
     for page in lists.paginate(StackName=deployment.name):
         for one in page["StackResourceSummaries"]:
@@ -173,8 +174,8 @@ def resources_of(deployment):
 
 
 def delete_stack(deployment):
-    """Deletes the stack, and before it what CloudFormation would not delete: the database, which the template retains,
-    so that nothing but this can delete the ledger, and what is in buckets that go. Safe to repeat."""
+    """Deletes the stack, and before it everything that CloudFormation would not delete: the database, which the template
+    retains so that only this function can delete the ledger, and the contents of its buckets. Idempotent."""
     cloudformation = deployment.client("cloudformation")
     stack_id = deployment.describe()["StackId"]
     template = cloudformation.get_template(StackName=deployment.name, TemplateStage="Processed")["TemplateBody"]
@@ -191,8 +192,8 @@ def delete_stack(deployment):
 
 
 def clear(deployment):
-    """Deletes what a first deployment that failed has left, which CloudFormation does not update: so that it can be
-    repeated. Touches no stack that has ever been there whole."""
+    """Deletes the remains of a failed first deployment, which CloudFormation cannot update, so that it can be repeated.
+    Touches no stack that was ever complete."""
     try:
         status = deployment.describe()["StackStatus"]
     except botocore.exceptions.ClientError as error:
@@ -200,34 +201,34 @@ def clear(deployment):
             return
         raise
     if is_first_deployment_that_failed(status):
-        print(f"The first deployment of {deployment.name} failed ({status}): what it left is deleted.")
+        print(f"The first deployment of {deployment.name} failed ({status}): deleting its remains.")
         delete_stack(deployment)
 
 
 def destroy(deployment, confirmed, discards_queued):
-    """Deletes the stack; a final snapshot of the ledger and the voters' key stay."""
+    """Deletes the stack. A final snapshot of the ledger and the voters' key stay."""
     if is_first_deployment_that_failed(deployment.describe()["StackStatus"]):
         clear(deployment)
         return
     check_nothing_is_lost(deployment, discards_queued)
     if not confirmed:
         print(f"This deletes {deployment.name} in {deployment.region}; a final snapshot of the ledger stays.")
-        confirmed = input("Its name, to go on: ")
+        confirmed = input("Type its name to confirm: ")
     if confirmed != deployment.name:
-        raise Refused(f"{deployment.name} is not deleted: CONFIRM is not its name")
+        raise Refused(f"{deployment.name} is not deleted: CONFIRM must be its name")
     delete_stack(deployment)
-    print(f"{deployment.name} is deleted. What stays: the ledger's final snapshot (RDS), the voters' key (Secrets")
+    print(f"{deployment.name} is deleted. Kept: the ledger's final snapshot (RDS), the voters' key (Secrets")
     print("Manager), and the buckets of results and of access logs.")
 
 
 def check_name(email):
-    """Raises `Refused` for a name that must not become an account's."""
+    """Raises `Refused` for a name that an account must not have."""
     if not SUPPORTED_NAME.fullmatch(email):
         raise Refused("EMAIL may hold A-Z a-z 0-9 . _ : | @ + = / - and nothing else, 128 characters at most")
 
 
 def add_to_crew(deployment, email):
-    """Makes a member of the crew, or makes a voter one. Safe to repeat."""
+    """Makes an account of the crew, or adds a voter's account to it. Idempotent."""
     check_name(email)
     pool = user_pool(deployment)
     cognito = deployment.client("cognito-idp")
@@ -248,7 +249,7 @@ def add_to_crew(deployment, email):
 
 
 def print_token(deployment, email):
-    """A token of someone in the user pool, good for 12 hours."""
+    """Prints a token of a user of the user pool, valid for 12 hours."""
     check_name(email)
     pool = user_pool(deployment)
     answer = deployment.client("cognito-idp").admin_initiate_auth(
@@ -258,14 +259,14 @@ def print_token(deployment, email):
         AuthParameters={"USERNAME": email, "PASSWORD": getpass.getpass(f"Password of {email}: ")},
     )
     if "AuthenticationResult" not in answer:
-        raise Refused(f"{email} is asked for {answer['ChallengeName']}: sign in through a browser")
+        raise Refused(f"{email} must answer the challenge {answer['ChallengeName']}: sign in through a browser")
     print(answer["AuthenticationResult"]["AccessToken"])
 
 
 def user_pool(deployment):
     pool = deployment.outputs().get("UserPoolId")
     if not pool:
-        raise Refused(f"{deployment.name} has no user pool of its own: its issuer is JwtIssuer's")
+        raise Refused(f"{deployment.name} has no user pool: it uses the issuer in JwtIssuer")
     return pool
 
 
@@ -302,6 +303,6 @@ if __name__ == "__main__":
     except Refused as reason:
         sys.exit(str(reason))
     except botocore.exceptions.ClientError as refusal:
-        sys.exit(f"AWS refuses: {refusal}")
+        sys.exit(f"AWS refused the call: {refusal}")
     except botocore.exceptions.BotoCoreError as problem:
         sys.exit(f"AWS cannot be asked: {problem} (make preflight says more)")

@@ -10,7 +10,7 @@ SECONDS_MAX = 30
 
 
 class RuntimeApi(BaseHTTPRequestHandler):
-    """Hands the server's event out once; whatever the function answers ends it."""
+    """Returns the server's event once; any answer of the function ends the run."""
 
     def do_GET(self):
         if self.server.taken.is_set():
@@ -30,22 +30,22 @@ class RuntimeApi(BaseHTTPRequestHandler):
         self.end_headers()
         self.server.answered.set()
 
-    # CloudFormation's address for the answer of a custom resource.
+    # A custom resource puts its answer to CloudFormation here.
     do_PUT = do_POST
 
     def log_message(self, *_):
-        """Says nothing."""
+        """Logs nothing."""
 
 
 def output_of(binary, environment, event):
-    """All that a function prints until it has answered the event. `{api}` in the event is this API's address."""
+    """Returns the output of a function until it has answered the event. `{api}` in the event is this API's address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), RuntimeApi)
     server.daemon_threads = True
     address = f"127.0.0.1:{server.server_port}"
     server.event = {key: value.replace("{api}", address) for key, value in event.items()}
     server.taken, server.answered = threading.Event(), threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    lambdas_own = {
+    lambda_environment = {
         "AWS_LAMBDA_RUNTIME_API": address,
         "AWS_LAMBDA_FUNCTION_NAME": "f",
         "AWS_LAMBDA_FUNCTION_VERSION": "1",
@@ -53,9 +53,9 @@ def output_of(binary, environment, event):
         "AWS_REGION": "us-east-1",
     }
     process = subprocess.Popen(
-        [binary], env=environment | lambdas_own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [binary], env=environment | lambda_environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    # A function that ends by itself has said why.
+    # A function that exits by itself has printed its reason.
     while not server.answered.wait(0.05) and process.poll() is None:
         pass
     process.kill()

@@ -1,4 +1,8 @@
-"""The template's parameters as samconfig.toml sets them, and what AWS would say against them. Offline."""
+"""The template's parameters as set by samconfig.toml, and the checks that AWS would apply to them. Offline.
+
+To add a check: a generator that yields one line for each problem, with its remedy; name it in `objections` (stops a
+deployment) or yield it in `cautions` (does not).
+"""
 
 import itertools
 import re
@@ -6,14 +10,14 @@ import tomllib
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60
-# The shortest windows that RDS and ElastiCache take.
+# The shortest windows that RDS and ElastiCache accept.
 DATABASE_WINDOW_MINUTES_MIN = 30
 CACHE_WINDOW_MINUTES_MIN = 60
 EDGE_REGION = "us-east-1"
 
 
 def environments():
-    """(name, commands) of each environment of samconfig.toml that can be deployed."""
+    """Yields (name, commands) of each deployable environment of samconfig.toml."""
     with open("samconfig.toml", "rb") as file:
         for name, commands in tomllib.load(file).items():
             if isinstance(commands, dict) and "deploy" in commands:
@@ -21,31 +25,34 @@ def environments():
 
 
 def overrides_of(commands, command="deploy"):
-    """What an environment sets, by parameter."""
+    """Returns the values that an environment sets, by parameter."""
     given = commands.get(command, {}).get("parameters", {}).get("parameter_overrides", [])
     return {name: text.strip('"') for name, text in (override.split("=", 1) for override in given)}
 
 
 def values_of(template, overrides):
-    """Every parameter's value, as text."""
+    """Returns every parameter's value, as text."""
     defaults = {name: str(declared.get("Default", "")) for name, declared in template["Parameters"].items()}
     return defaults | overrides
 
 
 def objections(template, overrides, region):
-    """One line for each thing that is wrong, and what to do about it."""
+    """Yields one line for each problem, with its remedy."""
     unknown = sorted(overrides.keys() - template["Parameters"].keys())
     if unknown:
         yield f"the template has no parameter {', '.join(unknown)}: correct samconfig.toml"
     values = values_of(template, overrides)
     found = itertools.chain(
-        refused_values(template, values), broken_rules(template, values), lonely(values, region), windows(values)
+        refused_values(template, values),
+        broken_rules(template, values),
+        missing_partners(values, region),
+        windows(values),
     )
     yield from dict.fromkeys(found)
 
 
 def refused_values(template, values):
-    """What CloudFormation refuses before it begins. A secret's value is not shown."""
+    """Yields the values that CloudFormation refuses before a deployment. Hides a secret's value."""
     for name, declared in template["Parameters"].items():
         value = values[name]
         shown = "the value of " + name if declared.get("NoEcho") else f"{name}={value}"
@@ -80,7 +87,7 @@ def broken_rules(template, values):
 
 
 def is_true(condition, values):
-    """A condition of a rule, with the functions that ours use."""
+    """Evaluates a condition of a rule, with the functions that the template uses."""
     if not isinstance(condition, dict):
         return bool(condition)
     ((function, argument),) = condition.items()
@@ -97,8 +104,8 @@ def is_true(condition, values):
     raise NotImplementedError(f"rules with {function}")
 
 
-def lonely(values, region):
-    """What goes with something else that is not given: CloudFormation's rules cannot say these."""
+def missing_partners(values, region):
+    """Yields the parameters that need another, missing one, as far as CloudFormation's rules cannot say so."""
     if bool(values["SubnetIds"]) != bool(values["SecurityGroupIds"]):
         yield "give both SubnetIds and SecurityGroupIds, or neither"
     if values["SubnetIds"] and not values["DatabaseUrl"]:
@@ -112,7 +119,7 @@ def lonely(values, region):
 
 
 def cautions(values, region):
-    """What is deployed all the same, and may not be what was meant."""
+    """Yields the settings that are deployed but may be unintended."""
     if region != EDGE_REGION and values["Waf"] != "off" and not values["WafArn"]:
         yield f"there will be no firewall, since it is made in {EDGE_REGION} only: give WafArn, or set Waf=off"
     if region != EDGE_REGION and values["AccessLogs"] != "off":
@@ -124,7 +131,7 @@ def cautions(values, region):
 
 
 def week_minutes(window):
-    """(first, last) minute of a window such as tue:08:00-tue:09:00, counted from Monday."""
+    """Returns (first, last) minute of a window such as tue:08:00-tue:09:00, counted from Monday."""
 
     def minutes(moment):
         day, hour, minute = moment.split(":")
@@ -135,7 +142,7 @@ def week_minutes(window):
 
 
 def day_minutes(window):
-    """(first, last) minute of a daily window such as 07:00-07:30; the last may be of the next day."""
+    """Returns (first, last) minute of a daily window such as 07:00-07:30; the last may be of the next day."""
 
     def minutes(moment):
         hour, minute = moment.split(":")
@@ -150,7 +157,7 @@ def overlap(one, other):
 
 
 def windows(values):
-    """Windows that AWS refuses, or in which both stores may be away at once."""
+    """Yields the windows that AWS refuses, or in which both stores may be away at once."""
     spans = {}
     for name, shortest in (
         ("DatabaseMaintenanceWindow", DATABASE_WINDOW_MINUTES_MIN),
@@ -159,7 +166,7 @@ def windows(values):
         try:
             spans[name] = week_minutes(values[name])
         except ValueError:
-            return  # Told already, as a value that its pattern refuses.
+            return  # Already reported, as a value that its pattern refuses.
         first, last = spans[name]
         if last - first < shortest:
             yield f"{name}={values[name]} is refused: it must last {shortest} minutes or more, within one week"
@@ -178,7 +185,7 @@ def windows(values):
 
 
 def reserved_concurrency(template, values):
-    """What all functions of the template together take of the account's concurrency for themselves."""
+    """Returns the sum of the functions' reserved concurrency."""
     total = 0
     for resource in template["Resources"].values():
         if resource["Type"] in ("AWS::Serverless::Function", "AWS::Lambda::Function"):

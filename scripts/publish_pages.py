@@ -1,7 +1,7 @@
 """Publishes the pages to a deployed stack: make deploy, make pages, or this with --stack NAME [--region REGION].
 
-What is there stays: a page that somebody has open may still name it. CloudFront is told what has changed, through the
-invalidations queue, and shows a new release within seconds; who has a page open keeps it for a minute.
+Existing files stay, since an open page may still name them. The invalidations queue gets the changed paths, so that
+CloudFront serves a new release within seconds; open pages follow within a minute.
 """
 
 import argparse
@@ -16,20 +16,20 @@ from botocore.config import Config
 
 
 def outputs(stack, region):
-    """The stack's outputs by name."""
+    """Returns the stack's outputs by name."""
     stacks = boto3.client("cloudformation", region_name=region).describe_stacks(StackName=stack)["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
 
 def assemble(local, folder, issuer, client_id, extra):
-    """Has `local pages` write the files and their list."""
+    """Runs `local pages`, which writes the files and their list, and returns the list."""
     command = [local, "pages", "--out", folder, "--issuer", issuer, "--client-id", client_id, *extra]
     subprocess.run(command, check=True)
     return json.loads(Path(folder, "manifest.json").read_text(encoding="utf-8"))
 
 
 def upload(pages, folder, bucket, client):
-    """In the list's order, so that no page ever names a file that is not there yet."""
+    """Uploads the files in the list's order, so that no page ever names a missing file."""
     for page in pages:
         client.put_object(
             Bucket=bucket,
@@ -41,21 +41,21 @@ def upload(pages, folder, bucket, client):
 
 
 def invalidate(pages, queue, client):
-    """What is named after its content never changes; the edge has to forget the rest."""
+    """Requests invalidations of the files that are not named after their content; the others never change."""
     paths = [f"/{page['key']}" for page in pages if "immutable" not in page["cacheControl"]]
     client.send_message(QueueUrl=queue, MessageBody=json.dumps({"paths": paths}))
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stack", help="name of the deployed stack, whose outputs say the rest")
+    parser.add_argument("--stack", help="name of the deployed stack, whose outputs give the rest")
     parser.add_argument("--region")
     parser.add_argument("--local", default="target/debug/local", help="the program `local`")
-    parser.add_argument("--bucket", help="without --stack: where to")
-    parser.add_argument("--issuer", help="without --stack: who signs people in")
-    parser.add_argument("--client-id", help="without --stack: what the issuer knows the pages as")
-    parser.add_argument("--invalidations-queue", help="without --stack: URL of the queue that is told; none: nobody is")
-    parser.add_argument("--endpoint-url", help="of another S3 and SQS than AWS's")
+    parser.add_argument("--bucket", help="without --stack: the target bucket")
+    parser.add_argument("--issuer", help="without --stack: the issuer of tokens")
+    parser.add_argument("--client-id", help="without --stack: the client id of the pages at the issuer")
+    parser.add_argument("--invalidations-queue", help="without --stack: URL of the invalidations queue; default: none")
+    parser.add_argument("--endpoint-url", help="endpoint of another S3 and SQS than AWS's")
     return parser.parse_known_args()
 
 

@@ -1,11 +1,11 @@
 """Counts the votes of an export again, from the file alone: python scripts/recount.py poll-7.csv.gz [--result 7.json]
 
-Prints the votes of each contestant and the digest: SHA-256 over the uncompressed file, which is a line of CSV for each
+Prints the votes of each contestant and the digest: SHA-256 over the uncompressed file, which has a line of CSV for each
 vote, in the order of their keys: key, moment of casting in milliseconds, voter's pseudonym, contestant, ballot. With
---result, the published file results/{id}.json or the answer of .../certify, it says whether both agree, and else ends
-with 1. The published file also tells when votes count: each vote must have been cast within its window, outside its gaps,
-and for no contestant that had been withdrawn. Voters are counted with --voters, which takes some 100 bytes of memory for
-each.
+--result, the published file results/{id}.json or the answer of .../certify, it compares both, and exits with 1 if they
+differ. The published file also has the rules of counting: each vote must have been cast within its window, outside its
+gaps, and for no contestant that had been withdrawn. With --voters it counts the voters, too, which takes some 100 bytes of
+memory for each.
 """
 
 import argparse
@@ -20,7 +20,7 @@ READ_BYTES = 1 << 20
 
 
 def lines(path, digest):
-    """The file's lines, a piece at a time, all of them put into the digest."""
+    """Yields the file's lines, a piece at a time, and adds them to the digest."""
     with gzip.open(path, "rb") as file:
         rest = b""
         while piece := file.read(READ_BYTES):
@@ -28,11 +28,11 @@ def lines(path, digest):
             whole, _, rest = (rest + piece).rpartition(b"\n")
             yield from whole.split(b"\n") if whole else ()
         if rest:
-            sys.exit(f"{path}: ends in the midst of a line")
+            sys.exit(f"{path}: ends in the middle of a line")
 
 
 def millis(moment):
-    """A moment of the published file in milliseconds since 1970; None for null."""
+    """Converts a moment of the published file into milliseconds since 1970; None for null."""
     if moment is None:
         return None
     since = datetime.datetime.fromisoformat(moment) - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
@@ -40,7 +40,7 @@ def millis(moment):
 
 
 class Window:
-    """When votes count, as a published file says."""
+    """The times at which votes count, from a published file."""
 
     def __init__(self, document):
         self.opens, self.closes = millis(document["opensAt"]), millis(document["closesAt"])
@@ -48,8 +48,8 @@ class Window:
         withdrawn = ((one["number"], millis(one.get("withdrawnAt"))) for one in document["contestants"])
         self.withdrawn = {number: moment for number, moment in withdrawn if moment is not None}
 
-    def complaint(self, cast, contestant):
-        """Why a vote should not count; None: it should."""
+    def violation(self, cast, contestant):
+        """Returns why a vote must not count, or None if it counts."""
         if self.opens is None or cast < self.opens:
             return "was cast before the poll opened"
         if self.closes is not None and cast >= self.closes:
@@ -62,15 +62,15 @@ class Window:
 
 
 def recount(path, with_voters=False, window=None):
-    """(votes by contestant, voters or None, digest) of a file, whose votes are all within the window."""
+    """Returns (votes by contestant, voters or None, digest) of a file. Exits if a vote is outside the window."""
     digest, votes, voters, last = hashlib.sha256(), collections.Counter(), set(), b""
     for line in lines(path, digest):
         key, cast, voter, contestant, _ = line.split(b",")
         if key <= last:
-            sys.exit(f"{path}: {key.decode()} stands after {last.decode()}: a vote is there twice, or out of order")
+            sys.exit(f"{path}: {key.decode()} follows {last.decode()}: a vote is there twice, or out of order")
         last = key
-        if window and (complaint := window.complaint(int(cast), int(contestant))):
-            sys.exit(f"{path}: {key.decode()} {complaint}")
+        if window and (violation := window.violation(int(cast), int(contestant))):
+            sys.exit(f"{path}: {key.decode()} {violation}")
         votes[int(contestant)] += 1
         if with_voters:
             voters.add(int(voter))
@@ -83,10 +83,10 @@ def read(path):
 
 
 def certified(path, document):
-    """(votes by contestant, voters, digest) as certified, of a published file or of an answer of certify."""
+    """Returns the certified (votes by contestant, voters, digest) of a published file or of an answer of certify."""
     certificate = document.get("certificate") or {}
     if "digest" not in certificate:
-        sys.exit(f"{path}: there is no certificate in it")
+        sys.exit(f"{path}: contains no certificate")
     figures = certificate.get("contestants") or document.get("ranking")
     if figures is None:
         sys.exit(f"{path}: it withholds the standing; use the answer of .../certify")
@@ -111,15 +111,15 @@ def main():
         print(f"voters: {voters}")
     print(f"digest: {digest}")
     if given.result:
-        said = certified(given.result, result)
+        expected_figures = certified(given.result, result)
         differs = [
             what
-            for what, found, expected in zip(("votes", "voters", "digest"), (votes, voters, digest), said, strict=True)
+            for what, found, expected in zip(("votes", "voters", "digest"), (votes, voters, digest), expected_figures, strict=True)
             if found is not None and found != expected
         ]
         if differs:
-            sys.exit(f"{given.result}: says otherwise about {', '.join(differs)}: {said}")
-        print(f"as {given.result} says")
+            sys.exit(f"{given.result}: says otherwise about {', '.join(differs)}: {expected_figures}")
+        print(f"{given.result} agrees")
         if window:
             print("all cast while the poll was open")
 

@@ -1,4 +1,4 @@
-"""template.yaml as CloudFormation gets it: read, and put through SAM's own transform, offline."""
+"""Reads template.yaml and applies SAM's own transform, offline: the template as CloudFormation gets it."""
 
 import os
 import sys
@@ -8,20 +8,20 @@ from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform
 
 TEMPLATE = "template.yaml"
-REGION = "us-east-1"  # The transform wants one; nothing in the template depends on it.
+REGION = "us-east-1"  # The transform requires one; nothing in the template depends on it.
 NO_VALUE = {"Ref": "AWS::NoValue"}
 
 failures = []
 
 
 def expect(condition, message):
-    """Collects a failure, so that one run shows them all."""
+    """Collects a failure unless `condition` holds, so that one run shows all failures."""
     if not condition:
         failures.append(message)
 
 
 def report(success):
-    """Ends the program: with the failures if there are any."""
+    """Prints the failures and exits with 1, or prints the success."""
     for failure in failures:
         print(f"{TEMPLATE}: {failure}", file=sys.stderr)
     if failures:
@@ -30,42 +30,42 @@ def report(success):
 
 
 class NoManagedPolicies:
-    """Roles are written out in the template: the transform has none to look up."""
+    """No managed policies: the template writes out its roles."""
 
     def load(self):
         return {}
 
 
 def read_source():
-    """The template as written, intrinsic functions in their long form."""
+    """Returns the template as written, with intrinsic functions in their long form."""
     with open(TEMPLATE, encoding="utf-8") as file:
         return yaml_parse(file.read())
 
 
 def read_transformed():
-    """The template as CloudFormation carries it out."""
+    """Returns the template as CloudFormation executes it."""
     os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     template = read_source()
     for function in template["Resources"].values():
         if function["Type"] == "AWS::Serverless::Function":
-            # `sam package` would put the built artifact's place here.
+            # `sam package` would insert the artifact's address here.
             function["Properties"]["CodeUri"] = "s3://bucket/key"
     return transform(template, {}, NoManagedPolicies())
 
 
 def of_type(resources, kind):
-    """(logical id, resource) of each resource of a type."""
+    """Yields (logical id, resource) of each resource of a type."""
     return ((name, resource) for name, resource in resources.items() if resource["Type"] == kind)
 
 
 def read_yaml(path):
-    """A YAML file without tags."""
+    """Reads a YAML file without tags."""
     with open(path, encoding="utf-8") as file:
         return yaml.safe_load(file)
 
 
 def variables(function):
-    """The environment of a transformed function: what is set to AWS::NoValue is not there."""
+    """Returns the environment of a transformed function, without variables that are AWS::NoValue."""
     environment = function["Properties"].get("Environment", NO_VALUE)
     if environment == NO_VALUE:
         return {}

@@ -1,4 +1,4 @@
-"""The checks of the template notice what they are there for: each mutation of the template fails one."""
+"""Tests the template's checks: each mutation of the template must fail one."""
 
 import copy
 import unittest
@@ -24,7 +24,7 @@ class Checks(unittest.TestCase):
             check(template)
         return list(sam_template.failures)
 
-    def noticed(self, text, mutate):
+    def assert_fails(self, text, mutate):
         failures = self.failures(mutate)
         self.assertTrue(any(text in one for one in failures), failures)
 
@@ -39,20 +39,20 @@ class Checks(unittest.TestCase):
             return lambda _, resources: resources[resource].__setitem__("DeletionPolicy", policy)
 
         fails = "would fail a rollback"
-        self.noticed(fails, set_property("Database", "DeletionProtection", {"Ref": "DeletionProtection"}))
-        self.noticed(fails, set_property("Database", "DeletionProtection", True))
-        self.noticed(fails, set_property("UserPool", "DeletionProtection", "ACTIVE"))
-        self.noticed("no protection that this check knows", set_property("VotesQueue", "DeletionProtection", True))
-        self.noticed("takes a snapshot", lambda _, resources: resources["Database"].pop("DeletionPolicy"))
-        self.noticed("would take a snapshot", set_policy("Database", "Snapshot"))
-        self.noticed("would take a snapshot", set_policy("Cache", "Snapshot"))
-        self.noticed("may not answer", set_policy("Schema", "Delete"))
-        self.noticed("under its own name", set_property("ResultsBucket", "BucketName", "results"))
+        self.assert_fails(fails, set_property("Database", "DeletionProtection", {"Ref": "DeletionProtection"}))
+        self.assert_fails(fails, set_property("Database", "DeletionProtection", True))
+        self.assert_fails(fails, set_property("UserPool", "DeletionProtection", "ACTIVE"))
+        self.assert_fails("no protection that this check knows", set_property("VotesQueue", "DeletionProtection", True))
+        self.assert_fails("takes a snapshot", lambda _, resources: resources["Database"].pop("DeletionPolicy"))
+        self.assert_fails("would take a snapshot", set_policy("Database", "Snapshot"))
+        self.assert_fails("would take a snapshot", set_policy("Cache", "Snapshot"))
+        self.assert_fails("may not answer", set_policy("Schema", "Delete"))
+        self.assert_fails("under its own name", set_property("ResultsBucket", "BucketName", "results"))
         repository = {"Type": "AWS::ECR::Repository"}
-        self.noticed("how to empty it", lambda _, resources: resources.__setitem__("Images", repository))
+        self.assert_fails("how to empty it", lambda _, resources: resources.__setitem__("Images", repository))
         always = {"Fn::Equals": [{"Ref": "DeletionProtection"}, "true"]}
-        self.noticed("Protected", lambda template, _: template["Conditions"].__setitem__("Protected", always))
-        self.noticed("protected", lambda template, _: template["Parameters"]["Established"].update(Default="true"))
+        self.assert_fails("Protected", lambda template, _: template["Conditions"].__setitem__("Protected", always))
+        self.assert_fails("protected", lambda template, _: template["Parameters"]["Established"].update(Default="true"))
 
     def test_what_aws_would_do_at_an_hour_of_its_own(self):
         for resource, window in (
@@ -60,20 +60,20 @@ class Checks(unittest.TestCase):
             ("Database", "PreferredBackupWindow"),
             ("Cache", "PreferredMaintenanceWindow"),
         ):
-            self.noticed(f"{resource}: without {window}", lambda _, r, n=resource, w=window: r[n]["Properties"].pop(w))
+            self.assert_fails(f"{resource}: without {window}", lambda _, r, n=resource, w=window: r[n]["Properties"].pop(w))
         saturday = {"Default": "sat:20:00-sat:21:00", "AllowedPattern": ".*"}
-        self.noticed("at a weekend", lambda t, _: t["Parameters"]["CacheMaintenanceWindow"].update(saturday))
+        self.assert_fails("at a weekend", lambda t, _: t["Parameters"]["CacheMaintenanceWindow"].update(saturday))
 
     def test_what_would_drop_metrics(self):
         def logging(value):
             return lambda _, resources: resources["VotesFunction"]["Properties"]["LoggingConfig"].update(value)
 
-        self.noticed("would drop metrics", logging({"ApplicationLogLevel": {"Ref": "LogLevel"}}))
-        self.noticed("would drop metrics", logging({"ApplicationLogLevel": "WARN"}))
+        self.assert_fails("would drop metrics", logging({"ApplicationLogLevel": {"Ref": "LogLevel"}}))
+        self.assert_fails("would drop metrics", logging({"ApplicationLogLevel": "WARN"}))
         environment = lambda resources: resources["PollsFunction"]["Properties"]["Environment"]["Variables"]
-        self.noticed("LogLevel does nothing", lambda _, resources: environment(resources).pop("RUST_LOG"))
+        self.assert_fails("LogLevel does nothing", lambda _, resources: environment(resources).pop("RUST_LOG"))
         levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
-        self.noticed("voters included", lambda t, _: t["Parameters"]["LogLevel"].update(AllowedValues=levels))
+        self.assert_fails("voters included", lambda t, _: t["Parameters"]["LogLevel"].update(AllowedValues=levels))
 
 
 if __name__ == "__main__":

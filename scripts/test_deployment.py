@@ -1,4 +1,4 @@
-"""`make destroy` refuses where votes would be lost, and deletes where none would; a first deployment that failed can be
+"""Tests that `make destroy` refuses to lose votes and deletes otherwise, and that a failed first deployment can be
 repeated."""
 
 import contextlib
@@ -31,7 +31,7 @@ OUTPUTS = {
     "DatabaseId": "ledger",
     "Url": "https://d.example",
 }
-# Logical id: type, the template's DeletionPolicy.
+# Logical id: (type, DeletionPolicy) as in the template.
 RESOURCES = {
     "Database": ("AWS::RDS::DBInstance", "RetainExceptOnCreate"),
     "PagesBucket": ("AWS::S3::Bucket", "Delete"),
@@ -41,7 +41,7 @@ RESOURCES = {
 
 
 class FakeAws:
-    """Answers the few calls that are made as AWS would, and remembers what is left."""
+    """Fakes the used calls of AWS, and records the remaining resources."""
 
     def __init__(
         self, waiting=0, dead=0, protected=False, status="available", stack="UPDATE_COMPLETE", parameters=None
@@ -197,7 +197,7 @@ class Destroy(unittest.TestCase):
             aws = FakeAws(status=status)
             aws.instance = aws.instance if status else None
             if status:
-                # Deleted by the time that the waiter returns.
+                # Deleted when the waiter returns.
                 aws.get_waiter = lambda _, aws=aws: SimpleNamespace(wait=lambda **_: setattr(aws, "instance", None))
             quietly(destroy, deployment(aws), "votes-development", False)
             self.assertEqual((aws.deleted, aws.snapshots), ("votes-development", []))
@@ -247,7 +247,7 @@ class FirstDeployment(unittest.TestCase):
 
 
 class DeployScript(unittest.TestCase):
-    """scripts/deploy.sh with programs in place of sam and python that only write down how they are called."""
+    """Runs scripts/deploy.sh with stubs of sam and python that only record their calls."""
 
     def calls(self, settings, fails=""):
         with tempfile.TemporaryDirectory() as folder:
@@ -290,7 +290,7 @@ class Accounts(unittest.TestCase):
         longest = f"{'v' * 118}@x.example"
         for email in ('a"b@x.example', "a b@x.example", "{a}@x.example", "joão@x.example", "a@x.example\n", f"v{longest}"):
             for task in (add_to_crew, print_token):
-                # Refused before anything is asked of AWS: this one would fail on any call.
+                # Refused before any call of AWS: `None` would fail on one.
                 with self.assertRaisesRegex(Refused, "EMAIL may hold"):
                     task(None, email)
         for email in ("anna.b+crew@x.example", longest):

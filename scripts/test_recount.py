@@ -1,4 +1,4 @@
-"""What the recount finds wrong with a file."""
+"""Tests the errors that the recount finds in a file."""
 
 import contextlib
 import gzip
@@ -16,7 +16,7 @@ OPENS, CLOSES = 1_768_000_000_000, 1_768_000_060_000
 
 
 def published(votes, **changes):
-    """A published file of these votes, open for a minute but for one second."""
+    """Returns a published file of these votes, with a window of one minute and a gap of 1.5 seconds."""
     document = {
         "opensAt": "2026-01-09T23:06:40Z",
         "closesAt": "2026-01-09T23:07:40Z",
@@ -37,7 +37,7 @@ def text(votes):
 
 class Recount(unittest.TestCase):
     def recounted(self, votes, document):
-        """What the recount prints, or complains of."""
+        """Returns the output of the recount, or its error."""
         with tempfile.TemporaryDirectory() as folder:
             file, result = pathlib.Path(folder, "poll.csv.gz"), pathlib.Path(folder, "result.json")
             file.write_bytes(gzip.compress(text(votes)))
@@ -47,8 +47,8 @@ class Recount(unittest.TestCase):
             with mock.patch("sys.argv", arguments), contextlib.redirect_stdout(printed):
                 try:
                     recount.main()
-                except SystemExit as complaint:
-                    return str(complaint)
+                except SystemExit as error:
+                    return str(error)
             return printed.getvalue()
 
     def test_every_vote_is_within_the_window(self):
@@ -56,16 +56,16 @@ class Recount(unittest.TestCase):
         self.assertIn("all cast while the poll was open", self.recounted(votes, published(votes)))
 
     def test_a_vote_outside_is_found(self):
-        for vote, complaint in [
+        for vote, violation in [
             ((OPENS - 1, 1), "before the poll opened"),
             ((CLOSES, 1), "after the poll closed"),
             ((OPENS + 10_000, 1), "while the poll was closed"),
             ((OPENS + 11_499, 1), "while the poll was closed"),
             ((OPENS + 20_000, 2), "had been withdrawn"),
         ]:
-            with self.subTest(complaint=complaint):
+            with self.subTest(violation=violation):
                 votes = [(OPENS, 1), vote]
-                self.assertIn(complaint, self.recounted(votes, published(votes)))
+                self.assertIn(violation, self.recounted(votes, published(votes)))
 
     def test_an_open_end_and_no_gaps(self):
         votes = [(CLOSES + 1, 1)]
