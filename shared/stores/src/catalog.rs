@@ -18,7 +18,7 @@ use ranking::{Cached, Lease, RankingStore};
 use runtime::{Clock, telemetry::error_chain};
 
 /// How often a reader without a cached value polls for the result of the lease's holder.
-const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A reader of polls through both stores.
 #[derive(Debug, Clone)]
@@ -152,9 +152,7 @@ impl Catalog {
             // Read again after the claim: the previous holder wrote the entry before it released the lease.
             match (claim, read().await) {
                 (Claim::Held, Lookup::Fresh(value) | Lookup::Stale(value)) => return Ok(value),
-                (Claim::Held, Lookup::Missing) if Instant::now() < deadline => {
-                    sleep(LEASE_POLL_INTERVAL).await
-                }
+                (Claim::Held, Lookup::Missing) if Instant::now() < deadline => sleep(POLL_INTERVAL).await,
                 (Claim::Held, Lookup::Missing) => return Err(ledger::Outage::Timeout(self.lease).into()),
                 (Claim::Acquired(lease), Lookup::Fresh(value)) => {
                     self.release(lease).await;

@@ -1,4 +1,4 @@
-//! Redis is a view: late, repeated or lost, it ends up as the ledger says.
+//! Redis is a view: after late, repeated or lost updates it converges to the ledger.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,8 +27,8 @@ fn catalog(ledger: &Ledger, ranking: &RankingStore) -> Catalog {
     Catalog::new(ledger.clone(), ranking.clone(), FRESH, LEASE, Clock::system())
 }
 
-/// Finds everything out of date.
-fn sceptic(ledger: &Ledger, ranking: &RankingStore) -> Catalog {
+/// Returns a catalog for which every cache entry is stale.
+fn stale_catalog(ledger: &Ledger, ranking: &RankingStore) -> Catalog {
     Catalog::new(ledger.clone(), ranking.clone(), Duration::ZERO, LEASE, Clock::system())
 }
 
@@ -120,9 +120,9 @@ async fn the_ledger_is_asked_again_once_redis_is_out_of_date() {
     let kept = [PollWithTally { poll: outdated, tally: tally([0; 3]) }];
     ranking.keep_polls(&kept, Clock::system().now()).await.unwrap();
     assert_eq!(catalog.poll(poll.id).await.unwrap().unwrap().title, "outdated");
-    for (loaded_at, whose) in [(-3_001, "old"), (60_000, "of a clock that is ahead")] {
+    for (loaded_at, source) in [(-3_001, "old"), (60_000, "of a clock that is ahead")] {
         ranking.keep_polls(&kept, at(Clock::system().now().millis() + loaded_at)).await.unwrap();
-        assert_eq!(catalog.poll(poll.id).await.unwrap().unwrap().title, poll.title, "{whose}");
+        assert_eq!(catalog.poll(poll.id).await.unwrap().unwrap().title, poll.title, "{source}");
     }
 }
 
@@ -131,7 +131,7 @@ async fn a_deleted_poll_is_forgotten_when_next_asked_for() {
     let fixture = Fixture::new().await;
     let scheduled = json!({"opensAt": null, "closesAt": null, "draft": false});
     let (poll, ranking) = (fixture.poll(scheduled).await, fixture.ranking());
-    let catalog = sceptic(&fixture.ledger, &ranking);
+    let catalog = stale_catalog(&fixture.ledger, &ranking);
     assert!(catalog.poll(poll.id).await.unwrap().is_some());
     fixture.ledger.delete_poll(poll.id, &Order::new("crew", Action::Delete)).await.unwrap();
     assert!(catalog.poll(poll.id).await.unwrap().is_none());
@@ -146,19 +146,19 @@ async fn a_draft_does_not_exist_for_a_reader_until_it_opens() {
         let poll = fixture.poll(json!({"opensAt": opens_at, "closesAt": null})).await;
         assert!(poll.draft, "unless it is said otherwise");
         let catalog = catalog(&fixture.ledger, &fixture.ranking());
-        for whose in ["the ledger", "Redis"] {
-            assert_eq!(catalog.poll(poll.id).await.unwrap(), None, "{whose}");
-            assert!(catalog.standing(poll.id).await.unwrap().value.is_none(), "{whose}");
+        for source in ["the ledger", "Redis"] {
+            assert_eq!(catalog.poll(poll.id).await.unwrap(), None, "{source}");
+            assert!(catalog.standing(poll.id).await.unwrap().value.is_none(), "{source}");
         }
         assert!(catalog.refresh_current_polls().await.unwrap().is_empty());
         fixture.change(poll.id, |poll, _, now| poll.opened(now)).await.unwrap();
-        let sceptic = sceptic(&fixture.ledger, &fixture.ranking());
-        assert!(sceptic.poll(poll.id).await.unwrap().is_some(), "open");
-        assert!(sceptic.standing(poll.id).await.unwrap().value.is_some());
+        let stale_catalog = stale_catalog(&fixture.ledger, &fixture.ranking());
+        assert!(stale_catalog.poll(poll.id).await.unwrap().is_some(), "open");
+        assert!(stale_catalog.standing(poll.id).await.unwrap().value.is_some());
         assert_eq!(catalog.refresh_current_polls().await.unwrap().len(), 1);
         fixture.change(poll.id, |poll, _, now| poll.closed(now)?.archived(now)).await.unwrap();
         assert!(catalog.refresh_current_polls().await.unwrap().is_empty(), "archived");
-        assert!(sceptic.poll(poll.id).await.unwrap().is_some());
+        assert!(stale_catalog.poll(poll.id).await.unwrap().is_some());
     }
 }
 
@@ -167,17 +167,17 @@ async fn reads_go_on_from_redis_while_the_ledger_is_away() {
     let fixture = Fixture::new().await;
     let (poll, ranking) = (fixture.poll(json!({})).await, fixture.ranking());
     fixture.count(&fixture.votes(&poll, 0..300)).await;
-    let with_ledger = sceptic(&fixture.ledger, &ranking);
+    let with_ledger = stale_catalog(&fixture.ledger, &ranking);
     with_ledger.load(&[poll.id]).await.unwrap();
     with_ledger.refresh_current_polls().await.unwrap();
     let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", Duration::from_secs(5)).unwrap();
-    let catalog = sceptic(&away, &ranking);
+    let catalog = stale_catalog(&away, &ranking);
     assert_eq!(catalog.poll(poll.id).await.unwrap(), Some(poll.clone()));
     assert_eq!(catalog.current_polls().await.unwrap(), std::slice::from_ref(&poll));
     assert_eq!(shown(&catalog, &poll).await, tally([100; 3]));
 }
 
-/// A batch of bodies that name no poll has no totals, and a load may find nothing.
+/// A batch whose bodies name no poll has no totals, and a load may find no polls.
 #[tokio::test]
 async fn nothing_to_write_is_no_failure() {
     let fixture = Fixture::new().await;

@@ -23,8 +23,8 @@ async fn a_batch_delivered_again_counts_nothing_and_still_answers_the_totals() {
     assert_eq!(fixture.ledger_votes(&poll).await, 300);
 }
 
-/// Overlapping batches in opposite orders, from many functions at once: what an unordered insert or tally update
-/// would deadlock on.
+/// Overlapping batches in opposite orders from many concurrent functions: an unordered insert or tally update would
+/// deadlock on them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_deliveries_in_any_order_count_once() {
     let fixture = Arc::new(Fixture::new().await);
@@ -60,14 +60,14 @@ async fn concurrent_deliveries_in_any_order_count_once() {
     assert_eq!(fixture.ledger_votes(&polls[1]).await, 450);
 }
 
-/// Different votes for the same contestants of the same polls, from many functions at once: they meet nowhere but at
-/// the tallies, which an unordered update would deadlock on.
+/// Different votes for the same contestants of the same polls from many concurrent functions: they conflict only in
+/// the tallies, where an unordered update would deadlock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
     const FUNCTIONS: u128 = 50;
     const BATCHES: u128 = 3;
     const POLLS: usize = 100;
-    /// On each poll of each batch: a batch of 300.
+    /// Votes for each poll in each batch: 300 in a batch.
     const VOTES: u128 = 3;
     let fixture = Arc::new(Fixture::new().await);
     let contestants: Vec<_> = (0..10).map(|number| json!({"name": format!("{number}")})).collect();
@@ -103,12 +103,12 @@ async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
     }
 }
 
-/// With a snapshot, those that wait would keep old versions of the tallies for all others to pass by.
+/// A waiting batch with a snapshot would keep dead tally versions alive, which all other batches must skip over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_batch_waits_for_its_place_without_a_snapshot() {
     let fixture = Arc::new(Fixture::new().await);
     let poll = fixture.poll(json!({})).await;
-    // A connection's first call has one, to look at the catalogue.
+    // A connection's first call has a snapshot, to read the catalog.
     fixture.count(&fixture.votes(&poll, 0..3)).await;
     let mut connection = fixture.scratch.connect().await.unwrap();
     let mut occupied = connection.begin().await.unwrap();
@@ -172,26 +172,26 @@ async fn a_poll_thought_absent_that_exists_makes_the_batch_stale() {
     assert!(fixture.ledger.audit(poll.id, LIMIT).await.unwrap().rejected.is_empty());
 }
 
-/// A close waits for batches under way and lets none through that began later: the fence is fair.
+/// A close waits for batches in flight, and later batches wait for the close: the definition lock is fair.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_change_waits_for_batches_under_way_and_batches_wait_for_the_change() {
     let fixture = Arc::new(Fixture::new().await);
     let poll = fixture.poll(json!({})).await;
     let mut connection = fixture.scratch.connect().await.unwrap();
-    let mut under_way = connection.begin().await.unwrap();
-    sqlx::query("SELECT pg_advisory_xact_lock_shared(fence())").execute(&mut *under_way).await.unwrap();
+    let mut in_flight = connection.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock_shared(fence())").execute(&mut *in_flight).await.unwrap();
     let (id, crew) = (poll.id, Arc::clone(&fixture));
     let change =
         tokio::spawn(async move { crew.change(id, |poll, _, now| poll.opened(now)?.closed(now)).await });
-    fixture.until_someone_waits_at_the_fence().await;
+    fixture.until_definition_lock_has_waiter().await;
     assert_eq!(fixture.reload(id).await.version, poll.version, "the change is not made");
     let late_batch = fixture.votes(&poll, 0..3);
     let ledger = fixture.ledger.clone();
     let late = tokio::spawn(async move { ledger.count(&late_batch).await });
-    under_way.commit().await.unwrap();
+    in_flight.commit().await.unwrap();
     change.await.unwrap().unwrap();
     let outcome = late.await.unwrap().unwrap();
-    // The late batch either went through before the change was made, or found it made; never both.
+    // The late batch was either counted before the change, or is stale after it; never both.
     let votes = fixture.ledger_votes(&poll).await;
     assert_eq!(matches!(outcome, Outcome::Stale), votes == 0);
 }
@@ -224,24 +224,24 @@ async fn what_was_rejected_for_lack_of_its_poll_stays_rejected_when_there_is_one
     assert_eq!(fixture.count(&fixture.votes(&poll, 0..3)).await.counted, 2, "only the messages that are new");
 }
 
-/// A poll that is made waits for batches that found none: else it would not know whom they rejected.
+/// The creation of a poll waits for batches that found no such poll. Otherwise it would not know their rejections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_poll_that_is_made_waits_for_batches_under_way() {
     let fixture = Arc::new(Fixture::new().await);
     let mut connection = fixture.scratch.connect().await.unwrap();
-    let mut under_way = connection.begin().await.unwrap();
-    sqlx::query("SELECT pg_advisory_xact_lock_shared(fence())").execute(&mut *under_way).await.unwrap();
+    let mut in_flight = connection.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock_shared(fence())").execute(&mut *in_flight).await.unwrap();
     let making = {
         let fixture = fixture.clone();
         tokio::spawn(async move { fixture.poll(json!({})).await })
     };
-    fixture.until_someone_waits_at_the_fence().await;
-    under_way.commit().await.unwrap();
+    fixture.until_definition_lock_has_waiter().await;
+    in_flight.commit().await.unwrap();
     making.await.unwrap();
 }
 
-/// A batch that is new throughout tells what it changed; one that is not, everything: what its first delivery counted
-/// may not have reached the ranking.
+/// A batch of new votes returns the changed totals. Any other batch returns all totals, since the totals of its first
+/// delivery may not have reached the ranking.
 #[tokio::test]
 async fn totals_of_every_contestant_come_with_whatever_is_not_new() {
     let fixture = Fixture::new().await;

@@ -1,4 +1,4 @@
-//! What certification rests on: probes, signs, announcements, and what was observed.
+//! The evidence for certification: probes, signs, announcements and observations.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::support::{CAST_AT, Fixture, at, until, uuid};
 const KEPT: Duration = Duration::from_secs(900);
 
 impl Fixture {
-    /// A probe that the queue has taken.
+    /// Adds a probe that the queue has confirmed.
     async fn probe(&self) -> ProbeId {
         let probe = self.ledger.begin_probes(1, Some(7), KEPT).await.unwrap()[0];
         self.ledger.probes_sent(&[probe]).await.unwrap();
@@ -24,7 +24,7 @@ impl Fixture {
     }
 }
 
-fn only(probe: ProbeId, cast_at: Timestamp) -> Batch {
+fn probe_batch(probe: ProbeId, cast_at: Timestamp) -> Batch {
     let mut batch = Batch::default();
     batch.probe(probe, cast_at);
     batch
@@ -46,10 +46,10 @@ async fn a_probe_is_decided_once_and_is_no_message() {
     assert_eq!(decided[0].cast_at, Some(at(CAST_AT)));
     assert!(decided[0].decided_at.is_some_and(|decided_at| decided_at >= decided[0].sent_at));
     assert_eq!(decided[1].decided_at, None);
-    let again = fixture.count(&only(first, at(CAST_AT + 60_000))).await;
+    let again = fixture.count(&probe_batch(first, at(CAST_AT + 60_000))).await;
     assert_eq!((again.counted, again.tallies.len()), (0, 0));
     assert_eq!(fixture.observe().await.probes, decided, "the first decision stays");
-    fixture.count(&only(ProbeId(second.0 + 1), at(CAST_AT))).await;
+    fixture.count(&probe_batch(ProbeId(second.0 + 1), at(CAST_AT))).await;
     assert_eq!(fixture.observe().await.probes, decided, "there is no such probe");
 }
 
@@ -67,7 +67,7 @@ async fn a_batch_that_is_judged_again_decides_nothing_and_is_no_sign() {
     assert_eq!((observation.probes[0].decided_at, observation.signs), (None, Vec::new()));
 }
 
-/// What `CREATE INDEX` takes.
+/// The test takes the lock mode of `CREATE INDEX`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_keeps_votes_from_being_counted_keeps_probes_from_being_decided() {
     let fixture = Arc::new(Fixture::new().await);
@@ -77,7 +77,7 @@ async fn what_keeps_votes_from_being_counted_keeps_probes_from_being_decided() {
     sqlx::query("LOCK TABLE votes IN SHARE MODE").execute(&mut *locked).await.unwrap();
     let counting = tokio::spawn({
         let fixture = Arc::clone(&fixture);
-        async move { fixture.second_ledger().count(&only(probe, at(CAST_AT))).await.unwrap() }
+        async move { fixture.second_ledger().count(&probe_batch(probe, at(CAST_AT))).await.unwrap() }
     });
     let waiting = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'votes'::regclass AND NOT granted";
     until(&mut fixture.scratch.connect().await.unwrap(), waiting).await;
@@ -128,7 +128,7 @@ async fn a_probe_counts_as_not_taken_until_the_queue_has_taken_it() {
 async fn decided_probes_are_forgotten_and_undecided_ones_kept() {
     let fixture = Fixture::new().await;
     let (decided, _undecided) = (fixture.probe().await, fixture.probe().await);
-    fixture.count(&only(decided, at(CAST_AT))).await;
+    fixture.count(&probe_batch(decided, at(CAST_AT))).await;
     let mut connection = fixture.scratch.connect().await.unwrap();
     let age = "UPDATE probes SET sent_at = sent_at - interval '1 hour'";
     sqlx::query(age).execute(&mut connection).await.unwrap();

@@ -1,4 +1,4 @@
-//! Votes that come after their poll's certificate are kept whole, and a later certificate includes them.
+//! Late votes are stored with all their fields, and a later certificate includes them.
 
 use domain::{Action, Basis, ContestantNumber, LaterCertificate, Order, Poll, PollId, Tally};
 use ledger::{Batch, Issued};
@@ -9,7 +9,7 @@ use crate::support::{CAST_AT, Fixture, LIMIT, at};
 
 const ID: &str = "0194f0c0-0000-4000-8000-000000000000";
 
-/// A certified poll with three votes, one for each contestant, as the next batch is judged by it.
+/// Creates a certified poll with three votes, one for each contestant, and returns its current definition.
 async fn certified(fixture: &Fixture, changes: Value) -> Poll {
     let poll = fixture.poll(changes).await;
     let ballot = poll.votes_per_voter.map(|_| 1);
@@ -26,8 +26,8 @@ async fn certified(fixture: &Fixture, changes: Value) -> Poll {
     fixture.reload(poll.id).await
 }
 
-/// Late votes for the first contestant, one for each message.
-fn late(fixture: &Fixture, poll: &Poll, messages: impl IntoIterator<Item = u128>) -> Batch {
+/// Builds a batch of late votes for the first contestant, one for each message.
+fn late_batch(fixture: &Fixture, poll: &Poll, messages: impl IntoIterator<Item = u128>) -> Batch {
     let vote = |id| fixture.message(id, &json!({"poll": poll.id.0, "contestant": 1}));
     fixture.batch(poll, &messages.into_iter().map(vote).collect::<Vec<_>>())
 }
@@ -41,7 +41,7 @@ async fn issue(fixture: &Fixture, poll: PollId) -> Option<Issued> {
     fixture.ledger.issue_later_certificate(poll, &order).await.unwrap()
 }
 
-/// Finishes all that is issued, `rows` at a time. How many pieces it took.
+/// Finishes all issued certificates, `rows` votes at a time. Returns the number of pieces.
 async fn advance_certificate(fixture: &Fixture, poll: PollId, rows: u32) -> u32 {
     let mut pieces = 0;
     while !fixture.ledger.advance_later_certificate(poll, rows, LIMIT).await.unwrap() {
@@ -50,7 +50,7 @@ async fn advance_certificate(fixture: &Fixture, poll: PollId, rows: u32) -> u32 
     pieces
 }
 
-async fn later(fixture: &Fixture, poll: PollId) -> Vec<LaterCertificate> {
+async fn later_certificates(fixture: &Fixture, poll: PollId) -> Vec<LaterCertificate> {
     fixture.ledger.later_certificates(poll).await.unwrap()
 }
 
@@ -83,15 +83,15 @@ async fn a_late_vote_is_kept_once_and_nothing_else_is_kept() {
     let poll = certified(&fixture, json!({})).await;
     assert_eq!(late_votes(&fixture, poll.id).await, None);
     let with_id = |message| fixture.message(message, &json!({"poll": poll.id.0, "contestant": 3, "id": ID}));
-    let mut after_the_bell = fixture.message(20, &json!({"poll": poll.id.0, "contestant": 1}));
-    after_the_bell.sent_at = at(CAST_AT + 1_000);
+    let mut after_close = fixture.message(20, &json!({"poll": poll.id.0, "contestant": 1}));
+    after_close.sent_at = at(CAST_AT + 1_000);
     let unknown = fixture.message(21, &json!({"poll": poll.id.0, "contestant": 9}));
-    let batch = fixture.batch(&poll, &[unknown, with_id(10), after_the_bell, with_id(11), with_id(12)]);
+    let batch = fixture.batch(&poll, &[unknown, with_id(10), after_close, with_id(11), with_id(12)]);
     for _ in 0..2 {
         fixture.count(&batch).await;
     }
     assert_eq!(late_votes(&fixture, poll.id).await, Some(1), "three messages are one vote");
-    fixture.count(&late(&fixture, &poll, [30, 31])).await;
+    fixture.count(&late_batch(&fixture, &poll, [30, 31])).await;
     let audit = fixture.ledger.audit(poll.id, LIMIT).await.unwrap();
     assert_eq!((audit.late.unwrap().votes, audit.rejected["late"]), (3, 5));
     let due = fixture.ledger.publishable(LIMIT).await.unwrap();
@@ -111,10 +111,10 @@ async fn a_later_certificate_has_all_votes_in_any_pieces_and_the_first_stays() {
         let poll = certified(&fixture, json!({})).await;
         let first = fixture.ledger.certificate(poll.id).await.unwrap();
         let start = 100 * (index as u128 + 1);
-        fixture.count(&late(&fixture, &poll, start..start + 2)).await;
+        fixture.count(&late_batch(&fixture, &poll, start..start + 2)).await;
         assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 2, is_new: true }));
         assert_eq!(advance_certificate(&fixture, poll.id, rows).await, 5_u32.div_ceil(rows) + 1);
-        let certificates = later(&fixture, poll.id).await;
+        let certificates = later_certificates(&fixture, poll.id).await;
         let [second] = certificates.as_slice() else { panic!("{certificates:?}") };
         assert_eq!(second.late_tally, Tally::from([(ContestantNumber(1), 2)]));
         assert_eq!(Some(second.late), fixture.ledger.audit(poll.id, LIMIT).await.unwrap().late);
@@ -147,16 +147,20 @@ async fn each_later_certificate_has_the_late_votes_until_then() {
     assert_eq!(issue(&fixture, open.id).await, Some(Issued::NotCertified));
     let poll = certified(&fixture, json!({})).await;
     assert_eq!(issue(&fixture, poll.id).await, Some(Issued::NoLateVotes));
-    fixture.count(&late(&fixture, &poll, [100])).await;
+    fixture.count(&late_batch(&fixture, &poll, [100])).await;
     assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 2, is_new: true }));
-    assert_eq!(later(&fixture, poll.id).await, [], "it is not made yet");
-    fixture.count(&late(&fixture, &poll, [101, 102])).await;
+    assert_eq!(later_certificates(&fixture, poll.id).await, [], "it is not made yet");
+    fixture.count(&late_batch(&fixture, &poll, [101, 102])).await;
     advance_certificate(&fixture, poll.id, 100).await;
-    assert_eq!(later(&fixture, poll.id).await[0].late.votes, 1, "what came after it was issued is not in it");
+    assert_eq!(
+        later_certificates(&fixture, poll.id).await[0].late.votes,
+        1,
+        "what came after it was issued is not in it"
+    );
     assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 3, is_new: true }));
     assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 3, is_new: false }));
     advance_certificate(&fixture, poll.id, 100).await;
-    let certificates = later(&fixture, poll.id).await;
+    let certificates = later_certificates(&fixture, poll.id).await;
     let votes: Vec<_> = certificates.iter().map(|later| (later.number, later.late.votes)).collect();
     assert_eq!(votes, [(2, 1), (3, 3)]);
 }
@@ -171,7 +175,7 @@ async fn what_has_been_published_is_not_due_again() {
     };
     fixture.ledger.published(poll.id, poll.version).await.unwrap();
     assert_eq!(due().await, None);
-    fixture.count(&late(&fixture, &poll, [100])).await;
+    fixture.count(&late_batch(&fixture, &poll, [100])).await;
     assert_eq!(due().await, Some(true), "a late vote");
     fixture.ledger.late_published(poll.id, 1, &[]).await.unwrap();
     assert_eq!(due().await, None);
@@ -179,6 +183,6 @@ async fn what_has_been_published_is_not_due_again() {
     assert_eq!(due().await, Some(false), "a certificate to be made");
     advance_certificate(&fixture, poll.id, 100).await;
     assert_eq!(due().await, Some(true), "and to be published");
-    fixture.ledger.late_published(poll.id, 1, &later(&fixture, poll.id).await).await.unwrap();
+    fixture.ledger.late_published(poll.id, 1, &later_certificates(&fixture, poll.id).await).await.unwrap();
     assert_eq!(due().await, None);
 }

@@ -1,4 +1,4 @@
-//! The stores of `shared` against real servers.
+//! Integration tests of the stores against real servers of PostgreSQL and Redis.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 mod catalog;

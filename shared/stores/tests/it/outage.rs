@@ -1,4 +1,5 @@
-//! A store that is away, hangs or has dropped the connection fails a call within its time, and only that call.
+//! A store that is unavailable, hangs or has dropped the connection fails a call within its deadline, and only that
+//! call.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,7 @@ use crate::support::{Fixture, LIMIT, until};
 
 const SHORT: Duration = Duration::from_millis(200);
 
-/// A server that takes connections and says nothing.
+/// Starts a server that accepts connections and never answers.
 async fn silent_server() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -91,7 +92,7 @@ async fn a_redis_that_hangs_is_left_alone_for_a_while() {
         same_instance.current_polls().await.unwrap_err(),
         ranking::Error::Outage(ranking::Outage::CircuitOpen)
     ));
-    // One that refuses costs nothing to ask.
+    // A refused connection fails immediately, so it does not open the circuit breaker.
     drop(listener);
     let ranking = RankingStore::new("redis://127.0.0.1:1", SHORT, 600).unwrap();
     for _ in 0..2 {
@@ -102,7 +103,7 @@ async fn a_redis_that_hangs_is_left_alone_for_a_while() {
     }
 }
 
-/// A killed function must not hold what others wait for until its statement's own time is over.
+/// A killed function must not hold its locks until the statement timeout.
 #[tokio::test]
 async fn an_abandoned_statement_ends_soon_after_its_client() {
     let fixture = Fixture::new().await;
@@ -112,11 +113,11 @@ async fn an_abandoned_statement_ends_soon_after_its_client() {
     let ledger = Ledger::new(&fixture.scratch.database_url, 10 * LIMIT).unwrap();
     let batch = fixture.votes(&poll, 0..3);
     let counting = tokio::spawn(async move { ledger.count(&batch).await });
-    fixture.until_someone_waits_at_the_fence().await;
+    fixture.until_definition_lock_has_waiter().await;
     counting.abort();
-    let given_up = "SELECT count(*) = 0 FROM pg_stat_activity \
+    let is_aborted = "SELECT count(*) = 0 FROM pg_stat_activity \
                     WHERE datname = current_database() AND wait_event = 'advisory'";
-    until(&mut holder, given_up).await;
+    until(&mut holder, is_aborted).await;
 }
 
 #[tokio::test]
@@ -128,9 +129,9 @@ async fn a_statement_that_takes_too_long_is_given_up_by_the_server_too() {
     let ledger = Ledger::new(&fixture.scratch.database_url, SHORT).unwrap();
     let batch = fixture.votes(&poll, 0..3);
     assert!(ledger.count(&batch).await.is_err());
-    let given_up = "SELECT count(*) = 0 FROM pg_stat_activity \
+    let is_aborted = "SELECT count(*) = 0 FROM pg_stat_activity \
                     WHERE datname = current_database() AND wait_event = 'advisory'";
-    until(&mut holder, given_up).await;
+    until(&mut holder, is_aborted).await;
     sqlx::query("SELECT pg_advisory_unlock(fence())").execute(&mut holder).await.unwrap();
     assert_eq!(fixture.ledger_votes(&poll).await, 0);
     assert_eq!(fixture.count(&batch).await.counted, 3);

@@ -15,7 +15,7 @@ impl Fixture {
         changed.map(Option::unwrap)
     }
 
-    /// A poll that is opened by hand, and has not been.
+    /// Creates a poll without an opening, to be opened by hand.
     async fn scheduled(&self) -> Poll {
         self.poll(json!({"opensAt": null, "closesAt": null})).await
     }
@@ -95,7 +95,7 @@ async fn contestants_come_and_go_with_their_counters_until_the_poll_opens() {
     assert_eq!(fixture.reload(poll.id).await, opened.poll);
 }
 
-/// "Ana 6, Bia 3" became "Bia 6, Ana 3" in three steps.
+/// Three steps once turned "Ana 6, Bia 3" into "Bia 6, Ana 3".
 #[tokio::test]
 async fn no_number_of_steps_exchanges_two_names() {
     let fixture = Fixture::new().await;
@@ -201,7 +201,7 @@ async fn only_a_poll_that_never_opened_is_deleted_and_its_file_goes_with_it() {
     assert_eq!(fixture.ledger.deleted_files().await.unwrap(), [never.id]);
     fixture.ledger.file_deleted(never.id).await.unwrap();
     assert!(fixture.ledger.deleted_files().await.unwrap().is_empty());
-    // A writer that had read the poll may have written its file once more.
+    // A writer that read the poll before its deletion may have written the file again.
     let mut connection = fixture.scratch.connect().await.unwrap();
     let sql = "UPDATE deleted_files SET deleted_at = deleted_at - interval '5 minutes'";
     sqlx::query(sql).execute(&mut connection).await.unwrap();
@@ -212,7 +212,7 @@ async fn only_a_poll_that_never_opened_is_deleted_and_its_file_goes_with_it() {
     assert_eq!(left, 0);
 }
 
-/// With 100 newer ones an open poll was in no list, and could not be closed.
+/// An open poll with 100 newer ones was once in no list and could not be closed.
 #[tokio::test]
 async fn no_number_of_newer_polls_hides_what_is_open() {
     let fixture = Fixture::new().await;

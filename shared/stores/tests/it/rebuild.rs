@@ -1,4 +1,4 @@
-//! The ledger is the truth: what disagrees with it is made to agree, while votes go on.
+//! A rebuild corrects a tally that differs from the votes, while votes are counted.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ async fn there_is_nothing_to_rebuild_of_a_poll_that_is_not() {
     assert!(!fixture.ledger.rebuild(PollId(1_000_000), "crew", LIMIT).await.unwrap());
 }
 
-/// Rebuilds and batches at once: a rebuild that set the tally to a count taken earlier would lose votes.
+/// Rebuilds and batches run concurrently: a rebuild that set the tally to an earlier count would lose votes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rebuilding_loses_no_vote_that_is_counted_meanwhile() {
     let fixture = Arc::new(Fixture::new().await);
@@ -65,7 +65,7 @@ async fn rebuilding_loses_no_vote_that_is_counted_meanwhile() {
     assert_eq!(fixture.ledger_votes(&poll).await, 3_000);
 }
 
-/// Each finds the same drift: put right by each, it would be a drift the other way.
+/// All rebuilds find the same drift. If each corrected it, the tally would drift in the other direction.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rebuilds_at_once_put_a_drift_right_once() {
     let fixture = Fixture::new().await;

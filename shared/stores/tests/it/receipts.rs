@@ -1,4 +1,4 @@
-//! Whoever cast a vote can learn what became of it, and nobody else.
+//! The voter of a vote, and nobody else, can query its outcome.
 
 use domain::{ContestantNumber, Facts, Inquiry, Message, Poll, Receipt, Rejection, VoteRequest};
 use runtime::Clock;
@@ -7,17 +7,17 @@ use sqlx::Row;
 
 use crate::support::{Fixture, at, rejected, uuid};
 
-/// The id that the clients of these tests give their votes.
+/// The client's id of the tests' votes.
 const ID: u128 = 0x0194_f0c0_0000_4000_8000_0000_0000_0000;
 
-/// Open for a minute already, so that what is cast now counts.
+/// Creates a poll that opened a minute ago, so that votes cast now count.
 async fn open_poll(fixture: &Fixture, changes: Value) -> Poll {
     let mut window = json!({"opensAt": at(Clock::system().now().millis() - 60_000), "closesAt": null});
     window.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     fixture.poll(window).await
 }
 
-/// A message of alice's, cast now.
+/// Builds a message that alice cast now.
 #[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn cast(fixture: &Fixture, poll: &Poll, message: u128, fields: Value) -> Message {
     let mut body = json!({"poll": poll.id.0, "contestant": 2});
@@ -31,7 +31,7 @@ async fn ask(fixture: &Fixture, poll: &Poll, sub: &str, id: u128) -> Receipt {
     fixture.ledger.receipt(&inquiry).await.unwrap()
 }
 
-/// The outcome in a word: `counted`, `unknown` or the reason.
+/// Returns the outcome as one word: `counted`, `unknown` or the reason.
 async fn outcome(fixture: &Fixture, poll: &Poll, sub: &str, id: u128) -> String {
     match ask(fixture, poll, sub, id).await {
         Receipt::Counted { .. } => "counted".to_owned(),
@@ -197,7 +197,7 @@ async fn a_rejection_is_told_in_its_own_poll_or_where_no_poll_could_be_read() {
     assert_eq!(outcome(&fixture, &poll, "alice", 3).await, "unknown", "nobody's vote is nobody's to ask for");
 }
 
-/// What a vote costs is what the schema says: tags only where a limit needs them.
+/// The size of a row is as documented in the schema: tags take space only in polls with a limit.
 #[tokio::test]
 async fn a_tag_takes_8_bytes_in_a_limited_poll_and_none_elsewhere() {
     let fixture = Fixture::new().await;
@@ -213,6 +213,6 @@ async fn a_tag_takes_8_bytes_in_a_limited_poll_and_none_elsewhere() {
     let sql = "SELECT pg_column_size(votes) AS bytes FROM votes ORDER BY poll, ballot";
     let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
     let bytes: Vec<i32> = rows.iter().map(|row| row.get("bytes")).collect();
-    // A row without a NULL has no bitmap of them, but is padded to the same size.
+    // A row without NULLs has no null bitmap, but is padded to the same size.
     assert_eq!(bytes.iter().map(|bytes| (bytes + 7) / 8 * 8).collect::<Vec<_>>(), [64, 72, 80]);
 }

@@ -1,5 +1,5 @@
-//! Connections that somebody has cut while they were idle: a restart, a failover, an operator. The call that finds out
-//! is answered over a new connection.
+//! Idle connections that are cut by a restart, a failover or an operator. The next call succeeds over a new
+//! connection.
 
 use std::{
     collections::BTreeMap,
@@ -55,7 +55,7 @@ async fn every_call_of_the_ledger_outlives_a_cut_connection() {
     assert!(fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap().is_some());
 }
 
-/// Making a poll is the one change that must not be repeated.
+/// Creating a poll is the one change that must not be repeated.
 #[tokio::test]
 async fn a_poll_made_over_a_cut_connection_is_made_once() {
     let fixture = Fixture::new().await;
@@ -85,7 +85,7 @@ async fn the_second_attempt_shares_the_first_ones_deadline() {
     let (behind, ways) = fixture.scratch.behind_ways().await.unwrap();
     let ledger = Ledger::new(&behind.database_url, SHORT).unwrap();
     let batch = fixture.votes(&poll, 0..3);
-    // The first connection may take its time on a busy machine.
+    // The first connection may time out on a busy machine.
     while !matches!(ledger.count(&batch).await, Ok(Outcome::Counted(_))) {}
     let before = ways.database.taken();
     ways.database.cut_and_fall_silent();
@@ -120,6 +120,6 @@ async fn a_second_attempt_at_redis_shares_the_first_ones_deadline() {
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
     assert!(
         matches!(raise().await.unwrap_err(), ranking::Error::Outage(ranking::Outage::CircuitOpen)),
-        "silence is silence"
+        "a timeout of the second attempt opens the circuit breaker, too"
     );
 }

@@ -1,4 +1,4 @@
-//! However many readers come at once, one of them asks the ledger.
+//! Of any number of concurrent readers, one loads from the ledger.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ const READERS: usize = 12;
 const FRESH: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_secs(30);
 
-/// A ledger that counts its loads, and the poll that is read.
-struct Stage {
+/// A fixture whose ledger counts its loads, and the poll that is read.
+struct Setup {
     fixture: Fixture,
     poll: Poll,
     ranking: RankingStore,
     connection: PgConnection,
 }
 
-impl Stage {
+impl Setup {
     async fn new() -> Self {
         let fixture = Fixture::new().await;
         let poll = fixture.poll(json!({})).await;
@@ -45,25 +45,25 @@ impl Stage {
         Self { fixture, poll, ranking, connection }
     }
 
-    /// A reader of another instance, with connections of its own.
+    /// Returns a reader with connections of its own, like another instance.
     fn reader(&self) -> Catalog {
         Catalog::new(self.fixture.second_ledger(), self.fixture.ranking(), FRESH, LEASE, Clock::system())
     }
 
-    async fn loads(&mut self) -> i64 {
+    async fn load_count(&mut self) -> i64 {
         sqlx::query_scalar("SELECT last_value FROM loads").fetch_one(&mut self.connection).await.unwrap()
     }
 
-    /// Puts a definition of another title into Redis, as loaded long ago.
-    async fn outdate(&self) {
+    /// Caches a stale definition with another title.
+    async fn make_stale(&self) {
         let mut loaded = self.fixture.ledger.polls(&[self.poll.id]).await.unwrap();
         loaded[0].poll.title = "outdated".to_owned();
         let long_ago = at(Clock::system().now().millis() - 10 * 60_000);
         self.ranking.keep_polls(&loaded, long_ago).await.unwrap();
     }
 
-    /// A ledger that cannot be reached.
-    fn cut_off(&self, lease: Duration) -> Catalog {
+    /// Returns a reader whose ledger is unreachable.
+    fn reader_without_ledger(&self, lease: Duration) -> Catalog {
         let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", LIMIT).unwrap();
         Catalog::new(away, self.fixture.ranking(), FRESH, lease, Clock::system())
     }
@@ -73,90 +73,90 @@ fn lease_of(poll: &Poll) -> String {
     format!("poll:{}", poll.id.0)
 }
 
-const A_LOAD_WAITS: &str =
+const LOAD_IS_BLOCKED: &str =
     "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'kept_polls'::regclass";
 
 #[tokio::test]
 async fn while_one_reloads_the_others_show_what_there_is() {
-    let mut stage = Stage::new().await;
-    stage.outdate().await;
-    let before = stage.loads().await;
-    let mut holder = stage.fixture.scratch.connect().await.unwrap();
+    let mut setup = Setup::new().await;
+    setup.make_stale().await;
+    let before = setup.load_count().await;
+    let mut holder = setup.fixture.scratch.connect().await.unwrap();
     let mut lock = holder.begin().await.unwrap();
     sqlx::query("LOCK TABLE kept_polls").execute(&mut *lock).await.unwrap();
-    let (id, first) = (stage.poll.id, stage.reader());
+    let (id, first) = (setup.poll.id, setup.reader());
     let first = tokio::spawn(async move { first.poll(id).await });
-    until(&mut stage.connection, A_LOAD_WAITS).await;
-    for reader in (1..READERS).map(|_| stage.reader()) {
+    until(&mut setup.connection, LOAD_IS_BLOCKED).await;
+    for reader in (1..READERS).map(|_| setup.reader()) {
         let seen = timeout(LIMIT, reader.poll(id)).await.expect("it does not wait").unwrap().unwrap();
         assert_eq!(seen.title, "outdated");
     }
     lock.commit().await.unwrap();
-    assert_eq!(first.await.unwrap().unwrap().unwrap().title, stage.poll.title);
-    assert_eq!(stage.reader().poll(id).await.unwrap().unwrap().title, stage.poll.title, "for all others too");
-    assert_eq!(stage.loads().await - before, 1);
+    assert_eq!(first.await.unwrap().unwrap().unwrap().title, setup.poll.title);
+    assert_eq!(setup.reader().poll(id).await.unwrap().unwrap().title, setup.poll.title, "for all others too");
+    assert_eq!(setup.load_count().await - before, 1);
 }
 
 #[tokio::test]
 async fn with_nothing_to_show_the_others_wait_for_the_one() {
-    let mut stage = Stage::new().await;
-    let before = stage.loads().await;
-    let mut holder = stage.fixture.scratch.connect().await.unwrap();
+    let mut setup = Setup::new().await;
+    let before = setup.load_count().await;
+    let mut holder = setup.fixture.scratch.connect().await.unwrap();
     let mut lock = holder.begin().await.unwrap();
     sqlx::query("LOCK TABLE kept_polls").execute(&mut *lock).await.unwrap();
-    let id = stage.poll.id;
+    let id = setup.poll.id;
     let mut readers = JoinSet::new();
-    for reader in (0..READERS).map(|_| stage.reader()) {
+    for reader in (0..READERS).map(|_| setup.reader()) {
         readers.spawn(async move { (reader.standing(id).await, reader.current_polls().await) });
     }
-    until(&mut stage.connection, A_LOAD_WAITS).await;
+    until(&mut setup.connection, LOAD_IS_BLOCKED).await;
     lock.commit().await.unwrap();
     for (standing, polls) in readers.join_all().await {
         assert_eq!(standing.unwrap().value.unwrap().poll.id, id);
         assert_eq!(polls.unwrap().len(), 1);
     }
-    assert_eq!(stage.loads().await - before, 2, "one of the standing, one of the list");
+    assert_eq!(setup.load_count().await - before, 2, "one of the standing, one of the list");
 }
 
 #[tokio::test]
 async fn that_there_is_no_such_poll_is_loaded_once_too() {
-    let stage = Stage::new().await;
-    let unknown = PollId(stage.poll.id.0 + 1);
-    assert!(stage.reader().poll(unknown).await.unwrap().is_none());
-    assert!(stage.cut_off(LEASE).poll(unknown).await.unwrap().is_none(), "no ledger is asked");
+    let setup = Setup::new().await;
+    let unknown = PollId(setup.poll.id.0 + 1);
+    assert!(setup.reader().poll(unknown).await.unwrap().is_none());
+    assert!(setup.reader_without_ledger(LEASE).poll(unknown).await.unwrap().is_none(), "no ledger is asked");
 }
 
 #[tokio::test]
 async fn a_poll_that_was_made_meanwhile_is_not_taken_for_absent() {
-    let stage = Stage::new().await;
-    let (id, made) = (stage.poll.id, stage.fixture.ledger.polls(&[stage.poll.id]).await.unwrap());
-    let is_there = async || stage.cut_off(LEASE).poll(id).await.unwrap().is_some();
-    stage.ranking.keep_absence(id, false, Clock::system().now(), FRESH).await.unwrap();
+    let setup = Setup::new().await;
+    let (id, made) = (setup.poll.id, setup.fixture.ledger.polls(&[setup.poll.id]).await.unwrap());
+    let is_there = async || setup.reader_without_ledger(LEASE).poll(id).await.unwrap().is_some();
+    setup.ranking.keep_absence(id, false, Clock::system().now(), FRESH).await.unwrap();
     assert!(!is_there().await);
-    stage.ranking.keep_polls(&made, Clock::system().now()).await.unwrap();
+    setup.ranking.keep_polls(&made, Clock::system().now()).await.unwrap();
     assert!(is_there().await);
-    stage.ranking.keep_absence(id, false, Clock::system().now(), FRESH).await.unwrap();
+    setup.ranking.keep_absence(id, false, Clock::system().now(), FRESH).await.unwrap();
     assert!(is_there().await);
-    stage.ranking.keep_absence(id, true, Clock::system().now(), FRESH).await.unwrap();
+    setup.ranking.keep_absence(id, true, Clock::system().now(), FRESH).await.unwrap();
     assert!(!is_there().await, "what was seen and is gone was deleted");
 }
 
 #[tokio::test]
 async fn a_lease_whose_holder_died_runs_out() {
-    let stage = Stage::new().await;
-    let held = stage.ranking.claim(&lease_of(&stage.poll), Duration::from_millis(200)).await.unwrap();
+    let setup = Setup::new().await;
+    let held = setup.ranking.claim(&lease_of(&setup.poll), Duration::from_millis(200)).await.unwrap();
     assert!(held.is_some());
-    assert!(stage.reader().poll(stage.poll.id).await.unwrap().is_some());
+    assert!(setup.reader().poll(setup.poll.id).await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn nobody_waits_longer_than_a_lease() {
-    let stage = Stage::new().await;
-    stage.ranking.claim(&lease_of(&stage.poll), LEASE * 10).await.unwrap().unwrap();
+    let setup = Setup::new().await;
+    setup.ranking.claim(&lease_of(&setup.poll), LEASE * 10).await.unwrap().unwrap();
     let lease = Duration::from_millis(200);
     let reader =
-        Catalog::new(stage.fixture.second_ledger(), stage.fixture.ranking(), FRESH, lease, Clock::system());
-    let error = reader.poll(stage.poll.id).await.unwrap_err();
+        Catalog::new(setup.fixture.second_ledger(), setup.fixture.ranking(), FRESH, lease, Clock::system());
+    let error = reader.poll(setup.poll.id).await.unwrap_err();
     assert!(
         matches!(error, ledger::Error::Outage(ledger::Outage::Timeout(waited)) if waited == lease),
         "{error}"
@@ -165,55 +165,55 @@ async fn nobody_waits_longer_than_a_lease() {
 
 #[tokio::test]
 async fn a_ledger_that_fails_is_asked_once_a_lease_and_nobody_is_told() {
-    let stage = Stage::new().await;
-    stage.outdate().await;
-    let reader = stage.cut_off(LEASE);
+    let setup = Setup::new().await;
+    setup.make_stale().await;
+    let reader = setup.reader_without_ledger(LEASE);
     for _ in 0..READERS {
-        let standing = reader.standing(stage.poll.id).await.unwrap();
+        let standing = reader.standing(setup.poll.id).await.unwrap();
         assert_eq!(standing.value.unwrap().poll.title, "outdated");
         assert!(standing.loaded_at < Clock::system().now(), "and it says how old it is");
     }
-    assert!(stage.ranking.claim(&lease_of(&stage.poll), LEASE).await.unwrap().is_none(), "the lease is kept");
+    assert!(setup.ranking.claim(&lease_of(&setup.poll), LEASE).await.unwrap().is_none(), "the lease is kept");
 }
 
 #[tokio::test]
 async fn a_ledger_that_fails_with_nothing_to_show_is_an_error_for_each() {
-    let stage = Stage::new().await;
-    let reader = stage.cut_off(LEASE);
+    let setup = Setup::new().await;
+    let reader = setup.reader_without_ledger(LEASE);
     for _ in 0..READERS {
-        assert!(timeout(LIMIT, reader.poll(stage.poll.id)).await.expect("the lease is given back").is_err());
+        assert!(timeout(LIMIT, reader.poll(setup.poll.id)).await.expect("the lease is given back").is_err());
     }
 }
 
 #[tokio::test]
 async fn a_lease_that_has_passed_on_cannot_be_given_back() {
-    let stage = Stage::new().await;
-    let first = stage.ranking.claim("it", Duration::from_millis(1)).await.unwrap().unwrap();
+    let setup = Setup::new().await;
+    let first = setup.ranking.claim("it", Duration::from_millis(1)).await.unwrap().unwrap();
     let second = loop {
-        if let Some(second) = stage.ranking.claim("it", LEASE).await.unwrap() {
+        if let Some(second) = setup.ranking.claim("it", LEASE).await.unwrap() {
             break second;
         }
     };
-    stage.ranking.release(first).await.unwrap();
-    assert!(stage.ranking.claim("it", LEASE).await.unwrap().is_none());
-    stage.ranking.release(second).await.unwrap();
-    assert!(stage.ranking.claim("it", LEASE).await.unwrap().is_some());
+    setup.ranking.release(first).await.unwrap();
+    assert!(setup.ranking.claim("it", LEASE).await.unwrap().is_none());
+    setup.ranking.release(second).await.unwrap();
+    assert!(setup.ranking.claim("it", LEASE).await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn without_a_lease_everybody_reloads() {
-    let mut stage = Stage::new().await;
-    stage.outdate().await;
-    let before = stage.loads().await;
+    let mut setup = Setup::new().await;
+    setup.make_stale().await;
+    let before = setup.load_count().await;
     let reader = Catalog::new(
-        stage.fixture.second_ledger(),
-        stage.ranking.clone(),
+        setup.fixture.second_ledger(),
+        setup.ranking.clone(),
         Duration::ZERO,
         Duration::ZERO,
         Clock::system(),
     );
     for _ in 0..3 {
-        assert_eq!(reader.poll(stage.poll.id).await.unwrap().unwrap().title, stage.poll.title);
+        assert_eq!(reader.poll(setup.poll.id).await.unwrap().unwrap().title, setup.poll.title);
     }
-    assert_eq!(stage.loads().await - before, 3);
+    assert_eq!(setup.load_count().await - before, 3);
 }

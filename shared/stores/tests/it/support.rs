@@ -1,4 +1,4 @@
-//! Polls and batches to count.
+//! The fixture: scratch stores, polls, and batches to count.
 
 use std::time::Duration;
 
@@ -21,17 +21,17 @@ pub struct Fixture {
     pub hasher: VoterHasher,
 }
 
-/// Long enough for any call that ends at all.
+/// A timeout for calls that must end. It exceeds the duration of any successful call.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// Votes of these tests are cast at this moment.
+/// The time of casting of the tests' votes.
 pub const CAST_AT: i64 = 1_750_000_000_000;
 
 pub fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis).unwrap()
 }
 
-/// A whole number as a UUID, to name a message by.
+/// Returns a number as a UUID, for the id of a message.
 pub fn uuid(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
@@ -44,7 +44,7 @@ impl Fixture {
         Self { scratch, ledger, hasher }
     }
 
-    /// Another function's connection.
+    /// Returns a ledger with a connection of its own, like another function instance.
     pub fn second_ledger(&self) -> Ledger {
         Ledger::new(&self.scratch.database_url, LIMIT).unwrap()
     }
@@ -53,7 +53,7 @@ impl Fixture {
         RankingStore::new(&self.scratch.redis_url, Duration::from_secs(5), 600).unwrap()
     }
 
-    /// A poll with three contestants, open around [`CAST_AT`]; `changes` replace fields.
+    /// Creates a poll with three contestants that is open around [`CAST_AT`]. `changes` replace fields.
     pub async fn poll(&self, changes: Value) -> Poll {
         let mut draft = json!({
             "title": "Who stays?",
@@ -64,7 +64,7 @@ impl Fixture {
         self.ledger.create_poll(&serde_json::from_value(draft).unwrap(), "crew").await.unwrap().poll
     }
 
-    /// Changes a poll as the crew does.
+    /// Changes a poll like the crew.
     pub async fn change(
         &self,
         id: PollId,
@@ -86,7 +86,7 @@ impl Fixture {
         }
     }
 
-    /// Judges messages by one poll's definition.
+    /// Judges messages by one poll's definition into a batch.
     pub fn batch(&self, poll: &Poll, messages: &[Message]) -> Batch {
         let mut batch = Batch::default();
         batch.judged_by(poll.id, poll.version);
@@ -99,13 +99,13 @@ impl Fixture {
         batch
     }
 
-    /// A batch of votes known by their messages, numbered as given, for contestants in turn.
+    /// Builds a batch of votes without client ids, one for each message id, for the three contestants in turn.
     pub fn votes(&self, poll: &Poll, ids: impl IntoIterator<Item = u128>) -> Batch {
         let vote = |id| self.message(id, &json!({"poll": poll.id.0, "contestant": id % 3 + 1}));
         self.batch(poll, &ids.into_iter().map(vote).collect::<Vec<_>>())
     }
 
-    /// Counts a batch that must be current.
+    /// Counts a batch and asserts that it is not stale.
     pub async fn count(&self, batch: &Batch) -> Counted {
         match self.ledger.count(batch).await.unwrap() {
             Outcome::Counted(counted) => counted,
@@ -113,32 +113,33 @@ impl Fixture {
         }
     }
 
-    /// The votes in the ledger, counted one by one, after checking that the tally says the same.
+    /// Counts the votes in the ledger one by one, and asserts that the tally is equal.
     pub async fn ledger_votes(&self, poll: &Poll) -> u64 {
         let audit = self.ledger.audit(poll.id, LIMIT).await.unwrap();
         assert_eq!(audit.ledger, audit.tally);
         audit.ledger.values().sum()
     }
 
-    /// Waits until some session waits for an advisory lock: nothing else in these tests takes one.
-    pub async fn until_someone_waits_at_the_fence(&self) {
+    /// Waits until a session waits for the definition lock. The query counts all waiters for advisory locks, since
+    /// these tests wait for no other.
+    pub async fn until_definition_lock_has_waiter(&self) {
         let sql = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
         until(&mut self.scratch.connect().await.unwrap(), sql).await;
     }
 }
 
-/// Asks again and again until the answer is yes.
-pub async fn until(connection: &mut PgConnection, question: &'static str) {
-    let answered = async {
-        while !sqlx::query_scalar::<_, bool>(question).fetch_one(&mut *connection).await.unwrap() {
+/// Repeats a query until it returns true.
+pub async fn until(connection: &mut PgConnection, condition: &'static str) {
+    let polling = async {
+        while !sqlx::query_scalar::<_, bool>(condition).fetch_one(&mut *connection).await.unwrap() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(LIMIT, answered).await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {question}"));
+    timeout(LIMIT, polling).await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {condition}"));
 }
 
-/// Adds a rejection that no definition could have prevented.
+/// Adds a rejection without a vote key.
 pub fn rejected(batch: &mut Batch, message: &Message, reason: domain::Rejection) {
     batch.rejection(message, Rejected::from(reason));
 }
