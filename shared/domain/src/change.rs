@@ -13,7 +13,7 @@
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    AfterOpening, BorneNames, Contestant, ContestantNumber, Draft, Erratum, Gap, Invalid, Poll, Results,
+    AfterOpening, Contestant, ContestantNumber, Draft, Erratum, Gap, Invalid, NameHistory, Poll, Results,
     Status, Timestamp,
     definition::{DraftContestant, ERRATA_MAX, ERRATUM_CHARS_MAX, GAPS_MAX, check_window, is_visible_text},
 };
@@ -49,7 +49,7 @@ pub struct Facts {
     /// Whether votes have been counted.
     pub has_votes: bool,
     /// The former names of its numbers since its opening or first vote, without the current ones.
-    pub names: BorneNames,
+    pub names: NameHistory,
 }
 
 impl Facts {

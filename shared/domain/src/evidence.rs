@@ -128,8 +128,8 @@ impl Observation {
             // Votes redelivered by then may be in a batch that is still in flight.
             started_until = started_until.max(until);
         }
-        let under_way = |&at: &Timestamp| at <= started_until && self.now < later(at, policy.sign);
-        if self.outstanding.iter().any(under_way) {
+        let may_be_in_flight = |&at: &Timestamp| at <= started_until && self.now < later(at, policy.sign);
+        if self.outstanding.iter().any(may_be_in_flight) {
             return Err(Waiting { sign: Some(Sign::Announced), ..waits_for_sign });
         }
         // By then, a batch that vanished at the close has been redelivered.

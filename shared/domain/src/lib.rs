@@ -1,7 +1,7 @@
 //! The rules of voting, as pure functions of their arguments: no SQL, Redis, AWS, environment or clock.
 //!
 //! To add a rejection reason: 1. Add the variant, its name and its place in [`Rejection::ALL`] (`rejection.rs`).
-//! 2. Return it from [`judge`]. 3. Name it in `docs/openapi.yaml` and `frontend/text`. The name is stored, so it
+//! 2. Return it from [`judge()`]. 3. Name it in `docs/openapi.yaml` and `frontend/text`. The name is stored, so it
 //! never changes.
 //!
 //! To add a field of a poll: 1. Extend [`Poll`], [`Draft`] and [`Patch`]. 2. Add a migration. 3. Read and write the
@@ -39,7 +39,7 @@ pub use judge::{LateVote, Rejected, Vote, judge};
 pub use key::{ReceiptTag, VoteKey, Voter, VoterHasher, Voters};
 pub use late::{LateVotes, LaterCertificate, LaterDocument};
 pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest, attribute};
-pub use names::BorneNames;
+pub use names::NameHistory;
 pub use poll::{
     Contestant, ContestantNumber, CrewView, Erratum, Gap, Poll, PollId, PollView, PollWithTally, Results,
     Status,

@@ -11,9 +11,9 @@ use super::{Contestant, ContestantNumber, Invalid, definition::is_visible};
 /// Names are compared as people read them: normalised (NFC), trimmed, case-insensitive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct BorneNames(BTreeMap<String, BTreeSet<ContestantNumber>>);
+pub struct NameHistory(BTreeMap<String, BTreeSet<ContestantNumber>>);
 
-impl BorneNames {
+impl NameHistory {
     /// Adds the current names of the contestants.
     #[must_use]
     pub fn with(&self, contestants: &[Contestant]) -> Self {
@@ -87,8 +87,8 @@ mod tests {
 
     #[test]
     fn a_name_stays_with_the_numbers_that_bore_it() {
-        let borne = BorneNames::default().with(&contestants(&[(1, "Ana"), (2, "Bia")]));
-        let after = borne.with(&contestants(&[(1, "Anna"), (2, "Bia")]));
+        let history = NameHistory::default().with(&contestants(&[(1, "Ana"), (2, "Bia")]));
+        let after = history.with(&contestants(&[(1, "Anna"), (2, "Bia")]));
         assert_eq!(after.check(&contestants(&[(1, "ana"), (2, "Bia")])), Ok(()), "taken back");
         assert_eq!(after.check(&contestants(&[(1, "Anna"), (2, "Ana")])), Err(Invalid::NameTaken(2)));
         assert_eq!(
@@ -99,23 +99,23 @@ mod tests {
 
     #[test]
     fn one_new_name_is_not_given_twice() {
-        let borne = BorneNames::default().with(&contestants(&[(1, "Ana"), (2, "Bia")]));
-        assert_eq!(borne.check(&contestants(&[(1, "Dora"), (2, "dora")])), Err(Invalid::NameTaken(2)));
+        let history = NameHistory::default().with(&contestants(&[(1, "Ana"), (2, "Bia")]));
+        assert_eq!(history.check(&contestants(&[(1, "Dora"), (2, "dora")])), Err(Invalid::NameTaken(2)));
     }
 
     #[test]
     fn two_of_one_name_can_be_renamed_one_at_a_time() {
         let both = contestants(&[(1, "Ana"), (2, "Ana")]);
-        let borne = BorneNames::default().with(&both);
-        assert_eq!(borne.check(&both), Ok(()), "they may stay");
-        assert_eq!(borne.check(&contestants(&[(1, "Ana"), (2, "Ana B.")])), Ok(()));
+        let history = NameHistory::default().with(&both);
+        assert_eq!(history.check(&both), Ok(()), "they may stay");
+        assert_eq!(history.check(&contestants(&[(1, "Ana"), (2, "Ana B.")])), Ok(()));
     }
 
     #[test]
     fn it_is_kept_as_json() {
-        let borne = BorneNames::default().with(&contestants(&[(1, "Ana"), (2, "ANA")]));
-        let json = serde_json::to_value(&borne).unwrap();
+        let history = NameHistory::default().with(&contestants(&[(1, "Ana"), (2, "ANA")]));
+        let json = serde_json::to_value(&history).unwrap();
         assert_eq!(json, serde_json::json!({"ana": [1, 2]}));
-        assert_eq!(serde_json::from_value::<BorneNames>(json).unwrap(), borne);
+        assert_eq!(serde_json::from_value::<NameHistory>(json).unwrap(), history);
     }
 }

@@ -90,14 +90,14 @@ mod tests {
 
     #[test]
     fn a_message_is_looked_for_while_its_poll_was_open() {
-        let (opening, bell) = (DAY + 60_000, DAY + 120_000);
-        let window = |now, sent_at| finds(Some(opening), Some(bell), now, sent_at);
-        assert!(window(30 * DAY, opening) && window(30 * DAY, bell - 1), "however long ago that was");
-        assert!(!window(30 * DAY, opening - 10_000) && !window(30 * DAY, bell + 10_000));
+        let (opening, close) = (DAY + 60_000, DAY + 120_000);
+        let window = |now, sent_at| finds(Some(opening), Some(close), now, sent_at);
+        assert!(window(30 * DAY, opening) && window(30 * DAY, close - 1), "however long ago that was");
+        assert!(!window(30 * DAY, opening - 10_000) && !window(30 * DAY, close + 10_000));
         assert!(!window(opening, opening + 10_000), "nor later than now");
-        assert!(finds(Some(opening), None, bell, bell), "there may be no bell");
-        assert!(!finds(Some(0), Some(bell), bell, DAY - 10_000), "nor before there was a poll");
-        assert!(finds(None, None, bell, DAY), "nor an opening");
+        assert!(finds(Some(opening), None, close, close), "there may be no close");
+        assert!(!finds(Some(0), Some(close), close, DAY - 10_000), "nor before there was a poll");
+        assert!(finds(None, None, close, DAY), "nor an opening");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     polls::{name, poll, timestamp, update_derived_rows},
     take_definition_lock,
 };
-use domain::{BorneNames, Facts, Invalid, Order, Poll, PollId, PollWithTally, Timestamp, changes};
+use domain::{Facts, Invalid, NameHistory, Order, Poll, PollId, PollWithTally, Timestamp, changes};
 
 impl Ledger {
     /// Changes a poll's definition by a rule of the poll, its facts and the time. The definition lock guarantees
@@ -105,7 +105,7 @@ pub(super) async fn lock_poll(
     let Some(row) = sqlx::query(sql).bind(id.0).fetch_optional(connection).await? else {
         return Ok(None);
     };
-    let names = row.try_get::<Json<BorneNames>, _>("names")?.0;
+    let names = row.try_get::<Json<NameHistory>, _>("names")?.0;
     let facts = Facts { has_votes: row.try_get("has_votes")?, names };
     Ok(Some(LockedPoll { poll: poll(&row)?, facts, now: timestamp(row.try_get("now")?)? }))
 }

@@ -63,7 +63,7 @@ struct Simulation {
 }
 
 /// The name that a vote was cast for, and the name history of the poll at that time.
-type SeenName = (String, BorneNames);
+type SeenName = (String, NameHistory);
 
 impl Simulation {
     /// Tries an action in the same way as `Ledger::change_poll`.
@@ -131,11 +131,11 @@ impl Simulation {
             assert!(self.poll.has_opened(*cast_at) && !late && !self.poll.is_in_gap(*cast_at), "{cast_at:?}");
             let contestant = self.poll.contestant(*number).expect("a contestant with votes stays");
             assert!(contestant.withdrawn_at.is_none_or(|moment| *cast_at < moment));
-            let Some((name, borne)) = seen else { continue };
+            let Some((name, history)) = seen else { continue };
             let others = self.poll.contestants.iter().filter(|other| other.number != *number);
             for other in others.filter(|other| folded(&other.name) == folded(name)) {
-                let bore_it_too = borne.check(std::slice::from_ref(other)).is_ok();
-                assert!(bore_it_too, "{number:?} was {name} when the vote was cast, and {other:?} is now");
+                let had_it_too = history.check(std::slice::from_ref(other)).is_ok();
+                assert!(had_it_too, "{number:?} was {name} when the vote was cast, and {other:?} is now");
             }
         }
         let mut last = None;

@@ -84,7 +84,7 @@ fn names_do_not_change_hands_once_votes_may_be_there() {
         assert_eq!(after, Err(Invalid::NameTaken(1)), "{now}");
     }
     let later = poll().patched(patch(renamed), &voted(), at(OPEN)).unwrap();
-    let facts = Facts { names: BorneNames::default().with(&poll().contestants), ..voted() };
+    let facts = Facts { names: NameHistory::default().with(&poll().contestants), ..voted() };
     let to_bia = named(&[(1, "Anna"), (2, "ana "), (7, "Caio")]);
     assert_eq!(later.patched(patch(to_bia), &facts, at(OPEN)), Err(Invalid::NameTaken(2)));
     let back = named(&[(1, "Ana"), (2, "Bia"), (7, "Caio")]);

@@ -150,7 +150,7 @@ fn a_late_probe_is_a_sign_of_when_it_was_decided() {
     let sent = healthy(0).now.millis() + OPENS - 50 + 90;
     assert_eq!(late(sent + 43), Ok(()), "it took 43 s");
     assert_eq!(late(CLOSES), Err((WaitsFor::Sign, Some(Sign::ProbeLate), Some(CLOSES + 146))));
-    assert_eq!(late(CLOSES - 46), Ok(()), "what failed with it has come again");
+    assert_eq!(late(CLOSES - 46), Ok(()), "votes that failed with it have been redelivered");
 }
 
 #[test]
@@ -166,10 +166,10 @@ fn a_pause_in_the_series_is_a_sign_of_its_end() {
         Err((WaitsFor::Sign, Some(Sign::ProbeMissing), _))
     ));
     assert_eq!(pause(CLOSES - 60, CLOSES - 40, CLOSES + 30), Ok(()), "20 s are no pause");
-    let mut opened_unseen = healthy(CLOSES + 30);
-    opened_unseen.probes.retain(|probe| probe.sent_at >= at(CLOSES));
-    let first = opened_unseen.probes[0].sent_at.millis() / 1_000;
-    assert_eq!(judge(&opened_unseen), sign(first), "nothing is known of the time before");
+    let mut unobserved_opening = healthy(CLOSES + 30);
+    unobserved_opening.probes.retain(|probe| probe.sent_at >= at(CLOSES));
+    let first = unobserved_opening.probes[0].sent_at.millis() / 1_000;
+    assert_eq!(judge(&unobserved_opening), sign(first), "nothing is known of the time before");
 }
 
 #[test]
@@ -186,30 +186,30 @@ fn what_the_queue_did_not_take_is_a_sign_and_not_waited_for() {
 
 #[test]
 fn a_batch_that_began_before_the_last_probe_was_decided_is_waited_for() {
-    let begun = |began: i64, now: i64| changed(now, |observation| observation.outstanding.push(at(began)));
+    let started = |start: i64, now: i64| changed(now, |observation| observation.outstanding.push(at(start)));
     let decided = CLOSES + 9;
-    let under_way = Err((WaitsFor::Sign, Some(Sign::Announced), None));
-    assert_eq!(begun(decided - 5, decided + 20), under_way);
+    let in_flight = Err((WaitsFor::Sign, Some(Sign::Announced), None));
+    assert_eq!(started(decided - 5, decided + 20), in_flight);
     assert_eq!(
-        begun(decided + 2, decided + 20),
+        started(decided + 2, decided + 20),
         Ok(()),
-        "with those that press after the close none would end"
+        "later batches are ignored, or certification would never end"
     );
     let vanished = Err((WaitsFor::Sign, Some(Sign::Announced), Some(decided + 2 + 146)));
-    assert_eq!(begun(decided + 2, decided + 46), vanished, "it cannot be under way any more");
-    assert_eq!(begun(decided - 5, decided - 5 + 146), Ok(()));
+    assert_eq!(started(decided + 2, decided + 46), vanished, "it cannot be in flight any more");
+    assert_eq!(started(decided - 5, decided - 5 + 146), Ok(()));
 }
 
 #[test]
 fn a_batch_that_brought_failed_votes_again_is_waited_for() {
-    let come_again = |began: i64| {
+    let redelivered = |start: i64| {
         changed(CLOSES + 160, |observation| {
             observation.signs.push((Sign::Redelivered, at(CLOSES + 10)));
-            observation.outstanding.push(at(began));
+            observation.outstanding.push(at(start));
         })
     };
-    assert_eq!(come_again(CLOSES + 156), Err((WaitsFor::Sign, Some(Sign::Announced), None)));
-    assert_eq!(come_again(CLOSES + 157), Ok(()));
+    assert_eq!(redelivered(CLOSES + 156), Err((WaitsFor::Sign, Some(Sign::Announced), None)));
+    assert_eq!(redelivered(CLOSES + 157), Ok(()));
 }
 
 #[test]
@@ -221,17 +221,17 @@ fn the_queues_count_must_be_explained_by_what_was_handled_since_the_close() {
     let ours = 12;
     assert_eq!(queue(Some(ours), Some(10_000)), Ok(()));
     assert_eq!(queue(Some(ours + 2), Some(10_000)), Err((WaitsFor::Queue, None, None)));
-    assert_eq!(queue(Some(300), Some(10_300)), Ok(()), "others vote on");
-    assert_eq!(queue(None, Some(10_300)), Err((WaitsFor::Queue, None, None)), "no answer is no proof");
+    assert_eq!(queue(Some(300), Some(10_300)), Ok(()), "later votes explain the count");
+    assert_eq!(queue(None, Some(10_300)), Err((WaitsFor::Queue, None, None)), "no answer is no evidence");
     assert_eq!(queue(Some(300), None), Err((WaitsFor::Queue, None, None)));
-    assert_eq!(queue(Some(300), Some(300)), Ok(()), "a counter that begins anew counts from 0");
+    assert_eq!(queue(Some(300), Some(300)), Ok(()), "a reset counter counts from 0");
     assert_eq!(queue(Some(300), Some(200)), Err((WaitsFor::Queue, None, None)));
 }
 
 #[test]
 fn what_is_handled_after_the_probes_explains_nothing_that_was_in_the_queue_at_the_close() {
     // Ten messages a second arrive after the close, and 300 are in an instance whose announcement was lost.
-    let pressers = |now: i64, queued: u64| {
+    let late_senders = |now: i64, queued: u64| {
         changed(now, |observation| {
             let handled = |at: i64| Some(10_000 + 10 * (at - CLOSES).max(0).unsigned_abs());
             for probe in &mut observation.probes {
@@ -241,10 +241,10 @@ fn what_is_handled_after_the_probes_explains_nothing_that_was_in_the_queue_at_th
         })
     };
     for now in [CLOSES + 15, CLOSES + 60, CLOSES + 145] {
-        assert_eq!(pressers(now, 300 + 30), Err((WaitsFor::Queue, None, None)), "{now}");
-        assert_eq!(pressers(now, 30), Ok(()), "{now}");
+        assert_eq!(late_senders(now, 300 + 30), Err((WaitsFor::Queue, None, None)), "{now}");
+        assert_eq!(late_senders(now, 30), Ok(()), "{now}");
     }
-    assert_eq!(pressers(CLOSES + 146, 300 + 30), Ok(()), "by then they have come again");
+    assert_eq!(late_senders(CLOSES + 146, 300 + 30), Ok(()), "by then they have been redelivered");
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn counting_is_told_apart_from_not_knowing() {
     let Counting::Stopped(since) = stopped.counting(POLICY) else { panic!("none was decided for a minute") };
     assert!((at(CLOSES - 60)..=at(CLOSES - 53)).contains(&since), "{since:?}");
     stopped.probes.insert(0, Probe { decided_at: Some(at(CLOSES - 1)), ..probe(CLOSES - 100) });
-    assert_eq!(stopped.counting(POLICY), Counting::Moving, "an old one comes through: there is a backlog");
+    assert_eq!(stopped.counting(POLICY), Counting::Moving, "an old probe was decided: there is a backlog");
 }
 
 #[test]
@@ -279,9 +279,9 @@ fn twenty_probes_follow_a_close_and_no_more_than_sixty_are_under_way() {
     assert_eq!(due(&healthy(CLOSES + 8), &[CLOSES, CLOSES + 7]), 10);
     let mut stuck = before.clone();
     stuck.probes.extend([undecided(CLOSES - 1); 55]);
-    assert_eq!(due(&stuck, &[CLOSES]), 4, "one of the series is under way");
+    assert_eq!(due(&stuck, &[CLOSES]), 4, "one probe of the series is in flight");
     stuck.probes.extend([undecided(CLOSES - 1); 4]);
     assert_eq!(due(&stuck, &[CLOSES]), 0);
     stuck.now = at(CLOSES + 700);
-    assert_eq!(due(&stuck, &[CLOSES]), 10, "they are taken for lost");
+    assert_eq!(due(&stuck, &[CLOSES]), 10, "they count as lost");
 }
