@@ -1,5 +1,8 @@
-"""Checks what holds between the template's resources, beyond what cfn-lint knows: connections, the order of a
-deployment, who reaches the stores, what goes around the edge, what is watched. Offline.
+"""Checks relations between the template's resources, beyond cfn-lint: connections, the order of a deployment, access to the
+stores, paths around the edge, rollback, logs and alarms. Offline.
+
+To add a check: a function that calls `expect(condition, message)`, its call in `main`, and a mutation in test_checks.py.
+To add an alarm: explain it in docs/OPERATIONS.md, "Alarms".
 """
 
 import json
