@@ -34,7 +34,7 @@ pub use self::arguments::{BenchArguments, Part};
 use self::{
     cell::Cell,
     machine::Machine,
-    plan::{Plan, USUAL},
+    plan::{Plan, TEMPLATE_LOAD},
     progress::Progress,
     report::{Measured, Report},
     test_bed::{Database, TestBed},
@@ -95,7 +95,7 @@ async fn measure(test_bed: &TestBed, plan: &Plan, parts: &[Part]) -> Result<Repo
         progress.step("surge");
         report.surge = Some(surge::run(test_bed, plan).await?);
         progress.step("an evening's votes");
-        let evening = Cell::capacity(USUAL.0, USUAL.1, plan.evening_votes);
+        let evening = Cell::capacity(TEMPLATE_LOAD.0, TEMPLATE_LOAD.1, plan.evening_votes);
         report.evening = Some(evening.run(test_bed, &BTreeMap::new()).await?);
     }
     let filled = fill(test_bed, &ledgers, &mut progress).await?;

@@ -35,7 +35,7 @@ pub const CONCURRENCIES: [u64; 3] = [1, 4, 11];
 /// Batch sizes: the template's and larger ones.
 pub const BATCHES: [u64; 3] = [300, 1_000, 3_000];
 /// The template's concurrency and batch size.
-pub const USUAL: (u64, u64) = (11, 300);
+pub const TEMPLATE_LOAD: (u64, u64) = (11, 300);
 /// Numbers of contestants and of open polls for the growth cells.
 pub const CONTESTANTS: [u64; 2] = [1, 1_000];
 pub const POLLS: u64 = 100;
@@ -88,17 +88,17 @@ impl Plan {
                 });
             }
         }
-        let usual = Cell::capacity(USUAL.0, USUAL.1, self.votes);
-        if !cells.contains(&usual) && parts.iter().any(|part| *part != Part::Floor && part.has_cells()) {
-            cells.push(usual);
+        let reference = Cell::capacity(TEMPLATE_LOAD.0, TEMPLATE_LOAD.1, self.votes);
+        if !cells.contains(&reference) && parts.iter().any(|part| *part != Part::Floor && part.has_cells()) {
+            cells.push(reference);
         }
         if parts.contains(&Part::Growth) {
-            cells.extend(CONTESTANTS.map(|contestants| Cell { contestants, ..usual }));
-            cells.push(Cell { polls: POLLS, ..usual });
-            cells.push(Cell { ledger_votes: self.ledger_votes[0], ..usual });
+            cells.extend(CONTESTANTS.map(|contestants| Cell { contestants, ..reference }));
+            cells.push(Cell { polls: POLLS, ..reference });
+            cells.push(Cell { ledger_votes: self.ledger_votes[0], ..reference });
         }
         if parts.contains(&Part::Growth50) {
-            cells.push(Cell { ledger_votes: self.ledger_votes[1], ..usual });
+            cells.push(Cell { ledger_votes: self.ledger_votes[1], ..reference });
         }
         cells
     }
@@ -134,9 +134,9 @@ mod tests {
     #[test]
     fn the_reference_of_growth_is_measured_once() {
         let plan = Plan::new(false);
-        let usual = Cell::capacity(USUAL.0, USUAL.1, plan.votes);
+        let reference = Cell::capacity(TEMPLATE_LOAD.0, TEMPLATE_LOAD.1, plan.votes);
         for parts in [&[Part::Growth][..], &[Part::Capacity, Part::Growth], &[Part::First]] {
-            assert_eq!(plan.cells(parts).iter().filter(|cell| **cell == usual).count(), 1, "{parts:?}");
+            assert_eq!(plan.cells(parts).iter().filter(|cell| **cell == reference).count(), 1, "{parts:?}");
         }
         assert!(plan.cells(&[Part::Front]).is_empty());
     }

@@ -29,7 +29,7 @@ const ARTICLE_BATCH: f64 = 300.0;
 /// # Errors
 /// A file cannot be written.
 pub fn write(report: &Report, folder: &Path) -> Result<()> {
-    if report.usual(Design::Votes).nth(1).is_some() {
+    if report.default_cells(Design::Votes).nth(1).is_some() {
         capacity(report, &folder.join("capacity.svg")).map_err(|error| anyhow!("{error}"))?;
     }
     if let Some(evening) = &report.evening {

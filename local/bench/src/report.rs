@@ -5,7 +5,7 @@ use super::{
     cell::{Cell, Design, Sample},
     front_door::FrontDoor,
     machine::Machine,
-    plan::USUAL,
+    plan::TEMPLATE_LOAD,
     spread::Spread,
     start::Function,
     surge::Surge,
@@ -61,7 +61,7 @@ impl Measured {
 
 impl Report {
     /// Returns a design's cells with an empty ledger and the default contestants and polls.
-    pub fn usual(&self, design: Design) -> impl Iterator<Item = &Measured> {
+    pub fn default_cells(&self, design: Design) -> impl Iterator<Item = &Measured> {
         let reference = Cell::capacity(0, 0, 0);
         self.cells.iter().filter(move |measured| {
             let Cell { contestants, polls, ledger_votes, .. } = measured.cell;
@@ -71,23 +71,24 @@ impl Report {
         })
     }
 
-    /// Returns the one of [`Report::usual`] with this concurrency and batch size.
+    /// Returns the one of [`Report::default_cells`] with this concurrency and batch size.
     pub fn find(&self, design: Design, concurrency: u64, batch: u64) -> Option<&Measured> {
         let matches = |cell: Cell| (cell.concurrency, cell.batch) == (concurrency, batch);
-        self.usual(design).find(|measured| matches(measured.cell))
+        self.default_cells(design).find(|measured| matches(measured.cell))
     }
 
     /// Returns the cell with the highest median rate.
     pub fn best(&self, design: Design, batch: Option<u64>) -> Option<&Measured> {
-        let candidates =
-            self.usual(design).filter(|measured| batch.is_none_or(|batch| measured.cell.batch == batch));
+        let candidates = self
+            .default_cells(design)
+            .filter(|measured| batch.is_none_or(|batch| measured.cell.batch == batch));
         let rate = |measured: &&Measured| measured.rate().map_or(0.0, |rate| rate.median);
         candidates.max_by(|a, b| rate(a).total_cmp(&rate(b)))
     }
 
     /// Returns the cell that growth is compared with.
     pub fn reference(&self) -> Option<&Measured> {
-        self.find(Design::Votes, USUAL.0, USUAL.1)
+        self.find(Design::Votes, TEMPLATE_LOAD.0, TEMPLATE_LOAD.1)
     }
 
     /// Returns the cells with other contestants, polls or ledgers than the default.

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::{
     cell::{CONTESTANTS, POLLS},
     pipeline::{Load, Pipeline},
-    plan::{Plan, USUAL},
+    plan::{Plan, TEMPLATE_LOAD},
     test_bed::TestBed,
 };
 use emulator::{event_source, lambda::find_binary, template::Resource};
@@ -40,7 +40,7 @@ pub struct Function {
 /// A function does not start, or fails.
 pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Vec<Function>> {
     let database = test_bed.database(POLLS, CONTESTANTS).await?;
-    let load = Load { concurrency: USUAL.0, batch: USUAL.1 };
+    let load = Load { concurrency: TEMPLATE_LOAD.0, batch: TEMPLATE_LOAD.1 };
     let pipeline = Pipeline::new(test_bed, &database, load, &test_bed.artifacts).await?;
     let resources: Vec<&Resource> = pipeline.template.of_kind("AWS::Serverless::Function").collect();
     let mut measured = BTreeMap::new();

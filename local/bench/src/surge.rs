@@ -10,7 +10,7 @@ use super::{
     cell::{CONTESTANTS, POLLS},
     lag::{self, Lag},
     pipeline::{Load, Pipeline},
-    plan::{Plan, USUAL},
+    plan::{Plan, TEMPLATE_LOAD},
     test_bed::TestBed,
 };
 
@@ -44,7 +44,7 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Surge> {
     let pipeline = Pipeline::new(
         test_bed,
         &database,
-        Load { concurrency: USUAL.0, batch: USUAL.1 },
+        Load { concurrency: TEMPLATE_LOAD.0, batch: TEMPLATE_LOAD.1 },
         &test_bed.artifacts,
     )
     .await?;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::{
     cell::{Design, Sample},
     front_door::FrontDoor,
-    plan::{CONCURRENCIES, USUAL},
+    plan::{CONCURRENCIES, TEMPLATE_LOAD},
     report::{Measured, Report},
     spread::Spread,
     start::Function,
@@ -140,11 +140,11 @@ fn capacity(report: &Report) -> Vec<Row> {
             Target::AtLeast(target),
         )
     };
-    let all = report.usual(Design::Votes);
+    let all = report.default_cells(Design::Votes);
     let all = all.filter_map(|measured| {
         row(format!("capacity {}", name(measured)), measured.rate(), VOTES_A_SECOND, Target::None)
     });
-    [best(None, CAPACITY_MIN), best(Some(USUAL.1), CAPACITY_300_MIN)]
+    [best(None, CAPACITY_MIN), best(Some(TEMPLATE_LOAD.1), CAPACITY_300_MIN)]
         .into_iter()
         .flatten()
         .chain(all)
@@ -154,9 +154,9 @@ fn capacity(report: &Report) -> Vec<Row> {
 fn floor(report: &Report) -> Vec<Row> {
     let mut rows = Vec::new();
     for concurrency in CONCURRENCIES {
-        let Some(floor) = report.find(Design::Floor, concurrency, USUAL.1) else { continue };
+        let Some(floor) = report.find(Design::Floor, concurrency, TEMPLATE_LOAD.1) else { continue };
         rows.extend(row(
-            format!("floor {concurrency} × {}", USUAL.1),
+            format!("floor {concurrency} × {}", TEMPLATE_LOAD.1),
             floor.rate(),
             VOTES_A_SECOND,
             Target::None,
@@ -167,7 +167,7 @@ fn floor(report: &Report) -> Vec<Row> {
             MICROSECONDS,
             Target::None,
         ));
-        let Some(capacity) = report.find(Design::Votes, concurrency, USUAL.1) else { continue };
+        let Some(capacity) = report.find(Design::Votes, concurrency, TEMPLATE_LOAD.1) else { continue };
         let rate = capacity.ratio(floor, Sample::rate);
         rows.extend(row("… capacity by floor, votes/s", rate, TIMES, Target::AtLeast(FLOOR_RATE_MIN)));
         let cpu = floor.ratio(capacity, Sample::cpu_us);
@@ -182,16 +182,16 @@ fn floor(report: &Report) -> Vec<Row> {
 }
 
 fn first_design(report: &Report) -> Vec<Row> {
-    let (Some(first), Some(usual)) = (report.best(Design::First, None), report.reference()) else {
+    let (Some(first), Some(reference)) = (report.best(Design::First, None), report.reference()) else {
         return Vec::new();
     };
     let name = format!("first design at its best: {} at a time", first.cell.concurrency);
-    let cpu = first.ratio(usual, Sample::cpu_us);
+    let cpu = first.ratio(reference, Sample::cpu_us);
     [
         row(name, first.rate(), VOTES_A_SECOND, Target::None),
         row(
             "… capacity by first design, votes/s",
-            usual.ratio(first, Sample::rate),
+            reference.ratio(first, Sample::rate),
             TIMES,
             Target::AtLeast(FIRST_DESIGN_MIN),
         ),
@@ -248,29 +248,31 @@ fn function(function: &Function) -> Vec<Row> {
     .collect()
 }
 
-fn per_vote(usual: &Measured) -> Vec<Row> {
-    let batch = USUAL.1 as f64;
-    let each = |figure: fn(&Sample) -> f64| usual.spread(move |sample| figure(sample) / sample.votes as f64);
-    let micro =
-        |figure: fn(&Sample) -> f64| usual.spread(move |sample| figure(sample) * 1e6 / sample.votes as f64);
-    let memory = usual.spread(|sample| sample.memory_peak_bytes as f64 / 1e6);
+fn per_vote(reference: &Measured) -> Vec<Row> {
+    let batch = TEMPLATE_LOAD.1 as f64;
+    let each =
+        |figure: fn(&Sample) -> f64| reference.spread(move |sample| figure(sample) / sample.votes as f64);
+    let micro = |figure: fn(&Sample) -> f64| {
+        reference.spread(move |sample| figure(sample) * 1e6 / sample.votes as f64)
+    };
+    let memory = reference.spread(|sample| sample.memory_peak_bytes as f64 / 1e6);
     [
         row(
             "300 votes: invocations",
-            usual.spread(|s| s.invocations as f64 * batch / s.votes as f64),
+            reference.spread(|s| s.invocations as f64 * batch / s.votes as f64),
             (2, ""),
             Target::AtMost(PER_BATCH_MAX),
         ),
-        row("300 votes: commits", usual.spread(|s| s.commits_per_vote * batch), (2, ""), Target::None),
+        row("300 votes: commits", reference.spread(|s| s.commits_per_vote * batch), (2, ""), Target::None),
         row(
             "300 votes: waits for the disk",
-            usual.spread(|s| s.syncs_per_vote * batch),
+            reference.spread(|s| s.syncs_per_vote * batch),
             (2, ""),
             Target::AtMost(PER_BATCH_MAX),
         ),
         row(
             "300 votes: Redis commands",
-            usual.spread(|s| s.redis_commands as f64 * batch / s.votes as f64),
+            reference.spread(|s| s.redis_commands as f64 * batch / s.votes as f64),
             (2, ""),
             Target::None,
         ),

@@ -3,7 +3,7 @@ use std::{fs, ops::Sub};
 
 use serde::Serialize;
 
-use processes::{family, memory};
+use processes::{memory, with_children};
 
 /// The unit of `/proc/<pid>/stat`: USER_HZ is 100 on every architecture Rust's standard library runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -55,7 +55,7 @@ impl Servers {
     pub fn cpu(self, functions: &[u32]) -> Cpu {
         // The postmaster's times include those of ended connections; open ones are added here.
         let [own, ended] = times(self.postgres);
-        let live: f64 = family(self.postgres).iter().skip(1).map(|pid| times(*pid)[0]).sum();
+        let live: f64 = with_children(self.postgres).iter().skip(1).map(|pid| times(*pid)[0]).sum();
         Cpu {
             postgres: own + ended + live,
             redis: times(self.redis)[0],
@@ -90,7 +90,7 @@ pub fn processes(stack: u32) -> Vec<Process> {
             program.ends_with("bootstrap").then(|| program.parent()?.file_name()?.to_str()).flatten();
         // The program may be a link to a file with another name.
         let command_name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        let children = family(pid).into_iter().skip(1).map(|child| times(child)[0]);
+        let children = with_children(pid).into_iter().skip(1).map(|child| times(child)[0]);
         // The stack's children are listed separately.
         let children = if pid == stack { 0.0 } else { times(pid)[1] + children.sum::<f64>() };
         Some(Process {
@@ -99,7 +99,7 @@ pub fn processes(stack: u32) -> Vec<Process> {
             memory_peak_bytes: memory(pid)?.1,
         })
     };
-    family(stack).into_iter().filter_map(process).collect()
+    with_children(stack).into_iter().filter_map(process).collect()
 }
 
 /// Returns the CPU-seconds of a process and of its ended children.

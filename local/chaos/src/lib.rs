@@ -182,7 +182,7 @@ impl Run {
         let counting =
             running.mappings.switch(VOTES).context("the votes function has no event source mapping")?;
         let (database_url, redis_url) = (stores.database_url.clone(), stores.redis_url.clone());
-        let (ledger, ranking) = stores.apart();
+        let (ledger, ranking) = stores.split();
         let injector = Injector {
             ledger: tokio::sync::Mutex::new(ledger),
             ranking: tokio::sync::Mutex::new(ranking),

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_a_plan() {
+    fn a_seed_determines_the_plan() {
         let events = |seed| plan(seed, Track::Function).take(50).collect::<Vec<_>>();
         assert_eq!(events(7), events(7));
         assert_ne!(events(7), events(8));

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_a_run() {
+    fn a_seed_determines_the_votes() {
         let run = |seed| (0..500).map(|number| votes(seed).vote(number)).collect::<Vec<_>>();
         assert_eq!(run(3), run(3));
         assert_ne!(run(3), run(4));

@@ -41,7 +41,7 @@ pub fn memory(pid: u32) -> Option<(u64, u64)> {
 
 /// Returns a process and its direct children: PostgreSQL has one for each connection. Without `/proc`, returns only
 /// the process.
-pub fn family(pid: u32) -> Vec<u32> {
+pub fn with_children(pid: u32) -> Vec<u32> {
     // Each thread lists only the children that it started.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());

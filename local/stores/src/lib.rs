@@ -150,7 +150,7 @@ impl Stores {
     }
 
     /// Splits into PostgreSQL and Redis, so that each can be taken down independently.
-    pub fn apart(self) -> (Self, Self) {
+    pub fn split(self) -> (Self, Self) {
         let redis = Self {
             database_url: self.database_url.clone(),
             functions_url: self.functions_url.clone(),

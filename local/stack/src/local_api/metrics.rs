@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::local_api::LocalApi;
 use emulator::cloudwatch::Sum;
-use processes::{family, memory};
+use processes::{memory, with_children};
 
 /// A metric family: name, type, help and lines of labels and value.
 struct Family {
@@ -131,7 +131,8 @@ fn snake_case(name: &str) -> String {
 fn processes(api: &LocalApi) -> Vec<Family> {
     let own = ("local".to_owned(), std::process::id());
     let stores = api.stores.iter().map(|(name, pid)| ((*name).to_owned(), *pid));
-    let stores = stores.flat_map(|(name, pid)| family(pid).into_iter().map(move |pid| (name.clone(), pid)));
+    let stores =
+        stores.flat_map(|(name, pid)| with_children(pid).into_iter().map(move |pid| (name.clone(), pid)));
     let counts = api.figures.functions.counts();
     let functions =
         counts.iter().flat_map(|count| count.pids.iter().map(|pid| (count.function.clone(), *pid)));

@@ -43,7 +43,7 @@ fn a_page_names_what_its_files_hold() {
         assert!(at("index.html") > at(&app.key), "a page must come after the files that it refers to");
         app.key
     };
-    // A change deep down changes every name up to the page.
+    // A change of a file changes the names of all files that refer to it, up to the page.
     assert_eq!(of("1"), of("1"));
     assert_ne!(of("1"), of("2"));
 }
@@ -74,7 +74,7 @@ fn the_configuration_is_beside_the_pages() {
 }
 
 #[test]
-fn comments_stay_at_home() {
+fn comments_are_not_published() {
     let source = "// Why.\nconst a = 1; // not on its own\n\n/**\n * What.\n */\n  f();\n/* One. */\n";
     assert_eq!(without_comments("/a.js", source), "const a = 1; // not on its own\nf();\n");
     assert_eq!(without_comments("/a.html", source), source);

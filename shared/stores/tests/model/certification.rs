@@ -77,7 +77,7 @@ impl Protocol {
             let awaited = |worker: &Worker| worker.announcement == Announcement::Awaited;
             let decided = certification.probes_decided || self.has(Mutation::CertifiesWithoutProbes);
             let has_sign = state.has_sign() && !self.has(Mutation::IgnoresSigns);
-            decided && !has_sign && !state.redis.away && !state.workers.iter().any(awaited)
+            decided && !has_sign && !state.redis.down && !state.workers.iter().any(awaited)
         };
         is_evident && self.is_definition_lock_free(state)
     }
@@ -156,7 +156,7 @@ impl Protocol {
         certification.redelivered =
             certification.redelivered.union(batch.without(batch.without(certification.delivered)));
         certification.delivered = certification.delivered.union(batch);
-        if state.redis.away {
+        if state.redis.down {
             certification.excused = certification.excused.union(batch);
             state.workers[worker].announcement = Announcement::Failed;
             return;

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`step::Step`] | each step names its file, function or statement: the only place that does |
 //! | [`scenario::Verdicts`] | `domain::judge` itself, which decides outcomes and makes keys |
-//! | [`ledger`] | `count_votes` in `shared/ledger/migrations/0001_ledger.sql`; `shared/ledger/src/{polls,audit}.rs` |
+//! | [`ledger`] | `count_votes` in `shared/ledger/migrations/0001_ledger.sql`; `shared/ledger/src/{change,audit}.rs` |
 //! | [`redis`] | `shared/ranking/src/lib.rs`, `shared/stores/src/catalog.rs` |
 //! | [`certification`] | `shared/domain/src/evidence.rs`, `functions/results/src/certify.rs` |
 //! | [`worker`] | `functions/votes/src/lib.rs`, `functions/votes/src/definitions.rs` |

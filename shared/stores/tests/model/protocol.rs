@@ -62,7 +62,7 @@ impl Protocol {
         }
         if state.detached.is_some() {
             steps.push(Step::DetachedEnds);
-            if !state.redis.away {
+            if !state.redis.down {
                 steps.push(Step::DetachedRaises);
             }
         }
@@ -74,8 +74,8 @@ impl Protocol {
         if state.rebuild.is_some() && self.is_definition_lock_free(state) {
             steps.push(Step::MoveEpoch);
         }
-        if state.redis.away {
-            steps.push(Step::RedisReturns);
+        if state.redis.down {
+            steps.push(Step::RedisRecovers);
         }
         self.certification_steps(state, steps);
         if steps.is_empty() && state.budget.heals > 0 {
@@ -105,7 +105,7 @@ impl Protocol {
             Phase::Stale(_) => steps.push(Step::Reload { worker }),
             Phase::Adding(_) => steps.push(Step::AddTally { worker }),
             Phase::Committed(..) => steps.push(Step::Answer { worker }),
-            Phase::Raising(..) if state.redis.away => steps.push(Step::SkipRaise { worker }),
+            Phase::Raising(..) if state.redis.down => steps.push(Step::SkipRaise { worker }),
             Phase::Raising(..) => steps.push(Step::Raise { worker }),
             Phase::Raised(_) => steps.push(Step::Acknowledge { worker }),
         }
@@ -142,14 +142,14 @@ impl Protocol {
         }
         if budget.redis_faults > 0 {
             steps.push(Step::Flush);
-            if !state.redis.away {
-                steps.push(Step::RedisLeaves);
+            if !state.redis.down {
+                steps.push(Step::RedisFails);
             }
             let raising = |&worker: &usize| matches!(state.workers[worker].phase, Phase::Raising(..));
             let workers = (0..self.scenario.workers).filter(raising);
             steps.extend(workers.map(|worker| Step::RaiseTimesOut { worker }));
         }
-        if budget.loads > 0 && state.load.is_none() && !state.redis.away {
+        if budget.loads > 0 && state.load.is_none() && !state.redis.down {
             steps.extend((0..POLLS).map(|poll| Step::Load { poll }));
         }
         if budget.changes > 0 && self.is_definition_lock_free(state) {
@@ -239,8 +239,8 @@ impl Protocol {
             | Step::DecideProbes
             | Step::SignsExpire
             | Step::Certify => self.apply_certification(state, step),
-            Step::RedisLeaves => state.redis.away = true,
-            Step::RedisReturns => state.redis.away = false,
+            Step::RedisFails => state.redis.down = true,
+            Step::RedisRecovers => state.redis.down = false,
         }
     }
 
@@ -294,7 +294,7 @@ impl Protocol {
     fn spend(budget: &mut Budget, step: Step) {
         let cost = match step {
             Step::Redeliver { .. } => &mut budget.redeliveries,
-            Step::Flush | Step::RedisLeaves | Step::RaiseTimesOut { .. } => &mut budget.redis_faults,
+            Step::Flush | Step::RedisFails | Step::RaiseTimesOut { .. } => &mut budget.redis_faults,
             Step::Load { .. } => &mut budget.loads,
             Step::Heal { .. } => &mut budget.heals,
             Step::Change => &mut budget.changes,
@@ -334,7 +334,7 @@ impl Model for Protocol {
             queue: Queue { waiting: self.verdicts.all(), deleted: Set::EMPTY },
             ledger,
             on_disk: ledger,
-            redis: Redis { away: false, cached: polls, ranking },
+            redis: Redis { down: false, cached: polls, ranking },
             workers: [Worker::default(); WORKERS_MAX],
             abandoned: None,
             detached: None,

@@ -32,7 +32,7 @@ impl Protocol {
     /// Executes `KEEP_POLL`: caches a definition unless a newer one is cached. During an outage the load ends here.
     pub fn keep_loaded(&self, state: &mut State) {
         let Some(load) = &mut state.load else { return };
-        if state.redis.away {
+        if state.redis.down {
             state.load = None;
             return;
         }
@@ -44,7 +44,7 @@ impl Protocol {
     /// Raises the ranking to the total of the loaded poll.
     pub fn raise_loaded(&self, state: &mut State) {
         let Some(Load { poll, definition, total, .. }) = state.load.take() else { return };
-        if state.redis.away || self.has(Mutation::LoadsDoNotRaise) {
+        if state.redis.down || self.has(Mutation::LoadsDoNotRaise) {
             return;
         }
         let before = state.ranked(poll);

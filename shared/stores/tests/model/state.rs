@@ -57,7 +57,7 @@ pub struct Ledger {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Redis {
     /// Whether Redis refuses every command.
-    pub away: bool,
+    pub down: bool,
     /// `poll:{id}`.
     pub cached: Definitions,
     /// `ranking:{id}:{epoch}`; 0 if absent.
@@ -307,7 +307,7 @@ impl State {
             + self.detached.map_or(0, |pipeline| u16::from(pipeline.remaining.len()))
             + self.load.map_or(0, |load| 2 - u16::from(load.kept))
             + self.rebuild.map_or(0, |_| 10)
-            + u16::from(self.redis.away)
+            + u16::from(self.redis.down)
             + self.certification_left();
         (self.budget.total(), work)
     }

@@ -77,14 +77,14 @@ pub enum Step {
     Certify,
 
     /// Redis answers again with its former data; [`Flush`](Self::Flush) deletes it.
-    RedisReturns,
+    RedisRecovers,
 
     /// `shared/stores/src/catalog.rs`, first half of `Catalog::load`: `Ledger::polls` reads a definition and its
     /// totals in one statement and waits for the flush barrier. Called by `functions/polls` for a viewer, by
     /// `functions/admin` after a change and by `functions/votes`; `functions/results` does the same with
     /// `Ledger::publishable`.
     Load { poll: usize },
-    /// `shared/ledger/src/polls.rs`, `Ledger::change_poll`: the definition lock, the update, the commit. One step,
+    /// `shared/ledger/src/change.rs`, `Ledger::change_poll`: the definition lock, the update, the commit. One step,
     /// since the lock is exclusive.
     Change,
     /// `shared/ledger/src/audit.rs`, `Ledger::rebuild`: reads the drift in one snapshot, without the definition lock.
@@ -114,5 +114,5 @@ pub enum Step {
     /// Redis loses its data (`FLUSHALL`, a restart without persistence).
     Flush,
     /// Redis becomes unavailable and refuses every command.
-    RedisLeaves,
+    RedisFails,
 }

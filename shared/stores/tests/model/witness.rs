@@ -1,6 +1,6 @@
 //! Records events, so that no promise holds only because the events that could break it never happened.
 //!
-//! Events are properties of steps. `Property::sometimes` is one of states: each event would need a flag there and
+//! Events belong to steps, `Property::sometimes` to states: each event would need a flag in the state and
 //! double the number of states. A step is applied once for every state that it leads from, so events are recorded
 //! then.
 

@@ -14,7 +14,7 @@ impl Protocol {
     pub fn stale_in_cache(&self, state: &State, worker: usize, batch: Set) -> Set {
         let differs = |&poll: &usize| {
             let cached = state.redis.cached[poll];
-            !state.redis.away
+            !state.redis.down
                 && state.workers[worker].memory[poll].version == 0
                 && cached.version > 0
                 && cached != state.ledger.polls[poll]
