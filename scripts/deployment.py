@@ -29,6 +29,44 @@ class Refused(Exception):
     """A refusal: its reason, and the remedy."""
 
 
+class UnusableSettings(Refused):
+    """AWS settings from which boto3 cannot make a session, a client or credentials. It raises its own and Python's errors
+    then."""
+
+    def __init__(self, error):
+        reason = one_line(error) or type(error).__name__
+        super().__init__(
+            f"the AWS settings cannot be used ({reason}): check the AWS_ variables of the environment, and the files of"
+            " aws configure"
+        )
+
+
+def one_line(error):
+    return " ".join(str(error).split())
+
+
+def credentials_of(session):
+    """Returns the credentials, or `None` if there are none. Raises `UnusableSettings`, or botocore's error if a source of
+    credentials refuses or cannot be reached."""
+    try:
+        credentials = session.get_credentials()
+        return credentials and credentials.get_frozen_credentials()
+    except botocore.exceptions.ConfigParseError as error:
+        raise UnusableSettings(error) from error
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+        raise
+    except Exception as error:
+        raise UnusableSettings(error) from error
+
+
+def client_of(session, service, **options):
+    """Returns a client of a service, or raises `UnusableSettings`."""
+    try:
+        return session.client(service, **options)
+    except Exception as error:
+        raise UnusableSettings(error) from error
+
+
 class Deployment:
     """One environment's stack."""
 
@@ -45,7 +83,8 @@ class Deployment:
         self.session = session or boto3.Session(region_name=self.region)
 
     def client(self, service):
-        return self.session.client(service, region_name=self.region)
+        credentials_of(self.session)
+        return client_of(self.session, service, region_name=self.region)
 
     def describe(self):
         """Returns CloudFormation's description of the stack."""

@@ -24,7 +24,15 @@ import botocore.exceptions
 from botocore.config import Config
 
 import parameters
-from deployment import Deployment, Refused, is_first_deployment_that_failed
+from deployment import (
+    Deployment,
+    Refused,
+    UnusableSettings,
+    client_of,
+    credentials_of,
+    is_first_deployment_that_failed,
+    one_line,
+)
 from sam_template import read_source
 
 # A finding that comes later than this is not worth waiting for.
@@ -58,18 +66,6 @@ def note(text):
     return Finding(text, is_note=True)
 
 
-class Unusable(Exception):
-    """Settings with which boto3 can make no session or client, or find no credentials. It raises what it stumbles over
-    then: errors of its own, and Python's."""
-
-    def __init__(self, error):
-        why = one_line(error) or type(error).__name__
-        super().__init__(
-            f"the AWS settings cannot be used ({why}): check the AWS_ variables of the environment, and the files of"
-            " aws configure"
-        )
-
-
 class Target:
     """What is to be deployed, and where."""
 
@@ -82,10 +78,7 @@ class Target:
         self.values = parameters.values_of(self.template, self.overrides)
 
     def client(self, service, region=None):
-        try:
-            return self.deployment.session.client(service, region_name=region or self.region, config=CALLS)
-        except Exception as error:
-            raise Unusable(error) from error
+        return client_of(self.deployment.session, service, region_name=region or self.region, config=CALLS)
 
     def stack(self):
         """The stack as CloudFormation has it; `None`: there is none."""
@@ -153,7 +146,7 @@ def regions_of_authorities():
 def credentials(target):
     """A finding where AWS does not know who is asking; the lookup itself may ask a server that never answers."""
     try:
-        found = within(CREDENTIALS_SECONDS_MAX, lambda: frozen(target.deployment.session))
+        found = within(CREDENTIALS_SECONDS_MAX, lambda: credentials_of(target.deployment.session))
         if found is None:
             return Finding("no AWS credentials are found: run aws configure or aws sso login, or set AWS_PROFILE")
         target.client("sts").get_caller_identity()
@@ -166,23 +159,11 @@ def credentials(target):
     except UNREACHABLE as error:
         why = one_line(error)
         return Finding(f"AWS cannot be reached in {target.region} ({why}): check network, proxy and the Region's name")
-    except Unusable as error:
+    except UnusableSettings as error:
         return Finding(str(error))
     except botocore.exceptions.BotoCoreError as error:
         return Finding(f"the AWS credentials cannot be used ({one_line(error)}): run aws configure or aws sso login")
     return None
-
-
-def frozen(session):
-    try:
-        found = session.get_credentials()
-        return found and found.get_frozen_credentials()
-    except botocore.exceptions.ConfigParseError as error:
-        raise Unusable(error) from error
-    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
-        raise
-    except Exception as error:
-        raise Unusable(error) from error
 
 
 def refusal(error):
@@ -333,10 +314,6 @@ ONLINE = (stack_state, concurrency, certificates, hosted_zone, issuer, database_
 # ---------------------------------------------------------------- Running them
 
 
-def one_line(error):
-    return " ".join(str(error).split())
-
-
 def within(seconds, work):
     """What `work` returns or raises; `TimeoutError` when it takes longer. It is left behind then."""
     answer = queue.Queue()
@@ -370,7 +347,7 @@ def checked(check, target):
         action = error.operation_name
         why = f"the credentials may not call {action}" if code in NOT_ALLOWED else f"{action} says {one_line(error)}"
         return [unknown(check, why)]
-    except Unusable as error:
+    except UnusableSettings as error:
         return [Finding(str(error))]
     except botocore.exceptions.BotoCoreError as error:
         return [unknown(check, one_line(error))]
@@ -404,7 +381,7 @@ def target_of(environment):
     except botocore.exceptions.ProfileNotFound as error:
         raise Refused(f"preflight: {one_line(error)}: set AWS_PROFILE to one of aws configure list-profiles") from error
     except botocore.exceptions.BotoCoreError as error:
-        raise Refused(f"preflight: {Unusable(error)}") from error
+        raise Refused(f"preflight: {UnusableSettings(error)}") from error
     return Target(deployment, dict(parameters.environments())[environment])
 
 

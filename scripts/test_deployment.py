@@ -5,7 +5,9 @@ import contextlib
 import io
 import os
 import pathlib
+import re
 import subprocess
+import sys
 import tempfile
 import unittest
 from types import SimpleNamespace
@@ -59,6 +61,9 @@ class FakeAws:
             "ResultsBucket": ["results/1.json"],
         }
         self.uploads = {"ExportsBucket": ["unfinished"]}
+
+    def get_credentials(self):
+        return None
 
     def client(self, service, region_name):
         del service, region_name
@@ -178,21 +183,21 @@ class Destroy(unittest.TestCase):
             quietly(destroy, deployment(aws), "votes-production", False)
         self.assertIsNone(aws.deleted)
 
-    def test_what_would_lose_nothing_is_deleted(self):
+    def test_a_stack_that_loses_nothing_is_deleted(self):
         aws = FakeAws(waiting=3, dead=1)
         quietly(destroy, deployment(aws), "votes-development", True)
         self.assertEqual(aws.deleted, "votes-development")
         self.assertEqual(len(aws.snapshots), 1)
         self.assertRegex(aws.snapshots[0], "^votes-development-final-[0-9-]+$")
 
-    def test_what_is_in_the_buckets_goes_with_the_stack_and_not_before(self):
+    def test_buckets_are_emptied_with_the_stack_and_not_before(self):
         aws = FakeAws(dead=1)
         self.refused(aws)
         self.assertEqual(len(aws.files["PagesBucket"]), 2)
         quietly(destroy, deployment(aws), "votes-development", True)
         self.assertEqual(aws.files, {"PagesBucket": [], "ExportsBucket": [], "ResultsBucket": ["results/1.json"]})
 
-    def test_it_goes_on_where_it_was_broken_off(self):
+    def test_an_interrupted_deletion_is_resumed(self):
         for status in ("deleting", None):
             aws = FakeAws(status=status)
             aws.instance = aws.instance if status else None
@@ -202,7 +207,7 @@ class Destroy(unittest.TestCase):
             quietly(destroy, deployment(aws), "votes-development", False)
             self.assertEqual((aws.deleted, aws.snapshots), ("votes-development", []))
 
-    def test_stores_of_ones_own_are_not_looked_at(self):
+    def test_external_stores_are_not_checked(self):
         aws = FakeAws(protected=True)
         del aws.outputs["DatabaseId"]
         check_nothing_is_lost(deployment(aws), False)
@@ -211,14 +216,14 @@ class Destroy(unittest.TestCase):
 class FirstDeployment(unittest.TestCase):
     FAILED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
 
-    def test_what_a_failed_one_left_is_deleted(self):
+    def test_the_remains_of_a_failed_deployment_are_deleted(self):
         for stack in self.FAILED:
             aws = FakeAws(stack=stack)
             aws.outputs = {"DatabaseId": "ledger"}
             quietly(clear, deployment(aws))
             self.assertEqual(aws.deleted, "votes-development")
 
-    def test_a_database_that_was_never_whole_does_not_stand_in_the_way(self):
+    def test_an_incomplete_database_does_not_block_the_deletion(self):
         aws = FakeAws(stack="ROLLBACK_FAILED", status="failed")
         quietly(clear, deployment(aws))
         self.assertEqual((aws.deleted, aws.snapshots, aws.instance), ("votes-development", [], None))
@@ -229,7 +234,7 @@ class FirstDeployment(unittest.TestCase):
         quietly(destroy, deployment(aws), None, False)
         self.assertEqual(aws.deleted, "votes-development")
 
-    def test_no_stack_that_was_ever_whole_is_touched(self):
+    def test_no_stack_that_was_ever_complete_is_touched(self):
         working = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED")
         for stack in (None, *working, "UPDATE_FAILED", "DELETE_FAILED", "CREATE_IN_PROGRESS", "REVIEW_IN_PROGRESS"):
             aws = FakeAws(stack=stack)
@@ -264,7 +269,7 @@ class DeployScript(unittest.TestCase):
             done = subprocess.run(["scripts/deploy.sh"], env=environment, capture_output=True, check=False)
             return done.returncode, log.read_text(encoding="utf-8").splitlines()
 
-    def test_leavings_go_first_and_protection_comes_after_success(self):
+    def test_remains_are_deleted_first_and_protection_follows_success(self):
         code, calls = self.calls("Established=true SignInUrl=https://d.example/")
         self.assertEqual(code, 0)
         tasks = [call.split(" --environment")[0].removeprefix("python scripts/deployment.py ") for call in calls]
@@ -275,7 +280,7 @@ class DeployScript(unittest.TestCase):
         self.assertEqual(tasks[4], f"{deploy} {overrides}")
         self.assertTrue(any("publish_pages" in call for call in calls[5:]))
 
-    def test_what_is_set_is_not_deployed_again(self):
+    def test_current_settings_cause_no_second_deployment(self):
         _, calls = self.calls("")
         self.assertEqual(sum("sam deploy" in call for call in calls), 1)
 
@@ -285,8 +290,45 @@ class DeployScript(unittest.TestCase):
         self.assertFalse(any("Established" in call or "publish" in call for call in calls), calls)
 
 
+class Settings(unittest.TestCase):
+    """Runs deployment.py as a program, with AWS settings that boto3 cannot use."""
+
+    def message(self, settings, task="outputs"):
+        given = {"PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
+        given |= {"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere"}
+        command = [sys.executable, "scripts/deployment.py", task, "--environment", "production"]
+        done = subprocess.run(command, env=given | settings, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (1, "", 1), done.stderr)
+        return done.stderr
+
+    def test_unusable_settings_end_in_one_line_and_no_traceback(self):
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        with tempfile.TemporaryDirectory() as folder:
+            no_program, no_json = (pathlib.Path(folder, name) for name in "ab")
+            no_program.write_text("[default]\ncredential_process=/nowhere/x\n", encoding="ascii")
+            no_json.write_text("[default]\ncredential_process=echo no\n", encoding="ascii")
+            for settings, text in (
+                ({"AWS_CONFIG_FILE": str(no_program)}, "No such file or directory: '/nowhere/x'"),
+                ({"AWS_CONFIG_FILE": str(no_json)}, "Expecting value"),
+                ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere/t", "AWS_ROLE_ARN": "arn:aws:iam::1:role/r"}, "'/nowhere/t'"),
+                (keys | {"AWS_ENDPOINT_URL": "nonsense"}, "Invalid endpoint: nonsense"),
+                (keys | {"AWS_ENDPOINT_URL": "http://[x"}, "Invalid IPv6 URL"),
+                (keys | {"AWS_RETRY_MODE": "x"}, 'Invalid value provided to "mode"'),
+            ):
+                for task in ("outputs", "destroy"):
+                    pattern = f"^the AWS settings cannot be used .*{re.escape(text)}.*: check the AWS_ variables"
+                    self.assertRegex(self.message(settings, task), pattern)
+
+    def test_a_malformed_config_file_ends_in_one_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            malformed = pathlib.Path(folder, "config")
+            malformed.write_text("this is [not a config", encoding="ascii")
+            for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+                self.assertIn(f"Unable to parse config file: {malformed}", self.message({name: str(malformed)}))
+
+
 class Accounts(unittest.TestCase):
-    def test_no_account_has_a_name_that_is_syntax_somewhere(self):
+    def test_a_name_with_special_characters_gets_no_account(self):
         longest = f"{'v' * 118}@x.example"
         for email in ('a"b@x.example', "a b@x.example", "{a}@x.example", "joão@x.example", "a@x.example\n", f"v{longest}"):
             for task in (add_to_crew, print_token):
@@ -298,7 +340,7 @@ class Accounts(unittest.TestCase):
 
 
 class SignIn(unittest.TestCase):
-    def test_only_a_pool_that_knows_no_address_is_told_one(self):
+    def test_only_a_pool_without_an_address_gets_one(self):
         aws = FakeAws()
         self.assertEqual(sign_in_url(deployment(aws)), "")
         aws.outputs["UserPoolId"] = "pool"
