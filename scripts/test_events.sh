@@ -6,6 +6,9 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/stack.sh
 source scripts/stack.sh
 
+INVOKE_SECONDS=70 # A shift of the results function takes most of a minute.
+READY_SECONDS=20
+
 artifacts=$1 environments=$2
 work=$(mktemp -d)
 pids=()
@@ -19,8 +22,17 @@ trap stop EXIT
 trap 'exit 130' INT TERM
 
 read -r port answer_port <<<"$(free_ports 2)"
-.venv/bin/cargo-lambda lambda watch --only-lambda-apis --invoke-port "$port" >"$work/watch.log" 2>&1 </dev/null &
+.venv/bin/cargo-lambda lambda watch --only-lambda-apis --timeout 120 --invoke-port "$port" >"$work/watch.log" 2>&1 </dev/null &
 pids+=($!)
+
+deadline=$((SECONDS + READY_SECONDS))
+until (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+    ((SECONDS < deadline)) || {
+        cat "$work/watch.log" >&2
+        exit 1
+    }
+    sleep 0.1
+done
 
 # CloudFormation's side of a custom resource: takes one answer and prints it.
 python3 - "$answer_port" >"$work/answer.json" <<'PYTHON' &
@@ -44,12 +56,15 @@ pids+=($!)
 
 # invoke NAME LOGICAL_ID FILTER: the answer must satisfy the filter of jq.
 invoke() {
-    local name=$1 id=$2 filter=$3 answer
-    env -i PATH="$PATH" bash -c 'set -a; . "$1"; set +a; AWS_LAMBDA_RUNTIME_API=$2 exec "$3"' \
-        start "$environments/$id.env" "127.0.0.1:$port/.rt/$name" "$artifacts/$id/bootstrap" >"$work/$name.log" 2>&1 &
+    local name=$1 id=$2 filter=$3 answer variables
+    # The stack has no user pool, so it has no scopes function, which reads no variables anyway.
+    mapfile -t variables < <([[ $name == scopes ]] || cat "$environments/$id.env")
+    env -i PATH="$PATH" AWS_LAMBDA_FUNCTION_NAME="$name" AWS_LAMBDA_FUNCTION_MEMORY_SIZE=256 \
+        AWS_LAMBDA_FUNCTION_VERSION=1 "${variables[@]}" AWS_LAMBDA_RUNTIME_API="http://127.0.0.1:$port/.rt/$name" \
+        "$artifacts/$id/bootstrap" >"$work/$name.log" 2>&1 &
     pids+=($!)
     sed "s/127.0.0.1:8099/127.0.0.1:$answer_port/" "events/$name.json" >"$work/$name.json"
-    answer=$(.venv/bin/cargo-lambda lambda invoke "$name" --data-file "$work/$name.json" --invoke-port "$port" \
+    answer=$(timeout "$INVOKE_SECONDS" .venv/bin/cargo-lambda lambda invoke "$name" --data-file "$work/$name.json" --invoke-port "$port" \
         --invoke-address 127.0.0.1) || {
         cat "$work/watch.log" "$work/$name.log" >&2
         return 1
@@ -62,7 +77,10 @@ invoke() {
 }
 
 invoke migrate MigrateFunction '. == null'
-jq --exit-status '.Status == "SUCCESS"' "$work/answer.json" >/dev/null
+jq --exit-status '.Status == "SUCCESS"' "$work/answer.json" >/dev/null || {
+    cat "$work/answer.json" >&2
+    exit 1
+}
 invoke admin AdminFunction '.statusCode == 201'
 invoke votes VotesFunction '.batchItemFailures == []'
 invoke polls PollsFunction '.statusCode == 200'

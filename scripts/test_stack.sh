@@ -12,7 +12,8 @@ trap 'exit 130' INT TERM
 step() { printf '\n== %s\n' "$*"; }
 
 step "start: the artifacts of sam build"
-start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/sam"
+artifacts="${CARGO_TARGET_DIR:-target}/sam"
+TMPDIR=$work start_stack "$work/stack.log" --artifacts "$artifacts"
 echo "ready at $BASE_URL, AWS endpoint at $AWS_URL"
 
 step "SQS through boto3"
@@ -23,6 +24,9 @@ step "CloudFront's invalidations through boto3"
 
 step "a vote's whole path, as after a deployment"
 BASE_URL=$BASE_URL scripts/smoke.sh
+
+step "each function alone, on its sample event"
+scripts/test_events.sh "$artifacts" "$(dirname "$(find "$work" -name VotesFunction.env)")"
 
 step "a small load"
 # `make loadtest` judges speed: beside the tests, this machine may be compiling.

@@ -33,6 +33,9 @@ use request::Kind;
 /// Time reserved for the answer when the migration exceeds its deadline: three attempts.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
 
+/// Lambda's longest timeout.
+const TIMEOUT_MAX: Duration = Duration::from_secs(900);
+
 /// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
@@ -138,8 +141,21 @@ impl Migration {
     }
 }
 
-/// Returns the time until a deadline in milliseconds since 1970.
+/// Returns the time until a deadline in milliseconds since 1970. A deadline that has passed before the work begins is none
+/// of Lambda's (cargo-lambda's emulator sends a constant): then it is Lambda's longest timeout.
 fn time_left(deadline_ms: u64, now: Timestamp) -> Duration {
     let now_ms = u64::try_from(now.millis()).unwrap_or_default();
-    Duration::from_millis(deadline_ms.saturating_sub(now_ms))
+    deadline_ms.checked_sub(now_ms).filter(|&left_ms| left_ms > 0).map_or(TIMEOUT_MAX, Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_has_passed_is_no_deadline() {
+        let now = Timestamp::from_millis(1_000_000).unwrap();
+        assert_eq!(time_left(1_030_000, now), Duration::from_secs(30));
+        assert_eq!(time_left(600_000, now), TIMEOUT_MAX);
+    }
 }

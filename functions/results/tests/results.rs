@@ -492,7 +492,9 @@ async fn while_others_vote_the_queue_need_not_be_empty() {
     let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
     fixture.set_queued(Some(1_000));
     assert_eq!(fixture.certified(&poll).await["certified"], false);
-    fixture.ranking.raise_batch(&[].into(), &[].into(), Uuid::new_v4(), 1_000).await.unwrap();
+    let batch = Uuid::new_v4();
+    fixture.ranking.announce(batch).await.unwrap();
+    fixture.ranking.raise_batch(&[].into(), &[].into(), batch, 1_000).await.unwrap();
     assert_eq!(
         fixture.certified(&poll).await["certificate"]["basis"],
         "evidence",

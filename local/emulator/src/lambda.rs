@@ -214,6 +214,11 @@ impl Functions {
         self.by_id.values().map(|function| function.counts()).collect()
     }
 
+    /// Returns the environment variables of each function's processes by logical id, without the Runtime API's address.
+    pub fn environments(&self) -> impl Iterator<Item = (&str, &[(String, String)])> {
+        self.by_id.iter().map(|(id, function)| (id.as_str(), function.settings.environment.as_slice()))
+    }
+
     /// Ends every instance: SIGTERM, then SIGKILL. Later invocations are throttled.
     pub async fn shut_down(&self) {
         let handles: Vec<_> = self.by_id.values().flat_map(|function| function.close()).collect();

@@ -41,6 +41,12 @@ local found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for index = 2, #found, 2 do ages[#ages + 1] = now - found[index] end
 return {now - redis.call('GET', KEYS[2]), tonumber(redis.call('GET', KEYS[3]) or '0'), ages}";
 
+/// Takes an announcement back and counts the batch's messages, once: a repeated call finds no announcement. A batch that
+/// could not announce itself is not counted, so it explains nothing in the queue.
+const END: &str = "
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then redis.call('INCRBY', KEYS[2], ARGV[2]) end
+return 1";
+
 /// The state of batches in Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batches {
@@ -96,6 +102,6 @@ impl RankingStore {
 }
 
 fn add_batch_end(pipeline: &mut Pipeline, batch: Uuid, messages: u64) {
-    pipeline.zrem(ANNOUNCED, batch.to_string()).ignore();
-    pipeline.cmd("INCRBY").arg(HANDLED).arg(messages).ignore();
+    let command = pipeline.cmd("EVAL").arg(END).arg(2).arg(ANNOUNCED).arg(HANDLED);
+    command.arg(batch.to_string()).arg(messages).ignore();
 }

@@ -407,7 +407,7 @@ fn a_snapshot_of_a_queue_that_is_gone_is_refused_as_a_whole() {
     let snapshot = queues.snapshot();
     queues.remove("Q");
     let error = queues.restore(snapshot).unwrap_err();
-    assert!(error.message.contains("1 saved messages are for Q"), "{error}");
+    assert!(error.message.contains("1 saved messages belong to Q"), "{error}");
     assert_eq!(counts_by_state(&dead), (1, 0, 0));
 }
 

@@ -50,7 +50,7 @@ fn a_failing_function_reports_its_error() {
         ("function handler() { return { statusCode: 99 }; }", "status code"),
         (
             "function handler() { return { statusCode: 301, headers: { 'a b': { value: '' } } }; }",
-            "no header name",
+            "not a header name",
         ),
         ("not JavaScript", "failed"),
         // The function exceeds CloudFront's memory limit of 2 MB.
