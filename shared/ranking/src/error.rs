@@ -70,15 +70,17 @@ impl From<RedisError> for Error {
 const NOT_READY_CODES: [&str; 8] =
     ["LOADING", "MASTERDOWN", "READONLY", "MOVED", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "NOAUTH"];
 
+/// Whether this server is not the one to ask, although its connection is intact: a failover keeps connections to a
+/// primary that has become a replica. Only a new connection finds the new primary.
+pub(crate) fn is_other_server(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| NOT_READY_CODES.contains(&code))
+}
+
 /// Returns the retry decision for a failed command.
 pub(crate) fn retry(error: &RedisError) -> Retry {
-    if error.is_unrecoverable_error() {
+    if error.is_unrecoverable_error() || is_other_server(error) {
         Retry::AtOnce
-    } else if error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_refusal()
-        || error.code().is_some_and(|code| NOT_READY_CODES.contains(&code))
-    {
+    } else if error.is_io_error() || error.is_timeout() || error.is_connection_refusal() {
         Retry::Later
     } else {
         Retry::Never

@@ -52,7 +52,7 @@ pub use voters::VOTERS_ERROR;
 
 use crate::breaker::Breaker;
 use domain::{ContestantNumber, Poll, PollId, PollWithTally, Tally, Timestamp, Voters};
-use runtime::{Retry, environment::Reader, tls::Authorities};
+use runtime::{Retry, environment::Reader, telemetry::error_chain, tls::Authorities};
 
 /// A cache entry and the time when it was loaded from the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -309,17 +309,24 @@ impl RankingStore {
     }
 
     /// Sends commands, and repeats them once if a connection that has answered before is broken: every command here
-    /// is safe to repeat. The connection manager opens the new connection. A connection that has never answered is
-    /// not retried, since Redis is unavailable then.
+    /// is safe to repeat. The connection manager replaces a broken connection by itself; an intact connection to the
+    /// wrong server is replaced here. A connection that has never answered is not retried, since Redis is unavailable then.
     async fn sent<T, F>(&self, send: impl Fn(ConnectionManager) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
     {
         let mut answer = send(self.connection()).await;
-        let is_broken = answer.as_ref().is_err_and(|error| error::retry(error) == Retry::AtOnce);
-        if is_broken && self.has_answered.swap(false, Ordering::Relaxed) {
-            tracing::info!("ranking.connection_replaced");
-            answer = send(self.connection()).await;
+        if let Err(error) = &answer
+            && error::retry(error) == Retry::AtOnce
+        {
+            let is_retried = self.has_answered.swap(false, Ordering::Relaxed);
+            if error::is_other_server(error) {
+                self.renew_connection();
+            }
+            if is_retried {
+                tracing::info!(error = error_chain(error), "ranking.connection_replaced");
+                answer = send(self.connection()).await;
+            }
         }
         if answer.is_ok() {
             self.has_answered.store(true, Ordering::Relaxed);

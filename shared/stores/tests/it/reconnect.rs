@@ -3,14 +3,21 @@
 
 use std::{
     collections::BTreeMap,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use crate::support::{Fixture, LIMIT};
 use domain::{Action, Basis, ContestantNumber, Order, Poll, PollId, Tally};
 use ledger::{Ledger, Outcome};
+use local_stores::{
+    Given, Stores,
+    upstream::{Upstream, redis_through},
+};
 use ranking::RankingStore;
 use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -76,6 +83,47 @@ async fn a_ranking_that_finds_its_connection_cut_is_raised_at_once() {
         assert_eq!(ranking.tally(&poll).await.unwrap().unwrap()[&ContestantNumber(1)], votes);
         fixture.scratch.cut_redis().await.unwrap();
     }
+}
+
+/// A port whose new connections lead to `upstream`; connections that are open stay where they are.
+async fn movable_port(upstream: Arc<Mutex<Upstream>>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let upstream = upstream.lock().unwrap().clone();
+            tokio::spawn(async move {
+                let mut server = upstream.connect().await.unwrap();
+                // An end by either side is an end.
+                let _ended = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_and_keeps_its_clients_is_left_at_once() {
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let given = Given { database_url: Some(fixture.scratch.owner_url.clone()), redis_url: None };
+    let old = Stores::start(folders[0].path(), &given, false).await.unwrap();
+    let new = Stores::start(folders[1].path(), &given, false).await.unwrap();
+    let target = Arc::new(Mutex::new(Upstream::of_redis(&old.redis_url).unwrap()));
+    let port = movable_port(Arc::clone(&target)).await;
+    let ranking = RankingStore::new(&redis_through(&old.redis_url, port).unwrap(), LIMIT, 600).unwrap();
+    ranking.raise(&totals(poll.id, 1), &[].into()).await.unwrap();
+
+    let mut demoted = redis::Client::open(old.redis_url.as_str()).unwrap().get_connection().unwrap();
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut demoted).unwrap();
+    *target.lock().unwrap() = Upstream::of_redis(&new.redis_url).unwrap();
+    ranking.raise(&totals(poll.id, 2), &[].into()).await.unwrap();
+    assert_eq!(ranking.tally(&poll).await.unwrap().unwrap()[&ContestantNumber(1)], 2);
+    let at_new = RankingStore::new(&new.redis_url, LIMIT, 600).unwrap();
+    assert_eq!(at_new.tally(&poll).await.unwrap().unwrap()[&ContestantNumber(1)], 2, "on the new primary");
+    old.stop().await;
+    new.stop().await;
 }
 
 #[tokio::test]
