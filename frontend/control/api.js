@@ -2,13 +2,13 @@
 
 import { config } from "/shared/config.js";
 import { bearer, endSession } from "/shared/session.js";
-import { deadline } from "/shared/newer.js";
+import { deadline } from "/shared/fallbacks.js";
 import { learnTime } from "/shared/clock.js";
 
 const TIMEOUT_MS = 30_000;
 
-/** What the service says is wrong, in its own words where it has some. `details`: what else its answer holds. */
-export class Refusal extends Error {
+/** An error answer of the service. `details`: the fields of its error. */
+export class ApiError extends Error {
   constructor(status, details) {
     super(details.message ?? String(status));
     Object.assign(this, { status, code: details.code, details });
@@ -16,10 +16,12 @@ export class Refusal extends Error {
 }
 
 /**
- * Calls a route: gives its answer, null where it has none, and the version of the poll that the answer is about, null
- * where it is about none. With a `version`, only while the poll still is of that version: else a Refusal of 412.
+ * Calls a route. Resolves to `answer`, the body or null, and `version`, the poll's `ETag` or null. A given `version` is a
+ * precondition (`If-Match`): the service answers 412 if the poll has another one.
+ *
+ * @throws {ApiError} for an answer other than success.
  */
-export async function exchange(method, path, body, version = null) {
+export async function request(method, path, body, version = null) {
   const { api } = await config();
   const headers = { authorization: bearer() ?? "" };
   if (body) headers["content-type"] = "application/json";
@@ -34,12 +36,12 @@ export async function exchange(method, path, body, version = null) {
   learnTime(response);
   if (response.status === 401) endSession();
   const answer = await response.json().catch(() => null);
-  if (!response.ok) throw new Refusal(response.status, answer?.error ?? answer ?? {});
-  // A compressing edge makes tags weak ones, which match nothing.
+  if (!response.ok) throw new ApiError(response.status, answer?.error ?? answer ?? {});
+  // An edge that compresses makes ETags weak, and `If-Match` never matches a weak one.
   return { answer, version: response.headers.get("etag")?.replace(/^W\//, "") ?? null };
 }
 
-/** Calls a route and gives its answer; null where it has none. */
+/** Calls a route, and resolves to its body or null. */
 export async function call(method, path, body, version) {
-  return (await exchange(method, path, body, version)).answer;
+  return (await request(method, path, body, version)).answer;
 }

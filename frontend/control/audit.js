@@ -1,12 +1,12 @@
-// The books of a poll: checking them, making them equal, and writing a certified poll's votes into a file.
+// Compares ledger, tally and ranking, rebuilds tally and ranking from the ledger, and exports a certified poll's votes.
 
 import { call } from "/control/api.js";
 import { confirmed } from "/control/confirm.js";
-import { el, say } from "/shared/dom.js";
+import { el, setText } from "/shared/dom.js";
 import { formatNumber, t } from "/shared/text.js";
 
-export class Books {
-  /** `desk`: what holds the poll. `canExport`: whether the backend offers it. */
+export class Audit {
+  /** `desk`: the `Desk` of the poll. `canExport`: whether the backend offers exports. */
   constructor(desk, { canExport }) {
     this.desk = desk;
     this.verdict = el("p", { class: "verdict", id: "verdict", role: "status" }, t("control.unaudited"));
@@ -21,14 +21,14 @@ export class Books {
   }
 
   async #audit(method) {
-    say(this.verdict, t("control.auditing"));
+    setText(this.verdict, t("control.auditing"));
     const path = `${this.desk.path}/${method === "GET" ? "audit" : "rebuild"}`;
     const audit = await this.desk.attempt(() => call(method, path));
     this.verdict.classList.toggle("wrong", Boolean(audit) && !audit.inSync);
-    if (!audit) return say(this.verdict, t("control.unaudited"));
+    if (!audit) return setText(this.verdict, t("control.unaudited"));
     const { ledgerVotes, tallyVotes, rankingVotes } = audit;
     const values = { n: ledgerVotes, tally: tallyVotes, ranking: rankingVotes };
-    say(this.verdict, t(audit.inSync ? "control.inSync" : "control.outOfSync", values));
+    setText(this.verdict, t(audit.inSync ? "control.inSync" : "control.outOfSync", values));
   }
 
   async #export() {
@@ -38,7 +38,7 @@ export class Books {
     if (!answer) return;
     const { status, votes, totalVotes, failure, url } = answer;
     const figures = { votes: formatNumber(votes), total: formatNumber(totalVotes ?? 0), failure };
-    say(this.verdict, t(`control.export${status[0].toUpperCase()}${status.slice(1)}`, figures));
+    setText(this.verdict, t(`control.export${status[0].toUpperCase()}${status.slice(1)}`, figures));
     if (url) this.verdict.append(" ", el("a", { href: url, rel: "noreferrer" }, t("control.exportLink")));
   }
 }

@@ -1,20 +1,20 @@
-// Certifying by hand, the certificate, and votes that came after it.
+// Certification by hand, the certificate, and late votes: those that arrived after it.
 
-import { announce, el, find, say } from "/shared/dom.js";
-import { call, Refusal } from "/control/api.js";
+import { announce, el, find, setText } from "/shared/dom.js";
+import { ApiError, call } from "/control/api.js";
 import { confirmed } from "/control/confirm.js";
 import { formatMoment, t } from "/shared/text.js";
-import { formatWhen } from "/control/words.js";
+import { formatWhen } from "/control/texts.js";
 
-/** Between two questions whether a certificate is made, where the poll is too large for one. */
-const CERTIFY_MS = 2_000;
+/** The interval of requests while a large poll's certificate is being made. */
+const CERTIFY_INTERVAL_MS = 2_000;
 
 export class Certification {
   #late = { votes: 0 };
   #paths = [];
   #included = 0;
 
-  /** `desk`: what holds the poll. `canCertify`: whether the backend offers it. `onCertified()`: the result is final. */
+  /** `desk`: the `Desk` of the poll. `canCertify`: whether the backend offers it. `onCertified()`: the result is final. */
   constructor(desk, { canCertify, onCertified }) {
     Object.assign(this, { desk, onCertified, certified: false });
     const button = (id, onclick, text) => el("button", { type: "button", id, onclick }, text);
@@ -30,19 +30,19 @@ export class Certification {
     if (this.button) this.button.hidden = this.desk.state !== "closed";
   }
 
-  /** Of the poll's file. */
+  /** Shows the data of the poll's file. */
   take({ certificate, turnout, late, laterCertificates = [] }) {
     if (certificate && !this.certified) this.#show({ ...certificate, ...turnout });
     if (late) this.#takeLate(late);
     const last = laterCertificates[laterCertificates.length - 1];
     if (last && laterCertificates.length > this.#paths.length) {
       this.#paths = laterCertificates;
-      this.#look(last);
+      this.#readCertificate(last);
     }
     this.#showLate();
   }
 
-  /** Of the live figures, which have late votes before the file does. */
+  /** Shows the late votes of the live figures, which the file has later. */
   takeLive({ rejected }) {
     if (!this.certified || !(rejected.late > this.#late.votes)) return;
     this.#takeLate({ votes: rejected.late });
@@ -53,8 +53,8 @@ export class Certification {
     if (late.votes >= this.#late.votes) this.#late = { ...this.#late, ...late };
   }
 
-  /** How many of the late votes the last certificate includes already. */
-  async #look(path) {
+  /** Reads the number of late votes that the latest certificate includes. */
+  async #readCertificate(path) {
     const response = await fetch(path, { cache: "no-cache" }).catch(() => null);
     const document = response?.ok ? await response.json().catch(() => null) : null;
     if (document) this.#takeDocument(document);
@@ -69,7 +69,7 @@ export class Certification {
     this.certified = true;
     const when = formatMoment(Date.parse(certifiedAt));
     const key = basis === "forced" ? "control.certifiedForced" : "control.certified";
-    say(this.certificate, t(key, { when, n: votes, voters, digest }));
+    setText(this.certificate, t(key, { when, n: votes, voters, digest }));
     this.certificate.hidden = false;
     this.onCertified();
   }
@@ -79,7 +79,7 @@ export class Certification {
     this.late.hidden = !n;
     const [from, to] = [firstAt, lastAt].map((at) => (at ? formatWhen(Date.parse(at)) : ""));
     const between = from ? t("control.lateBetween", { from, to }) : "";
-    say(this.lateText, n ? `${t("control.late", { n })} ${between}`.trim() : "");
+    setText(this.lateText, n ? `${t("control.late", { n })} ${between}`.trim() : "");
     this.again.hidden = !n || this.#included >= n;
     if (this.later.children.length === this.#paths.length) return;
     this.later.replaceChildren(...this.#paths.map((path, i) => {
@@ -87,31 +87,31 @@ export class Certification {
     }));
   }
 
-  /** Certifies; where votes may be outstanding, only after a second question that says so. */
+  /** Certifies. If votes may be outstanding, asks a second time, with the reason. */
   async #certify() {
     const name = t("control.certify");
     if (!(await confirmed(name, t("control.certifyText"), name))) return;
     const { version } = this.desk;
     const done = await this.desk.attempt(async () => {
       try {
-        return await this.#ask({}, version);
+        return await this.#request({}, version);
       } catch (error) {
-        if (!(error instanceof Refusal) || error.code !== "votesOutstanding") throw error;
+        if (!(error instanceof ApiError) || error.code !== "votesOutstanding") throw error;
         const text = `${t("control.outstanding")} ${this.desk.live.waitsFor} ${t("control.forceText")}`;
         if (!(await confirmed(t("control.force"), text, t("control.force")))) return false;
-        return this.#ask({ force: true }, version);
+        return this.#request({ force: true }, version);
       }
     });
     if (done) announce(t("state.certified"));
   }
 
-  /** The version is for the first question alone: freezing the poll makes a new one. */
-  async #ask(wish, version) {
+  /** Repeats the request until the certificate is made. Only the first has the version: freezing the poll changes it. */
+  async #request(options, version) {
     for (let expected = version; ; expected = null) {
-      const { certificate } = await call("POST", `${this.desk.path}/certify`, wish, expected);
+      const { certificate } = await call("POST", `${this.desk.path}/certify`, options, expected);
       if (certificate) return this.#show(certificate), true;
       announce(t("control.certifying"));
-      await new Promise((resolve) => setTimeout(resolve, CERTIFY_MS));
+      await new Promise((resolve) => setTimeout(resolve, CERTIFY_INTERVAL_MS));
       if (this.desk.stopped) return false;
     }
   }

@@ -1,40 +1,40 @@
-// What of a poll was changed, by whom of two, and what is sent for it. Instants are compared, never texts.
-// Imports nothing, so that tests can run it alone.
+// The differences between versions of a poll, their merge, and the request bodies. Times are compared as instants, never
+// as texts. Imports nothing, so that tests can load it without a browser.
 //
 // A poll's values are a Map: `title`, `opensAt` and `closesAt` (milliseconds or null), `votesPerVoter`, `results`, and
-// for each contestant `contestant.<number>`, or `new.<n>` for one without a place in the poll yet.
+// each contestant as `contestant.<number>`, or as `new.<n>` until it is saved.
 
 const PLAIN = ["title", "opensAt", "closesAt", "votesPerVoter", "results"];
 const MOMENTS = ["opensAt", "closesAt"];
 
-const isPerson = (key) => key.startsWith("contestant.") || key.startsWith("new.");
+const isContestant = (key) => key.startsWith("contestant.") || key.startsWith("new.");
 const moment = (text) => (text ? Date.parse(text) : null);
 
-/** A poll of the API as values. */
+/** Returns the values of a poll of the API. */
 export function valuesOf(poll) {
   const plain = PLAIN.map((key) => [key, (MOMENTS.includes(key) ? moment(poll[key]) : poll[key]) ?? null]);
-  const people = poll.contestants.map(({ number, name, imageUrl }) => {
+  const contestants = poll.contestants.map(({ number, name, imageUrl }) => {
     return [`contestant.${number}`, { number, name, imageUrl: imageUrl ?? null }];
   });
-  return new Map([...plain, ...people]);
+  return new Map([...plain, ...contestants]);
 }
 
-/** Whether two values of one key are the same. */
+/** Returns whether two values of one key are equal. */
 export function same(a, b) {
   if (a === b) return true;
   if (!a || !b || typeof a !== "object" || typeof b !== "object") return (a ?? null) === (b ?? null);
   return a.number === b.number && a.name === b.name && a.imageUrl === b.imageUrl;
 }
 
-/** The keys whose values differ. */
+/** Returns the keys whose values differ. */
 export function differing(before, after) {
   const keys = new Set([...before.keys(), ...after.keys()]);
   return [...keys].filter((key) => !same(before.get(key), after.get(key)));
 }
 
 /**
- * What two people made of the same poll: for each key that either has changed `{ key, before, theirs, mine, by }`, `by`
- * being `theirs`, `mine` or `both`. What both have changed alike is left out.
+ * Compares two edits of one poll. Returns `{ key, before, theirs, mine, by }` for each changed key; `by` is `theirs`,
+ * `mine` or `both`. Omits equal changes.
  */
 export function compare(before, theirs, mine) {
   const theirKeys = new Set(differing(before, theirs));
@@ -50,7 +50,7 @@ export function compare(before, theirs, mine) {
     }));
 }
 
-/** Their values, with mine in place of theirs for the keys of `chosen`. */
+/** Returns their values, with mine for the keys of `chosen`. */
 export function merged(theirs, mine, chosen) {
   const result = new Map(theirs);
   for (const key of chosen) {
@@ -60,22 +60,22 @@ export function merged(theirs, mine, chosen) {
   return result;
 }
 
-/** The body of a PATCH that makes `before` into `after`: only what differs, contestants as the whole list. */
+/** Returns the body of a PATCH from `before` to `after`: the changed fields, and all contestants if one changed. */
 export function patchOf(before, after) {
   const keys = differing(before, after);
   const sent = (key) => {
     const value = after.get(key);
     return MOMENTS.includes(key) && value !== null ? new Date(value).toISOString() : value;
   };
-  const body = Object.fromEntries(keys.filter((key) => !isPerson(key)).map((key) => [key, sent(key)]));
-  if (keys.some(isPerson)) body.contestants = peopleOf(after);
+  const body = Object.fromEntries(keys.filter((key) => !isContestant(key)).map((key) => [key, sent(key)]));
+  if (keys.some(isContestant)) body.contestants = contestantsOf(after);
   return body;
 }
 
-/** The contestants of values, in their order. */
-export const peopleOf = (values) => [...values].filter(([key]) => isPerson(key)).map(([, person]) => person);
+/** Returns the contestants of values, in order. */
+export const contestantsOf = (values) => [...values].filter(([key]) => isContestant(key)).map(([, contestant]) => contestant);
 
-/** The body of a POST. */
+/** Returns the body of a POST. */
 export function draftOf(values) {
   const none = new Map(PLAIN.map((key) => [key, null]));
   return { ...Object.fromEntries(none), ...patchOf(none, values), draft: true };

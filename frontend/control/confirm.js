@@ -1,21 +1,21 @@
-// Asks before what cannot be taken back. The answer that changes nothing has the keyboard.
+// The dialog before irreversible actions. Its focus is on the answer that changes nothing.
 
-import { find, say } from "/shared/dom.js";
+import { find, setText } from "/shared/dom.js";
 
 const dialog = find("#confirm");
 
-/** True if the person says so in the dialog; Escape and closing it say no. */
+/** Resolves to true if the user confirms; Escape and closing the dialog mean no. */
 export function confirmed(title, text, yes) {
   if (!dialog.showModal) return Promise.resolve(window.confirm(`${title}\n\n${text}`));
-  say(find("#confirm-title"), title);
-  say(find("#confirm-text"), text);
-  say(find("#confirm-yes"), yes);
+  setText(find("#confirm-title"), title);
+  setText(find("#confirm-text"), text);
+  setText(find("#confirm-yes"), yes);
   dialog.returnValue = "";
   dialog.showModal();
   find("#confirm-no").focus();
   return new Promise((resolve) => {
     dialog.addEventListener("close", function answer() {
-      // Told late: of the time before, when this dialog has been opened again already.
+      // A late event of the previous dialog: it is already open again.
       if (dialog.open) return;
       dialog.removeEventListener("close", answer);
       resolve(dialog.returnValue === "yes");

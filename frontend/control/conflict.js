@@ -1,8 +1,8 @@
-// Two have changed one poll: shows both versions, field by field, and lets the person who saves second choose.
+// An edit conflict: shows both versions, field by field, and lets the second editor choose.
 
 import { compare, merged } from "/control/changes.js";
 import { el, find } from "/shared/dom.js";
-import { formatExact, formatWhen } from "/control/words.js";
+import { formatExact, formatWhen } from "/control/texts.js";
 import { formatNumber, t } from "/shared/text.js";
 
 const FIELDS = {
@@ -13,14 +13,14 @@ const FIELDS = {
   results: "control.results",
 };
 
-/** What a value is called. */
+/** Returns the label of a value. */
 export function fieldLabel(key) {
   const [kind, number] = key.split(".");
   if (kind === "contestant") return t("control.contestantNumber", { number });
   return t(kind === "new" ? "control.newContestant" : FIELDS[key]);
 }
 
-/** A value as text: what is not there has a word of its own. */
+/** Returns a value as text; `undefined` is shown as absent. */
 export function valueText(key, value) {
   if (value === undefined) return t("control.absent");
   if (value === null) return t("control.none");
@@ -32,16 +32,16 @@ export function valueText(key, value) {
 
 export class Conflict {
   /**
-   * `before`: what both began with. `details`: of the refusal, who changed it and when. `onChosen(values)`: what is to be
-   * saved. `onBack()`: the person wants to go on typing first.
+   * `before`: the common base. `changedBy`, `changedAt`: from the error's details. `onChosen(values)`: the values to save.
+   * `onBack()`: back to the form.
    */
   constructor(before, theirs, mine, { changedBy, changedAt }, { onChosen, onBack }) {
     this.rows = compare(before, theirs, mine);
     const when = changedAt ? formatWhen(Date.parse(changedAt)) : "";
     this.heading = el("h4", { tabindex: -1, id: "conflict-title" }, t("control.conflict"));
     const save = () => {
-      const open = this.rows.find(({ key }) => !this.#chosen(key));
-      if (open) return find("input", this.#group(open.key)).reportValidity();
+      const undecided = this.rows.find(({ key }) => !this.#chosen(key));
+      if (undecided) return find("input", this.#group(undecided.key)).reportValidity();
       onChosen(merged(theirs, mine, this.rows.map(({ key }) => key).filter((key) => this.#chosen(key).value === "mine")));
     };
     this.element = el(
@@ -72,7 +72,7 @@ export class Conflict {
     return find("input:checked", this.#group(key));
   }
 
-  /** Where both changed a value, neither is chosen: nobody's work goes by default. */
+  /** If both changed a value, neither is preselected: no edit is lost by default. */
   #row({ key, before, theirs, mine, by }) {
     const side = (name, value) => {
       const chosen = { required: true, checked: by === name };

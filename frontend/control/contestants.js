@@ -1,7 +1,7 @@
-// The contestants in the form. One that voters have seen open is withdrawn, not removed: votes cast for it before stay.
+// The form's contestants. After the opening they can be withdrawn, not removed: earlier votes for them stay.
 
-import { el, find, say } from "/shared/dom.js";
-import { formatWhen } from "/control/words.js";
+import { el, find, setText } from "/shared/dom.js";
+import { formatWhen } from "/control/texts.js";
 import { t } from "/shared/text.js";
 
 const NUMBER_MAX = 32_767;
@@ -12,8 +12,8 @@ function field(label, name, attributes) {
   return el("label", {}, el("span", {}, label), el("input", { name, ...attributes }));
 }
 
-/** A contestant's row. `key`: what it is called among the poll's values. */
-class Row {
+/** A contestant's row. `key`: its key in the poll's values. */
+class ContestantRow {
   constructor(key, { number, name, imageUrl }, { onRemove, onWithdraw }) {
     this.key = key;
     this.number = number;
@@ -23,7 +23,7 @@ class Row {
     this.mark = el("span", { class: "withdrawn", hidden: true });
     this.element = el(
       "div",
-      { class: "person" },
+      { class: "contestant" },
       field(t("control.number"), "number", { type: "number", min: 1, max: NUMBER_MAX, value: number ?? "" }),
       field(t("control.name"), "name", { value: name, required: true, maxlength: NAME_MAX }),
       field(t("control.picture"), "imageUrl", { type: "url", value: imageUrl ?? "", maxlength: URL_MAX }),
@@ -52,19 +52,19 @@ class Row {
     this.withdraw.hidden = locked || !known || !opened || Boolean(withdrawnAt);
     this.remove.hidden = locked || (known && opened);
     this.mark.hidden = !withdrawnAt;
-    if (withdrawnAt) say(this.mark, t("control.withdrawnAt", { when: formatWhen(Date.parse(withdrawnAt)) }));
+    if (withdrawnAt) setText(this.mark, t("control.withdrawnAt", { when: formatWhen(Date.parse(withdrawnAt)) }));
     for (const input of this.element.querySelectorAll("input")) input.readOnly = locked;
-    // A number that voters have used stays its contestant's.
+    // Votes may name the number already.
     if (known && opened) this.input("number").readOnly = true;
   }
 }
 
-export class People {
+export class ContestantFields {
   #rows = [];
   #added = 0;
   #state = { opened: false, locked: false, withdrawn: new Map() };
 
-  /** `onWithdraw(number, name)`: the button is pressed. `onChange()`: a row came or went. */
+  /** `onWithdraw(number, name)`: the button was pressed. `onChange()`: a row was added or removed. */
   constructor({ onWithdraw, onChange }) {
     this.onWithdraw = onWithdraw;
     this.onChange = onChange;
@@ -78,7 +78,7 @@ export class People {
     this.element = el("fieldset", {}, el("legend", {}, t("control.contestants")), this.list, this.add);
   }
 
-  /** `[key, person]` of each row, in their order. */
+  /** Returns `[key, contestant]` of each row, in order. */
   get entries() {
     return this.#rows.map((row) => [row.key, row.value]);
   }
@@ -86,29 +86,29 @@ export class People {
   set entries(entries) {
     this.#rows = [];
     this.list.replaceChildren();
-    for (const [key, person] of entries) this.#append(key, person);
+    for (const [key, contestant] of entries) this.#append(key, contestant);
     this.show(this.#state);
   }
 
-  /** `withdrawn`: since when, by number. `opened`: voters have seen it open. `locked`: nothing can be changed any more. */
+  /** `withdrawn`: the time of each withdrawal, by number. `opened`: the poll has opened. `locked`: the form is read-only. */
   show(state) {
     this.#state = state;
     this.add.hidden = state.locked;
     for (const row of this.#rows) row.show(state.withdrawn.get(row.number), state);
   }
 
-  /** Leads to a field of the row at an index; false where there is none. */
-  blame(index, name) {
+  /** Marks a field of a row as invalid, and focuses it; returns false if there is none. */
+  focusField(index, name) {
     const input = this.#rows[index]?.input(name || "name");
     input?.setAttribute("aria-invalid", "true");
     input?.focus();
     return Boolean(input);
   }
 
-  #append(key, person) {
-    const row = new Row(key, person, { onRemove: (row) => this.#remove(row), onWithdraw: this.onWithdraw });
+  #append(key, contestant) {
+    const row = new ContestantRow(key, contestant, { onRemove: (row) => this.#remove(row), onWithdraw: this.onWithdraw });
     this.#rows.push(row);
-    // A key is never given twice, not even after its row is gone.
+    // A key is never reused, even after the removal of its row.
     const [kind, number] = key.split(".");
     if (kind === "new") this.#added = Math.max(this.#added, Number(number) + 1);
     this.list.append(row.element);

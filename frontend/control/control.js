@@ -1,14 +1,14 @@
-// The control room: the list of polls, and the one that is on the desk.
+// The control room: the list of polls, and the desk with one of them.
 
-import { call, exchange, Refusal } from "/control/api.js";
+import { ApiError, call, request } from "/control/api.js";
 import { config } from "/shared/config.js";
 import { Desk, stateOf } from "/control/desk.js";
-import { announce, find, say } from "/shared/dom.js";
+import { announce, find, setText } from "/shared/dom.js";
 import { everySecond, now } from "/shared/clock.js";
 import { formatClock, t } from "/shared/text.js";
 import { List } from "/control/list.js";
-import { loadWords } from "/control/words.js";
-import { onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/session.js";
+import { loadControlTexts } from "/control/texts.js";
+import { onSession, resumeSignIn, sessionState, signIn, userName } from "/shared/session.js";
 import { PollForm } from "/control/form.js";
 
 const LIST_MS = 5_000;
@@ -16,38 +16,38 @@ const [FORBIDDEN, NOT_FOUND] = [403, 404];
 
 const place = find("#desk");
 const notice = find("#notice");
-const list = new List({ onChosen: put, onOlder: loadOlder });
+const list = new List({ onChosen: select, onOlder: loadOlder });
 let desk = null;
 let wanted = null;
 let timer = null;
-let trouble = null;
+let problem = null;
 let crew = [];
 
 function showNotice() {
-  const text = sessionState() === "ended" ? t("control.ended") : trouble;
+  const text = sessionState() === "ended" ? t("control.ended") : problem;
   notice.hidden = !text;
-  say(notice, text ?? "");
+  setText(notice, text ?? "");
 }
 
-function showWho() {
+function showSession() {
   const state = sessionState();
-  say(find("#who"), state === "valid" ? t("signedInAs", { name: whoIs() }) : "");
+  setText(find("#who"), state === "valid" ? t("signedInAs", { name: userName() }) : "");
   find("#sign-in").hidden = state === "valid";
-  say(find("#sign-in"), t(state === "ended" ? "signInAgain" : "signIn"));
-  // What is on the desk stays in sight when a sign-in ends: a show may be on.
+  setText(find("#sign-in"), t(state === "ended" ? "signInAgain" : "signIn"));
+  // The desk stays visible after the end of a session: a show may be on air.
   find("#room").hidden = state === "none";
   find("#entry").hidden = state !== "none";
   showNotice();
 }
 
-/** Asks the service; gives null, and says so, where it does not answer. */
-async function asked(work) {
+/** Resolves to the answer of `work`; shows a failure, and resolves to null. */
+async function tryCall(work) {
   try {
     const answer = await work();
-    trouble = null;
+    problem = null;
     return answer;
   } catch (error) {
-    trouble = t(error instanceof Refusal && error.status === FORBIDDEN ? "control.notCrew" : "control.noAnswer");
+    problem = t(error instanceof ApiError && error.status === FORBIDDEN ? "control.notCrew" : "control.noAnswer");
     return null;
   } finally {
     showNotice();
@@ -57,9 +57,9 @@ async function asked(work) {
 async function refresh() {
   clearTimeout(timer);
   if (sessionState() === "valid" && !document.hidden) {
-    const answer = await asked(() => call("GET", "/admin/polls"));
+    const answer = await tryCall(() => call("GET", "/admin/polls"));
     if (answer) takeList(answer);
-    // Whatever the list holds: the poll on the desk may be on no page of it, and its version is in no list.
+    // The list may lack the desk's poll, and has no versions.
     await desk?.refresh();
   }
   clearTimeout(timer);
@@ -72,11 +72,11 @@ function takeList(answer) {
   if (desk || wanted || find("#poll-form")) return;
   const { polls } = list;
   const first = Number(location.hash.slice(1)) || (polls.find((poll) => stateOf(poll) === "open") ?? polls[0])?.id;
-  if (first) put(first);
+  if (first) select(first);
 }
 
 async function loadOlder(before) {
-  const answer = await asked(() => call("GET", `/admin/polls?before=${before}`));
+  const answer = await tryCall(() => call("GET", `/admin/polls?before=${before}`));
   if (answer) list.takeOlder(answer);
   showList();
 }
@@ -89,23 +89,23 @@ function clear() {
   place.replaceChildren();
 }
 
-/** Puts a poll on the desk, whether or not the list has it. */
-async function put(id) {
-  say(find("#number-problem"), "");
+/** Shows a poll on the desk, listed or not. */
+async function select(id) {
+  setText(find("#number-problem"), "");
   wanted = id;
-  // It is there, with what was typed into it.
+  // Already shown: unsaved input stays.
   if (desk?.poll.id === id) return void (wanted = null);
   try {
-    const found = await exchange("GET", `/admin/polls/${id}`);
-    // Another one was asked for meanwhile.
+    const found = await request("GET", `/admin/polls/${id}`);
+    // Another poll was selected meanwhile.
     if (wanted !== id) return;
     show(found);
   } catch (error) {
     if (wanted !== id) return;
     wanted = null;
-    if (error.status !== NOT_FOUND) return void asked(() => Promise.reject(error));
+    if (error.status !== NOT_FOUND) return void tryCall(() => Promise.reject(error));
     if (Number(location.hash.slice(1)) === id) forgetAddress();
-    say(find("#number-problem"), t("control.noSuchPoll", { id: String(id) }));
+    setText(find("#number-problem"), t("control.noSuchPoll", { id: String(id) }));
   }
 }
 
@@ -121,10 +121,10 @@ function show(found) {
     crew,
   });
   wanted = null;
-  trouble = null;
+  problem = null;
   showNotice();
   place.append(...desk.elements);
-  // Its bell and its buttons first, wherever the page was.
+  // Countdown and buttons come into view.
   if (place.getBoundingClientRect().top < 0) place.scrollIntoView();
   history.replaceState(null, "", `#${id}`);
   showList();
@@ -146,20 +146,20 @@ function newPoll() {
   clear();
   const form = new PollForm({
     save: async (draft) => {
-      const made = await exchange("POST", "/admin/polls", draft);
+      const made = await request("POST", "/admin/polls", draft);
       list.replace(made.answer);
       show(made);
       place.focus();
       return made;
     },
   });
-  place.append(form.fresh().element);
+  place.append(form.showBlank().element);
   showList();
   find("input", place).focus();
 }
 
 function tick() {
-  say(find("#clock"), formatClock(now()));
+  setText(find("#clock"), formatClock(now()));
   list.tick();
   desk?.tick();
 }
@@ -168,18 +168,18 @@ async function start() {
   document.documentElement.dataset.started = "";
   find("#sign-in").addEventListener("click", () => {
     signIn(true).catch(() => {
-      trouble = t("signInFailed");
+      problem = t("signInFailed");
       showNotice();
     });
   });
   find("#new-poll").addEventListener("click", newPoll);
-  onSession(showWho);
+  onSession(showSession);
   document.addEventListener("visibilitychange", refresh);
-  await loadWords({ onLate: showWho });
+  await loadControlTexts({ onLate: showSession });
   crew = (await config().catch(() => null))?.crew ?? [];
   everySecond(tick);
-  await resumeSignIn().catch(() => (trouble = t("signInFailed")));
-  showWho();
+  await resumeSignIn().catch(() => (problem = t("signInFailed")));
+  showSession();
   refresh();
 }
 

@@ -1,4 +1,4 @@
-// Corrections beside a certified result, which itself never changes.
+// Errata: corrections beside a certified result, which itself never changes.
 
 import { announce, el } from "/shared/dom.js";
 import { call } from "/control/api.js";
@@ -9,7 +9,7 @@ const ERRATA_MAX = 20;
 const TEXT_MAX = 1000;
 
 export class Errata {
-  /** `desk`: what holds the poll. */
+  /** `desk`: the `Desk` of the poll. */
   constructor(desk) {
     this.desk = desk;
     this.list = el("ol", {});
@@ -25,7 +25,7 @@ export class Errata {
     this.element = el("section", { class: "errata", id: "errata", hidden: true }, heading, this.list, this.form);
   }
 
-  /** Shows what the poll has, once it is certified. */
+  /** Shows the errata of a certified poll. */
   tick() {
     const { poll, state } = this.desk;
     const errata = poll.errata ?? [];

@@ -1,11 +1,11 @@
-// Making and changing a poll. The form remembers which version of the poll it shows, and sends what was touched in it.
+// The form of a poll. It keeps the version that it shows, and sends only edited fields.
 
-import { announce, el, find, say } from "/shared/dom.js";
+import { announce, el, setText } from "/shared/dom.js";
 import { Conflict, fieldLabel, valueText } from "/control/conflict.js";
+import { ContestantFields } from "/control/contestants.js";
 import { differing, draftOf, patchOf, valuesOf } from "/control/changes.js";
-import { formatExact } from "/control/words.js";
+import { formatExact } from "/control/texts.js";
 import { MomentField } from "/control/moment-field.js";
-import { People } from "/control/people.js";
 import { t } from "/shared/text.js";
 
 const RESULTS = ["live", "afterClose", "hidden"];
@@ -16,13 +16,13 @@ const BLANK = {
   contestants: [],
 };
 
-const isPerson = (key) => key.includes(".");
+const isContestant = (key) => key.includes(".");
 
 function labelled(label, control, hint = "", wide = false) {
   return el("label", { class: wide ? "wide" : "" }, el("span", {}, label), hint ? el("small", {}, hint) : null, control);
 }
 
-/** A control of one value. */
+/** Wraps an input as the control of one value. */
 function plain(input, { read = (text) => text, write = (value) => value ?? "" } = {}) {
   return {
     element: input,
@@ -46,15 +46,15 @@ export class PollForm {
   #withdrawn = new Map();
 
   /**
-   * `save(body, version)` sends a change and gives `{ answer, version }`; `load()` gives the same of the poll as it is.
-   * `withdraw(number, name)`: the button beside a contestant is pressed.
+   * `save(body, version)` sends a change, `load()` reads the poll; both resolve to `{ answer, version }`.
+   * `withdraw(number, name)`: a contestant's button was pressed.
    */
   constructor({ save, load, withdraw }) {
     Object.assign(this, { save, load });
     const options = RESULTS.map((value) => el("option", { value }, t(`control.results.${value}`)));
     this.opensAt = new MomentField(t("control.opensAt"), t("control.opensHint"));
     this.closesAt = new MomentField(t("control.closesAt"), t("control.closesHint"));
-    this.people = new People({ onWithdraw: withdraw, onChange: () => this.#follow() });
+    this.contestants = new ContestantFields({ onWithdraw: withdraw, onChange: () => this.#follow() });
     const number = { read: (text) => Number(text) || null };
     this.controls = {
       title: plain(el("input", { required: true, maxlength: TITLE_MAX, name: "title" })),
@@ -87,7 +87,7 @@ export class PollForm {
         labelled(t("control.results"), results.element),
       ),
       this.gaps,
-      this.people.element,
+      this.contestants.element,
       this.held,
       this.problem,
       el("div", { class: "actions" }, this.button),
@@ -98,48 +98,48 @@ export class PollForm {
       event.preventDefault();
       this.#submit();
     });
-    // Later, when the keyboard is where it goes: it may go to the next field of a row.
+    // Deferred until the focus has moved: it may move within the same row.
     this.element.addEventListener("focusout", () => setTimeout(() => this.#follow()));
   }
 
-  /** A form for a new poll. */
-  fresh() {
-    say(this.heading, t("control.newPoll"));
+  /** Shows an empty form for a new poll. */
+  showBlank() {
+    setText(this.heading, t("control.newPoll"));
     this.#fill(valuesOf(BLANK));
-    this.people.entries = [["new.0", { name: "" }], ["new.1", { name: "" }]];
+    this.contestants.entries = [["new.0", { name: "" }], ["new.1", { name: "" }]];
     return this;
   }
 
-  /** Shows a poll of a version. What was touched stays, and with it the version that it was touched in, if that differs. */
+  /** Shows a version of the poll. Edited fields keep their input and the version that they are based on. */
   show(poll, version) {
-    say(this.heading, t("control.edit"));
+    setText(this.heading, t("control.edit"));
     this.#withdrawn = new Map(poll.contestants.map(({ number, withdrawnAt }) => [number, withdrawnAt]));
     const exact = (text) => formatExact(Date.parse(text));
     const gaps = (poll.gaps ?? []).map(({ from, to }) => `${exact(from)} – ${exact(to)}`);
     this.gaps.hidden = !gaps.length;
-    say(this.gaps, t("control.gaps", { gaps: gaps.join(", ") }));
+    setText(this.gaps, t("control.gaps", { gaps: gaps.join(", ") }));
     this.#newest = { poll, version };
     if (this.#base) this.#follow();
     else this.#adopt(poll, version);
     this.#showState();
   }
 
-  /** `opened`: voters have seen the poll open. `certified`: nothing can be changed any more. */
+  /** `opened`: the poll has opened. `certified`: the definition is final. */
   setState(state) {
     if (state.opened === this.#state.opened && state.certified === this.#state.certified) return;
     this.#state = state;
-    if (state.certified && this.#base) this.#giveUp();
+    if (state.certified && this.#base) this.#discardEdits();
     this.#showState();
   }
 
   get #values() {
-    const { controls, people } = this;
-    return new Map([...Object.entries(controls).map(([key, control]) => [key, control.value]), ...people.entries]);
+    const { controls, contestants } = this;
+    return new Map([...Object.entries(controls).map(([key, control]) => [key, control.value]), ...contestants.entries]);
   }
 
   #fill(values) {
     for (const [key, control] of Object.entries(this.controls)) control.value = values.get(key);
-    this.people.entries = [...values].filter(([key]) => isPerson(key));
+    this.contestants.entries = [...values].filter(([key]) => isContestant(key));
   }
 
   #adopt(poll, version) {
@@ -149,32 +149,32 @@ export class PollForm {
     this.held.hidden = true;
   }
 
-  /** Takes up the newest version, field by field, unless one that changed there is touched here or has the keyboard. */
+  /** Adopts the newest version, unless a field that it changes is edited here or has the focus. */
   #follow() {
     if (!this.#newest || this.#conflict || this.#saving) return;
     const { poll, version } = this.#newest;
     const next = valuesOf(poll);
     const changed = differing(this.#base, next);
-    const touched = differing(this.#base, this.#values);
+    const edited = differing(this.#base, this.#values);
     const within = (element) => element.contains(document.activeElement);
-    const peopleChanged = changed.some(isPerson);
-    const clash = changed.some((key) => touched.includes(key)) || (peopleChanged && touched.some(isPerson));
+    const contestantsChanged = changed.some(isContestant);
+    const clash = changed.some((key) => edited.includes(key)) || (contestantsChanged && edited.some(isContestant));
     this.held.hidden = !clash;
-    const busy = changed.some((key) => within(isPerson(key) ? this.people.element : this.controls[key].element));
-    if (clash || busy) return;
-    for (const key of changed) if (!isPerson(key)) this.controls[key].value = next.get(key);
-    if (peopleChanged) this.people.entries = [...next].filter(([key]) => isPerson(key));
+    const isFocused = changed.some((key) => within(isContestant(key) ? this.contestants.element : this.controls[key].element));
+    if (clash || isFocused) return;
+    for (const key of changed) if (!isContestant(key)) this.controls[key].value = next.get(key);
+    if (contestantsChanged) this.contestants.entries = [...next].filter(([key]) => isContestant(key));
     this.#base = next;
     this.#version = version;
   }
 
-  /** Certified meanwhile: the form shows what is final, and in words what was typed and cannot be saved any more. */
-  #giveUp() {
+  /** After a certification: shows the final values, and lists the unsaved input as text. */
+  #discardEdits() {
     const mine = this.#values;
     const lost = differing(this.#base, mine).map((key) => `${fieldLabel(key)}: ${valueText(key, mine.get(key))}`);
     this.#closeChoice();
     this.#adopt(this.#newest.poll, this.#newest.version);
-    say(this.problem, lost.length ? t("control.tooLate", { values: lost.join("; ") }) : "");
+    setText(this.problem, lost.length ? t("control.tooLate", { values: lost.join("; ") }) : "");
   }
 
   #showState() {
@@ -182,7 +182,7 @@ export class PollForm {
     const locked = certified || this.#saving;
     for (const control of Object.values(this.controls)) control.lock(locked);
     if (opened) this.opensAt.lock(true);
-    this.people.show({ opened, locked, withdrawn: this.#withdrawn });
+    this.contestants.show({ opened, locked, withdrawn: this.#withdrawn });
     this.final.hidden = !certified;
     this.button.hidden = certified;
     this.element.classList.toggle("locked", certified);
@@ -193,7 +193,7 @@ export class PollForm {
     const mine = this.#values;
     const body = this.#base ? patchOf(this.#base, mine) : draftOf(mine);
     for (const input of this.element.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
-    say(this.problem, "");
+    setText(this.problem, "");
     if (!Object.keys(body).length) return announce(t("control.nothingChanged"));
     this.#setSaving(true);
     try {
@@ -202,7 +202,7 @@ export class PollForm {
       announce(t("control.saved"));
       this.button.focus();
     } catch (error) {
-      await this.#refused(error, mine).catch((error) => say(this.problem, error.message));
+      await this.#showError(error, mine).catch((error) => setText(this.problem, error.message));
     } finally {
       this.#setSaving(false);
     }
@@ -215,9 +215,9 @@ export class PollForm {
     if (!saving) this.#follow();
   }
 
-  /** Says what is wrong; where somebody else has saved meanwhile, shows both versions and lets the person choose. */
-  async #refused(error, mine) {
-    if (error.code !== "versionConflict") return say(this.problem, this.#blame(error.message));
+  /** Shows an error; after a version conflict, shows both versions for a choice. */
+  async #showError(error, mine) {
+    if (error.code !== "versionConflict") return setText(this.problem, this.#locate(error.message));
     const { answer: poll, version } = await this.load();
     const theirs = valuesOf(poll);
     this.#newest = { poll, version };
@@ -247,10 +247,10 @@ export class PollForm {
     this.fields.hidden = false;
   }
 
-  /** Leads to the contestant whom the service's message is about, and gives the message in words. */
-  #blame(message) {
+  /** Focuses the contestant's field that an error message names; returns the message with its row. */
+  #locate(message) {
     const [, index, name, what] = /^contestants\[(\d+)\]\.?(\w*): (.*)$/s.exec(message) ?? [];
-    if (!index || !this.people.blame(Number(index), name)) return message;
+    if (!index || !this.contestants.focusField(Number(index), name)) return message;
     return t("control.inRow", { row: Number(index) + 1, what });
   }
 }

@@ -1,11 +1,11 @@
-// Who changed what of a poll, and when.
+// The journal: the crew's changes of a poll.
 
 import { call } from "/control/api.js";
 import { el } from "/shared/dom.js";
-import { formatExact, formatWhen } from "/control/words.js";
+import { formatExact, formatWhen } from "/control/texts.js";
 import { t } from "/shared/text.js";
 
-/** A text if there is one, else the name itself: the contract may grow. */
+/** Returns the text of a name, or the name itself: newer services may send unknown names. */
 function named(prefix, name) {
   const text = t(`${prefix}.${name}`);
   return text === `${prefix}.${name}` ? name : text;
@@ -13,7 +13,7 @@ function named(prefix, name) {
 
 const isTime = (value) => typeof value === "string" && /^\d{4}-\d\d-\d\dT/.test(value);
 
-/** What the journal tells of a value: a list's entries are told one by one. */
+/** Returns a value as text; a list's entries one by one. */
 function text(value) {
   if (value == null || value.length === 0) return t("control.none");
   if (Array.isArray(value)) return value.map(text).join(", ");
@@ -24,30 +24,30 @@ function text(value) {
   return from ? `${text(from)} – ${text(to)}` : words ?? JSON.stringify(value);
 }
 
-function personText(person) {
-  if (!person) return t("control.absent");
-  const { number, name, imageUrl, withdrawnAt } = person;
+function contestantText(contestant) {
+  if (!contestant) return t("control.absent");
+  const { number, name, imageUrl, withdrawnAt } = contestant;
   const withdrawn = withdrawnAt ? t("control.withdrawnAt", { when: formatWhen(Date.parse(withdrawnAt)) }) : null;
   return [number, name, imageUrl, withdrawn].filter(Boolean).join(" · ");
 }
 
-/** `[name, from, to]` of each difference; each contestant is one of its own. */
+/** Returns `[name, from, to]` of each difference; each contestant is a difference of its own. */
 function lines(field, { from, to }) {
   if (field !== "contestants") {
     const known = field === "results" ? (value) => (value ? t(`control.results.${value}`) : t("control.none")) : text;
     return [[named("control.field", field), known(from), known(to)]];
   }
-  const [before, after] = [from, to].map((people) => new Map((people ?? []).map((person) => [person.number, person])));
+  const [before, after] = [from, to].map((list) => new Map((list ?? []).map((contestant) => [contestant.number, contestant])));
   return [...new Set([...before.keys(), ...after.keys()])].map((number) => {
     const name = t("control.contestantNumber", { number: String(number) });
-    return [name, personText(before.get(number)), personText(after.get(number))];
+    return [name, contestantText(before.get(number)), contestantText(after.get(number))];
   });
 }
 
 function entryElement({ at, who, action, changes }) {
   const rows = Object.entries(changes ?? {}).flatMap(([field, change]) => lines(field, change));
   const when = el("time", { datetime: at }, formatExact(Date.parse(at)));
-  // A new poll comes from nothing: what it has is enough.
+  // A new poll has no earlier values.
   const was = (from) => (action === "create" ? [] : [el("del", {}, el("bdi", {}, from)), " → "]);
   const row = ([name, from, to]) => el("li", {}, `${name}: `, ...was(from), el("ins", {}, el("bdi", {}, to)));
   return el(
@@ -62,7 +62,7 @@ export class Journal {
   #shown = null;
   #last = null;
 
-  /** `desk`: what holds the poll. */
+  /** `desk`: the `Desk` of the poll. */
   constructor(desk) {
     this.desk = desk;
     this.list = el("ol", { id: "journal-entries" });
@@ -72,7 +72,7 @@ export class Journal {
     this.element = el("details", attributes, summary, this.list, this.older);
   }
 
-  /** While it is open, it follows the poll. */
+  /** Reloads after a change of the poll, while the section is open. */
   tick() {
     const { version } = this.desk;
     if (!this.element.open || version === this.#shown) return;
@@ -89,7 +89,7 @@ export class Journal {
     this.list.append(...entries.map(entryElement));
     const last = entries[entries.length - 1];
     this.#last = last?.id;
-    // A page may be short where its entries are long: a poll's first entry tells that it was made.
+    // A page's length tells nothing: pages with long entries are short. A poll's first entry is `create`.
     this.older.hidden = !last || last.action === "create";
   }
 }

@@ -1,71 +1,71 @@
-// Publishing, opening and closing. None of these is held back by what a colleague has changed: they act on the poll's
-// state.
+// Publishing, opening and closing a poll. They act on the poll's state, so they need no version: a colleague's change
+// does not block them.
 
-import { announce, el, say } from "/shared/dom.js";
-import { exchange } from "/control/api.js";
+import { announce, el, setText } from "/shared/dom.js";
+import { request } from "/control/api.js";
 import { confirmed } from "/control/confirm.js";
 import { now } from "/shared/clock.js";
 import { t } from "/shared/text.js";
 
-/** How long a bell rings ahead: the change is public at once, so everyone counts down, and it can be taken back. */
-export const BELL_MS = 10_000;
+/** The delay of an opening or a close: it is public at once, so that everyone counts down, and it can be undone. */
+const DELAY_MS = 10_000;
 
 const moment = (text) => (text ? Date.parse(text) : null);
 
-export class Bells {
+export class Lifecycle {
   #undo = null;
 
-  /** `desk`: what holds the poll, its `path`, `take(exchange)` and `attempt(work)`. */
+  /** `desk`: the `Desk` of the poll. */
   constructor(desk) {
     this.desk = desk;
     const button = (id, onclick) => el("button", { type: "button", class: "go", id, onclick }, t(`control.${id}`));
-    this.open = button("open", () => (this.desk.state === "closed" ? this.#reopen() : this.#ringOpen()));
-    this.close = button("close", () => this.#ringClose());
+    this.open = button("open", () => (this.desk.state === "closed" ? this.#reopen() : this.#openSoon()));
+    this.close = button("close", () => this.#closeSoon());
     this.publish = button("publish", () => this.#publish());
     this.publish.className = "publish";
-    this.back = el("button", { type: "button", class: "undo", id: "undo", hidden: true, onclick: () => this.#takeBack() });
-    this.element = el("div", { class: "actions bells" }, this.publish, this.open, this.close, this.back);
+    this.undoButton = el("button", { type: "button", class: "undo", id: "undo", hidden: true, onclick: () => this.#revert() });
+    this.element = el("div", { class: "actions lifecycle" }, this.publish, this.open, this.close, this.undoButton);
   }
 
-  /** Once a second, and whenever the poll or its state has changed. */
+  /** Updates the buttons: once a second, and after each change of the poll or its state. */
   tick() {
     const { poll, state } = this.desk;
     this.open.hidden = state === "open" || state === "certified";
     this.close.hidden = state !== "open";
     this.publish.hidden = state !== "draft";
-    say(this.open, t(state === "closed" ? "control.reopen" : "control.open"));
+    setText(this.open, t(state === "closed" ? "control.reopen" : "control.open"));
     const undo = this.#undo;
-    // What a colleague has set otherwise meanwhile is theirs to take back.
-    const stands = undo && now() < undo.until && Object.entries(undo.set).every(([key, ms]) => moment(poll[key]) === ms);
-    // Not disabled while a bell rings: a button that is pressed must not lose the keyboard.
-    this.open.disabled = this.close.disabled = Boolean(stands);
-    if (undo && !stands) this.#endUndo();
-    if (stands) say(this.back, t(`control.undo.${undo.kind}`, { n: Math.ceil((undo.until - now()) / 1000) }));
+    // After a colleague's change of the same fields, Undo would revert theirs.
+    const isUndoable = undo && now() < undo.until && Object.entries(undo.expected).every(([key, ms]) => moment(poll[key]) === ms);
+    // Disabled only after the change: a pressed button would lose the keyboard focus.
+    this.open.disabled = this.close.disabled = Boolean(isUndoable);
+    if (undo && !isUndoable) this.#endUndo();
+    if (isUndoable) setText(this.undoButton, t(`control.undo.${undo.kind}`, { n: Math.ceil((undo.until - now()) / 1000) }));
   }
 
-  async #ringOpen() {
+  async #openSoon() {
     const { opensAt, closesAt, draft } = this.desk.poll;
-    const at = Math.round(now() + BELL_MS);
+    const at = Math.round(now() + DELAY_MS);
     const closesBefore = closesAt && Date.parse(closesAt) <= at;
-    // A draft is published with it, or nobody would count down.
+    // A draft is published as well, or nobody would count down.
     const body = { opensAt: new Date(at), ...(closesBefore ? { closesAt: null } : {}), ...(draft ? { draft: false } : {}) };
-    const back = { opensAt, ...(closesBefore ? { closesAt } : {}) };
-    await this.#ring("open", at, body, { opensAt: at }, () => this.#patch(back));
+    const earlier = { opensAt, ...(closesBefore ? { closesAt } : {}) };
+    await this.#changeUndoably("open", at, body, { opensAt: at }, () => this.#patch(earlier));
   }
 
-  async #ringClose() {
+  async #closeSoon() {
     const { closesAt } = this.desk.poll;
-    const at = Math.round(now() + BELL_MS);
-    // It closes sooner than this bell would ring: a later moment would be the opposite of what was asked.
+    const at = Math.round(now() + DELAY_MS);
+    // The poll closes sooner anyway: the change would postpone the close.
     if (closesAt && Date.parse(closesAt) <= at) return announce(t("control.closesAnyway"));
-    await this.#ring("close", at, { closesAt: new Date(at) }, { closesAt: at }, () => this.#patch({ closesAt }));
+    await this.#changeUndoably("close", at, { closesAt: new Date(at) }, { closesAt: at }, () => this.#patch({ closesAt }));
   }
 
-  /** At once: a later opening would refuse votes already cast. */
+  /** Reopens at once: with a delay, votes cast meanwhile would be refused. */
   async #reopen() {
     if (!(await confirmed(t("control.reopen"), t("control.reopenText"), t("control.reopen")))) return;
-    const again = () => exchange("POST", `${this.desk.path}/close`);
-    await this.#ring("reopen", now() + BELL_MS, { closesAt: null }, { closesAt: null }, again);
+    const closeAgain = () => request("POST", `${this.desk.path}/close`);
+    await this.#changeUndoably("reopen", now() + DELAY_MS, { closesAt: null }, { closesAt: null }, closeAgain);
   }
 
   async #publish() {
@@ -78,7 +78,7 @@ export class Bells {
   }
 
   #patch(body) {
-    return exchange("PATCH", this.desk.path, body);
+    return request("PATCH", this.desk.path, body);
   }
 
   async #change(work) {
@@ -87,21 +87,21 @@ export class Bells {
     return changed;
   }
 
-  /** Changes the poll by `body`; until `until` it can be taken back by `back`, while the poll is as it was `set`. */
-  async #ring(kind, until, body, set, back) {
+  /** Sends `body`. Until `until`, `revert` can undo the change, while the poll has the `expected` moments. */
+  async #changeUndoably(kind, until, body, expected, revert) {
     const changed = await this.desk.attempt(() => this.#patch(body));
     if (!changed) return;
-    this.#undo = { kind, until, set, back };
-    this.back.hidden = false;
+    this.#undo = { kind, until, expected, revert };
+    this.undoButton.hidden = false;
     this.desk.take(changed);
-    this.back.focus();
-    announce(t(`control.ringing.${kind}`, { n: BELL_MS / 1000 }));
+    this.undoButton.focus();
+    announce(t(`control.ringing.${kind}`, { n: DELAY_MS / 1000 }));
   }
 
-  async #takeBack() {
+  async #revert() {
     const undo = this.#undo;
     if (!undo) return;
-    const changed = await this.desk.attempt(undo.back);
+    const changed = await this.desk.attempt(undo.revert);
     if (!changed) return;
     announce(t("control.undone"));
     this.#endUndo();
@@ -109,9 +109,9 @@ export class Bells {
   }
 
   #endUndo() {
-    const focused = document.activeElement === this.back;
+    const focused = document.activeElement === this.undoButton;
     this.#undo = null;
-    this.back.hidden = true;
+    this.undoButton.hidden = true;
     this.open.disabled = this.close.disabled = false;
     if (focused) (this.open.hidden ? this.close : this.open).focus();
   }

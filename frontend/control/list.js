@@ -1,11 +1,11 @@
-// The polls to choose from: what is on or about to be first, then all, newest first; and any by its number.
+// The list of polls: current ones first, then all, newest first; and the choice of any poll by its number.
 
-import { el, find, say } from "/shared/dom.js";
+import { el, find, setText } from "/shared/dom.js";
 import { stateOf } from "/control/desk.js";
 import { t } from "/shared/text.js";
 
-/** As many as the service gives at once. */
-const PAGE = 100;
+/** The page size of the service. */
+const PAGE_SIZE = 100;
 
 export class List {
   #current = [];
@@ -13,11 +13,11 @@ export class List {
   #older = [];
   #buttons = new Map();
 
-  /** `onChosen(id)`: a poll is wanted on the desk. `onOlder(id)`: polls older than this one are wanted. */
+  /** `onChosen(id)`: a poll was selected. `onOlder(id)`: the page before this poll was requested. */
   constructor({ onChosen, onOlder }) {
     this.onChosen = onChosen;
     this.more = find("#more-polls");
-    // What is current is listed out of turn: it says nothing of how far the pages have come.
+    // Without the current polls, which are not in the order of pages.
     this.more.addEventListener("click", () => onOlder([...this.#all, ...this.#older].pop().id));
     find("#by-number").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -25,29 +25,29 @@ export class List {
     });
   }
 
-  /** All polls known, what is current first. */
+  /** Returns all known polls, current ones first. */
   get polls() {
     const listed = new Set(this.#current.map(({ id }) => id));
     return [...this.#current, ...[...this.#all, ...this.#older].filter(({ id }) => !listed.has(id))];
   }
 
-  /** The list of the service. */
+  /** Takes the service's first page. */
   take({ current = [], polls }) {
     this.#current = current;
     this.#all = polls;
-    // What was fetched of older polls stays below, as it was.
+    // Older pages stay below.
     const last = polls[polls.length - 1]?.id ?? 0;
     this.#older = this.#older.filter(({ id }) => id < last);
-    if (!this.#older.length) this.more.hidden = polls.length < PAGE;
+    if (!this.#older.length) this.more.hidden = polls.length < PAGE_SIZE;
   }
 
-  /** Another page of it. */
+  /** Takes a further page. */
   takeOlder({ polls }) {
     this.#older.push(...polls);
-    this.more.hidden = polls.length < PAGE;
+    this.more.hidden = polls.length < PAGE_SIZE;
   }
 
-  /** A poll is new, or defined otherwise now. */
+  /** Takes a new or changed poll. */
   replace(poll) {
     const swap = (polls) => polls.map((other) => (other.id === poll.id ? poll : other));
     const known = this.polls.some(({ id }) => id === poll.id);
@@ -61,7 +61,7 @@ export class List {
     [this.#current, this.#all, this.#older] = [this.#current, this.#all, this.#older].map(without);
   }
 
-  /** `chosen`: the number of the poll on the desk. */
+  /** Shows the list. `chosen`: the number of the desk's poll. */
   show(chosen) {
     const listed = new Set(this.#current.map(({ id }) => id));
     this.#fill(find("#current"), this.#current, chosen);
@@ -73,7 +73,7 @@ export class List {
   #fill(list, polls, chosen) {
     const rows = polls.map((poll) => {
       const button = this.#button(poll.id);
-      say(button.children[1], poll.title);
+      setText(button.children[1], poll.title);
       button.toggleAttribute("aria-current", poll.id === chosen);
       return button.parentElement ?? el("li", {}, button);
     });
@@ -90,13 +90,13 @@ export class List {
     return this.#buttons.get(id);
   }
 
-  /** Where each poll is in its window, as the clock goes. */
+  /** Updates the polls' states, once a second. */
   tick() {
     for (const poll of this.polls) {
       const mark = this.#buttons.get(poll.id)?.lastElementChild;
       if (!mark) continue;
       const state = stateOf(poll);
-      say(mark, t(poll.archivedAt ? "state.archived" : `state.${state}`));
+      setText(mark, t(poll.archivedAt ? "state.archived" : `state.${state}`));
       mark.className = `mark ${state}`;
     }
   }

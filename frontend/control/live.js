@@ -1,32 +1,33 @@
-// What a poll's votes do now: its plots, whether anything counts them, and what its certification waits for.
+// A poll's live figures: plots, an alarm when counting has stopped, and the state of the certification. To add a
+// figure: 1. a name in `names`, 2. its `add` in `#sample`, 3. the text `control.plot.<name>` in every language.
 
 import { call } from "/control/api.js";
-import { el, say } from "/shared/dom.js";
+import { el, setText } from "/shared/dom.js";
 import { formatNumber, formatShare, t } from "/shared/text.js";
-import { formatWhen } from "/control/words.js";
+import { formatWhen } from "/control/texts.js";
 import { Plot } from "/control/plot.js";
 
-const WATCH_MS = 2_000;
-/** Batches are counted every 3 s: a rate over less would jump between nothing and too much. */
+const INTERVAL_MS = 2_000;
+/** The batch window is 3 s: a rate over a shorter time would jump between zero and peaks. */
 const RATE_MS = 10_000;
 
-/** A text if there is one of this key. */
+/** Returns the text of a key, or `otherwise` if there is none. */
 function textOr(key, values, otherwise) {
   const text = t(key, values);
   return text === key ? otherwise : text;
 }
 
-/** What viewers and the show can bring about has words of its own; the rest is for whoever reads the contract. */
+/** Returns the text of a common reason; rare ones are shown by their name in the API. */
 const reasonText = (reason) => textOr(`control.reason.${reason}`, {}, reason);
 
-/** The sentence about a consumer that has stopped; empty where it has not. */
+/** Returns the alarm when counting has stopped, else an empty text. */
 function stoppedText({ state, waiting, since } = {}) {
   if (state !== "stopped") return "";
   const text = waiting ? t("control.stoppedWaiting", { n: waiting }) : t("control.stopped");
   return since ? `${text} ${t("control.stoppedSince", { when: formatWhen(Date.parse(since)) })}` : text;
 }
 
-/** What certification waits for, in words; empty where it does not wait. What has none here says it in the service's. */
+/** Returns the cause of a pending certification: its text here, else the service's message; empty if none is pending. */
 function waitsText(certification) {
   if (!certification) return "";
   const { waitsFor, sign, until, message } = certification;
@@ -37,13 +38,13 @@ function waitsText(certification) {
 
 export class Live {
   #timer = null;
-  #seen = [];
+  #samples = [];
   #stopped = false;
   #turnout = null;
 
-  /** `onLive(live)`: each answer. */
+  /** `onLive(live)`: called with each answer. */
   constructor(path, { onLive }) {
-    // What certification waits for, in a sentence.
+    // The cause of a pending certification, as a sentence.
     this.waitsFor = "";
     Object.assign(this, { path, onLive });
     const plot = (name) => new Plot(t(`control.plot.${name}`));
@@ -60,7 +61,7 @@ export class Live {
     this.#stopped = true;
   }
 
-  /** Of the poll's file. */
+  /** Takes the turnout of the poll's file. */
   setTurnout({ voters: n, votersError: error }) {
     if (n !== null) this.#turnout = error ? t("turnoutAbout", { n, error: formatShare(error) }) : t("turnout", { n });
   }
@@ -69,7 +70,7 @@ export class Live {
     clearTimeout(this.#timer);
     if (this.#stopped) return;
     if (!document.hidden) await this.#sample().catch(() => Object.values(this.plots).forEach((plot) => plot.add(null)));
-    if (!this.#stopped) this.#timer = setTimeout(() => this.#watch(), WATCH_MS);
+    if (!this.#stopped) this.#timer = setTimeout(() => this.#watch(), INTERVAL_MS);
   }
 
   async #sample() {
@@ -78,29 +79,29 @@ export class Live {
     this.plots.rate.add(this.#rate(Date.parse(live.asOf), live.votes), t("control.note.rate"));
     const { queue } = live;
     this.plots.queue.add(queue?.messages ?? null, t(queue ? "control.note.queue" : "control.note.noQueue"));
-    const behind = live.rankingVotes === null ? null : Math.max(0, live.votes - live.rankingVotes);
-    this.plots.lag.add(behind, t(behind === null ? "control.note.noRanking" : "control.note.lag"));
+    const lag = live.rankingVotes === null ? null : Math.max(0, live.votes - live.rankingVotes);
+    this.plots.lag.add(lag, t(lag === null ? "control.note.noRanking" : "control.note.lag"));
     const reasons = Object.entries(live.rejected).sort((a, b) => b[1] - a[1]);
     const rejected = reasons.reduce((sum, [, count]) => sum + count, 0);
     const note = reasons.map(([reason, count]) => `${reasonText(reason)} ${formatNumber(count)}`).join(", ");
     this.plots.rejected.add(rejected, note || t("control.note.rejected"));
     this.plots.turnout.add(live.votes, this.#turnout ?? t("control.note.turnout"));
-    this.#tell(this.stopped, stoppedText(live.counting));
+    this.#show(this.stopped, stoppedText(live.counting));
     this.waitsFor = waitsText(live.certification);
-    this.#tell(this.waits, this.waitsFor && `${t("control.notCertified")} ${this.waitsFor}`);
+    this.#show(this.waits, this.waitsFor && `${t("control.notCertified")} ${this.waitsFor}`);
     this.onLive(live);
   }
 
-  #tell(element, text) {
-    say(element, text);
+  #show(element, text) {
+    setText(element, text);
     element.hidden = !text;
   }
 
-  /** Votes per second since the sample before the last 10 s, or the first; null before there are two. */
+  /** Returns the votes per second over the last 10 s or since the first sample; null with fewer than two samples. */
   #rate(at, votes) {
-    this.#seen.push({ at, votes });
-    while (this.#seen.length > 2 && this.#seen[1].at <= at - RATE_MS) this.#seen.shift();
-    const [since] = this.#seen;
+    this.#samples.push({ at, votes });
+    while (this.#samples.length > 2 && this.#samples[1].at <= at - RATE_MS) this.#samples.shift();
+    const [since] = this.#samples;
     return at > since.at ? Math.max(0, Math.round(((votes - since.votes) * 1000) / (at - since.at))) : null;
   }
 }

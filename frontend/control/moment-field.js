@@ -1,11 +1,11 @@
-// A moment in the form. Where a local time occurs twice that night, a second field asks which; where it does not occur,
-// the field says so.
+// A field for an instant, typed as local time. If clocks go back and a local time occurs twice, a second field asks for
+// the occurrence; if clocks go forward over it, the field is invalid.
 
 import { el } from "/shared/dom.js";
 import { t } from "/shared/text.js";
 import { instantsOf, likelyOf, sameSecond, toField } from "/control/moments.js";
 
-/** A year that a longer number would not fit into. */
+/** Limits the year to four digits. */
 const LAST = "9999-12-31T23:59:59";
 
 export class MomentField {
@@ -15,12 +15,12 @@ export class MomentField {
   constructor(label, hint) {
     this.input = el("input", { type: "datetime-local", step: 1, max: LAST, oninput: () => this.#typed() });
     this.which = el("select", { required: true });
-    this.twice = el("label", { hidden: true }, el("span", {}, t("control.twice")), this.which);
+    this.occurrence = el("label", { hidden: true }, el("span", {}, t("control.twice")), this.which);
     const field = el("label", {}, el("span", {}, label), hint ? el("small", {}, hint) : null, this.input);
-    this.element = el("div", { class: "moment" }, field, this.twice);
+    this.element = el("div", { class: "moment" }, field, this.occurrence);
   }
 
-  /** Milliseconds, or null. What nobody touched is as it came, to the millisecond. NaN: not a moment yet. */
+  /** Returns milliseconds, null if empty, or NaN if invalid or ambiguous. An untouched value keeps its milliseconds. */
   get value() {
     if (this.input.validity.badInput) return NaN;
     if (!this.input.value) return null;
@@ -44,14 +44,14 @@ export class MomentField {
     this.#offer(likelyOf(instantsOf(this.input.value), this.#before));
   }
 
-  /** Offers the occurrences of the local time, `chosen` being one of them where it is known. */
+  /** Offers the occurrences of the local time; selects `chosen` if it is known. */
   #offer(chosen) {
     this.#instants = this.input.value ? instantsOf(this.input.value) : [];
     this.input.setCustomValidity(this.input.value && !this.#instants.length ? t("control.leftOut") : "");
-    const two = this.#instants.length > 1;
-    this.twice.hidden = !two;
-    this.which.required = two;
-    if (!two) return this.which.replaceChildren();
+    const isAmbiguous = this.#instants.length > 1;
+    this.occurrence.hidden = !isAmbiguous;
+    this.which.required = isAmbiguous;
+    if (!isAmbiguous) return this.which.replaceChildren();
     const parts = { hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
     const name = new Intl.DateTimeFormat(document.documentElement.lang, parts);
     const index = this.#instants.findIndex((ms) => sameSecond(ms, chosen ?? null));

@@ -1,5 +1,5 @@
-// Moments as the crew types them: local time without a zone. One hour a year occurs twice in it, another not at all.
-// Imports nothing, so that tests can run it in any time zone.
+// Conversion between instants and local times without a zone, as typed in the form. Where clocks change, one hour a year
+// occurs twice, and one not at all. Imports nothing, so that tests can run it in any time zone.
 
 const MINUTE_MS = 60_000;
 const SECOND_MS = 1000;
@@ -7,12 +7,12 @@ const DAY_MS = 86_400_000;
 
 const offsetMs = (ms) => -new Date(ms).getTimezoneOffset() * MINUTE_MS;
 
-/** A moment in the form that the field shows: local time, to the second; empty for null. */
+/** Returns an instant as the field's text: local time to the second, or empty for null. */
 export function toField(ms) {
   return ms === null ? "" : new Date(ms + offsetMs(ms)).toISOString().slice(0, 19);
 }
 
-/** The moments that a local time stands for, in order: one; two in the hour that occurs twice; none in the one left out. */
+/** Returns the instants of a local time in order: one; two in the repeated hour; none in the skipped hour. */
 export function instantsOf(text) {
   const asUtc = Date.parse(`${text}Z`);
   if (Number.isNaN(asUtc)) return [];
@@ -20,15 +20,15 @@ export function instantsOf(text) {
   return [...offsets].map((offset) => asUtc - offset).filter((ms) => ms + offsetMs(ms) === asUtc).sort((a, b) => a - b);
 }
 
-/** Whether two moments are the same to the second, which is as exact as the field is. Null is no moment. */
+/** Returns whether two instants are equal to the second, the field's precision. Null equals only null. */
 export function sameSecond(a, b) {
   if (a === null || b === null) return a === b;
   return Math.floor(a / SECOND_MS) === Math.floor(b / SECOND_MS);
 }
 
 /**
- * Which of an hour's two occurrences is meant by somebody who had `before` in the field and typed another local time:
- * the same one as before, if that was in such an hour too; else undefined, and the person has to say.
+ * Guesses the occurrence of a newly typed ambiguous time. If the field held an ambiguous time before, returns the instant
+ * with the same UTC offset; else undefined, and the user must choose.
  */
 export function likelyOf(instants, before) {
   if (before === null || instantsOf(toField(before)).length < 2) return undefined;

@@ -1,11 +1,11 @@
-// Taking away what voters have seen or not: a contestant, a poll out of the list, a poll altogether.
+// Withdrawing a contestant, archiving a poll, deleting a poll.
 
 import { announce } from "/shared/dom.js";
 import { call } from "/control/api.js";
 import { confirmed } from "/control/confirm.js";
 import { t } from "/shared/text.js";
 
-/** Withdraws a contestant: votes cast from now on are not counted any more. */
+/** Withdraws a contestant: votes cast from now on do not count. */
 export async function withdraw(desk, number, name) {
   const title = t("control.withdraw");
   if (!(await confirmed(title, t("control.withdrawText", { name, number: String(number) }), title))) return;
@@ -14,7 +14,7 @@ export async function withdraw(desk, number, name) {
   announce(t("control.withdrawnNow", { name }));
 }
 
-/** Takes a closed poll out of the list; its file stays. */
+/** Archives a closed poll: it leaves the list, and its file stays. */
 export async function archive(desk) {
   const name = t("control.archive");
   if (!(await confirmed(name, t("control.archiveText"), name))) return;
@@ -23,7 +23,7 @@ export async function archive(desk) {
   announce(t("control.archivedNow"));
 }
 
-/** Deletes a poll that has never been open. True if it is gone. */
+/** Deletes a poll that has never been open; resolves to whether it was deleted. */
 export async function remove(desk) {
   const name = t("control.delete");
   if (!(await confirmed(name, t("control.deleteText", { title: desk.poll.title }), name))) return false;

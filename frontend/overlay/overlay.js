@@ -1,20 +1,20 @@
-// The broadcast overlay: /overlay/?poll=1, with &top=5, &side=end and &lang=pt as wanted. Runs for hours: it makes its
-// rows once, keeps nothing but the last answer, and shows the last it knew rather than an error on air.
+// The broadcast overlay: /overlay/?poll=1; &top=5, &side=end and &lang=pt are optional. It runs for hours: it creates its
+// rows once, keeps only the last answer, and shows old data rather than an error on air.
 
 import { countdown, everySecond, now, statusOf } from "/shared/clock.js";
-import { el, find, roll, say } from "/shared/dom.js";
+import { el, find, roll, setText } from "/shared/dom.js";
 import { config, Feed, followStanding, isShown } from "/shared/feed.js";
-import { formatNumber, formatShare, loadTexts, t } from "/shared/text.js";
+import { formatShare, loadTexts, t } from "/shared/text.js";
 
 const TOP = 5;
 const TOP_MAX = 8;
 const DAY_MS = 86_400_000;
-/** A share rolls in tenths of a percent. */
+/** Shares are animated in tenths of a percent. */
 const SHARE_STEPS = 1000;
-/** Sizes of the title, in rem, from which the first that fits is taken: the last holds 200 characters of Chinese. */
+/** Title sizes in rem; the first that fits is used. The last holds 200 Chinese characters. */
 const TITLE_SIZES = [4.5, 4, 3.5, 3, 2.5, 2, 1.6, 1.3];
 const FONT = "800 1em Numbers";
-/** A longer number is set smaller. */
+/** Numbers with more digits are set smaller. */
 const NUMBER_DIGITS = 3;
 
 const query = new URLSearchParams(location.search);
@@ -23,34 +23,34 @@ const top = Math.min(TOP_MAX, Math.max(1, Number(query.get("top")) || TOP));
 
 const board = find("#board");
 const list = find("#rows");
-const free = [];
+const freeRows = [];
 const rows = new Map();
 let poll = null;
 let standing = null;
 let standingShown = false;
 let certified = false;
-let fitted = null;
+let fittedFor = null;
 let latest = null;
 
 function makeRows() {
   for (let i = 0; i < top; i++) {
     const row = el("li", {}, el("span", { class: "number numeral" }), el("i"), el("span", { class: "name" }, el("bdi", {})), el("span", { class: "share numeral" }));
     list.append(row);
-    free.push(row);
+    freeRows.push(row);
   }
 }
 
-/** Gives each of the top a row, and back those of who has left it. */
-function place(entries) {
+/** Assigns a row to each top contestant, and frees the other rows. */
+function assignRows(entries) {
   const staying = new Set(entries.map(({ contestant }) => contestant));
   for (const [contestant, row] of rows) {
     if (staying.has(contestant)) continue;
     row.classList.remove("shown");
     rows.delete(contestant);
-    free.push(row);
+    freeRows.push(row);
   }
   entries.forEach((entry, index) => {
-    const row = rows.get(entry.contestant) ?? free.shift();
+    const row = rows.get(entry.contestant) ?? freeRows.shift();
     if (!rows.has(entry.contestant)) delete find(".share", row).dataset.value;
     rows.set(entry.contestant, row);
     fill(row, entry, index, entries[0]);
@@ -59,9 +59,9 @@ function place(entries) {
 
 function fill(row, { contestant, name, votes, share, rank }, index, leader) {
   const number = find(".number", row);
-  say(number, String(contestant));
+  setText(number, String(contestant));
   number.classList.toggle("long", String(contestant).length > NUMBER_DIGITS);
-  say(find("bdi", row), name);
+  setText(find("bdi", row), name);
   roll(find(".share", row), Math.round(share * SHARE_STEPS), (value) => formatShare(value / SHARE_STEPS));
   row.style.transform = `translateY(${index * 100}%) translateY(${index * 0.4}rem)`;
   find("i", row).style.transform = `scaleX(${leader.votes ? votes / leader.votes : 0})`;
@@ -72,10 +72,10 @@ function fill(row, { contestant, name, votes, share, rank }, index, leader) {
 function showRows(entries) {
   list.style.setProperty("--shown", entries.length);
   list.classList.toggle("empty", !entries.length);
-  place(entries);
+  assignRows(entries);
 }
 
-/** Whether the standing is public. What is certified stays as it is, however old this page's definition may be. */
+/** Returns whether the standing is public. A certified one stays so, however old the definition. */
 function isPublic() {
   return certified ? poll.results !== "hidden" : isShown(poll, statusOf(poll));
 }
@@ -83,22 +83,22 @@ function isPublic() {
 function show(body) {
   latest = body;
   certified = Boolean(body.certified);
-  // The edge may have kept a ranking from before the crew hid it.
+  // The edge may have cached a ranking from before it was hidden.
   showRows((isPublic() && body.ranking?.slice(0, top)) || []);
   const votes = body.ranking ? body.totalVotes : body.turnout?.votes;
-  if (votes != null) say(find("#total"), t("overlay.total", { n: votes }));
+  if (votes != null) setText(find("#total"), t("overlay.total", { n: votes }));
   tick();
 }
 
 /**
- * Sets the title as large as lets the board, with all rows that it will have, stay inside the title-safe area. Measures
- * only when something has changed: title, picture, or the font, which comes when there is something to set in it.
+ * Sets the largest title size at which the board with all its expected rows fits into the title-safe area. Measures only
+ * after a change of title, viewport or font; the font loads once a text uses it.
  */
 function fitTitle() {
   const expected = Math.min(top, poll.contestants.length);
-  const wanted = `${expected} ${innerWidth} ${innerHeight} ${document.fonts.check(FONT)} ${poll.title}`;
-  if (wanted === fitted) return;
-  fitted = wanted;
+  const inputs = `${expected} ${innerWidth} ${innerHeight} ${document.fonts.check(FONT)} ${poll.title}`;
+  if (inputs === fittedFor) return;
+  fittedFor = inputs;
   board.style.setProperty("--expected", expected);
   const title = find("#title");
   title.classList.remove("clamped");
@@ -116,7 +116,7 @@ function fitTitle() {
   board.classList.remove("fitting");
 }
 
-/** Asks while there may be something new: what is certified does not change any more. */
+/** Follows the standing from the opening to the certification: a certified standing does not change. */
 function follow(status) {
   const wanted = status !== "scheduled" && status !== "certified";
   const shown = isPublic();
@@ -135,11 +135,11 @@ function tick() {
   fitTitle();
   const status = certified ? "certified" : statusOf(poll);
   const state = find("#state");
-  say(state, t(`state.${status}`));
+  setText(state, t(`state.${status}`));
   state.className = status;
   const until = Date.parse(status === "scheduled" ? poll.opensAt : poll.closesAt);
   const left = until - now();
-  say(find("#bell"), left > 0 && left < DAY_MS ? countdown(until) : "");
+  setText(find("#timer"), left > 0 && left < DAY_MS ? countdown(until) : "");
   follow(status);
 }
 
@@ -151,7 +151,7 @@ async function start() {
     url: async () => `${(await config()).api}/polls/${id}`,
     onData: (body) => {
       poll = body;
-      say(find("#title"), poll.title);
+      setText(find("#title"), poll.title);
       board.hidden = false;
       tick();
     },

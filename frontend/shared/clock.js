@@ -1,44 +1,40 @@
-// The server's time, from the answers that pass by. A phone's clock is wrong by minutes, and may be set while a page is
-// open: between two answers, time goes on by performance.now(), which nobody sets.
+// The server's time, from the `Date` of answers. A phone's clock may be minutes wrong, or set while a page is open, so
+// time advances by performance.now(), which is never set.
 
-/** How far two readings of one moment may lie apart before one of them is wrong. */
-const APART_MS_MAX = 5000;
+/** If two readings differ by more, one of them is wrong. */
+const DRIFT_MS_MAX = 5000;
 
-/** The server's time when performance.now() was 0. Null: no answer has told it yet. */
+/** The server's time when performance.now() was 0; null before the first answer. */
 let originMs = null;
-/** The device's time when performance.now() was 0, as it was at the latest answer. */
+/** The device's time when performance.now() was 0, as of the latest answer. */
 let deviceOriginMs = 0;
 
 const deviceOrigin = () => Date.now() - performance.now();
 
-/** When an answer was made, by the server's clock, in whole seconds. NaN: the answer does not say. */
-export const madeAt = (response) => Date.parse(response.headers.get("date"));
+/** Returns an answer's `Date` in milliseconds; NaN without one. */
+export const dateOf = (response) => Date.parse(response.headers.get("date"));
 
 /**
- * Learns from an answer. `Date` says when it was made, in whole seconds, `Age` how long it has been kept since, in
- * whole seconds as well: so the truth is up to 2 s later, and the latest of all answers comes closest.
+ * Learns the time from an answer. `Date` and `Age` are whole seconds, so the true time is up to 2 s later, and the
+ * latest of all answers is closest.
  */
 export function learnTime(response) {
-  const origin = madeAt(response) + Number(response.headers.get("age") ?? 0) * 1000 - performance.now();
+  const origin = dateOf(response) + Number(response.headers.get("age") ?? 0) * 1000 - performance.now();
   if (!Number.isFinite(origin)) return;
-  if (originMs === null || origin > originMs || origin < originMs - APART_MS_MAX) originMs = origin;
+  if (originMs === null || origin > originMs || origin < originMs - DRIFT_MS_MAX) originMs = origin;
   deviceOriginMs = deviceOrigin();
 }
 
 /**
- * Whether the server's time is certain: nothing final is decided before. The device's clock and performance.now() have
- * gone on together since the latest answer. Otherwise the clock was set, or the device slept and performance.now()
- * stood still; the next answer tells.
+ * Returns whether the server's time is certain, as final decisions require: the device's clock and performance.now()
+ * have advanced alike since the latest answer. Else the clock was set, or performance.now() stopped during a sleep.
  */
-export const knowsTime = () => originMs !== null && Math.abs(deviceOrigin() - deviceOriginMs) < APART_MS_MAX;
+export const knowsTime = () => originMs !== null && Math.abs(deviceOrigin() - deviceOriginMs) < DRIFT_MS_MAX;
 
-/** Milliseconds since 1970, by the server's clock as far as it is known. */
+/** Returns the server's time, or the device's while that is unknown, in milliseconds since 1970. */
 export const now = () => (originMs === null ? Date.now() : originMs + performance.now());
 
-/**
- * Where a poll stands at this moment, by its own window: nothing has to be asked to know that it closed. While the
- * server's clock is not known, what the server said.
- */
+/** Returns a poll's status by its own window, without a request; the server's status while its time is unknown. */
 export function statusOf(poll) {
   if (originMs === null && poll.status) return poll.status;
   if (poll.closesAt && now() >= Date.parse(poll.closesAt)) return "closed";
@@ -47,14 +43,14 @@ export function statusOf(poll) {
 
 const two = (value) => String(value).padStart(2, "0");
 
-/** `4:05`, `1:04:05`. */
+/** Returns `4:05` or `1:04:05`. */
 export function countdown(untilMs) {
   const seconds = Math.max(0, Math.ceil((untilMs - now()) / 1000));
   const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
   return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
-/** Calls back at each whole second, while the page is shown; returns a function that stops it. */
+/** Calls back at each whole second while the page is visible; returns a function that stops it. */
 export function everySecond(callback) {
   let timer = null;
   const tick = () => {

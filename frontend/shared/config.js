@@ -1,3 +1,3 @@
-// For the control room; the viewers' page loads feed.js alone.
+// Re-exports for the control room. The viewers' page needs only feed.js.
 
 export { config } from "/shared/feed.js";

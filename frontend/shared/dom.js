@@ -1,12 +1,12 @@
-// Making and changing elements. Text is only ever set as text.
+// DOM helpers. Text is never parsed as HTML.
 
-// For a browser without it: newer.js lists what browsers lack.
+// A polyfill: fallbacks.js lists them all.
 Element.prototype.replaceChildren ??= function (...children) {
   this.textContent = "";
   this.append(...children);
 };
 
-/** An element with attributes, listeners (`onclick`), `class`, and children. */
+/** Returns an element with attributes, listeners (`onclick`) and children. */
 export function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -20,27 +20,27 @@ export function el(name, attributes = {}, ...children) {
 
 export const find = (selector, within = document) => within.querySelector(selector);
 
-/** Sets text only where it differs, so that nothing is painted or announced twice. */
-export function say(element, text) {
+/** Sets a text if it differs: nothing is painted or announced twice. */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** What a screen reader may still have to read of what was said. */
-const SAID_MAX = 8;
+/** Announcements that a screen reader may not have read yet. */
+const LOG_MAX = 8;
 
-/** Tells screen readers, after what they were told before: a text in its place would take that back unread. */
+/** Appends an announcement for screen readers: replacing the last could drop it unread. */
 export function announce(text) {
-  const said = find("#announcer");
-  if (said.lastChild?.textContent === text) return;
-  said.append(el("p", {}, text));
-  if (said.children.length > SAID_MAX) said.firstChild.remove();
+  const log = find("#announcer");
+  if (log.lastChild?.textContent === text) return;
+  log.append(el("p", {}, text));
+  if (log.children.length > LOG_MAX) log.firstChild.remove();
 }
 
-export const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Runs `change`, which may reorder `list`, and lets each child glide from where it was to where it is. */
+/** Runs `change`, which may reorder `list`, and animates the children to their new places. */
 export function glide(list, change) {
-  if (calm.matches || document.hidden) return change();
+  if (reducedMotion.matches || document.hidden) return change();
   const before = new Map([...list.children].map((child) => [child, child.getBoundingClientRect().top]));
   change();
   const moves = [];
@@ -60,13 +60,13 @@ export function glide(list, change) {
 const ROLL_MS = 900;
 const rolling = new Map();
 
-/** Lets a number roll to its new value; `format` makes its text. */
+/** Animates a number to its new value. */
 export function roll(element, value, format) {
   const shown = Number(element.dataset.value ?? value);
   element.dataset.value = value;
-  if (calm.matches || document.hidden || shown === value) {
+  if (reducedMotion.matches || document.hidden || shown === value) {
     rolling.delete(element);
-    return say(element, format(value));
+    return setText(element, format(value));
   }
   if (!rolling.size) requestAnimationFrame(rollOn);
   rolling.set(element, { from: shown, to: value, format, since: performance.now() });
@@ -75,7 +75,7 @@ export function roll(element, value, format) {
 function rollOn(now) {
   for (const [element, { from, to, format, since }] of rolling) {
     const done = Math.min(1, Math.max(0, (now - since) / ROLL_MS));
-    say(element, format(Math.round(from + (to - from) * (1 - (1 - done) ** 3))));
+    setText(element, format(Math.round(from + (to - from) * (1 - (1 - done) ** 3))));
     if (done === 1 || !element.isConnected) rolling.delete(element);
   }
   if (rolling.size) requestAnimationFrame(rollOn);

@@ -1,13 +1,13 @@
-// What the pages use and some browser lacks that can run them. Private methods set the limit: Chrome 85, Firefox 90 and
-// Safari 15 can run them. An older one leaves the words standing that the viewers' markup begins with; on the desk
-// older.js tells. The tests read this table, and take each of these away in turn.
+// The APIs that a browser may lack although it can run the pages. Private methods set the minimum: Chrome 85, Firefox 90
+// and Safari 15. In an older browser the initial text of the viewers' markup stays; in the control room unsupported.js
+// shows a message. The tests read this table, and remove each API in turn.
 //
 // | API                                   | since                              | without it                             |
 // |---------------------------------------|------------------------------------|----------------------------------------|
 // | AbortSignal.timeout                   | Chrome 103, Firefox 100, Safari 16 | `deadline`, feed.js                    |
-// | Element.prototype.replaceChildren     | Chrome 86                          | made in dom.js                         |
-// | HTMLDialogElement.prototype.showModal | Firefox 98, Safari 15.4            | the browser's own question, confirm.js |
-// | sessionStorage                        | not where site data is blocked     | the page's memory, session.js          |
-// | crypto.subtle                         | not without https                  | the page says that signing in failed   |
+// | Element.prototype.replaceChildren     | Chrome 86                          | polyfill in dom.js                     |
+// | HTMLDialogElement.prototype.showModal | Firefox 98, Safari 15.4            | `window.confirm`, confirm.js           |
+// | sessionStorage                        | unless site data is blocked        | memory, session.js                     |
+// | crypto.subtle                         | only with https                    | the page says that signing in failed   |
 
 export { deadline } from "/shared/feed.js";

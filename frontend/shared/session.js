@@ -1,115 +1,115 @@
-// Who is signed in, and what the tab keeps. The token lives in a variable here and nowhere else: it ends with the page.
+// The session and the tab's storage. The token is only in memory here: it ends with the page.
 
-// What a page keeps in its tab, over reloads and the way to the issuer and back. A browser that keeps nothing for the
-// page (site data blocked, a sandboxed frame) throws at the first touch: then it is kept until the page ends.
+// Stored values survive reloads and the redirect to the issuer. Where storage is blocked (site data, a sandboxed
+// frame), access throws, and memory replaces it.
 
 const memory = new Map();
 let storage = { getItem: (name) => memory.get(name) ?? null, setItem: (name, text) => memory.set(name, text) };
-/** Whether what is kept outlives the page. */
-let lasting = false;
+/** Whether stored values outlive the page. */
+let isPersistent = false;
 try {
   sessionStorage.setItem("kept", "null");
   storage = sessionStorage;
-  lasting = true;
+  isPersistent = true;
 } catch {}
 
-/** What was kept under a name, or null. */
-export const recall = (name) => JSON.parse(storage.getItem(name));
+/** Returns a stored value, or null. */
+export const restore = (name) => JSON.parse(storage.getItem(name));
 
-/** Keeps a value that JSON can hold. Where the tab's room is used up, the page goes on with what it has. */
-export function keep(name, value) {
+/** Stores a JSON value, unless the storage is full. */
+export function save(name, value) {
   try {
     storage.setItem(name, JSON.stringify(value));
   } catch {}
 }
 
-/** Where the way to the issuer and back is kept. */
-const KEPT = "sign-in";
-/** Timers wait no longer than 24 days. */
+/** The storage key of the pending sign-in. */
+const KEY = "sign-in";
+/** The longest possible timer: 24 days. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
 let token = null;
 let name = "";
 let voterId = null;
-/** By the clock that nobody sets: a lifetime needs no other. */
+/** On the clock of performance.now(). */
 let endsAtMs = 0;
 let timer = null;
 const listeners = new Set();
 
-/** The issuer's answer, out of the page's address at once: what was in it before belongs to the page. */
+/** Takes the issuer's answer out of the address, and restores the earlier query. */
 function takeAnswer() {
   const query = new URLSearchParams(location.search);
   if (!query.has("state") || !(query.has("code") || query.has("error"))) return null;
-  const answer = { url: location.href, kept: recall(KEPT) };
-  keep(KEPT, null);
-  history.replaceState(null, "", location.pathname + (answer.kept?.address ?? ""));
+  const answer = { url: location.href, pending: restore(KEY) };
+  save(KEY, null);
+  history.replaceState(null, "", location.pathname + (answer.pending?.address ?? ""));
   return answer;
 }
 
 const answer = takeAnswer();
 
-/** Calls back whenever somebody signs in, or the sign-in ends. */
+/** Calls back when a session begins or ends. */
 export function onSession(listener) {
   listeners.add(listener);
 }
 
-export const whoIs = () => name;
+export const userName = () => name;
 
-/** The issuer's name for who is signed in, or was last; null before. */
+/** Returns the `sub` of the latest session; null before the first. */
 export const voter = () => voterId;
 
-/** `none`, `valid`, or `ended`: there was one, and it is over. */
+/** Returns `none`, `valid` or `ended`. */
 export function sessionState() {
   if (!token) return "none";
   return performance.now() < endsAtMs ? "valid" : "ended";
 }
 
-/** For the `Authorization` header; null unless it is valid. */
+/** Returns the `Authorization` header; null without a valid session. */
 export const bearer = () => (sessionState() === "valid" ? `Bearer ${token}` : null);
 
-function tell() {
+function notify() {
   for (const listener of listeners) listener();
 }
 
-/** The API says that the token is not good any more, whatever its lifetime was. */
+/** Ends the session after a 401, whatever the token's lifetime. */
 export function endSession() {
   endsAtMs = 0;
-  tell();
+  notify();
 }
 
-/** Whether the page is in a frame that takes its origin from it: nobody can sign in there. */
-export const nameless = self.origin === "null";
+/** Whether the page is in a sandboxed frame without an origin, where no sign-in is possible. */
+export const isSandboxed = self.origin === "null";
 
-/** Goes to the issuer; the page comes back with a code. Where it could not come back, another window goes. */
+/** Redirects to the issuer, which redirects back with a code; in a popup if the page could not come back. */
 export async function signIn(crew = false) {
-  // No issuer lets itself be framed.
-  const inPlace = lasting && window.parent === window;
-  // Opened in the tap itself: later, browsers take it for an advertisement.
-  const popup = inPlace || nameless ? null : window.open("", "_blank");
-  const { leave, leaveIn } = await import("/shared/sign-in.js");
-  if (inPlace) await leave(crew, (kept) => keep(KEPT, kept));
-  else enter(await leaveIn(popup, crew));
+  // Issuers refuse to be framed.
+  const inPlace = isPersistent && window.parent === window;
+  // Opened during the tap: popup blockers stop later ones.
+  const popup = inPlace || isSandboxed ? null : window.open("", "_blank");
+  const { redirect, usePopup } = await import("/shared/sign-in.js");
+  if (inPlace) await redirect(crew, (pending) => save(KEY, pending));
+  else begin(await usePopup(popup, crew));
 }
 
-/** If the page has come back with a code, redeems it. */
+/** Redeems the code in the issuer's answer, if there is one. */
 export async function resumeSignIn() {
   if (!answer) return;
-  const { arrive } = await import("/shared/sign-in.js");
-  enter(await arrive(answer));
+  const { redeem } = await import("/shared/sign-in.js");
+  begin(await redeem(answer));
 }
 
-function enter(arrived) {
-  if (!arrived) return;
-  ({ token, name, voterId } = arrived);
-  endsAtMs = performance.now() + arrived.lifetimeS * 1000;
-  awaitEnd();
-  tell();
+function begin(session) {
+  if (!session) return;
+  ({ token, name, voterId } = session);
+  endsAtMs = performance.now() + session.lifetimeS * 1000;
+  scheduleEnd();
+  notify();
 }
 
-/** Tells of the end when it has come: timers are early at times. */
-function awaitEnd() {
+/** Notifies at the session's end; timers may fire early. */
+function scheduleEnd() {
   clearTimeout(timer);
   const left = endsAtMs - performance.now();
-  if (left > 0) timer = setTimeout(awaitEnd, Math.min(left + 1, TIMER_MS_MAX));
-  else tell();
+  if (left > 0) timer = setTimeout(scheduleEnd, Math.min(left + 1, TIMER_MS_MAX));
+  else notify();
 }

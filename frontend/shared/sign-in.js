@@ -1,5 +1,5 @@
-// OpenID Connect, code flow with PKCE. Loaded only when somebody signs in. session.js keeps what is needed over the way
-// to the issuer and back (never a token), and takes it out again on arrival.
+// OpenID Connect, code flow with PKCE; loaded at the first sign-in. During the redirect session.js stores the pending
+// sign-in (never a token).
 
 import * as oauth from "/vendor/oauth4webapi.js";
 
@@ -8,15 +8,15 @@ import { knowsTime, learnTime, now } from "/shared/clock.js";
 
 const TIME_TIMEOUT_MS = 5_000;
 
-/** Learns the server's time where it is not certain. The time of a copy in the browser would be old. */
-async function askTime() {
+/** Learns the server's time if it is uncertain. A cached answer would have an old time. */
+async function learnServerTime() {
   if (knowsTime()) return;
   await fetch("/config.json", { cache: "no-store", signal: deadline(TIME_TIMEOUT_MS) }).then(learnTime).catch(() => {});
 }
 
 /**
- * The clock that judges a token: the server's, and never the device's alone. Where no answer has told the server's
- * time, every moment in the token is tolerated, since the token has come straight from the issuer.
+ * Returns the clock that validates a token: the server's, never the device's alone. While the server's time is unknown,
+ * any time in the token is accepted, since the token comes directly from the issuer.
  */
 function clock() {
   if (!knowsTime()) return { [oauth.clockTolerance]: Number.MAX_SAFE_INTEGER };
@@ -26,16 +26,16 @@ function clock() {
 async function discover() {
   const { issuer, clientId, scope, crewScope } = await config();
   const url = new URL(issuer);
-  // http is for the issuer on this machine.
+  // http is only for a local issuer.
   const options = { [oauth.allowInsecureRequests]: ["localhost", "127.0.0.1"].includes(url.hostname) };
   const server = await oauth.processDiscoveryResponse(url, await oauth.discoveryRequest(url, options));
   return { server, client: { client_id: clientId }, options, scope, crewScope };
 }
 
-/** The issuer's address for a person to sign in at, and what their return needs. */
+/** Returns the issuer's address for the sign-in, and the pending sign-in, which the return needs. */
 async function prepare(crew) {
   const { server, client, scope, crewScope } = await discover();
-  const kept = {
+  const pending = {
     verifier: oauth.generateRandomCodeVerifier(),
     state: oauth.generateRandomState(),
     nonce: oauth.generateRandomNonce(),
@@ -46,68 +46,68 @@ async function prepare(crew) {
   url.search = new URLSearchParams({
     response_type: "code",
     client_id: client.client_id,
-    redirect_uri: kept.back,
+    redirect_uri: pending.back,
     scope: crew ? crewScope : scope,
-    state: kept.state,
-    nonce: kept.nonce,
-    code_challenge: await oauth.calculatePKCECodeChallenge(kept.verifier),
+    state: pending.state,
+    nonce: pending.nonce,
+    code_challenge: await oauth.calculatePKCECodeChallenge(pending.verifier),
     code_challenge_method: "S256",
   });
-  return { url, kept };
+  return { url, pending };
 }
 
-/** Sends the person to the issuer, and gives what their return needs to `keep`. */
-export async function leave(crew, keep) {
-  const { url, kept } = await prepare(crew);
-  keep(kept);
+/** Redirects to the issuer. `store(pending)`: called before. */
+export async function redirect(crew, store) {
+  const { url, pending } = await prepare(crew);
+  store(pending);
   location.assign(url);
 }
 
-/** Sends another window, which this page has opened, and redeems what it comes back with. */
-export async function leaveIn(popup, crew) {
+/** Signs in through a popup, which this page has opened. */
+export async function usePopup(popup, crew) {
   if (!popup) throw new Error("no window to sign in with");
   try {
-    const { url, kept } = await prepare(crew);
+    const { url, pending } = await prepare(crew);
     popup.location.replace(url);
-    return await arrive({ url: await answerTo(kept), kept });
+    return await redeem({ url: await answerTo(pending), pending });
   } finally {
     popup.close();
   }
 }
 
-/** The address that the issuer sends the other window back to, as that tells it. */
+/** Resolves to the address that the popup was redirected back to, from its message. */
 function answerTo({ state }) {
   return new Promise((resolve) => {
-    addEventListener("message", function take({ origin, data }) {
+    addEventListener("message", function receive({ origin, data }) {
       if (origin !== location.origin || !data?.answer) return;
       if (new URL(data.answer).searchParams.get("state") !== state) return;
-      removeEventListener("message", take);
+      removeEventListener("message", receive);
       resolve(data.answer);
     });
   });
 }
 
-/** Redeems the code in the issuer's answer, with what was kept. Null: this is the other window, and has told. */
-export async function arrive({ url, kept }) {
-  if (!kept && window.opener) {
-    // The code goes to a page of this origin and to no other.
+/** Redeems the code in the issuer's answer. Returns null in the popup, which passes its answer to the opener. */
+export async function redeem({ url, pending }) {
+  if (!pending && window.opener) {
+    // Only a page of this origin may get the code.
     window.opener.postMessage({ answer: url }, location.origin);
     return null;
   }
-  if (!kept) throw new Error("no sign-in under way");
-  const [{ server, client, options }] = await Promise.all([discover(), askTime()]);
-  const checked = oauth.validateAuthResponse(server, client, new URL(url), kept.state);
+  if (!pending) throw new Error("no sign-in under way");
+  const [{ server, client, options }] = await Promise.all([discover(), learnServerTime()]);
+  const checked = oauth.validateAuthResponse(server, client, new URL(url), pending.state);
   const response = await oauth.authorizationCodeGrantRequest(
     server,
     client,
     oauth.None(),
     checked,
-    kept.back,
-    kept.verifier,
+    pending.back,
+    pending.verifier,
     options,
   );
   const tokens = await oauth.processAuthorizationCodeResponse(server, { ...client, ...clock() }, response, {
-    expectedNonce: kept.nonce,
+    expectedNonce: pending.nonce,
     requireIdToken: true,
   });
   const claims = oauth.getValidatedIdTokenClaims(tokens);

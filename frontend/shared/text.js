@@ -1,21 +1,21 @@
-// What the pages say. English is part of the page and is there at once; each other language is a file in /text/, in
-// place of which English stands until it has come.
+// The pages' texts. English is part of the page; other languages are files in /text/, and English replaces them until
+// they have loaded. To add a language: see control/texts.js.
 
-import { say } from "/shared/dom.js";
+import { setText } from "/shared/dom.js";
 import { deadline } from "/shared/feed.js";
 import { english } from "/text/public.en.js";
 
 const FILES = new Map([["en", null], ["pt", "/text/public.pt.json"]]);
 const TIMEOUT_MS = 10_000;
-/** For so long a page says nothing at all rather than something in English. */
-const PATIENCE_MS = 4_000;
+/** The wait for a language before English is shown. */
+const WAIT_MS = 4_000;
 const RETRY_MS_MAX = 60_000;
 
-const inEnglish = { ...english };
-let words = {};
+const englishTexts = { ...english };
+let translated = {};
 let plural, number, share, clock, moment, list;
 
-function use(tag) {
+function setLocale(tag) {
   plural = new Intl.PluralRules(tag);
   number = new Intl.NumberFormat(tag);
   share = new Intl.NumberFormat(tag, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
@@ -24,7 +24,7 @@ function use(tag) {
   list = new Intl.ListFormat(tag);
   document.documentElement.lang = tag;
 }
-use("en");
+setLocale("en");
 
 export const formatNumber = (value) => number.format(value);
 export const formatShare = (value) => share.format(value);
@@ -32,29 +32,29 @@ export const formatClock = (ms) => clock.format(ms);
 export const formatMoment = (ms) => moment.format(ms);
 export const formatList = (names) => list.format(names);
 
-/** The text of a key; `{name}` in it stands for a value, and `n` chooses between its plural forms. */
+/** Returns a key's text. `{name}` in it stands for a value; `n` selects the plural form. */
 export function t(key, values = {}) {
-  let text = words[key] ?? inEnglish[key];
+  let text = translated[key] ?? englishTexts[key];
   if (text && typeof text === "object") text = text[plural.select(values.n)] ?? text.other;
   return (text ?? key).replace(/\{(\w+)\}/g, (_, name) =>
     typeof values[name] === "number" ? formatNumber(values[name]) : values[name] ?? "",
   );
 }
 
-/** The language of a tag such as `pt-BR`. */
+/** Returns the language of a tag such as `pt-BR`. */
 const base = (tag) => tag.split("-")[0].toLowerCase();
 
-/** Puts texts into what is marked up with `data-t`, and into labels with `data-t-label`. Numbers follow the region. */
-function speak(tag, loaded) {
+/** Sets the texts of `data-t` and the labels of `data-t-label`. Numbers follow the region. */
+function apply(tag, loaded) {
   try {
-    use(tag);
+    setLocale(tag);
   } catch {
-    // `?lang=` holds what no language is called.
-    use(base(tag));
+    // `?lang=` may hold an invalid tag.
+    setLocale(base(tag));
   }
-  words = loaded;
+  translated = loaded;
   document.documentElement.dir = t("direction");
-  for (const element of document.querySelectorAll("[data-t]")) say(element, t(element.dataset.t));
+  for (const element of document.querySelectorAll("[data-t]")) setText(element, t(element.dataset.t));
   for (const element of document.querySelectorAll("[data-t-label]")) {
     element.setAttribute("aria-label", t(element.dataset.tLabel));
   }
@@ -68,7 +68,7 @@ async function read(file) {
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Asks until all have come. */
+/** Retries until all have loaded. */
 async function readAll(files) {
   for (let ms = 500; ; ms = Math.min(RETRY_MS_MAX, 2 * ms)) {
     try {
@@ -80,17 +80,17 @@ async function readAll(files) {
 }
 
 /**
- * Uses the language asked for: `?lang=`, else the browser's. What a page says beyond the viewers' and the overlay's is
- * its own: `more.english`, and `more.files`, by language. `onLate()`: the language has come after this had returned.
+ * Loads the requested language: `?lang=`, else the browser's. `more`: the page's own texts, `english`, and `files` by
+ * language. `onLate()`: called if the language loads after this has returned.
  */
 export async function loadTexts({ more, onLate } = {}) {
-  Object.assign(inEnglish, more?.english);
-  const wished = [new URLSearchParams(location.search).get("lang"), ...(navigator.languages ?? [])];
-  const tag = wished.find((tag) => tag && FILES.has(base(tag))) ?? "en";
+  Object.assign(englishTexts, more?.english);
+  const requested = [new URLSearchParams(location.search).get("lang"), ...(navigator.languages ?? [])];
+  const tag = requested.find((tag) => tag && FILES.has(base(tag))) ?? "en";
   const files = [FILES, more?.files].map((files) => files?.get(base(tag))).filter(Boolean);
-  if (!files.length) return speak(tag, {});
-  const spoken = readAll(files).then((loaded) => speak(tag, loaded));
-  if (!(await Promise.race([spoken, wait(PATIENCE_MS).then(() => true)]))) return;
-  speak("en", {});
-  spoken.then(onLate);
+  if (!files.length) return apply(tag, {});
+  const applied = readAll(files).then((loaded) => apply(tag, loaded));
+  if (!(await Promise.race([applied, wait(WAIT_MS).then(() => true)]))) return;
+  apply("en", {});
+  applied.then(onLate);
 }

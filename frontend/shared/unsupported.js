@@ -1,5 +1,5 @@
-// For browsers that cannot run the page's modules, so written for the oldest: shows the words that are in the page.
-// Modules run before the page counts as loaded.
+// Shows the control room's message for browsers that cannot run its modules; written for the oldest browsers. Modules run
+// before the `load` event.
 addEventListener("load", function () {
-  if (!document.documentElement.hasAttribute("data-started")) document.getElementById("older").hidden = false;
+  if (!document.documentElement.hasAttribute("data-started")) document.getElementById("unsupported").hidden = false;
 });

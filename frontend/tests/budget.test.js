@@ -1,22 +1,22 @@
-// What a hundred thousand phones cost: bytes of the first view, and requests of a minute.
+// The cost of a page to each viewer: bytes of the first view, and requests in a minute.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BASE, castVote, inSeconds, makePoll, somebody, until, viewer, sideBySide } from "./support.js";
+import { BASE, castVote, inSeconds, makePoll, newPage, until, viewer, describeConcurrently } from "./support.js";
 
 const FIRST_VIEW_BYTES_MAX = 30_000;
-/** Of a request's headers and its answer's, as HTTP/2 and 3 pack them: nearly all of them are repetitions. */
+/** Headers of a request and its answer under HPACK or QPACK, where nearly all are repetitions. */
 const HEADER_BYTES = 100;
 const ICON_BYTES_MAX = 1_000;
 const MINUTE_MS = 60_000;
-/** Answers are good for 3 s: no feed may ask sooner. */
+/** Answers have a TTL of 3 s: no feed may request faster. */
 const FEED_MAX = MINUTE_MS / 3000 + 1;
 
-sideBySide("what the pages cost", () => {
+describeConcurrently("what the pages cost", () => {
   test("the first view, compressed", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t);
+    const page = await newPage(t);
     await page.goto(viewer(poll));
     await page.locator(".row").first().waitFor();
     const entries = await page.evaluate(() =>
@@ -25,7 +25,7 @@ sideBySide("what the pages cost", () => {
         bytes: entry.encodedBodySize,
       })),
     );
-    // A browser with a window loads an icon as well, and this one may have none.
+    // A headless browser may not load the icon.
     if (!entries.some(({ name }) => name.includes("/shared/icon"))) {
       const name = await page.locator("link[rel=icon]").evaluate((link) => link.href);
       entries.push({ name, bytes: (await (await fetch(name)).arrayBuffer()).byteLength });
@@ -33,20 +33,20 @@ sideBySide("what the pages cost", () => {
     const bytes = entries.reduce((sum, entry) => sum + entry.bytes + HEADER_BYTES, 0);
     t.diagnostic(`${bytes} bytes in ${entries.length} requests`);
     assert.ok(bytes < FIRST_VIEW_BYTES_MAX, `${bytes} bytes: ${JSON.stringify(entries, null, 1)}`);
-    assert.ok(entries.every(({ name }) => !name.includes("vendor")), "nobody has signed in");
+    assert.ok(entries.every(({ name }) => !name.includes("vendor")), "the sign-in library is loaded before a sign-in");
   });
 
-  test("who asks for an icon gets one", async () => {
+  test("favicon.ico exists", async () => {
     const answer = await fetch(`${BASE}/favicon.ico`);
     assert.deepEqual([answer.status, answer.headers.get("content-type")], [200, "image/x-icon"]);
     assert.match(answer.headers.get("cache-control"), /public, max-age=[1-9]/);
     assert.ok((await answer.arrayBuffer()).byteLength < ICON_BYTES_MAX);
   });
 
-  test("a minute of watching asks only what the edge has", { timeout: 3 * MINUTE_MS }, async (t) => {
-    // Its file takes the ranking's place within this minute.
+  test("a minute of watching requests only what the edge caches", { timeout: 3 * MINUTE_MS }, async (t) => {
+    // The file replaces the ranking within this minute.
     const poll = await makePoll({ opensAt: inSeconds(-30) });
-    const page = await somebody(t);
+    const page = await newPage(t);
     const answers = [];
     page.on("response", (response) => answers.push(response));
     await page.goto(viewer(poll));
@@ -55,22 +55,22 @@ sideBySide("what the pages cost", () => {
     await page.waitForFunction((ms) => performance.now() > ms, MINUTE_MS, { timeout: 2 * MINUTE_MS });
     const asked = answers.slice(first).map((answer) => new URL(answer.url()).pathname);
     const [itself, ranking, file] = [`/polls/${poll.id}`, `/polls/${poll.id}/ranking`, `/results/${poll.id}.json`];
-    assert.deepEqual(new Set(asked), new Set([itself, ranking, file]), "nothing else is asked for");
+    assert.deepEqual(new Set(asked), new Set([itself, ranking, file]), "nothing else is requested");
     for (const paths of [[itself], [ranking, file]]) {
       const count = asked.filter((path) => paths.includes(path)).length;
       t.diagnostic(`${count} × ${paths.join(" or ")}`);
-      assert.ok(count <= FEED_MAX, `${paths} was asked for ${count} times`);
-      assert.ok(count >= FEED_MAX / 3, `${paths} was asked for only ${count} times`);
+      assert.ok(count <= FEED_MAX, `${paths} was requested ${count} times`);
+      assert.ok(count >= FEED_MAX / 3, `${paths} was requested only ${count} times`);
     }
     for (const answer of answers) {
       assert.ok(answer.status() < 400, `${answer.status()} ${answer.url()}`);
-      assert.match(answer.headers()["cache-control"], /public, max-age=[1-9]/, `the edge may not keep ${answer.url()}`);
+      assert.match(answer.headers()["cache-control"], /public, max-age=[1-9]/, `the edge may not cache ${answer.url()}`);
     }
   });
 
-  test("nobody looks: nothing is asked for", async (t) => {
+  test("a hidden page requests nothing", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t);
+    const page = await newPage(t);
     let asked = 0;
     page.on("request", () => (asked += 1));
     await page.addInitScript(() => {
@@ -91,7 +91,7 @@ sideBySide("what the pages cost", () => {
     assert.equal(asked, before);
     await castVote(poll.id, 2, "somebody");
     await setAway(false);
-    await until("it asks again", async () => {
+    await until("it requests again", async () => {
       await page.clock.runFor(1000);
       return asked > before;
     });

@@ -1,11 +1,11 @@
-// What of a poll was changed, and by whom of two.
+// The differences of a poll's versions, and their merge.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { pure } from "./pure.js";
+import { loadModule } from "./load-module.js";
 
-const { compare, differing, draftOf, merged, patchOf, valuesOf } = await pure("/control/changes.js");
+const { compare, differing, draftOf, merged, patchOf, valuesOf } = await loadModule("/control/changes.js");
 
 const POLL = {
   id: 7,
@@ -21,7 +21,7 @@ const changed = (changes) => valuesOf({ ...POLL, ...changes });
 const by = (rows) => Object.fromEntries(rows.map(({ key, by }) => [key, by]));
 
 describe("changes", () => {
-  test("one moment in two texts is no change", () => {
+  test("one instant in two formats is no change", () => {
     const other = changed({ opensAt: "2026-11-25T20:00:00+01:00", closesAt: "2026-11-25T20:00:00.4Z" });
     assert.deepEqual(differing(valuesOf(POLL), other), []);
     assert.deepEqual(patchOf(valuesOf(POLL), other), {});
@@ -47,7 +47,7 @@ describe("changes", () => {
     assert.deepEqual(patchOf(valuesOf(POLL), after).contestants.map(({ number }) => number), [1, 1]);
   });
 
-  test("what each of two has changed is told apart, and a contestant that one added survives", () => {
+  test("two edits are told apart by author, and an added contestant survives the merge", () => {
     const before = valuesOf(POLL);
     const theirs = changed({ title: "Theirs", contestants: [...POLL.contestants, { number: 3, name: "Eva", imageUrl: null }] });
     const mine = changed({ title: "Mine", results: "hidden" });
@@ -59,10 +59,10 @@ describe("changes", () => {
       results: "hidden",
       contestants: [...POLL.contestants, { number: 3, name: "Eva", imageUrl: null }, { number: null, name: "Caio", imageUrl: null }],
     });
-    assert.deepEqual(patchOf(theirs, merged(theirs, mine, [])), {}, "theirs throughout: nothing is sent");
+    assert.deepEqual(patchOf(theirs, merged(theirs, mine, [])), {}, "all theirs: nothing is sent");
   });
 
-  test("what both changed alike needs no choice", () => {
+  test("equal changes need no choice", () => {
     const same = changed({ title: "The same" });
     assert.deepEqual(compare(valuesOf(POLL), same, new Map(same)), []);
   });

@@ -1,13 +1,13 @@
-// The form on the crew's desk: what it sends, over which nights, and what two crew members make of one poll.
+// The form of a poll: the sent fields, clock changes, and edit conflicts.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { crew, enterRoom, filed, inSeconds, makePoll, PATIENCE_MS, screen, shows, sideBySide, somebody, until } from "./support.js";
+import { crew, openControlRoom, waitForFile, inSeconds, makePoll, TIMEOUT_MS, checkScreen, shows, describeConcurrently, newPage, until } from "./support.js";
 
 const DESK = { viewport: { width: 1280, height: 900 } };
 const BERLIN = { ...DESK, timezoneId: "Europe/Berlin" };
-/** Clocks go back at 03:00 that night: 02:30 is at 00:30 and at 01:30 UTC. */
+/** Clocks go back at 03:00 that night: 02:30 is both 00:30 and 01:30 UTC. */
 const [FIRST, SECOND] = ["2027-10-31T00:30:00.000Z", "2027-10-31T01:30:00.000Z"];
 
 const definition = (poll) => crew("GET", `/admin/polls/${poll.id}`);
@@ -15,11 +15,11 @@ const title = (page) => page.getByLabel("Question");
 const opens = (page) => page.getByLabel("Opens");
 const closes = (page) => page.getByLabel("Closes");
 
-/** The next whole minute that is at least two away. */
+/** Returns a whole minute, two to three minutes ahead. */
 const wholeMinute = () => new Date(Math.ceil(Date.now() / 60_000 + 2) * 60_000).toISOString();
 
-/** Presses Save, and gives what is sent. */
-async function saved(page) {
+/** Clicks Save, and returns the sent body. */
+async function save(page) {
   const sent = page.waitForRequest((request) => request.method() === "PATCH");
   await page.getByRole("button", { name: "Save", exact: true }).click();
   const request = await sent;
@@ -27,7 +27,7 @@ async function saved(page) {
   return request.postDataJSON();
 }
 
-sideBySide("the crew's form", () => {
+describeConcurrently("the crew's form", () => {
   for (const [name, closesAt] of [
     ["a whole minute", wholeMinute()],
     ["milliseconds", wholeMinute().replace(".000Z", ".400Z")],
@@ -35,82 +35,82 @@ sideBySide("the crew's form", () => {
   ]) {
     test(`Close is pressed, then a field is saved: it stays closed (${name})`, async (t) => {
       const poll = await makePoll({ closesAt });
-      const page = await somebody(t, DESK);
-      await enterRoom(page, poll);
+      const page = await newPage(t, DESK);
+      await openControlRoom(page, poll);
       await page.locator("#close").click();
       await shows(page.locator("#undo"), "closes in");
-      const bell = (await definition(poll)).closesAt;
-      assert.notEqual(bell, closesAt);
+      const closing = (await definition(poll)).closesAt;
+      assert.notEqual(closing, closesAt);
       await title(page).fill("Who stays?");
-      assert.deepEqual(await saved(page), { title: "Who stays?" });
-      assert.equal((await definition(poll)).closesAt, bell, "the close is where the button has put it");
+      assert.deepEqual(await save(page), { title: "Who stays?" });
+      assert.equal((await definition(poll)).closesAt, closing, "the save moved the close");
       await shows(page.locator("#desk .state"), "Closed");
       await title(page).fill("Who goes?");
-      assert.deepEqual(await saved(page), { title: "Who goes?" });
+      assert.deepEqual(await save(page), { title: "Who goes?" });
       await shows(page.locator("#desk .state"), "Closed");
     });
   }
 
   test("a colleague has moved the close: saving another field leaves it there, and the form follows", async (t) => {
     const poll = await makePoll({ closesAt: wholeMinute() });
-    const page = await somebody(t, { ...DESK, timezoneId: "UTC" });
-    await enterRoom(page, poll);
+    const page = await newPage(t, { ...DESK, timezoneId: "UTC" });
+    await openControlRoom(page, poll);
     await title(page).fill("Who stays?");
     const moved = "2031-01-01T20:15:00Z";
     await crew("PATCH", `/admin/polls/${poll.id}`, { closesAt: moved });
     await until("the form shows it", async () => (await closes(page).inputValue()).startsWith("2031-01-01T20:15"));
-    assert.deepEqual(await saved(page), { title: "Who stays?" });
+    assert.deepEqual(await save(page), { title: "Who stays?" });
     assert.equal((await definition(poll)).closesAt, moved);
   });
 
-  test("a night on which clocks go back: nothing moves by itself, and the hour that is meant is sent", async (t) => {
+  test("a night on which clocks go back: untouched times stay, and the chosen hour is sent", async (t) => {
     const poll = await makePoll({ opensAt: FIRST, closesAt: SECOND, draft: false });
-    const page = await somebody(t, BERLIN);
-    await enterRoom(page, poll);
+    const page = await newPage(t, BERLIN);
+    await openControlRoom(page, poll);
     const which = page.getByLabel("Clocks are set back in that hour");
     assert.deepEqual(await which.locator("option:checked").allTextContents(), ["02:30 CEST", "02:30 CET"]);
     await title(page).fill("Who stays?");
-    assert.deepEqual(await saved(page), { title: "Who stays?" });
+    assert.deepEqual(await save(page), { title: "Who stays?" });
 
-    // The second stays the second.
+    // The second occurrence stays the second.
     await closes(page).fill("2027-10-31T02:45");
-    assert.deepEqual(await saved(page), { closesAt: "2027-10-31T01:45:00.000Z" });
-    // And can be made the first.
+    assert.deepEqual(await save(page), { closesAt: "2027-10-31T01:45:00.000Z" });
+    // The other occurrence can be chosen.
     await opens(page).fill("2027-10-31T02:10");
     await which.first().selectOption("02:10 CET");
-    assert.deepEqual(await saved(page), { opensAt: "2027-10-31T01:10:00.000Z" });
+    assert.deepEqual(await save(page), { opensAt: "2027-10-31T01:10:00.000Z" });
 
-    // From elsewhere nothing says which is meant: it is asked, and nothing is sent before it is answered.
+    // From another night the occurrence is unknown: the form asks for it, and sends nothing before.
     await closes(page).fill("2027-11-01T20:00");
-    assert.deepEqual(await saved(page), { closesAt: "2027-11-01T19:00:00.000Z" });
+    assert.deepEqual(await save(page), { closesAt: "2027-11-01T19:00:00.000Z" });
     await closes(page).fill("2027-10-31T02:50");
     let sent = 0;
     page.on("request", (request) => (sent += request.method() === "PATCH"));
     await page.getByRole("button", { name: "Save", exact: true }).click();
-    assert.ok(await which.last().evaluate((select) => select === document.activeElement), "the question has the keyboard");
-    await screen(page, "control-clocks");
+    assert.ok(await which.last().evaluate((select) => select === document.activeElement), "the question has the focus");
+    await checkScreen(page, "control-clocks");
     await closes(page).fill("2027-03-28T02:30");
     assert.match(await closes(page).evaluate((input) => input.validationMessage), /Clocks are set forward/);
     assert.equal(sent, 0);
     await closes(page).fill("2027-10-31T02:50");
     await which.last().selectOption("02:50 CET");
-    assert.deepEqual(await saved(page), { closesAt: "2027-10-31T01:50:00.000Z" });
+    assert.deepEqual(await save(page), { closesAt: "2027-10-31T01:50:00.000Z" });
   });
 
   test("two crew members save: both versions are shown, and nothing typed is lost", async (t) => {
     const poll = await makePoll({ opensAt: null, draft: true });
-    const [ana, rui] = await Promise.all([somebody(t, DESK), somebody(t, { ...DESK, expected: /412/ })]);
-    await Promise.all([enterRoom(ana, poll, "ana"), enterRoom(rui, poll, "rui")]);
-    // Both have it before them; the second has begun to type.
+    const [ana, rui] = await Promise.all([newPage(t, DESK), newPage(t, { ...DESK, expected: /412/ })]);
+    await Promise.all([openControlRoom(ana, poll, "ana"), openControlRoom(rui, poll, "rui")]);
+    // Both have the form open; the second begins to type.
     await title(rui).fill("Who goes on?");
-    await rui.locator(".person [name=name]").nth(1).fill("Bruna");
+    await rui.locator(".contestant [name=name]").nth(1).fill("Bruna");
     await rui.getByRole("button", { name: "Add contestant" }).click();
-    await rui.locator(".person [name=name]").last().fill("Fred");
+    await rui.locator(".contestant [name=name]").last().fill("Fred");
 
     await title(ana).fill("Who stays?");
     await ana.getByRole("button", { name: "Add contestant" }).click();
-    await ana.locator(".person [name=name]").last().fill("Eva");
-    await saved(ana);
+    await ana.locator(".contestant [name=name]").last().fill("Eva");
+    await save(ana);
     await shows(rui.locator(".held"), "Somebody has changed what you are changing");
 
     await rui.getByRole("button", { name: "Save", exact: true }).click();
@@ -120,13 +120,13 @@ sideBySide("the crew's form", () => {
     await shows(row("title"), /Saved now\s*Who stays\?\s*Yours\s*Who goes on\?/);
     await shows(row("contestant.5"), /5 · Eva/);
     await shows(row("contestant.2"), /2 · Bruno.*2 · Bruna/s);
-    await screen(rui, "control-conflict");
-    assert.equal(await row("title").locator("input:checked").count(), 0, "nobody's title goes by default");
+    await checkScreen(rui, "control-conflict");
+    assert.equal(await row("title").locator("input:checked").count(), 0, "a title is lost by default");
 
-    // Back, and everything typed is there; and the same question again.
+    // Back in the form, all input is still there; a second save shows the same conflict.
     await rui.locator("#conflict-back").click();
     assert.equal(await title(rui).inputValue(), "Who goes on?");
-    assert.equal(await rui.locator(".person [name=name]").last().inputValue(), "Fred");
+    assert.equal(await rui.locator(".contestant [name=name]").last().inputValue(), "Fred");
     await rui.getByRole("button", { name: "Save", exact: true }).click();
     await row("title").getByLabel("Yours").check();
     await rui.locator("#conflict-save").click();
@@ -140,13 +140,13 @@ sideBySide("the crew's form", () => {
     await rui.locator("#journal summary").click();
     await shows(rui.locator("#journal-entries > li").first(), /rui · changed.*Contestant 2: 2 · Bruno → 2 · Bruna/s);
     await shows(rui.locator("#journal-entries > li").nth(1), /ana · changed.*Question: Who goes to the final\? → Who stays\?/s);
-    await screen(rui, "control-journal");
+    await checkScreen(rui, "control-journal");
   });
 
-  test("what a colleague changed may be kept throughout: then nothing is sent", async (t) => {
+  test("if all of a colleague's changes are chosen, nothing is sent", async (t) => {
     const poll = await makePoll({ opensAt: null });
-    const page = await somebody(t, { ...DESK, expected: /412/ });
-    await enterRoom(page, poll);
+    const page = await newPage(t, { ...DESK, expected: /412/ });
+    await openControlRoom(page, poll);
     await title(page).fill("Mine");
     await crew("PATCH", `/admin/polls/${poll.id}`, { title: "Theirs", results: "hidden" });
     await page.getByRole("button", { name: "Save", exact: true }).click();
@@ -159,15 +159,15 @@ sideBySide("the crew's form", () => {
     assert.equal(sent, 0);
   });
 
-  test("deleting what has changed since is refused, with who changed it", async (t) => {
+  test("deleting a poll that was changed meanwhile is refused, with the name of the editor", async (t) => {
     const poll = await makePoll({ opensAt: null });
-    const page = await somebody(t, { ...DESK, expected: /412/ });
-    await enterRoom(page, poll);
+    const page = await newPage(t, { ...DESK, expected: /412/ });
+    await openControlRoom(page, poll);
     await page.locator("#delete").waitFor();
-    // Nothing tells the page meanwhile.
-    let silent = true;
+    // The page does not see the change.
+    let isStale = true;
     await page.route(`**/admin/polls/${poll.id}`, async (route) => {
-      if (!silent || route.request().method() !== "GET") return route.continue();
+      if (!isStale || route.request().method() !== "GET") return route.continue();
       const headers = { etag: '"1"' };
       return route.fulfill({ json: poll, headers });
     });
@@ -176,24 +176,24 @@ sideBySide("the crew's form", () => {
     await page.locator("#confirm-yes").click();
     await shows(page.locator("#desk > .problem"), /test-crew changed this poll at .* Look at it again/);
     assert.equal((await definition(poll)).title, "Changed");
-    // Seen, it can be deleted.
-    silent = false;
+    // Once the page has seen the change, the poll can be deleted.
+    isStale = false;
     await shows(page.locator("#desk h2"), "Changed");
     await page.locator("#delete").click();
     await page.locator("#confirm-yes").click();
     await until("it is gone", async () => !(await crew("GET", "/admin/polls")).polls.some(({ id }) => id === poll.id));
   });
 
-  test("a certified poll is read-only, and says so; an erratum is added beside it", { timeout: 3 * PATIENCE_MS }, async (t) => {
+  test("a certified poll is read-only, and says so; an erratum is added beside it", { timeout: 3 * TIMEOUT_MS }, async (t) => {
     const poll = await makePoll({ opensAt: inSeconds(-7200), title: "Who won?" });
     await crew("POST", `/admin/polls/${poll.id}/close`);
     await crew("POST", `/admin/polls/${poll.id}/certify`, { force: true });
-    await filed(poll, 0, true);
-    const page = await somebody(t, DESK);
-    await enterRoom(page, poll);
+    await waitForFile(poll, 0, true);
+    const page = await newPage(t, DESK);
+    await openControlRoom(page, poll);
     await shows(page.locator("#desk .state"), "Certified result");
     await shows(page.locator("#poll-form"), "Nothing in the definition can change any more");
-    assert.ok(await page.locator("#poll-form .strong").isHidden(), "there is nothing to save");
+    assert.ok(await page.locator("#poll-form .strong").isHidden(), "a certified poll can be saved");
     for (const input of await page.locator("#poll-form input").all()) assert.ok(!(await input.isEditable()), await input.evaluate((input) => input.outerHTML));
     assert.ok(await page.getByLabel("Standing").isDisabled());
     for (const button of await page.locator("#poll-form button, #delete, #open, #close").all()) assert.ok(await button.isHidden());
@@ -202,7 +202,7 @@ sideBySide("the crew's form", () => {
     await page.locator("#add-erratum").click();
     await page.locator("#confirm-yes").click();
     await shows(page.locator("#errata li"), "Ada's name is Ada Lovelace.");
-    await screen(page, "control-final");
+    await checkScreen(page, "control-final");
     await until("it is public", async () => (await definition(poll)).errata?.length === 1);
   });
 });

@@ -1,12 +1,12 @@
-// Modules of the pages that import nothing, for tests without a browser.
+// Loads modules of the pages that import nothing, for tests without a browser.
 
 import { readFileSync } from "node:fs";
 
 /**
- * Loads a module by its path on the site. It is a package of no kind, and so neither is what loads it. With a `name`, the
- * module keeps a state of its own.
+ * Loads a module by its path on the site, as a data URL: it belongs to no package that makes it an ES module. Each `name`
+ * gets an instance with its own state.
  */
-export function pure(path, name = "") {
+export function loadModule(path, name = "") {
   const source = readFileSync(new URL(`..${path}`, import.meta.url), "utf8");
   return import(`data:text/javascript,${encodeURIComponent(`${source}\n// ${name}`)}`);
 }

@@ -1,11 +1,11 @@
-// Moments in the crew's form, over the nights on which clocks change. Node follows TZ while it runs.
+// Local times of the form on nights when clocks change. Node applies changes of TZ at run time.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { pure } from "./pure.js";
+import { loadModule } from "./load-module.js";
 
-const { instantsOf, likelyOf, sameSecond, toField } = await pure("/control/moments.js");
+const { instantsOf, likelyOf, sameSecond, toField } = await loadModule("/control/moments.js");
 
 const HALF_HOUR_MS = 1_800_000;
 const ZONES = [
@@ -27,7 +27,7 @@ function inZone(zone, work) {
 const iso = (instants) => instants.map((ms) => new Date(ms).toISOString());
 
 describe("moments", () => {
-  test("an hour that occurs twice is two moments, the hour left out is none", () => {
+  test("a repeated hour has two instants, a skipped hour none", () => {
     inZone("Europe/Berlin", () => {
       assert.deepEqual(iso(instantsOf("2026-10-25T02:30")), ["2026-10-25T00:30:00.000Z", "2026-10-25T01:30:00.000Z"]);
       assert.deepEqual(iso(instantsOf("2026-10-25T01:59:59")), ["2026-10-24T23:59:59.000Z"]);
@@ -36,14 +36,14 @@ describe("moments", () => {
       assert.deepEqual(iso(instantsOf("2026-03-29T03:00")), ["2026-03-29T01:00:00.000Z"]);
     });
     inZone("Australia/Lord_Howe", () => {
-      // Half an hour there.
+      // Clocks change by half an hour there.
       assert.equal(instantsOf("2026-04-05T01:45").length, 2);
       assert.equal(instantsOf("2026-04-05T01:29").length, 1);
     });
     assert.deepEqual(instantsOf(""), []);
   });
 
-  test("every moment of a year comes back from its field, in every zone", () => {
+  test("every half hour of a year survives the field, in every zone", () => {
     for (const zone of ZONES) {
       inZone(zone, () => {
         const start = Date.parse("2026-01-01T00:00:00Z");
@@ -57,14 +57,14 @@ describe("moments", () => {
     }
   });
 
-  test("a whole minute is the same with and without its seconds, as browsers write it", () => {
+  test("a whole minute is equal with and without seconds, as browsers differ", () => {
     assert.deepEqual(instantsOf("2026-11-25T20:00"), instantsOf("2026-11-25T20:00:00"));
     assert.ok(sameSecond(Date.parse("2026-11-25T20:00:00.400Z"), Date.parse("2026-11-25T20:00:00Z")));
     assert.ok(!sameSecond(Date.parse("2026-11-25T20:00:01Z"), Date.parse("2026-11-25T20:00:00.999Z")));
     assert.ok(sameSecond(null, null) && !sameSecond(null, 0) && !sameSecond(0, null));
   });
 
-  test("the second of two hours stays the second; nothing is guessed where nothing says which", () => {
+  test("the second of two hours stays the second; without a hint nothing is guessed", () => {
     inZone("Europe/Berlin", () => {
       const [first, second] = instantsOf("2026-10-25T02:30");
       const both = instantsOf("2026-10-25T02:45");

@@ -1,28 +1,28 @@
-// The overlay: on air for hours.
+// The overlay, which is on air for hours.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, castVote, changing, checkAccess, crew, inSeconds, makePoll, openedLongAgo, screen, shows, sideBySide, somebody, until,
+  BASE, castVote, fakeStanding, checkAccess, crew, inSeconds, makePoll, pretendOpenedLongAgo, checkScreen, shows, describeConcurrently, newPage, until,
 } from "./support.js";
 
 const ON_AIR = { viewport: { width: 1920, height: 1080 } };
-/** Half an hour of a show, at one answer in 4 s. */
+/** The answers of half an hour, one in 4 s. */
 const ANSWERS = 500;
-/** Answers until the engine has compiled what it will: by then the heap hardly grows any more. */
+/** Answers until the engine has compiled its hot code; then the heap hardly grows. */
 const WARM_UP = 100;
-/** More than a feed waits at its pace, so that each step is one answer. */
+/** More than a feed's longest interval, so that each step is one answer. */
 const STEP_MS = 5_000;
-/** If answers were kept, 500 of them would be 500 kB; what there is, less and less of it, is the engine's own. */
+/** 500 retained answers would be 500 kB. The engine's own growth is smaller, and declines. */
 const HEAP_GROWTH_BYTES_MAX = 300_000;
-/** A title as long as the contract allows. */
+/** The contract's limit. */
 const TITLE_MAX = 200;
 const people = (count) => Array.from({ length: count }, (_, i) => ({ name: `Person ${i + 1}` }));
-/** 5 % of 1920 x 1080 on each side. */
+/** The title-safe area: 5 % of 1920 x 1080 on each side. */
 const SAFE = { left: 96, top: 54, right: 1824, bottom: 1026 };
 
-/** What is painted of an element's text, and its box. */
+/** Returns the boxes of an element and of its painted text. */
 const boxes = (locator) =>
   locator.evaluate((element) => {
     const range = document.createRange();
@@ -34,32 +34,32 @@ const boxes = (locator) =>
 const within = (inner, outer) =>
   inner.left >= outer.left - 0.5 && inner.right <= outer.right + 0.5 && inner.top >= outer.top - 0.5 && inner.bottom <= outer.bottom + 0.5;
 
-const votes = (answer) => `${changing({}, answer).totalVotes} votes`;
+const votes = (answer) => `${fakeStanding({}, answer).totalVotes} votes`;
 
-sideBySide("the overlay", () => {
-  test("the standing and the countdown, over nothing", async (t) => {
+describeConcurrently("the overlay", () => {
+  test("standing and countdown, on a transparent background", async (t) => {
     const poll = await makePoll({ closesAt: inSeconds(600) });
     await Promise.all([castVote(poll.id, 2, "a"), castVote(poll.id, 2, "b"), castVote(poll.id, 4, "c")]);
-    const page = await somebody(t, ON_AIR);
+    const page = await newPage(t, ON_AIR);
     await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
     await shows(page.locator("#rows li.first"), "Bruno");
     await shows(page.locator("#rows li.first .share"), "66.7%");
-    await shows(page.locator("#bell"), /^\d:\d\d$/);
+    await shows(page.locator("#timer"), /^\d:\d\d$/);
     assert.equal(await page.locator("#rows li.shown").count(), 3);
     const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     assert.equal(background, "rgba(0, 0, 0, 0)");
     const transitions = await page.evaluate(() =>
       [...document.querySelectorAll("*")].map((element) => getComputedStyle(element).transitionProperty).join(", "),
     );
-    assert.deepEqual(new Set(transitions.split(", ")), new Set(["all", "transform", "opacity"]), "all is the initial value");
+    assert.deepEqual(new Set(transitions.split(", ")), new Set(["all", "transform", "opacity"]), "only transforms and opacity are animated; all is the initial value");
     await page.evaluate(() => (document.body.style.background = "#34495e"));
-    await screen(page, "overlay");
+    await checkScreen(page, "overlay");
   });
 
   for (const [font, missing] of [["its own font", false], ["the machine's font", true]]) {
     test(`a contestant's number of five digits is whole, in ${font}`, async (t) => {
       const poll = await makePoll({ contestants: [{ name: "Ada", number: 12345 }, { name: "Bruno", number: 32767 }, { name: "Carmen", number: 7 }] });
-      const page = await somebody(t, { ...ON_AIR, expected: /ERR_FAILED/ });
+      const page = await newPage(t, { ...ON_AIR, expected: /ERR_FAILED/ });
       if (missing) await page.route("**/*.woff2", (route) => route.abort());
       await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
       for (const number of ["12345", "32767", "7"]) {
@@ -71,7 +71,7 @@ sideBySide("the overlay", () => {
       }
       await page.evaluate(() => (document.body.style.background = "#34495e"));
       if (missing) await checkAccess(page, "overlay-number, without its font");
-      else await screen(page, "overlay-number");
+      else await checkScreen(page, "overlay-number");
     });
   }
 
@@ -83,7 +83,7 @@ sideBySide("the overlay", () => {
   ]) {
     test(`a title of 200 characters with eight rows is inside the title-safe area: ${name}`, async (t) => {
       const poll = await makePoll({ title: title.slice(0, TITLE_MAX).trim(), contestants: people(8) });
-      const page = await somebody(t, ON_AIR);
+      const page = await newPage(t, ON_AIR);
       await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=8`);
       await until("eight rows are shown", async () => (await page.locator("#rows li.shown").count()) === 8);
       await shows(page.locator("#total"), "0 votes");
@@ -93,13 +93,13 @@ sideBySide("the overlay", () => {
       const head = await boxes(page.locator("h2"));
       assert.ok(within(head.text, head.box) && within(head.box, box), `the title is cut: ${JSON.stringify(head)}`);
       await page.evaluate(() => (document.body.style.background = "#34495e"));
-      if (name === "words") await screen(page, "overlay-title");
+      if (name === "words") await checkScreen(page, "overlay-title");
       else await checkAccess(page, `overlay-title, ${name}`);
     });
   }
 
-  test("a title that fits in no size, in a picture that is too low, is cut and not the picture", async (t) => {
-    const page = await somebody(t, { viewport: { width: 1920, height: 1000 } });
+  test("a title that fits in no size is clamped, and the board stays in the title-safe area", async (t) => {
+    const page = await newPage(t, { viewport: { width: 1920, height: 1000 } });
     const poll = await makePoll({ title: "W".repeat(TITLE_MAX), contestants: people(8) });
     await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=8`);
     await shows(page.locator("#total"), "0 votes");
@@ -109,8 +109,8 @@ sideBySide("the overlay", () => {
     assert.ok(within(box, { ...SAFE, bottom: 1000 - SAFE.top }), JSON.stringify(box));
   });
 
-  test("marks that are stacked on a title's letters stay on its plate", async (t) => {
-    const page = await somebody(t, ON_AIR);
+  test("stacked combining marks stay on the title's background", async (t) => {
+    const page = await newPage(t, ON_AIR);
     const stacked = `Z${"\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a".repeat(2)}`;
     const poll = await makePoll({ title: stacked.repeat(Math.floor(TITLE_MAX / stacked.length)), contestants: people(8) });
     await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=8`);
@@ -121,25 +121,25 @@ sideBySide("the overlay", () => {
     const clip = { x: 0, y: 0, width: ON_AIR.viewport.width, height: Math.floor(box.top) };
     const above = await page.screenshot({ clip, animations: "disabled" });
     await page.evaluate(() => (document.querySelector("#board").style.visibility = "hidden"));
-    assert.ok(above.equals(await page.screenshot({ clip, animations: "disabled" })), "something is painted above the plate");
+    assert.ok(above.equals(await page.screenshot({ clip, animations: "disabled" })), "something is painted above the board");
   });
 
-  test("a title keeps its size when it is short", async (t) => {
-    const page = await somebody(t, ON_AIR);
+  test("a short title has the largest size", async (t) => {
+    const page = await newPage(t, ON_AIR);
     await page.goto(`${BASE}/overlay/?poll=${(await makePoll({ contestants: people(8) })).id}&top=8`);
     await shows(page.locator("#title"), "Who goes to the final?");
     const size = () => page.locator("h2").evaluate((title) => getComputedStyle(title).fontSize);
-    await until("it is as large as may be, in its own font", async () => (await size()) === "72px");
+    await until("it has the largest size, in its own font", async () => (await size()) === "72px");
   });
 
-  test("a standing that the crew hides is off the air, and what the edge has kept of it stays away", async (t) => {
+  test("a standing that the crew hides is off the air, and cached copies of it stay hidden", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t, ON_AIR);
-    await openedLongAgo(page);
+    const page = await newPage(t, ON_AIR);
+    await pretendOpenedLongAgo(page);
     let files = 0;
     await page.route("**/results/*.json", (route) => {
       files += 1;
-      return route.fulfill({ json: changing(poll, files), headers: { "cache-control": "public, max-age=1" } });
+      return route.fulfill({ json: fakeStanding(poll, files), headers: { "cache-control": "public, max-age=1" } });
     });
     await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
     await page.locator("#rows li.shown").nth(2).waitFor();
@@ -151,14 +151,14 @@ sideBySide("the overlay", () => {
     assert.equal(await rows.filter({ visible: true }).count(), 0);
     assert.equal(await page.locator("#rows").evaluate((list) => list.clientHeight), 0);
     await page.evaluate(() => (document.body.style.background = "#34495e"));
-    await screen(page, "overlay-hidden");
+    await checkScreen(page, "overlay-hidden");
   });
 
   for (const results of ["hidden", "afterClose"]) {
-    test(`a standing that is ${results} is off the air while the poll itself does not come, and is back when public`, async (t) => {
-      // So short a time after its opening the page asks for the ranking, not for the file.
+    test(`a standing that is ${results} is off the air even if the poll's definition is unavailable, and is back when public`, async (t) => {
+      // Soon after the opening the page requests the ranking, not the file.
       const poll = await makePoll({ opensAt: inSeconds(-1) });
-      const page = await somebody(t, { ...ON_AIR, expected: /403|503/ });
+      const page = await newPage(t, { ...ON_AIR, expected: /403|503/ });
       await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
       await page.locator("#rows li.shown").nth(2).waitFor();
       await page.route(`**/polls/${poll.id}`, (route) => route.fulfill({ status: 503, body: "" }));
@@ -167,7 +167,7 @@ sideBySide("the overlay", () => {
       await crew("PATCH", `/admin/polls/${poll.id}`, { results });
       const rows = page.locator("#rows li").filter({ visible: true });
       await until("no row is seen", async () => (await rows.count()) === 0);
-      // Another edge has kept a ranking from before.
+      // Another edge still serves an old ranking.
       await page.route("**/ranking", (route) => {
         if (!old) return route.continue();
         const headers = { date, "cache-control": "public, max-age=1", etag: '"old"', "access-control-expose-headers": "*" };
@@ -182,13 +182,13 @@ sideBySide("the overlay", () => {
     });
   }
 
-  test("texts that do not come: there is English on air, then the language, and never a key", async (t) => {
+  test("a language that loads late: English is on air, then the language, and never a key", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t, { ...ON_AIR, expected: /503/ });
+    const page = await newPage(t, { ...ON_AIR, expected: /503/ });
     await page.addInitScript(() => {
       globalThis.said = [];
-      const look = () => globalThis.said.push(document.body?.innerText ?? "");
-      new MutationObserver(look).observe(document, { childList: true, subtree: true, characterData: true });
+      const record = () => globalThis.said.push(document.body?.innerText ?? "");
+      new MutationObserver(record).observe(document, { childList: true, subtree: true, characterData: true });
     });
     let away = true;
     await page.route("**/text/*pt.*.json", (route) => (away ? route.fulfill({ status: 503, body: "" }) : route.continue()));
@@ -206,7 +206,7 @@ sideBySide("the overlay", () => {
   });
 
   test("without a poll there is nothing on air", async (t) => {
-    const page = await somebody(t, { ...ON_AIR, expected: /404/ });
+    const page = await newPage(t, { ...ON_AIR, expected: /404/ });
     const answer = page.waitForResponse("**/polls/2147483647");
     await page.goto(`${BASE}/overlay/?poll=2147483647`);
     await answer;
@@ -214,12 +214,12 @@ sideBySide("the overlay", () => {
     await checkAccess(page, "overlay-empty");
   });
 
-  test("it does not grow", async (t) => {
+  test("nodes, listeners and heap do not grow", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t, ON_AIR);
+    const page = await newPage(t, ON_AIR);
     await page.clock.install();
     let answers = 0;
-    await page.route(/\/ranking$|\/results\//, (route) => route.fulfill({ json: changing(poll, ++answers) }));
+    await page.route(/\/ranking$|\/results\//, (route) => route.fulfill({ json: fakeStanding(poll, ++answers) }));
     await page.goto(`${BASE}/overlay/?poll=${poll.id}`);
     const total = page.locator("#total");
     const measure = await page.context().newCDPSession(page);
@@ -237,7 +237,7 @@ sideBySide("the overlay", () => {
       return { nodes, jsEventListeners, usedSize };
     };
     await page.locator("#board").waitFor();
-    // From here on time passes only as it is told to, however slow the machine.
+    // From here on the test alone advances time, however slow the machine.
     await page.clock.pauseAt((await page.evaluate(() => Date.now())) + STEP_MS);
     const before = await run(WARM_UP);
     const after = await run(ANSWERS);

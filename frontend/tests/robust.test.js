@@ -1,33 +1,33 @@
-// Phones as they are: clocks that are wrong, browsers that are old, storage that is blocked, frames.
+// Real phones: wrong clocks, old browsers, blocked storage, frames, missing texts.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import {
-  BASE, card, crew, enterRoom, giveName, inSeconds, makePoll, mine, notice, shows, sideBySide, somebody, until, viewer,
+  BASE, card, crew, openControlRoom, signInAs, inSeconds, makePoll, mine, notice, shows, describeConcurrently, newPage, until, viewer,
 } from "./support.js";
 
 const MINUTE_MS = 60_000;
 
-/** Has a browser's clock go wrong, by so much. */
+/** Makes a browser's clock wrong by some minutes. */
 async function setClock(page, minutes) {
   await page.context().addInitScript((ms) => {
-    const Right = Date;
+    const RealDate = Date;
     globalThis.wrongMs = ms;
-    globalThis.Date = class extends Right {
+    globalThis.Date = class extends RealDate {
       constructor(...given) {
         if (given.length) super(...given);
-        else super(Right.now() + globalThis.wrongMs);
+        else super(RealDate.now() + globalThis.wrongMs);
       }
       static now() {
-        return Right.now() + globalThis.wrongMs;
+        return RealDate.now() + globalThis.wrongMs;
       }
     };
   }, minutes * MINUTE_MS);
 }
 
-/** Holds the polls back until the function that this gives is called. */
+/** Delays polls and standings until the returned function is called. */
 async function holdPolls(page) {
   let release;
   const released = new Promise((resolve) => (release = resolve));
@@ -38,16 +38,16 @@ async function holdPolls(page) {
   return release;
 }
 
-/** Fails the request whose one purpose is to learn the time: nothing else asks for no copy. */
+/** Fails the request that only learns the time: the only one with `no-store`. */
 async function failTime(page) {
   await page.addInitScript(() => {
-    const right = globalThis.fetch;
+    const realFetch = globalThis.fetch;
     globalThis.fetch = (url, options) =>
-      options?.cache === "no-store" ? Promise.reject(new TypeError("no network")) : right(url, options);
+      options?.cache === "no-store" ? Promise.reject(new TypeError("no network")) : realFetch(url, options);
   });
 }
 
-/** Has the issuer say something else in its ID tokens; a page trusts what comes straight from the issuer. */
+/** Changes claims in the issuer's ID tokens; a page trusts a token that comes directly from the issuer. */
 async function changeIdToken(page, claims) {
   await page.route("**/_local/token", async (route) => {
     const response = await route.fetch();
@@ -59,7 +59,7 @@ async function changeIdToken(page, claims) {
   });
 }
 
-/** Blocks site data, as a browser's setting does. */
+/** Blocks site data, like the browser setting. */
 async function blockStorage(page) {
   await page.context().addInitScript(() => {
     for (const name of ["localStorage", "sessionStorage"]) {
@@ -72,20 +72,20 @@ async function blockStorage(page) {
   });
 }
 
-sideBySide("a phone whose clock is wrong", () => {
-  test("20 minutes ahead: the vote outlives the way to the issuer and back", async (t) => {
+describeConcurrently("a phone whose clock is wrong", () => {
+  test("20 minutes ahead: the vote survives the redirect to the issuer and back", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t);
+    const page = await newPage(t);
     await setClock(page, 20);
     await page.goto(viewer(poll));
     await card(page, 1).click();
-    await giveName(page, "ahead");
+    await signInAs(page, "ahead");
     await shows(mine(page, 1), "1 counted");
   });
 
-  test("two hours behind: who has signed in stays signed in when the right time is learned", async (t) => {
+  test("two hours behind: the session survives when the right time is learned", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t);
+    const page = await newPage(t);
     await setClock(page, -120);
     await page.goto(viewer(poll));
     await page.locator("#sign-in").click();
@@ -95,7 +95,7 @@ sideBySide("a phone whose clock is wrong", () => {
       await signedIn;
       await route.continue();
     });
-    await giveName(page, "behind", 3600);
+    await signInAs(page, "behind", 3600);
     await shows(page.locator("#who"), "Signed in as behind");
     release();
     await card(page, 2).click();
@@ -109,9 +109,9 @@ sideBySide("a phone whose clock is wrong", () => {
     ["behind by a day, with a token that holds from now on", -24, { claims: () => ({ nbf: Date.now() / 1000 }) }],
   ]) {
     for (const learned of [true, false]) {
-      test(`${name}, and the server's time is ${learned ? "" : "not "}told: the vote is sent`, async (t) => {
+      test(`${name}, and the server's time is ${learned ? "" : "not "}learned: the vote is sent`, async (t) => {
         const poll = await makePoll();
-        const page = await somebody(t);
+        const page = await newPage(t);
         await setClock(page, hours * 60);
         if (!learned) await failTime(page);
         if (changes.claims) await changeIdToken(page, changes.claims);
@@ -119,7 +119,7 @@ sideBySide("a phone whose clock is wrong", () => {
         await card(page, 1).waitFor();
         const release = await holdPolls(page);
         await card(page, 1).click();
-        await giveName(page, "wrong-clock", changes.lifetimeS);
+        await signInAs(page, "wrong-clock", changes.lifetimeS);
         await shows(page.locator("#who"), "Signed in as wrong-clock");
         release();
         await shows(mine(page, 1), "1 counted");
@@ -130,44 +130,44 @@ sideBySide("a phone whose clock is wrong", () => {
 
   test("an ID token that has ended is refused, by the server's time", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t);
+    const page = await newPage(t);
     await setClock(page, -24 * 60);
     await changeIdToken(page, () => ({ exp: Date.now() / 1000 - 3600 }));
     await page.goto(viewer(poll));
     await page.locator("#sign-in").click();
-    await giveName(page, "ended");
+    await signInAs(page, "ended");
     await shows(notice(page), "Signing in did not work.");
   });
 
   for (const minutes of [-15, 15]) {
     test(`${minutes} minutes, and set right while a vote waits: the vote is sent`, async (t) => {
       const poll = await makePoll();
-      const page = await somebody(t, { expected: /503/ });
+      const page = await newPage(t, { expected: /503/ });
       await setClock(page, minutes);
       let away = true;
       await page.route("**/votes", (route) => (away ? route.fulfill({ status: 503, body: "" }) : route.continue()));
       await page.goto(viewer(poll));
       await card(page, 1).click();
-      await giveName(page, "set-right");
+      await signInAs(page, "set-right");
       await shows(page.locator("#who"), "Signed in as set-right");
       await shows(mine(page, 1), "1 waiting to be sent");
-      // Until another answer has come, what the page knows is from before.
+      // Until another answer arrives, the page's time is from before the change.
       const release = await holdPolls(page);
       await page.evaluate(() => {
         globalThis.wrongMs = 0;
         dispatchEvent(new Event("online"));
       });
       await shows(mine(page, 1), "1 waiting to be sent");
-      assert.equal(await page.locator(".why").textContent(), "");
+      assert.equal(await page.locator(".refusal").textContent(), "");
       away = false;
       release();
       await shows(mine(page, 1), "1 counted");
     });
   }
 
-  test("a vote of an hour ago is not sent, and its voter learns why", async (t) => {
+  test("a vote of an hour ago is not sent, and the page says why", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t);
+    const page = await newPage(t);
     await setClock(page, 20);
     const vote = { id: crypto.randomUUID(), poll: poll.id, contestant: 1, limit: null, ballot: null, state: "waiting", reason: null, tries: 0 };
     await page.addInitScript((vote) => {
@@ -175,11 +175,11 @@ sideBySide("a phone whose clock is wrong", () => {
     }, { ...vote, mintedAt: Date.now() - 60 * MINUTE_MS });
     await page.goto(viewer(poll));
     await shows(mine(page, 1), "1 not counted");
-    await shows(page.locator(".why"), "it had waited too long to be sent.");
+    await shows(page.locator(".refusal"), "it had waited too long to be sent.");
   });
 });
 
-/** What a page does without an API of the table in newer.js. */
+/** The behaviour without each API in the table of fallbacks.js. */
 const WITHOUT = {
   "AbortSignal.timeout": votes,
   "Element.prototype.replaceChildren": votes,
@@ -191,7 +191,7 @@ const WITHOUT = {
 async function votes(t, page, poll) {
   await page.goto(viewer(poll));
   await card(page, 1).click();
-  await giveName(page, "old-phone");
+  await signInAs(page, "old-phone");
   await shows(mine(page, 1), "1 counted");
   await shows(page.locator(".row").first(), "Ada");
 }
@@ -199,19 +199,19 @@ async function votes(t, page, poll) {
 async function votesInAnotherWindow(t, page, poll) {
   await page.goto(viewer(poll));
   const [popup] = await Promise.all([page.waitForEvent("popup"), card(page, 1).click()]);
-  await giveName(popup, "without-storage");
+  await signInAs(popup, "without-storage");
   await shows(mine(page, 1), "1 counted");
-  assert.ok(popup.isClosed(), "the window that signed in stays");
+  assert.ok(popup.isClosed(), "the popup stays open");
 }
 
 async function certifies(t, page, poll) {
-  // Such a browser knows nothing of the element: it neither hides it nor closes it.
+  // A browser without dialogs neither hides nor closes the element.
   await page.addInitScript(() => delete HTMLDialogElement.prototype.close);
   await page.route("**/shared/base.*.css", async (route) => {
     const response = await route.fetch();
     await route.fulfill({ response, body: `dialog { display: inline; }${await response.text()}` });
   });
-  await enterRoom(page, poll);
+  await openControlRoom(page, poll);
   assert.ok(await page.locator("#confirm").isHidden(), "an empty dialog is on the desk");
   const messages = [];
   page.on("dialog", (dialog) => {
@@ -231,7 +231,7 @@ async function cannotSignIn(t, page, poll) {
   await shows(notice(page), "Signing in did not work.");
 }
 
-/** What was made after the newest that every browser has which can run the pages. */
+/** APIs that are newer than the oldest browsers that can run the pages. */
 const NEWER = [
   "AbortSignal.timeout", "AbortSignal.any", "replaceChildren", "showModal", "structuredClone", "randomUUID", "Object.hasOwn",
   "Object.groupBy", "Promise.withResolvers", ".at(", ".findLast(", ".toSorted(", ".toReversed(", ".toSpliced(", ".with(",
@@ -240,7 +240,7 @@ const NEWER = [
 
 const PAGES = new URL("..", import.meta.url);
 
-/** The scripts as they are published, without comments. */
+/** Returns the published scripts, without comments. */
 function scripts() {
   const files = ["shared", "viewer", "overlay", "control"].flatMap((folder) =>
     readdirSync(new URL(`${folder}/`, PAGES)).filter((file) => file.endsWith(".js")).map((file) => `${folder}/${file}`),
@@ -249,16 +249,16 @@ function scripts() {
 }
 
 function listed() {
-  const table = readFileSync(new URL("shared/newer.js", PAGES), "utf8");
+  const table = readFileSync(new URL("shared/fallbacks.js", PAGES), "utf8");
   return [...table.matchAll(/^\/\/ \| ([\w.]+) +\|/gm)].map(([, name]) => name).filter((name) => name !== "API");
 }
 
-sideBySide("an older browser", () => {
-  test("every newer API that the pages use is listed, and each that is listed is tried", () => {
+describeConcurrently("an older browser", () => {
+  test("every newer API that the pages use is listed, and each listed one is tested", () => {
     assert.deepEqual(listed().sort(), Object.keys(WITHOUT).sort());
     for (const [file, source] of scripts()) {
       for (const name of NEWER.filter((name) => source.includes(name))) {
-        assert.ok(listed().some((known) => known.endsWith(name)), `${file} uses ${name}, which newer.js does not list`);
+        assert.ok(listed().some((known) => known.endsWith(name)), `${file} uses ${name}, which fallbacks.js does not list`);
       }
     }
   });
@@ -266,7 +266,7 @@ sideBySide("an older browser", () => {
   for (const [name, then] of Object.entries(WITHOUT)) {
     test(`without ${name}`, async (t) => {
       const poll = await makePoll();
-      const page = await somebody(t);
+      const page = await newPage(t);
       if (name === "sessionStorage") await blockStorage(page);
       else {
         await page.addInitScript((name) => {
@@ -281,26 +281,26 @@ sideBySide("an older browser", () => {
   }
 
   for (const [name, address, script] of [["viewers'", "/", "viewer"], ["crew's", "/control/", "control"]]) {
-    test(`one that cannot run the ${name} page says so`, async (t) => {
-      const page = await somebody(t, { expected: /SyntaxError/ });
+    test(`a browser that cannot run the ${name} page gets a message`, async (t) => {
+      const page = await newPage(t, { expected: /SyntaxError/ });
       await page.route(`**/${script}/${script}.*.js`, (route) => {
         return route.fulfill({ contentType: "text/javascript", body: "class Newer { # }" });
       });
       await page.goto(BASE + address);
       const told = (page) => page.getByText(/this browser is too old/i).filter({ visible: true });
       await told(page).waitFor();
-      const young = await somebody(t);
-      await young.goto(BASE + address);
-      await young.locator("html[dir]").waitFor();
-      assert.equal(await told(young).count(), 0);
+      const modern = await newPage(t);
+      await modern.goto(BASE + address);
+      await modern.locator("html[dir]").waitFor();
+      assert.equal(await told(modern).count(), 0);
     });
   }
 });
 
-sideBySide("a browser that keeps nothing", () => {
+describeConcurrently("a browser with blocked storage", () => {
   test("the page works, and forgets on reload", async (t) => {
     const poll = await makePoll({ votesPerVoter: 3 });
-    const page = await somebody(t);
+    const page = await newPage(t);
     await blockStorage(page);
     await votesInAnotherWindow(t, page, poll);
     await card(page, 2).click();
@@ -310,17 +310,16 @@ sideBySide("a browser that keeps nothing", () => {
     await shows(page.locator(".tray"), "3 votes each");
     await page.locator("#sign-in").waitFor();
   });
-
 });
 
-/** Chromium takes an answer that a test gives for one from the internet, which may not call this machine. */
+/** Chromium treats a test's answer as one from the internet, which may not call this machine. */
 const LOOPBACK = ["--disable-features=LocalNetworkAccessChecks"];
 
-sideBySide("a sandboxed frame", () => {
-  test("polls and standing are there, and nobody can sign in", async (t) => {
+describeConcurrently("a sandboxed frame", () => {
+  test("polls and standing are shown, and no sign-in is possible", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t);
-    // Which sites may show the pages is a parameter of the template.
+    const page = await newPage(t);
+    // A parameter of the template names the sites that may frame the pages.
     await page.route(viewer(poll), async (route) => {
       const response = await route.fetch();
       const { "x-frame-options": _, ...headers } = response.headers();
@@ -339,10 +338,10 @@ sideBySide("a sandboxed frame", () => {
   });
 }, LOOPBACK);
 
-sideBySide("texts that do not come", () => {
-  test("English stands in, and makes room for the language when it comes", async (t) => {
+describeConcurrently("texts that load late", () => {
+  test("English is shown until the language has loaded", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t, { locale: "pt-BR", expected: /503/ });
+    const page = await newPage(t, { locale: "pt-BR", expected: /503/ });
     let away = true;
     await page.route("**/text/*pt.*.json", (route) => (away ? route.fulfill({ status: 503, body: "" }) : route.continue()));
     await page.goto(viewer(poll));
@@ -358,7 +357,7 @@ sideBySide("texts that do not come", () => {
   for (const [lang, language] of [["constructor", "en-GB"], ["pt_BR", "en-GB"], ["en-@@", "en"], ["PT", "PT"]]) {
     test(`?lang=${lang}`, async (t) => {
       const poll = await makePoll();
-      const page = await somebody(t);
+      const page = await newPage(t);
       await page.goto(`${viewer(poll)}&lang=${lang}`);
       await shows(page.locator(".poll .state"), lang === "PT" ? "Aberta" : "Open");
       assert.equal(await page.locator("html").getAttribute("lang"), language);

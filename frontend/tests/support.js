@@ -1,4 +1,4 @@
-// The stack at BASE_URL, and Chromium to look at it. Tests share the stack, so each makes polls of its own.
+// Test support: the stack at BASE_URL, and Chromium. Tests share the stack, so each creates polls of its own.
 
 import { after, before, describe } from "node:test";
 import assert from "node:assert/strict";
@@ -11,16 +11,16 @@ import { chromium } from "playwright-core";
 export const BASE = process.env.BASE_URL;
 assert.ok(BASE, "BASE_URL is missing: run scripts/test_pages.sh");
 
-/** Long enough for anything that happens at all, on the slowest machine. */
-export const PATIENCE_MS = 60_000;
-/** Tests of a file at a time: more keep a small machine's processors busy without being done sooner. */
-const SIDE_BY_SIDE = 4;
+/** The timeout of every wait; long enough for the slowest machine. */
+export const TIMEOUT_MS = 60_000;
+/** Concurrent tests of a file: more do not finish sooner on a small machine. */
+const CONCURRENCY = 4;
 
 const BROWSERS = ["chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"];
 const MAC_BROWSERS = ["Chromium", "Google Chrome"].map((name) => `/Applications/${name}.app/Contents/MacOS/${name}`);
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** CHROMIUM, else the system's. */
+/** Returns the path of $CHROMIUM, else of the system's Chromium. */
 function browserPath() {
   const folders = (process.env.PATH ?? "").split(path.delimiter);
   const found = BROWSERS.flatMap((name) => folders.map((folder) => path.join(folder, name)));
@@ -39,11 +39,11 @@ function browserPath() {
 
 let browser;
 
-/** A file's tests, side by side in one browser: what they wait for is batches, bells and the edge's lifetimes. `flags`: Chromium's. */
-export function sideBySide(name, tests, flags = []) {
-  describe(name, { concurrency: SIDE_BY_SIDE }, () => {
+/** Runs a file's tests concurrently in one browser: they mostly wait for batches, closes and TTLs. `flags`: Chromium's. */
+export function describeConcurrently(name, tests, flags = []) {
+  describe(name, { concurrency: CONCURRENCY }, () => {
     before(async () => {
-      // Chromium's sandbox does not work for root, which is who tests run as in a container.
+      // Chromium's sandbox does not work for root, the user of tests in a container.
       const root = process.getuid?.() === 0;
       browser = await chromium.launch({ executablePath: browserPath(), args: [...(root ? ["--no-sandbox"] : []), ...flags] });
     });
@@ -52,20 +52,20 @@ export function sideBySide(name, tests, flags = []) {
   });
 }
 
-/** A browser of somebody's own. What it complains about fails the test, but for what `expected` matches. */
-export async function somebody(t, { expected = /(?!)/, ...options } = {}) {
+/** Opens a page in a browser context of its own. Its errors fail the test, unless `expected` matches. */
+export async function newPage(t, { expected = /(?!)/, ...options } = {}) {
   const context = await browser.newContext({ locale: "en-GB", viewport: { width: 390, height: 844 }, ...options });
-  context.setDefaultTimeout(PATIENCE_MS);
-  const complaints = [];
-  context.on("weberror", (error) => complaints.push(String(error.error())));
+  context.setDefaultTimeout(TIMEOUT_MS);
+  const errors = [];
+  context.on("weberror", (error) => errors.push(String(error.error())));
   context.on("console", (message) => {
-    // A poll made in the past, as tests make them, has its file some seconds after it should.
-    const early = /\/results\/\d+\.json$/.test(message.location().url);
-    if (message.type() === "error" && !early) complaints.push(message.text());
+    // Tests create polls with an opening in the past, whose files appear seconds too late.
+    const isMissingFile = /\/results\/\d+\.json$/.test(message.location().url);
+    if (message.type() === "error" && !isMissingFile) errors.push(message.text());
   });
   t.after(async () => {
     await context.close();
-    assert.deepEqual(complaints.filter((text) => !expected.test(text)), [], "the browser complained");
+    assert.deepEqual(errors.filter((text) => !expected.test(text)), [], "errors in the browser");
   });
   return context.newPage();
 }
@@ -73,18 +73,18 @@ export async function somebody(t, { expected = /(?!)/, ...options } = {}) {
 const tokens = new Map();
 
 function token(query) {
-  const asked = async () => (await (await fetch(`${BASE}/_local/token?${query}`)).json()).access_token;
-  if (!tokens.has(query)) tokens.set(query, asked());
+  const fetchToken = async () => (await (await fetch(`${BASE}/_local/token?${query}`)).json()).access_token;
+  if (!tokens.has(query)) tokens.set(query, fetchToken());
   return tokens.get(query);
 }
 
-let crewsTurn = Promise.resolve();
+let lastCrewCall = Promise.resolve();
 
-/** Calls the API as the crew, one call after the other: the function has five instances, and the pages need some. */
+/** Calls the API as the crew, one call at a time: the function has five instances, and the pages need some. */
 export function crew(method, route, body) {
-  const turn = crewsTurn.then(() => callAsCrew(method, route, body));
-  crewsTurn = turn.catch(() => {});
-  return turn;
+  const result = lastCrewCall.then(() => callAsCrew(method, route, body));
+  lastCrewCall = result.catch(() => {});
+  return result;
 }
 
 async function callAsCrew(method, route, body) {
@@ -98,13 +98,13 @@ async function callAsCrew(method, route, body) {
 
 export const inSeconds = (seconds) => new Date(Date.now() + seconds * 1000).toISOString();
 
-/** A poll that is open, and public, unless `changes` says otherwise. */
+/** Creates a poll, by default open and public. */
 export function makePoll(changes = {}) {
   const contestants = ["Ada", "Bruno", "Carmen", "Dario"].map((name) => ({ name }));
   return crew("POST", "/admin/polls", { title: "Who goes to the final?", opensAt: inSeconds(-60), draft: false, contestants, ...changes });
 }
 
-/** Casts a vote past the pages; `more`: a ballot. */
+/** Casts a vote without the pages; returns whether it was accepted. `more`: a ballot. */
 export async function castVote(poll, contestant, voter, more = {}) {
   const authorization = `Bearer ${await token(`sub=${voter}`)}`;
   const body = JSON.stringify({ poll, contestant, id: crypto.randomUUID(), ...more });
@@ -113,8 +113,8 @@ export async function castVote(poll, contestant, voter, more = {}) {
   return response.status === 202;
 }
 
-/** A poll's nth standing, made up: another order and other people each time, since eight contend for five places. */
-export function changing(poll, n) {
+/** Returns a poll's nth made-up standing: another order and other top five of eight each time. */
+export function fakeStanding(poll, n) {
   const people = Array.from({ length: 8 }, (_, i) => {
     return { contestant: i + 1, name: `Person ${i + 1}`, votes: ((i + 1) * n * 7919) % 1000 };
   });
@@ -124,8 +124,8 @@ export function changing(poll, n) {
   return { poll: poll.id, totalVotes: 100 + n, ranking, asOf: inSeconds(0), status: "open" };
 }
 
-/** Waits until a poll's file has so many votes, and a certificate if it is to be `certified`, and gives it. */
-export async function filed(poll, votes, certified = false) {
+/** Waits for a poll's file with a number of votes, and with a certificate if `certified`; returns it. */
+export async function waitForFile(poll, votes, certified = false) {
   let file = null;
   await until(`the file of poll ${poll.id} has ${votes} votes`, async () => {
     const response = await fetch(`${BASE}/results/${poll.id}.json`);
@@ -135,8 +135,8 @@ export async function filed(poll, votes, certified = false) {
   return file;
 }
 
-/** Has a page believe that polls opened an hour before they did, and so have files: it waits a minute for those. */
-export async function openedLongAgo(page) {
+/** Shows a page polls as opened an hour earlier, so that it requests their files without the wait of a minute. */
+export async function pretendOpenedLongAgo(page) {
   await page.route(/\/polls(\/\d+)?$/, async (route) => {
     if (route.request().method() !== "GET") return route.continue();
     const response = await route.fetch();
@@ -145,16 +145,16 @@ export async function openedLongAgo(page) {
   });
 }
 
-/** Looks again and again until it is so. */
+/** Waits until a condition holds. */
 export async function until(what, condition) {
-  const deadline = Date.now() + PATIENCE_MS;
+  const deadline = Date.now() + TIMEOUT_MS;
   while (!(await condition())) {
     assert.ok(Date.now() < deadline, `waited in vain until ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
 
-/** Lets so many receipts of counted votes reach a page, and the next only when the function that this gives is called. */
+/** Passes some receipts of counted votes to a page, and holds the next until the returned function is called. */
 export async function holdReceipts(page, passing = 0) {
   let release;
   const released = new Promise((resolve) => (release = resolve));
@@ -166,18 +166,18 @@ export async function holdReceipts(page, passing = 0) {
   return release;
 }
 
-/** Gives a name on the issuer's form, and comes back. */
-export async function giveName(page, name, lifetimeS) {
+/** Signs in on the issuer's form. */
+export async function signInAs(page, name, lifetimeS) {
   await page.getByLabel("Name").fill(name);
   if (lifetimeS) await page.getByLabel("The token is good for").fill(String(lifetimeS));
   await page.getByRole("button", { name: "Sign in" }).click();
 }
 
-/** Signs in as the crew, with a poll on the desk. */
-export async function enterRoom(page, poll, name = "crew") {
+/** Opens the control room, signs in, and selects a poll. */
+export async function openControlRoom(page, poll, name = "crew") {
   await page.goto(`${BASE}/control/`);
   await page.locator("#sign-in").click();
-  await giveName(page, name);
+  await signInAs(page, name);
   await page.locator("#polls button").first().waitFor();
   const number = page.getByText(String(poll.id), { exact: true });
   await page.locator("#polls button").filter({ has: number }).click();
@@ -199,13 +199,13 @@ export async function checkAccess(page, state) {
   assert.deepEqual(found, [], `axe-core, ${state}`);
 }
 
-/** For the docs, where SCREENS names a folder: the page as it is, settled. First, since a state may not last. */
-export async function screen(page, name) {
-  if (process.env.SCREENS) await takePicture(page, name);
+/** Checks a page's accessibility; before, takes a screenshot for the docs if SCREENS names a folder: states may not last. */
+export async function checkScreen(page, name) {
+  if (process.env.SCREENS) await takeScreenshot(page, name);
   await checkAccess(page, name);
 }
 
-async function takePicture(page, name) {
+async function takeScreenshot(page, name) {
   await page.mouse.move(0, 0);
   mkdirSync(process.env.SCREENS, { recursive: true });
   await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState !== "running"));

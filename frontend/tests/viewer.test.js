@@ -1,17 +1,17 @@
-// A viewer, from the first tap to the counted vote, and whatever comes in between.
+// The viewer's page, from the first tap to the counted vote.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, card, castVote, changing, checkAccess, crew, giveName, holdReceipts, inSeconds, makePoll, mine, notice,
-  openedLongAgo, screen, shows, sideBySide, somebody, until, viewer,
+  BASE, card, castVote, fakeStanding, checkAccess, crew, signInAs, holdReceipts, inSeconds, makePoll, mine, notice,
+  pretendOpenedLongAgo, checkScreen, shows, describeConcurrently, newPage, until, viewer,
 } from "./support.js";
 
 const state = (page) => page.locator(".poll .state");
 
 
-/** No language that is shipped is written from right to left: this is some of one that is. */
+/** A sample of a right-to-left language, since no shipped language is one. */
 const ARABIC = {
   direction: "rtl",
   vote: "تصويت",
@@ -23,7 +23,7 @@ const ARABIC = {
   total: "{n} أصوات، الساعة {when}",
 };
 
-/** Counts what a page asks about the voter's ballots. */
+/** Counts a page's requests for the voter's used ballots. */
 function countMine(page) {
   const asked = { count: 0 };
   page.on("request", (request) => (asked.count += request.url().endsWith("/votes/mine") ? 1 : 0));
@@ -35,20 +35,20 @@ async function rightToLeft(route) {
   await route.fulfill({ response, json: { ...(await response.json()), ...ARABIC } });
 }
 
-sideBySide("a viewer", () => {
+describeConcurrently("a viewer", () => {
   test("one tap votes; the vote is seen counted, and the ranking moves", async (t) => {
     const poll = await makePoll();
     await castVote(poll.id, 1, "earlier");
-    const page = await somebody(t);
+    const page = await newPage(t);
     const release = await holdReceipts(page);
     await page.goto(viewer(poll));
     const row = page.locator(".row");
     await shows(row.first(), "Ada");
     await shows(row.first().locator(".votes"), "1");
-    await screen(page, "viewer-signed-out");
+    await checkScreen(page, "viewer-signed-out");
     const before = await card(page, 3).boundingBox();
     await card(page, 3).click();
-    await giveName(page, "maria");
+    await signInAs(page, "maria");
     await shows(mine(page, 3), "sent");
     release();
     await shows(mine(page, 3), "1 counted");
@@ -58,42 +58,42 @@ sideBySide("a viewer", () => {
     await shows(row.first().locator(".votes"), /^2$/);
     await shows(page.locator("#moves"), "Carmen is now rank 1.");
     assert.deepEqual(await card(page, 3).boundingBox(), before, "a ballot that moves under a finger");
-    await screen(page, "viewer-counted");
+    await checkScreen(page, "viewer-counted");
     const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
     assert.doesNotMatch(kept, /eyJ/, "a token outside memory");
   });
 
   test("the ballots run out", async (t) => {
     const poll = await makePoll({ votesPerVoter: 2 });
-    const page = await somebody(t);
+    const page = await newPage(t);
     const release = await holdReceipts(page, 1);
     await page.goto(viewer(poll));
     await shows(page.locator(".tray"), "2 votes each");
     await card(page, 1).click();
-    await giveName(page, "ines");
+    await signInAs(page, "ines");
     await shows(page.locator(".tray"), "1 of 2 votes left");
     await card(page, 2).click();
     await shows(page.locator(".tray"), "All your votes are used.");
     await page.locator(".mine", { hasText: "1 counted" }).first().waitFor();
     await card(page, 2).click();
     release();
-    // What comes at once does not silence the answer to the tap.
+    // Another announcement at the same time does not replace the answer to the tap.
     await page.locator(".mine", { hasText: "1 counted" }).nth(1).waitFor();
     await shows(page.locator("#announcer"), "All your votes are used.");
     assert.equal(await mine(page, 2).textContent(), "1 counted");
-    await screen(page, "viewer-ballots-used");
-    // On another device the same voter has none left either.
-    const other = await somebody(t);
+    await checkScreen(page, "viewer-ballots-used");
+    // The same voter has none left on another device either.
+    const other = await newPage(t);
     await other.goto(viewer(poll));
     await card(other, 3).click();
-    await giveName(other, "ines");
+    await signInAs(other, "ines");
     await shows(mine(other, 3), "1 not counted");
     await shows(other.locator(".tray"), "All your votes are used.");
   });
 
   test("a vote in a poll with a limit waits for no read", async (t) => {
     const poll = await makePoll({ votesPerVoter: 3 });
-    const page = await somebody(t);
+    const page = await newPage(t);
     const asked = countMine(page);
     await page.route("**/votes/mine", (route) => route.fulfill({ status: 429, body: "" }));
     const ballots = [];
@@ -102,14 +102,14 @@ sideBySide("a viewer", () => {
     });
     await page.goto(viewer(poll));
     await card(page, 1).click();
-    await giveName(page, "paula");
+    await signInAs(page, "paula");
     await shows(mine(page, 1), "1 counted");
     await card(page, 2).click();
     await shows(mine(page, 2), "1 counted");
-    // What this tab has used it still knows when its voter signs in again.
+    // The tab remembers the used ballots after a reload and a new sign-in.
     await page.goto(viewer(poll));
     await page.locator("#sign-in").click();
-    await giveName(page, "paula");
+    await signInAs(page, "paula");
     await shows(page.locator(".tray"), "1 of 3 votes left");
     await card(page, 3).click();
     await shows(mine(page, 3), "1 counted");
@@ -117,35 +117,35 @@ sideBySide("a viewer", () => {
     // Another voter has ballots of their own.
     await page.goto(viewer(poll));
     await page.locator("#sign-in").click();
-    await giveName(page, "rosa");
+    await signInAs(page, "rosa");
     await shows(page.locator(".tray"), "3 votes each");
   });
 
   test("a ballot that another device has used: the page asks once, and offers the next one", async (t) => {
     const poll = await makePoll({ votesPerVoter: 2 });
     await castVote(poll.id, 1, "olga", { ballot: 1 });
-    const page = await somebody(t);
+    const page = await newPage(t);
     const asked = countMine(page);
     await page.goto(viewer(poll));
     await card(page, 3).click();
-    await giveName(page, "olga");
+    await signInAs(page, "olga");
     await shows(mine(page, 3), "1 not counted");
-    await shows(page.locator(".why"), "this vote was used on another device. Tap again to use your next one.");
+    await shows(page.locator(".refusal"), "this vote was used on another device. Tap again to use your next one.");
     await shows(page.locator(".tray"), "1 of 2 votes left");
     await card(page, 3).click();
     await shows(mine(page, 3), "1 counted · 1 not counted");
     assert.equal(asked.count, 1);
   });
 
-  test("a standing that the crew hides is gone, and what the edge has kept of it stays away", async (t) => {
+  test("a standing that the crew hides is gone, and cached copies of it stay hidden", async (t) => {
     const poll = await makePoll();
     await castVote(poll.id, 1, "somebody");
-    const page = await somebody(t);
-    await openedLongAgo(page);
+    const page = await newPage(t);
+    await pretendOpenedLongAgo(page);
     let files = 0;
     await page.route("**/results/*.json", (route) => {
       files += 1;
-      return route.fulfill({ json: changing(poll, files), headers: { "cache-control": "public, max-age=1" } });
+      return route.fulfill({ json: fakeStanding(poll, files), headers: { "cache-control": "public, max-age=1" } });
     });
     await page.goto(viewer(poll));
     await page.locator(".row").first().waitFor();
@@ -159,8 +159,8 @@ sideBySide("a viewer", () => {
   for (const source of ["ranking", "file"]) {
     test(`a standing that the ${source} withholds is gone, whatever the poll's definition says, and is back when public`, async (t) => {
       const poll = await makePoll({ opensAt: inSeconds(-1) });
-      const page = await somebody(t, { expected: /403|503/ });
-      if (source === "file") await openedLongAgo(page);
+      const page = await newPage(t, { expected: /403|503/ });
+      if (source === "file") await pretendOpenedLongAgo(page);
       await page.goto(viewer(poll));
       await page.locator(".row").first().waitFor();
       await page.route(`**/polls/${poll.id}`, (route) => route.fulfill({ status: 503, body: "" }));
@@ -174,19 +174,19 @@ sideBySide("a viewer", () => {
 
   test("offline and back: the vote waits, and counts once", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t, { expected: /ERR_INTERNET_DISCONNECTED/ });
+    const page = await newPage(t, { expected: /ERR_INTERNET_DISCONNECTED/ });
     await page.goto(viewer(poll));
     await card(page, 1).click();
-    await giveName(page, "jonas");
+    await signInAs(page, "jonas");
     await shows(mine(page, 1), "1 counted");
     const before = await card(page, 3).boundingBox();
     await page.context().setOffline(true);
     await shows(notice(page), "No connection.");
-    assert.deepEqual(await card(page, 3).boundingBox(), before, "bad news pushed the ballot");
+    assert.deepEqual(await card(page, 3).boundingBox(), before, "the notice moved the ballot");
     await card(page, 2).click();
     await shows(mine(page, 2), "1 waiting to be sent");
     await shows(page.locator("#announcer"), "waits for the connection");
-    await screen(page, "viewer-offline");
+    await checkScreen(page, "viewer-offline");
     await page.context().setOffline(false);
     await shows(mine(page, 2), "1 counted");
     await notice(page).waitFor({ state: "hidden" });
@@ -196,7 +196,7 @@ sideBySide("a viewer", () => {
 
   test("an answer that is lost: the vote is sent again, and counts once", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t, { expected: /ERR_FAILED/ });
+    const page = await newPage(t, { expected: /ERR_FAILED/ });
     let sent = 0;
     await page.route("**/votes", async (route) => {
       sent += 1;
@@ -206,7 +206,7 @@ sideBySide("a viewer", () => {
     });
     await page.goto(viewer(poll));
     await card(page, 1).click();
-    await giveName(page, "kai");
+    await signInAs(page, "kai");
     await shows(mine(page, 1), "1 counted");
     assert.equal(sent, 2);
     const audit = await crew("GET", `/admin/polls/${poll.id}/audit`);
@@ -215,24 +215,26 @@ sideBySide("a viewer", () => {
 
   test("a token that has expired: the vote waits for the next sign-in", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t);
+    const page = await newPage(t);
     await page.goto(viewer(poll));
     await page.locator("#sign-in").click();
-    await giveName(page, "lena", 1);
+    await signInAs(page, "lena", 1);
     await shows(notice(page), "Your sign-in has ended.");
-    await screen(page, "viewer-sign-in-ended");
+    await checkScreen(page, "viewer-sign-in-ended");
     await card(page, 4).click();
-    await giveName(page, "lena");
+    await signInAs(page, "lena");
     await shows(mine(page, 4), "1 counted");
     await notice(page).waitFor({ state: "hidden" });
   });
 
-  test("a vote that arrives after the bell is refused with the reason", async (t) => {
+  test("a vote that arrives after the close is refused with the reason", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t);
+    const page = await newPage(t);
     await page.goto(viewer(poll));
     await page.locator("#sign-in").click();
-    await giveName(page, "mika");
+    await signInAs(page, "mika");
+    // A tap before the session has begun would start another sign-in.
+    await shows(page.locator("#who"), "Signed in as mika");
     let release;
     const closed = new Promise((resolve) => (release = resolve));
     await page.route("**/votes", async (route) => {
@@ -245,22 +247,22 @@ sideBySide("a viewer", () => {
     await shows(state(page), "Closed");
     await shows(mine(page, 1), "1 not counted");
     await shows(page.locator("#announcer"), "the poll had closed.");
-    await shows(page.locator(".why"), "Vote for Ada not counted: the poll had closed.");
+    await shows(page.locator(".refusal"), "Vote for Ada not counted: the poll had closed.");
     assert.ok(await card(page, 2).isDisabled());
-    await screen(page, "viewer-closed");
+    await checkScreen(page, "viewer-closed");
   });
 
-  test("what has not opened, what is withheld, and what is certified", async (t) => {
-    const page = await somebody(t);
+  test("a poll that has not opened, one that withholds its standing, and one that shows it after the close", async (t) => {
+    const page = await newPage(t);
     await page.goto(viewer(await makePoll({ opensAt: inSeconds(3600), closesAt: inSeconds(7200) })));
     await shows(state(page), "Not open yet");
-    await shows(page.locator(".bell"), /opens in\s*59:\d\d/);
+    await shows(page.locator(".timer"), /opens in\s*59:\d\d/);
     assert.ok(await card(page, 1).isDisabled());
-    await screen(page, "viewer-scheduled");
+    await checkScreen(page, "viewer-scheduled");
 
     await page.goto(viewer(await makePoll({ results: "hidden" })));
     await shows(page.locator(".withheld"), "keeps its standing to itself");
-    await screen(page, "viewer-hidden");
+    await checkScreen(page, "viewer-hidden");
 
     const poll = await makePoll({ results: "afterClose" });
     await page.goto(viewer(poll));
@@ -270,9 +272,9 @@ sideBySide("a viewer", () => {
     await shows(page.locator(".row").first(), "Ada");
   });
 
-  test("a file of results that is not there is asked for once", async (t) => {
+  test("a missing result file is requested once", async (t) => {
     const poll = await makePoll({ opensAt: inSeconds(-3600) });
-    const page = await somebody(t, { expected: /404/ });
+    const page = await newPage(t, { expected: /404/ });
     const asked = [];
     page.on("request", (request) => asked.push(new URL(request.url()).pathname));
     await page.route("**/config.json", async (route) => {
@@ -285,31 +287,31 @@ sideBySide("a viewer", () => {
     assert.equal(asked.filter((path) => path.startsWith("/nothing/")).length, 1);
   });
 
-  test("the service is away: the page says so, keeps what it has, and goes on by itself", async (t) => {
+  test("the service is unavailable: the page says so, keeps its data, and recovers by itself", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t, { expected: /503/ });
+    const page = await newPage(t, { expected: /503/ });
     await page.goto(viewer(poll));
     await shows(page.locator(".row").first(), "Ada");
     const asked = `**/polls/${poll.id}`;
     await page.route(asked, (route) => route.fulfill({ status: 503, body: "" }));
     await shows(notice(page), "The service does not answer now.");
     assert.ok(await card(page, 1).isEnabled());
-    await screen(page, "viewer-service-away");
+    await checkScreen(page, "viewer-service-away");
     await page.unroute(asked);
     await notice(page).waitFor({ state: "hidden" });
   });
 
   test("no poll is open", async (t) => {
-    const page = await somebody(t);
+    const page = await newPage(t);
     await page.route("**/polls", (route) => route.fulfill({ json: { polls: [] } }));
     await page.goto(BASE);
     await shows(page.locator("#empty"), "No poll is open now");
-    await screen(page, "viewer-no-poll");
+    await checkScreen(page, "viewer-no-poll");
   });
 
-  test("a new poll is announced below, and pushes nothing", async (t) => {
+  test("a new poll is announced below, and moves nothing", async (t) => {
     const first = await makePoll({ title: "The first" });
-    const page = await somebody(t);
+    const page = await newPage(t);
     await page.goto(BASE);
     const place = page.locator(`#poll-${first.id}`);
     await place.waitFor();
@@ -317,12 +319,12 @@ sideBySide("a viewer", () => {
     const second = await makePoll({ title: "The second" });
     await page.locator(`#poll-${second.id}`).waitFor();
     await shows(notice(page), "A new poll is open");
-    assert.deepEqual(await place.boundingBox(), before, "the news pushed what was there");
+    assert.deepEqual(await place.boundingBox(), before, "the new poll moved an existing one");
   });
 
   test("in Portuguese", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t, { locale: "pt-BR" });
+    const page = await newPage(t, { locale: "pt-BR" });
     await page.goto(viewer(poll));
     await shows(state(page), "Aberta");
     assert.equal(await page.locator("html").getAttribute("lang"), "pt-BR");
@@ -336,11 +338,11 @@ sideBySide("a viewer", () => {
     ["dark", { colorScheme: "dark" }],
     ["rtl", { viewport: { width: 1280, height: 800 }, locale: "pt", rtl: true }],
   ]) {
-    test(`nothing is cut off or out of reach: ${name}`, async (t) => {
+    test(`nothing is cut off, and targets are large enough: ${name}`, async (t) => {
       const contestants = [{ name: "Wolfeschlegelsteinhausenbergerdorff" }, { name: "Ana Clara" }, { name: "Þórdís Çelik-Nuñez", number: 12345 }];
       const poll = await makePoll({ contestants, closesAt: inSeconds(600) });
       await castVote(poll.id, 1, "somebody");
-      const page = await somebody(t, options);
+      const page = await newPage(t, options);
       if (options.rtl) await page.route("**/public.pt.*.json", rightToLeft);
       await page.goto(viewer(poll));
       await shows(page.locator(".row").first().locator(".votes"), "1");
@@ -348,22 +350,22 @@ sideBySide("a viewer", () => {
       assert.ok(scroll <= inner, `${scroll} px of content in ${inner}`);
       const box = await card(page, 1).boundingBox();
       assert.ok(box.height >= 44 && box.width >= 44, "a target too small for a finger");
-      await screen(page, `viewer-${name}`);
+      await checkScreen(page, `viewer-${name}`);
     });
   }
 
   test("with reduced motion nothing moves", async (t) => {
     const poll = await makePoll();
-    const page = await somebody(t, { reducedMotion: "reduce" });
+    const page = await newPage(t, { reducedMotion: "reduce" });
     await page.goto(viewer(poll));
     await shows(page.locator(".row").first(), "Ada");
     await page.evaluate(() => {
       globalThis.moved = 0;
-      const look = () => {
+      const onFrame = () => {
         globalThis.moved += document.getAnimations().length;
-        requestAnimationFrame(look);
+        requestAnimationFrame(onFrame);
       };
-      look();
+      onFrame();
     });
     await castVote(poll.id, 4, "somebody-else");
     await shows(page.locator(".row").first(), "Dario");

@@ -1,4 +1,4 @@
-// What the control room says, in English.
+// The control room in English.
 
 export const controlEnglish = {
   "control.title": "Control room",

@@ -1,42 +1,42 @@
-// The ballot of one poll: its contestants in the order of their numbers. Nothing that comes later moves a button.
+// A poll's ballot: its contestants, ordered by number. No update moves a button.
 
-import { el, find, say } from "/shared/dom.js";
+import { el, find, setText } from "/shared/dom.js";
 import { countdown, now, statusOf } from "/shared/clock.js";
 import { formatMoment, t } from "/shared/text.js";
 
 const DAY_MS = 86_400_000;
 const SOON_MS = 10_000;
-/** The boxes of more ballots than these say less than their number. */
+/** With a higher limit, only the number of ballots left is shown, without boxes. */
 const STUBS_MAX = 20;
 
 export class Ballot {
   #cards = new Map();
   #status = null;
 
-  /** `onVote(contestant)`: a tap. */
+  /** `onVote(contestant)`: called for each tap. */
   constructor(poll, onVote) {
     this.onVote = onVote;
     this.state = el("p", { class: "state" });
     this.title = el("bdi", {});
-    this.bell = el("p", { class: "bell", role: "timer" }, el("span", {}), el("span", { class: "numeral" }));
-    this.head = el("header", { class: "head" }, this.state, this.bell, el("h2", {}, this.title));
+    this.timer = el("p", { class: "timer", role: "timer" }, el("span", {}), el("span", { class: "numeral" }));
+    this.head = el("header", { class: "head" }, this.state, this.timer, el("h2", {}, this.title));
     this.list = el("ul", { class: "cards" });
     this.left = el("span", {});
     this.stubs = el("span", { class: "stubs", "aria-hidden": "true" });
     this.tray = el("div", { class: "tray" }, this.stubs, this.left);
-    this.why = el("p", { class: "why" });
-    this.body = el("div", { class: "ballot" }, this.list, this.tray, this.why);
+    this.refusal = el("p", { class: "refusal" });
+    this.body = el("div", { class: "ballot" }, this.list, this.tray, this.refusal);
     this.update(poll);
   }
 
-  /** A newer definition of the poll. */
+  /** Shows a newer definition of the poll. */
   update(poll) {
     this.poll = poll;
-    say(this.title, poll.title);
+    setText(this.title, poll.title);
     for (const contestant of poll.contestants) {
       const card = this.#cards.get(contestant.number) ?? this.#addCard(contestant.number);
-      say(find("bdi", card), contestant.name);
-      this.#picture(card, contestant);
+      setText(find("bdi", card), contestant.name);
+      this.#showPicture(card, contestant);
     }
     this.tray.hidden = !poll.votesPerVoter;
     this.tick();
@@ -50,70 +50,69 @@ export class Ballot {
     card.append(el("span", { class: "unseen" }, t("castFor")), mark, name, el("span", { class: "box" }));
     card.addEventListener("click", () => this.onVote(number));
     this.#cards.set(number, card);
-    // In the order of numbers; only somebody new is ever put in, and then at the end of what a finger may be near.
-    const after = [...this.#cards.keys()].filter((other) => other < number).length;
-    this.list.insertBefore(el("li", {}, card), this.list.children[after] ?? null);
+    // Ordered by number. Only new cards are inserted; existing cards are never reordered.
+    const index = [...this.#cards.keys()].filter((other) => other < number).length;
+    this.list.insertBefore(el("li", {}, card), this.list.children[index] ?? null);
     return card;
   }
 
-  #picture(card, { number, imageUrl }) {
+  #showPicture(card, { number, imageUrl }) {
     const mark = find(".mark", card);
-    const shown = find("img", mark);
-    if ((shown?.getAttribute("src") ?? null) === imageUrl) return;
-    const fall = () => mark.replaceChildren(el("span", {}, String(number)));
-    if (!imageUrl) return fall();
+    const current = find("img", mark);
+    if ((current?.getAttribute("src") ?? null) === imageUrl) return;
+    const showNumber = () => mark.replaceChildren(el("span", {}, String(number)));
+    if (!imageUrl) return showNumber();
     const picture = el("img", { src: imageUrl, alt: "", decoding: "async", loading: "lazy", referrerpolicy: "no-referrer" });
-    picture.addEventListener("error", fall);
+    picture.addEventListener("error", showNumber);
     mark.replaceChildren(picture, el("span", { class: "pictured" }, String(number)));
   }
 
-  /** Once a second: where the poll stands, and how long it will. `certificate`: null before the result is certified. */
+  /** Updates status and countdown, and returns the status. Called once a second. */
   tick(certificate = null) {
     const status = certificate ? "certified" : statusOf(this.poll);
     if (status !== this.#status) {
       this.#status = status;
       this.state.className = `state ${status}`;
-      say(this.state, t(`state.${status}`));
+      setText(this.state, t(`state.${status}`));
       for (const card of this.#cards.values()) card.disabled = status !== "open";
     }
-    const [label, number] = this.bell.children;
+    const [label, number] = this.timer.children;
     if (certificate) {
-      say(number, "");
-      say(label, formatMoment(Date.parse(certificate.certifiedAt)));
+      setText(number, "");
+      setText(label, formatMoment(Date.parse(certificate.certifiedAt)));
       return status;
     }
     const until = Date.parse(status === "scheduled" ? this.poll.opensAt : this.poll.closesAt);
     const left = until - now();
     const verb = status === "scheduled" ? "opens" : "closes";
-    const counts = left > 0 && left < DAY_MS;
-    say(number, counts ? countdown(until) : "");
-    this.bell.classList.toggle("soon", counts && left <= SOON_MS);
-    if (Number.isNaN(until)) say(label, "");
-    else if (counts) say(label, t(`bell.${verb}`));
-    else say(label, t(left > 0 ? `bell.${verb}At` : "bell.closed", { when: formatMoment(until) }));
+    const isNear = left > 0 && left < DAY_MS;
+    setText(number, isNear ? countdown(until) : "");
+    this.timer.classList.toggle("soon", isNear && left <= SOON_MS);
+    if (Number.isNaN(until)) setText(label, "");
+    else if (isNear) setText(label, t(`bell.${verb}`));
+    else setText(label, t(left > 0 ? `bell.${verb}At` : "bell.closed", { when: formatMoment(until) }));
     return status;
   }
 
-  /** The voter's own votes here, and which ballots are believed used. */
+  /** Shows the voter's own votes. `used`: the ballots presumed used. */
   showVotes(votes, used) {
     for (const [number, card] of this.#cards) {
       const own = votes.filter((vote) => vote.contestant === number);
-      const states = ["waiting", "sent", "counted", "refused"].filter((state) => own.some((vote) => vote.state === state));
+      const count = (state) => own.filter((vote) => vote.state === state).length;
+      const states = ["waiting", "sent", "counted", "refused"].filter(count);
       const line = find(".mine", card);
       const form = states.length === 1 ? "mine" : "few";
-      const text = states.map((state) => t(`${form}.${state}`, { n: own.filter((vote) => vote.state === state).length }));
-      say(line, text.join(" · "));
+      setText(line, states.map((state) => t(`${form}.${state}`, { n: count(state) })).join(" · "));
       line.className = `mine ${states.length === 1 ? states[0] : ""}`;
-      const cast = states.filter((state) => state !== "refused");
-      if (states.length) card.dataset.cast = cast.length === 1 ? cast[0] : (cast[0] ?? "refused");
+      if (states.length) card.dataset.cast = states[0];
       else delete card.dataset.cast;
     }
     this.#showLeft(used);
   }
 
-  /** Why the last vote that was refused was: below the cards, where it moves none of them. */
-  showWhy(text) {
-    say(this.why, text);
+  /** Shows why the last vote was refused: below the cards, so that none moves. */
+  showRefusal(text) {
+    setText(this.refusal, text);
   }
 
   #showLeft(used) {
@@ -121,8 +120,8 @@ export class Ballot {
     this.list.classList.toggle("spent", Boolean(limit && used.size >= limit));
     if (!limit) return;
     const left = Math.max(0, limit - used.size);
-    if (!used.size) say(this.left, t("allowed", { n: limit }));
-    else say(this.left, left ? t("left", { n: left, limit }) : t("allUsed"));
+    if (!used.size) setText(this.left, t("allowed", { n: limit }));
+    else setText(this.left, left ? t("left", { n: left, limit }) : t("allUsed"));
     const stubs = limit > STUBS_MAX ? 0 : limit;
     if (this.stubs.children.length !== stubs) {
       this.stubs.replaceChildren(...Array.from({ length: stubs }, () => el("i")));

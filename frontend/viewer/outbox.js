@@ -1,26 +1,26 @@
-// Votes on their way: waiting → sent → counted or refused. Each carries an id minted here, so it may be sent again
-// until an answer says that it arrived, and counts once. What waits outlives the way to the issuer and back.
+// The voter's own votes: waiting → sent → counted or refused. Each has an id minted here, so retries are idempotent:
+// a vote is sent until an answer confirms it. Waiting votes survive the redirect to the issuer and back.
 
 import { knowsTime, learnTime, now } from "/shared/clock.js";
 import { deadline } from "/shared/feed.js";
-import { bearer, endSession, keep, onSession, recall, voter } from "/shared/session.js";
+import { bearer, endSession, onSession, restore, save, voter } from "/shared/session.js";
 
-const KEPT = "votes";
-const KEPT_BALLOTS = "ballots";
+const VOTES_KEY = "votes";
+const BALLOTS_KEY = "ballots";
 const TIMEOUT_MS = 10_000;
-/** A vote nobody could send is not sent hours after it was meant. */
+/** A vote that could not be sent expires after this time. */
 const WAIT_MS_MAX = 10 * 60_000;
-/** A batch of votes is closed after 3 s: asking sooner is asking twice. */
+/** The batch window is 3 s: an earlier request finds no receipt. */
 const FIRST_RECEIPT_MS = 4_500;
 const RECEIPT_MS_MAX = 60_000;
 const RECEIPTS_MAX = 20;
-/** A vote with a ballot that is unknown for longer than this may have met its ballot used elsewhere. */
+/** If a vote stays unknown for longer, another device may have used its ballot. */
 const CONFLICT_MS = 20_000;
 const RETRY_MS_MAX = 30_000;
 
 const jitter = (ms) => ms * (0.75 + Math.random() / 2);
 
-/** UUIDv7: a time, then chance. */
+/** Returns a UUIDv7: a time, then random bits. */
 function mintId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const time = Math.floor(now());
@@ -33,44 +33,44 @@ function mintId() {
 
 export class Outbox {
   #votes = [];
-  /** Ballots used by votes of earlier pages and of other devices, by poll, as far as this page has heard. */
+  /** By poll: ballots used by earlier pages and other devices, as far as known. */
   #used = new Map();
-  /** Those of them that the service has told. */
-  #told = new Map();
+  /** The subset that the service confirmed. */
+  #known = new Map();
   #sending = false;
-  #asking = false;
+  #reading = false;
   #timers = {};
 
-  /** `api()`: a promise of its address. `onChange(vote)`: a vote has a new state. `onMine(poll)`: other ballots. */
+  /** `api()`: resolves to the API's address. `onChange(vote)`: its state changed. `onMine(poll)`: used ballots changed. */
   constructor({ api, onChange, onMine }) {
     Object.assign(this, { api, onChange, onMine });
-    this.#votes = (recall(KEPT) ?? []).map((vote) => ({ ...vote, restored: true }));
+    this.#votes = (restore(VOTES_KEY) ?? []).map((vote) => ({ ...vote, restored: true }));
     onSession(() => {
-      const kept = recall(KEPT_BALLOTS);
-      this.#used = new Map(kept?.voter === voter() ? kept.polls.map(([poll, used]) => [poll, new Set(used)]) : []);
-      this.#told.clear();
+      const stored = restore(BALLOTS_KEY);
+      this.#used = new Map(stored?.voter === voter() ? stored.polls.map(([poll, used]) => [poll, new Set(used)]) : []);
+      this.#known.clear();
       this.#send();
     });
-    for (const name of ["online", "visibilitychange"]) {
-      (name === "online" ? window : document).addEventListener(name, () => {
-        this.#send();
-        this.#ask();
-      });
-    }
+    const proceed = () => {
+      this.#send();
+      this.#readReceipts();
+    };
+    addEventListener("online", proceed);
+    document.addEventListener("visibilitychange", proceed);
   }
 
-  /** The votes of a poll, in the order of casting. */
+  /** Returns a poll's votes, in casting order. */
   of(poll) {
     return this.#votes.filter((vote) => vote.poll === poll);
   }
 
-  /** The ballots that this page believes used. Another device may have used more: then the vote meets a conflict. */
+  /** Returns the ballots presumed used. Another device may have used more: then the vote conflicts. */
   used(poll) {
     const own = this.of(poll).filter((vote) => vote.ballot && vote.voter === voter() && vote.state !== "refused");
     return new Set([...(this.#used.get(poll) ?? []), ...own.map((vote) => vote.ballot)]);
   }
 
-  /** Takes a vote in and sends it as soon as it can be sent. */
+  /** Queues a vote, and sends it as soon as possible. */
   cast(poll, contestant) {
     const vote = {
       id: mintId(),
@@ -84,56 +84,56 @@ export class Outbox {
       tries: 0,
     };
     this.#votes.push(vote);
-    this.#keep();
+    this.#save();
     this.onChange(vote);
     this.#send();
     return vote;
   }
 
-  /** Sends what came back from the issuer. */
+  /** Sends the votes that waited during the sign-in. */
   resume() {
     this.#send();
     for (const vote of this.#votes) this.onChange(vote);
   }
 
-  /** Gives up the votes of an earlier page that have waited too long. Judges none before the clock is known. */
-  judge() {
+  /** Refuses an earlier page's votes that waited too long, once the server's time is known. */
+  expire() {
     if (!knowsTime()) return;
     for (const vote of this.#votes) {
       const waits = vote.restored && vote.state === "waiting" && vote.mintedAt !== null;
-      if (waits && now() - vote.mintedAt > WAIT_MS_MAX) this.#enter(vote, "refused", "waitedTooLong");
+      if (waits && now() - vote.mintedAt > WAIT_MS_MAX) this.#setState(vote, "refused", "waitedTooLong");
     }
   }
 
-  /** Asks which ballots the voter has used. For a conflict, and for a tap where none seems left; never beforehand. */
+  /** Reads the voter's used ballots; returns success. Only after a conflict, or a tap with no ballot left. */
   async readMine(poll) {
     const response = await this.#call(`/polls/${poll}/votes/mine`);
     if (!response?.ok) return false;
     const used = new Set((await response.json()).used);
     this.#used.set(poll, used);
-    this.#told.set(poll, used);
+    this.#known.set(poll, used);
     this.onMine(poll);
     return true;
   }
 
-  #keep() {
-    keep(KEPT, this.#votes.filter((vote) => vote.state === "waiting"));
+  #save() {
+    save(VOTES_KEY, this.#votes.filter((vote) => vote.state === "waiting"));
     const polls = new Set([...this.#used.keys(), ...this.#votes.filter(({ ballot }) => ballot).map(({ poll }) => poll)]);
-    if (voter()) keep(KEPT_BALLOTS, { voter: voter(), polls: [...polls].map((poll) => [poll, [...this.used(poll)]]) });
+    if (voter()) save(BALLOTS_KEY, { voter: voter(), polls: [...polls].map((poll) => [poll, [...this.used(poll)]]) });
   }
 
-  #enter(vote, state, reason = null) {
+  #setState(vote, state, reason = null) {
     Object.assign(vote, { state, reason });
-    this.#keep();
+    this.#save();
     this.onChange(vote);
   }
 
-  #later(name, ms, run) {
+  #schedule(name, ms, run) {
     clearTimeout(this.#timers[name]);
     this.#timers[name] = setTimeout(run, ms);
   }
 
-  /** Null where there is nobody to ask for, or no answer. */
+  /** Returns null without a session or an answer. */
   async #call(path, options = {}) {
     const authorization = bearer();
     if (!authorization) return null;
@@ -151,14 +151,14 @@ export class Outbox {
   async #send() {
     if (this.#sending) return;
     this.#sending = true;
-    this.judge();
+    this.expire();
     try {
       for (let vote; (vote = this.#votes.find((vote) => vote.state === "waiting")); ) {
         if (!bearer()) return;
         if (!(await this.#sendOne(vote))) {
           const ms = Math.min(RETRY_MS_MAX, 1000 * 2 ** vote.tries++);
           this.onChange(vote);
-          return this.#later("send", jitter(ms), () => this.#send());
+          return this.#schedule("send", jitter(ms), () => this.#send());
         }
       }
     } finally {
@@ -166,9 +166,9 @@ export class Outbox {
     }
   }
 
-  /** False: to be tried again. */
+  /** Returns whether the vote is settled; else it is retried. */
   async #sendOne(vote) {
-    if (vote.limit && !(await this.#takeBallot(vote))) return this.#enter(vote, "refused", "allUsed"), true;
+    if (vote.limit && !(await this.#takeBallot(vote))) return this.#setState(vote, "refused", "allUsed"), true;
     const { id, poll, contestant, ballot } = vote;
     const response = await this.#call("/votes", {
       method: "POST",
@@ -177,18 +177,18 @@ export class Outbox {
     });
     if (!response || response.status === 429 || response.status >= 500) return false;
     if (response.ok) {
-      vote.asked = 0;
+      vote.reads = 0;
       vote.sentAt = performance.now();
       vote.due = vote.sentAt + jitter(FIRST_RECEIPT_MS);
-      this.#enter(vote, "sent");
-      this.#ask();
+      this.#setState(vote, "sent");
+      this.#readReceipts();
     } else {
-      this.#enter(vote, "refused", String(response.status));
+      this.#setState(vote, "refused", String(response.status));
     }
     return true;
   }
 
-  /** Gives a vote the next ballot that is believed free. False: there is none, and the service says so too. */
+  /** Assigns the next ballot presumed free; returns false if the service confirms that none is left. */
   async #takeBallot(vote) {
     if (vote.ballot && vote.voter === voter()) return true;
     const free = () => {
@@ -197,42 +197,42 @@ export class Outbox {
     };
     const ballot = free() ?? ((await this.readMine(vote.poll)) ? free() : null);
     Object.assign(vote, { ballot, voter: voter() });
-    this.#keep();
+    this.#save();
     return ballot !== null;
   }
 
-  async #ask() {
-    if (this.#asking || document.hidden) return;
+  async #readReceipts() {
+    if (this.#reading || document.hidden) return;
     const next = this.#votes.filter((vote) => vote.state === "sent" && vote.due).sort((a, b) => a.due - b.due)[0];
     if (!next || !bearer()) return;
     const left = next.due - performance.now();
-    if (left > 0) return this.#later("ask", left, () => this.#ask());
-    this.#asking = true;
+    if (left > 0) return this.#schedule("read", left, () => this.#readReceipts());
+    this.#reading = true;
     try {
-      await this.#askFor(next);
+      await this.#readReceipt(next);
     } finally {
-      this.#asking = false;
+      this.#reading = false;
     }
-    this.#later("ask", 250, () => this.#ask());
+    this.#schedule("read", 250, () => this.#readReceipts());
   }
 
-  async #askFor(vote) {
-    const last = vote.asked + 1 >= RECEIPTS_MAX;
+  async #readReceipt(vote) {
+    const last = vote.reads + 1 >= RECEIPTS_MAX;
     const inDoubt = vote.ballot && vote.unknown && performance.now() - vote.sentAt > CONFLICT_MS;
-    const isTold = () => this.#told.get(vote.poll)?.has(vote.ballot);
-    if (inDoubt && !isTold() && (last || !vote.checked)) vote.checked = await this.readMine(vote.poll);
-    // Used before the receipt is asked for: if that does not know this vote, another one has the ballot.
-    const usedBefore = isTold();
+    const isKnown = () => this.#known.get(vote.poll)?.has(vote.ballot);
+    if (inDoubt && !isKnown() && (last || !vote.checked)) vote.checked = await this.readMine(vote.poll);
+    // Checked before the receipt is read: if the vote is unknown then, another one used the ballot.
+    const usedBefore = isKnown();
     const response = await this.#call(`/polls/${vote.poll}/votes/mine?id=${vote.id}`);
-    vote.asked += 1;
-    vote.due = performance.now() + jitter(Math.min(RECEIPT_MS_MAX, 2_500 * 1.5 ** vote.asked));
+    vote.reads += 1;
+    vote.due = performance.now() + jitter(Math.min(RECEIPT_MS_MAX, 2_500 * 1.5 ** vote.reads));
     if (response?.status === 404) vote.due = null;
     if (!response?.ok) return;
     const receipt = await response.json();
-    if (receipt.outcome === "counted") this.#enter(vote, "counted");
-    else if (receipt.outcome === "rejected") this.#enter(vote, "refused", receipt.reason);
-    else if (usedBefore) this.#enter(vote, "refused", "ballotUsed");
-    else if (last) this.#enter(vote, "refused", "undecided");
+    if (receipt.outcome === "counted") this.#setState(vote, "counted");
+    else if (receipt.outcome === "rejected") this.#setState(vote, "refused", receipt.reason);
+    else if (usedBefore) this.#setState(vote, "refused", "ballotUsed");
+    else if (last) this.#setState(vote, "refused", "undecided");
     else vote.unknown = true;
   }
 }

@@ -1,6 +1,6 @@
-// How a poll stands: rows that glide to their rank. Nothing here is for tapping, so it may move.
+// A poll's standing. Its rows may move, since none is a button.
 
-import { el, find, glide, roll, say } from "/shared/dom.js";
+import { el, find, glide, roll, setText } from "/shared/dom.js";
 import { formatClock, formatList, formatMoment, formatNumber, formatShare, t } from "/shared/text.js";
 
 const ROWS_MAX = 12;
@@ -19,30 +19,30 @@ export class Standing {
     this.list = el("ol", { class: "rows" });
     this.total = el("p", { class: "total" });
     this.pending = el("p", {});
-    this.seal = el("details", { class: "seal", hidden: true }, el("summary", {}), "SHA-256 ", el("code", {}));
+    this.certificate = el("details", { class: "certificate", hidden: true }, el("summary", {}), "SHA-256 ", el("code", {}));
     const id = `standing-${poll.id}`;
     this.element = el(
       "section",
       { class: "standing", "aria-labelledby": id },
       el("h3", { id }, this.heading),
       this.list,
-      el("div", { class: "below" }, this.total, this.pending, this.seal),
+      el("div", { class: "below" }, this.total, this.pending, this.certificate),
     );
-    // Its room from the start: what arrives later must not push anything.
+    // Reserves the height, so that later rows push nothing.
     this.list.style.setProperty("--rows", Math.min(ROWS_MAX, poll.contestants.length));
-    this.title("standing");
+    this.setTitle("standing");
   }
 
-  /** `standing`, `result`, or `state.certified`. */
-  title(key) {
-    say(this.heading, t(key));
+  /** `key`: `standing`, `result` or `state.certified`. */
+  setTitle(key) {
+    setText(this.heading, t(key));
   }
 
-  /** The ranking contract, or a poll's file, in which the ranking may be missing: `why` then says the reason. */
-  show(body, why) {
-    say(this.pending, body.certified === false && body.status === "closed" ? t("unconfirmed") : "");
-    if (body.certificate) this.#certify(body.certificate);
-    if (!body.ranking) return this.withhold(why, body);
+  /** Shows a ranking or a poll's file. `reason`: why its ranking is missing, if it is. */
+  show(body, reason) {
+    setText(this.pending, body.certified === false && body.status === "closed" ? t("unconfirmed") : "");
+    if (body.certificate) this.#showCertificate(body.certificate);
+    if (!body.ranking) return this.withhold(reason, body);
     if (find(".withheld", this.list)) this.list.replaceChildren();
     const shown = body.ranking.slice(0, ROWS_MAX);
     glide(this.list, () => {
@@ -50,22 +50,22 @@ export class Standing {
       const same = rows.length === this.list.children.length && rows.every((row, i) => this.list.children[i] === row);
       if (!same) this.list.replaceChildren(...rows);
     });
-    const most = Math.max(1, shown[0]?.votes ?? 1);
-    for (const entry of shown) this.#fill(this.#rows.get(entry.contestant), entry, most);
+    const max = shown[0]?.votes || 1;
+    for (const entry of shown) this.#fill(this.#rows.get(entry.contestant), entry, max);
     this.#count(body, body.totalVotes);
     if (body.certificate) this.#announceResult(body.ranking);
-    else this.#announce(shown);
+    else this.#announceRisen(shown);
   }
 
-  /** What is shown where there is no standing to show. */
-  withhold(why, body = null) {
+  /** Shows why there is no standing. */
+  withhold(reason, body = null) {
     if (!find(".withheld", this.list)) {
       this.#rows.clear();
       this.list.replaceChildren(el("li", { class: "withheld" }));
     }
-    say(find(".withheld", this.list), t(`withheld.${why}`));
+    setText(find(".withheld", this.list), t(`withheld.${reason}`));
     if (body?.turnout) this.#count(body, body.turnout.votes);
-    else say(this.total, "");
+    else setText(this.total, "");
   }
 
   #count(body, votes) {
@@ -74,16 +74,16 @@ export class Standing {
       const { voters: n, votersError: error } = body.turnout;
       parts.push(error ? t("turnoutAbout", { n, error: formatShare(error) }) : t("turnout", { n }));
     }
-    say(this.total, parts.join(" · "));
+    setText(this.total, parts.join(" · "));
   }
 
-  /** What makes the result final, for whoever wants to check it. */
-  #certify({ certifiedAt, basis, digest }) {
-    this.seal.hidden = false;
-    const [when, code] = this.seal.children;
-    say(when, t(`sealed.${basis === "forced" ? "forced" : "all"}`, { when: formatMoment(Date.parse(certifiedAt)) }));
-    // In groups, so that it may be read out, and breaks where there is little room.
-    say(code, digest.match(/.{8}/g).join(" "));
+  /** Shows the certificate, for verification. */
+  #showCertificate({ certifiedAt, basis, digest }) {
+    this.certificate.hidden = false;
+    const [when, code] = this.certificate.children;
+    setText(when, t(`sealed.${basis === "forced" ? "forced" : "all"}`, { when: formatMoment(Date.parse(certifiedAt)) }));
+    // Groups can be read aloud, and wrap.
+    setText(code, digest.match(/.{8}/g).join(" "));
   }
 
   #row({ contestant }) {
@@ -101,30 +101,30 @@ export class Standing {
     return row;
   }
 
-  #fill(row, { rank, name, votes, share }, most) {
+  #fill(row, { rank, name, votes, share }, max) {
     row.dataset.rank = votes ? rank : "";
-    say(find(".rank", row), votes ? formatNumber(rank) : "–");
-    say(find("bdi", row), name);
-    say(find(".share", row), formatShare(share));
+    setText(find(".rank", row), votes ? formatNumber(rank) : "–");
+    setText(find("bdi", row), name);
+    setText(find(".share", row), formatShare(share));
     roll(find(".votes", row), votes, formatNumber);
-    find(".bar", row).style.transform = `scaleX(${votes / most})`;
+    find(".bar", row).style.transform = `scaleX(${votes / max})`;
   }
 
-  /** Everybody who shares the first rank, which takes a vote. */
+  /** Announces the first place, which requires a vote. */
   #announceResult(ranking) {
     const first = ranking.filter(({ rank, votes }) => rank === 1 && votes);
     const names = formatList(first.map(({ name }) => name));
     this.announce(t(first.length ? "said.certified" : "said.certifiedNobody", { n: first.length, names }));
   }
 
-  /** Who has risen, now and then: a reader who is interrupted every 3 s hears nothing. */
-  #announce(entries) {
+  /** Announces risen contestants, at most every 10 s: more often would interrupt the screen reader. */
+  #announceRisen(entries) {
     const risen = entries.filter(({ contestant, rank }) => rank < (this.#ranks.get(contestant) ?? 0));
     if (risen.length && performance.now() - this.#announcedAt < ANNOUNCE_MS) return;
     for (const { contestant, rank } of entries) this.#ranks.set(contestant, rank);
     if (!risen.length) return;
     this.#announcedAt = performance.now();
-    const texts = risen.slice(0, ANNOUNCED_MAX).map(({ name, rank }) => t("moved", { name, rank: t("rank", { n: rank }) }));
-    this.announce(texts.join(" "));
+    const texts = risen.map(({ name, rank }) => t("moved", { name, rank: t("rank", { n: rank }) }));
+    this.announce(texts.slice(0, ANNOUNCED_MAX).join(" "));
   }
 }

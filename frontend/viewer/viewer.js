@@ -1,20 +1,18 @@
-// The viewer's page. Three kinds of data, each with its own lifetime, request and place: which polls there are, how
-// each stands, and what became of the viewer's own votes.
+// The viewer's page: polls, standings and the voter's own votes, each with its own requests and lifetime.
 
 import { Ballot } from "/viewer/ballot.js";
-import { announce, el, find, say } from "/shared/dom.js";
+import { announce, el, find, setText } from "/shared/dom.js";
 import { everySecond, now, statusOf } from "/shared/clock.js";
 import { config, Feed, followStanding, isShown } from "/shared/feed.js";
 import { loadTexts, t } from "/shared/text.js";
-import { nameless, onSession, resumeSignIn, sessionState, signIn, whoIs } from "/shared/session.js";
+import { isSandboxed, onSession, resumeSignIn, sessionState, signIn, userName } from "/shared/session.js";
 import { Outbox } from "/viewer/outbox.js";
 import { Standing } from "/viewer/standing.js";
 
-const SOON_MS = 86_400_000;
-const RECENT_MS = 86_400_000;
+const DAY_MS = 86_400_000;
 const CLOSED_MAX = 2;
 const SCHEDULED_MAX = 3;
-/** After the bell the last batches arrive; from then on a result hardly changes until it is certified. */
+/** The last batches arrive within this time of the close; the result then hardly changes until certification. */
 const SETTLED_MS = 120_000;
 const SETTLED_SLOWER = 10;
 
@@ -36,13 +34,13 @@ class Section {
     this.poll = poll;
     this.certificate = null;
     this.ballot = new Ballot(poll, (contestant) => this.vote(contestant));
-    this.standing = new Standing(poll, (text) => say(find("#moves"), text));
+    this.standing = new Standing(poll, (text) => setText(find("#moves"), text));
     this.element = el("article", { class: "poll", id: `poll-${poll.id}` });
     const parts = [this.ballot.body, this.standing.element];
-    // Who comes after the bell comes for the result; for who was there before it, nothing changes its place.
+    // After the close the result comes first. On an open page nothing changes its place.
     if (statusOf(poll) === "closed") parts.reverse();
     this.element.append(this.ballot.head, ...parts);
-    watcher.observe(this.element);
+    observer.observe(this.element);
     this.update(poll);
   }
 
@@ -55,19 +53,19 @@ class Section {
 
   tick() {
     const status = this.ballot.tick(this.certificate);
-    if (status !== "certified") this.standing.title(status === "closed" ? "result" : "standing");
+    if (status !== "certified") this.standing.setTitle(status === "closed" ? "result" : "standing");
     if (status === this.status && this.poll.results === this.results) return;
     this.results = this.poll.results;
     this.status = status;
     this.follow();
   }
 
-  /** Whether the standing is public. What is certified stays as it is, however old this page's definition may be. */
+  /** Returns whether the standing is public. A certified one stays so, however old the definition. */
   isShown() {
     return this.certificate ? this.poll.results !== "hidden" : isShown(this.poll, statusOf(this.poll));
   }
 
-  /** Asks for the standing while there may be one and it is looked at. */
+  /** Follows the standing while it may exist and is in view. */
   follow() {
     const { results } = this.poll;
     const shown = this.isShown();
@@ -95,10 +93,10 @@ class Section {
   take(body) {
     if (body.certified) this.certificate = body.certificate;
     const { results } = this.poll;
-    // The edge may have kept the body from before the crew hid the standing, or the definition from before.
+    // The edge's copy of the body or the definition may predate the hiding of the standing.
     this.standing.show(this.isShown() ? body : { ...body, ranking: null }, results === "live" ? "hidden" : results);
     if (this.certificate) {
-      this.standing.title("state.certified");
+      this.standing.setTitle("state.certified");
       this.tick();
     }
   }
@@ -109,7 +107,7 @@ class Section {
 
   remove() {
     this.feed?.stop();
-    watcher.unobserve(this.element);
+    observer.unobserve(this.element);
     this.element.remove();
   }
 
@@ -117,16 +115,16 @@ class Section {
     const { id, votesPerVoter } = this.poll;
     if (votesPerVoter && outbox.used(id).size >= votesPerVoter) {
       announce(t("allUsed"));
-      // Asked for by hand, and once: a vote of an earlier page may have been refused.
-      if (!this.asked) this.asked = outbox.readMine(id);
+      // Once, and only after a tap: an earlier page's vote may have been refused.
+      this.checked ??= outbox.readMine(id);
       return;
     }
     outbox.cast(this.poll, contestant);
-    if (sessionState() !== "valid") enter();
+    if (sessionState() !== "valid") startSignIn();
   }
 }
 
-const watcher = new IntersectionObserver((entries) => {
+const observer = new IntersectionObserver((entries) => {
   for (const entry of entries) {
     const section = [...sections.values()].find((section) => section.element === entry.target);
     if (!section) continue;
@@ -143,7 +141,7 @@ function onVote(vote) {
   const key = vote.state !== "waiting" ? vote.state : sessionState() === "valid" ? "waiting" : "signIn";
   if (key === "waiting" && !vote.tries) return;
   const text = t(`said.${key}`, { name, reason: reasonText(vote) });
-  if (key === "refused") section.ballot.showWhy(text);
+  if (key === "refused") section.ballot.showRefusal(text);
   announce(text);
 }
 
@@ -155,17 +153,18 @@ function reasonText({ reason, poll, limit }) {
   return text === key ? t("reason.other", { reason }) : text;
 }
 
-/** The polls to show, in the order in which a viewer wants them. */
+/** Returns the polls to show, the most relevant first. */
 function choose(polls) {
   if (only) return polls.filter(({ id }) => id === only);
   const by = (status) => polls.filter((poll) => statusOf(poll) === status);
   const time = (text, none) => (text ? Date.parse(text) : none);
   const open = by("open").sort((a, b) => time(a.closesAt, Infinity) - time(b.closesAt, Infinity) || a.id - b.id);
   const scheduled = by("scheduled")
-    .filter((poll) => poll.opensAt && time(poll.opensAt) - now() < SOON_MS)
+    .filter((poll) => poll.opensAt && time(poll.opensAt) - now() < DAY_MS)
     .sort((a, b) => time(a.opensAt) - time(b.opensAt));
-  const closed = by("closed").filter((poll) => now() - time(poll.closesAt) < RECENT_MS);
-  closed.sort((a, b) => time(b.closesAt) - time(a.closesAt));
+  const closed = by("closed")
+    .filter((poll) => now() - time(poll.closesAt) < DAY_MS)
+    .sort((a, b) => time(b.closesAt) - time(a.closesAt));
   return [...open, ...scheduled.slice(0, SCHEDULED_MAX), ...closed.slice(0, CLOSED_MAX)];
 }
 
@@ -177,25 +176,22 @@ function showPolls({ polls }) {
     if (sections.has(poll.id)) continue;
     const section = new Section(poll);
     sections.set(poll.id, section);
-    // What is there already stays where it is: a finger may be on its way to it.
+    // Existing polls stay in place: a finger may be on its way to one.
     main.append(section.element);
     if (!first && section.status === "open") announceNew(poll);
   }
-  const openOnes = [...sections.values()].filter((section) => section.status === "open");
   find("#empty").hidden = sections.size > 0;
-  if (!openOnes.length) {
-    say(find("#empty h2"), t("nothingOpen"));
-    say(find("#empty p"), t("nothingOpenMore"));
-  }
-  outbox.judge();
+  setText(find("#empty h2"), t("nothingOpen"));
+  setText(find("#empty p"), t("nothingOpenMore"));
+  outbox.expire();
 }
 
-/** Makes everything anew, in the language that has come late. */
-function retell() {
+/** Rebuilds the page in a language that loaded late. */
+function rebuild() {
   for (const section of sections.values()) section.remove();
   sections.clear();
   if (latest) showPolls(latest);
-  showWho();
+  showSession();
 }
 
 function announceNew(poll) {
@@ -205,25 +201,25 @@ function announceNew(poll) {
 
 function showNotice() {
   const state = problems.polls !== "ok" ? problems.polls : sessionState() === "ended" ? "ended" : null;
-  const key = state ?? (problems.signIn === "ok" ? null : nameless ? "signInFramed" : "signInFailed");
+  const key = state ?? (problems.signIn === "ok" ? null : isSandboxed ? "signInFramed" : "signInFailed");
   notice.hidden = !key && !problems.news;
-  if (key) say(notice, t(key));
+  if (key) setText(notice, t(key));
   else if (problems.news) {
     const { id, title } = problems.news;
     notice.replaceChildren(el("a", { href: `#poll-${id}` }, t("newPoll", { title })));
   }
 }
 
-function showWho() {
+function showSession() {
   const state = sessionState();
-  say(find("#who"), state === "valid" ? t("signedInAs", { name: whoIs() }) : "");
+  setText(find("#who"), state === "valid" ? t("signedInAs", { name: userName() }) : "");
   const button = find("#sign-in");
   button.hidden = state === "valid";
-  say(button, t(state === "ended" ? "signInAgain" : "signIn"));
+  setText(button, t(state === "ended" ? "signInAgain" : "signIn"));
   showNotice();
 }
 
-async function enter() {
+async function startSignIn() {
   problems.signIn = "ok";
   try {
     await signIn();
@@ -234,12 +230,12 @@ async function enter() {
 }
 
 async function start() {
-  find("#sign-in").addEventListener("click", enter);
+  find("#sign-in").addEventListener("click", startSignIn);
   onSession(() => {
-    showWho();
+    showSession();
     sections.forEach((section) => section.showVotes());
   });
-  await loadTexts({ onLate: retell });
+  await loadTexts({ onLate: rebuild });
   const feed = new Feed({
     url: async () => `${await api()}/polls${only ? `/${only}` : ""}`,
     onData: (body) => showPolls(only ? { polls: [body] } : body),
@@ -251,7 +247,7 @@ async function start() {
   feed.start();
   everySecond(() => sections.forEach((section) => section.tick()));
   await resumeSignIn().catch(() => (problems.signIn = "failed"));
-  showWho();
+  showSession();
   outbox.resume();
 }
 
