@@ -102,7 +102,9 @@ pub(super) async fn lock_poll(
     let sql = "/* fenced */ SELECT *, clock_timestamp() AS now, \
                EXISTS (SELECT FROM tallies WHERE poll = polls.id AND votes > 0) AS has_votes \
                FROM polls WHERE id = $1";
-    let Some(row) = sqlx::query(sql).bind(id.0).fetch_optional(connection).await? else {
+    // Not prepared: a transaction is not repeated, and a prepared `*` fails once after a migration that adds a column.
+    let statement = sqlx::query(sql).bind(id.0).persistent(false);
+    let Some(row) = statement.fetch_optional(connection).await? else {
         return Ok(None);
     };
     let names = row.try_get::<Json<NameHistory>, _>("names")?.0;

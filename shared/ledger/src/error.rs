@@ -85,10 +85,15 @@ const TRANSIENT_CLASSES: [&str; 6] = ["28", "40", "53", "55", "57", "58"];
 /// The SQLSTATE of a database that does not exist yet.
 const UNDEFINED_DATABASE: &str = "3D000";
 
+/// The message of PostgreSQL for a prepared `SELECT *` whose table has changed. Its SQLSTATE is not its own.
+const OUTDATED_PLAN: &str = "cached plan must not change result type";
+
 /// Returns the retry decision for a failed statement.
 pub(crate) fn retry(error: &sqlx::Error) -> Retry {
     match error {
         sqlx::Error::Io(_) => Retry::AtOnce,
+        // A migration has added a column. A new connection has no prepared statements.
+        sqlx::Error::Database(error) if error.message().contains(OUTDATED_PLAN) => Retry::AtOnce,
         sqlx::Error::Database(error) => error.code().map_or(Retry::Never, |code| retry_sqlstate(&code)),
         sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)

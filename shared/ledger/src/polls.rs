@@ -40,6 +40,8 @@ impl Ledger {
                 .bind(name(draft.results))
                 .bind(Json(&contestants))
                 .bind(draft.draft)
+                // As in `lock_poll`.
+                .persistent(false)
                 .fetch_one(&mut *transaction)
                 .await?;
             let poll = poll(&row)?;

@@ -16,6 +16,7 @@ use local_stores::{
 };
 use ranking::RankingStore;
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -60,6 +61,31 @@ async fn every_call_of_the_ledger_outlives_a_cut_connection() {
     assert_eq!(renamed.await.unwrap().unwrap().poll.title, "Who goes?");
     cut().await;
     assert!(fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_column_that_a_migration_adds_fails_no_call() {
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let order = Order::new("crew", Action::Patch);
+    let every_call = async |round: u32| {
+        let title = format!("Round {round}");
+        let rename = |poll: &Poll, _: &_, _| Ok(Poll { title: title.clone(), ..poll.clone() });
+        fixture.ledger.change_poll(poll.id, &order, rename).await.unwrap();
+        fixture.poll(json!({})).await;
+        fixture.ledger.polls(&[poll.id]).await.unwrap();
+        fixture.ledger.current_polls().await.unwrap();
+        fixture.ledger.unfinished_polls().await.unwrap();
+        fixture.ledger.publishable(SHORT).await.unwrap();
+        fixture.ledger.journal(poll.id, None).await.unwrap();
+    };
+    every_call(1).await;
+    let mut owner = fixture.scratch.connect().await.unwrap();
+    for table in ["polls", "journal", "certificates", "tallies"] {
+        let sql = format!("ALTER TABLE {table} ADD COLUMN later text");
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
+    }
+    every_call(2).await;
 }
 
 /// Creating a poll is the one change that must not be repeated.
