@@ -10,6 +10,7 @@
 mod arrival;
 mod crash;
 mod definitions;
+mod lag;
 mod record;
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
 
 use aws_lambda_events::sqs::SqsBatchResponse;
 use domain::Voters;
-use domain::{Message, PollId, Rejection, Tally, Timestamp, VoterHasher, judge};
+use domain::{Message, PollId, Rejection, Tally, VoterHasher, judge};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Batch, Counted, Outcome};
 use runtime::{
@@ -36,6 +37,7 @@ use crate::{
     arrival::{Announcer, Arrival},
     crash::{CrashPoints, Point},
     definitions::{Definitions, polls_in},
+    lag::RankingLag,
     record::Record,
 };
 
@@ -90,6 +92,7 @@ pub struct Handler {
     metrics_namespace: String,
     crash_points: CrashPoints,
     clock: Clock,
+    lag: RankingLag,
 }
 
 impl Handler {
@@ -114,6 +117,7 @@ impl Handler {
             batch_timeout,
             metrics_namespace,
             crash_points,
+            lag: RankingLag::default(),
             clock,
         })
     }
@@ -156,7 +160,7 @@ impl Handler {
         })?;
         // A batch of probes alone has no votes to report.
         if arrival.probes.len() < records.len() {
-            outcome.report(&self.metrics_namespace, &messages, without_id, started, self.clock.now());
+            self.report(outcome, &messages, without_id, started);
         }
         Ok(SqsBatchResponse::default())
     }
@@ -221,6 +225,31 @@ impl Handler {
         }
         batch
     }
+
+    /// Prints the batch's metrics, which are also its one log line. `without_id` counts the records that have no
+    /// message id and so no row in the ledger.
+    fn report(&self, mut done: Done, messages: &[Message], without_id: u64, started: Instant) {
+        let at = self.clock.now();
+        let oldest = messages.iter().map(|message| message.sent_at).min().unwrap_or(at);
+        let received = messages.len() as u64 + without_id;
+        if without_id > 0 {
+            *done.counted.rejected.entry(Rejection::Unreadable.name().to_owned()).or_default() += without_id;
+        }
+        let rejected: u64 = done.counted.rejected.values().sum();
+        let metrics = BatchMetrics {
+            namespace: &self.metrics_namespace,
+            at,
+            received,
+            counted: done.counted.counted,
+            duplicate: received - done.counted.counted - rejected,
+            rejected: &done.counted.rejected,
+            duration: started.elapsed(),
+            ranking_lag: self.lag.record(oldest, done.raised, at),
+        };
+        for line in metrics.lines() {
+            println!("{line}");
+        }
+    }
 }
 
 /// Absolute totals by poll and epoch.
@@ -231,38 +260,4 @@ type Totals = BTreeMap<(PollId, i32), Tally>;
 struct Done {
     counted: Counted,
     raised: bool,
-}
-
-impl Done {
-    /// Prints the batch's metrics, which are also its one log line. `without_id` counts the records that have no
-    /// message id and so no row in the ledger.
-    fn report(
-        mut self,
-        namespace: &str,
-        messages: &[Message],
-        without_id: u64,
-        started: Instant,
-        at: Timestamp,
-    ) {
-        let oldest = messages.iter().map(|message| message.sent_at).min().unwrap_or(at);
-        let lag_ms = u64::try_from(at.millis() - oldest.millis()).unwrap_or(0);
-        let received = messages.len() as u64 + without_id;
-        if without_id > 0 {
-            *self.counted.rejected.entry(Rejection::Unreadable.name().to_owned()).or_default() += without_id;
-        }
-        let rejected: u64 = self.counted.rejected.values().sum();
-        let metrics = BatchMetrics {
-            namespace,
-            at,
-            received,
-            counted: self.counted.counted,
-            duplicate: received - self.counted.counted - rejected,
-            rejected: &self.counted.rejected,
-            duration: started.elapsed(),
-            ranking_lag: self.raised.then(|| Duration::from_millis(lag_ms)),
-        };
-        for line in metrics.lines() {
-            println!("{line}");
-        }
-    }
 }

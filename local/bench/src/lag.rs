@@ -71,7 +71,7 @@ mod tests {
             duplicate: 1,
             rejected: &BTreeMap::new(),
             duration: Duration::from_millis(7),
-            ranking_lag: Some(Duration::from_millis(3_005)),
+            ranking_lag: Duration::from_millis(3_005),
         };
         let file = tempfile::NamedTempFile::new().unwrap();
         let lines: String = metrics.lines().iter().map(|line| format!("{line}\n")).collect();

@@ -30,6 +30,7 @@ pub struct Issuer {
     key_id: String,
     url: String,
     audience: String,
+    scopes: &'static [&'static str],
     header: String,
 }
 
@@ -56,7 +57,13 @@ impl Issuer {
         let key_id = BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..12]);
         let header =
             BASE64_URL_SAFE_NO_PAD.encode(json!({"alg": "RS256", "typ": "JWT", "kid": key_id}).to_string());
-        Ok(Self { key, key_id, url: url.to_owned(), audience: audience.to_owned(), header })
+        Ok(Self { key, key_id, url: url.to_owned(), audience: audience.to_owned(), scopes: &[], header })
+    }
+
+    /// Sets the scopes besides `openid`. The first one is the default of a token.
+    #[must_use]
+    pub fn with_scopes(self, scopes: &'static [&'static str]) -> Self {
+        Self { scopes, ..self }
     }
 
     /// Returns the `iss` of the tokens.
@@ -79,7 +86,7 @@ impl Issuer {
             "iss": self.url,
             "aud": self.audience,
             "sub": subject,
-            "scope": scope.unwrap_or("vote"),
+            "scope": scope.or(self.scopes.first().copied()).unwrap_or_default(),
             "iat": issued_s,
             "exp": issued_s + TOKEN_LIFETIME.as_secs(),
         }))
@@ -154,6 +161,7 @@ impl Issuer {
 
     /// Returns the document of `/.well-known/openid-configuration`.
     pub fn configuration(&self) -> Value {
+        let scopes: Vec<_> = std::iter::once(&"openid").chain(self.scopes).collect();
         json!({
             "issuer": self.url,
             "jwks_uri": format!("{}/.well-known/jwks.json", self.url),
@@ -163,7 +171,7 @@ impl Issuer {
             "grant_types_supported": ["authorization_code"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "response_types_supported": ["code"],
-            "scopes_supported": ["openid", "vote", "admin"],
+            "scopes_supported": scopes,
             "subject_types_supported": ["public"],
             "token_endpoint_auth_methods_supported": ["none"],
         })

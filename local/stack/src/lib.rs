@@ -55,6 +55,9 @@ use emulator::{
 };
 use local_stores::{Given, Stores};
 
+/// The scopes of tokens: a viewer's, the default, and the crew's.
+const SCOPES: [&str; 2] = ["vote", "admin"];
+
 /// Time to count some ten thousand votes; messages left after it are saved.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -169,7 +172,8 @@ pub async fn start(
         let pages = pages::assemble(&arguments.pages(), &config)?;
         pages::publish(pages, &storage, bucket).await?;
     }
-    let issuer = Issuer::open(&folder.path().join("issuer-key.der"), &issuer_url(arguments.port), AUDIENCE)?;
+    let key_file = folder.path().join("issuer-key.der");
+    let issuer = Issuer::open(&key_file, &issuer_url(arguments.port), AUDIENCE)?.with_scopes(&SCOPES);
     let issuer = Arc::new(issuer);
     let integrations = Integrations { queues: Arc::clone(&queues), functions: Arc::clone(functions) };
     let api = Arc::new(HttpApi::new(blueprint.api, &issuer, Arc::new(integrations))?);

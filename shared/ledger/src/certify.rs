@@ -127,8 +127,7 @@ async fn hash_piece(
     rows: u32,
     before: &PgRow,
 ) -> Result<bool, sqlx::Error> {
-    let after: Uuid = before.try_get::<Option<_>, _>("hashed_to")?.unwrap_or(Uuid::nil());
-    let mut hash = resume_hash(before.try_get("hash_state")?)?;
+    let (after, mut hash) = resume_hash(before)?;
     let sql = "/* seal */ SELECT key AS last FROM ( \
                SELECT key FROM votes WHERE poll = $1 AND key > $2 ORDER BY key LIMIT $3) AS piece \
                ORDER BY key DESC LIMIT 1";
@@ -176,9 +175,19 @@ async fn finish(transaction: &mut PgConnection, poll: PollId, hash: Sha256) -> R
     Ok(())
 }
 
-pub(super) fn resume_hash(state: Option<Vec<u8>>) -> Result<Sha256, sqlx::Error> {
-    let Some(state) = state else { return Ok(Sha256::new()) };
-    let state = SerializedState::<Sha256>::try_from(state.as_slice());
-    let hash = state.ok().and_then(|state| Sha256::deserialize(&state).ok());
-    hash.ok_or_else(|| sqlx::Error::Decode("the digest's state is not one of this release".into()))
+/// Returns the last key of the digest so far and the digest's state. Without a state, or with one that this release cannot
+/// read, the digest begins anew.
+pub(super) fn resume_hash(row: &PgRow) -> Result<(Uuid, Sha256), sqlx::Error> {
+    let last: Option<Uuid> = row.try_get("hashed_to")?;
+    let state: Option<Vec<u8>> = row.try_get("hash_state")?;
+    let Some((last, state)) = last.zip(state) else { return Ok((Uuid::nil(), Sha256::new())) };
+    let state = SerializedState::<Sha256>::try_from(state.as_slice()).ok();
+    let hash = state.and_then(|state| Sha256::deserialize(&state).ok());
+    Ok(hash.map_or_else(
+        || {
+            tracing::warn!("certificate.digest_begun_anew");
+            (Uuid::nil(), Sha256::new())
+        },
+        |hash| (last, hash),
+    ))
 }

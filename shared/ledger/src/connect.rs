@@ -52,8 +52,11 @@ impl Connector {
         if ["sslrootcert=", "ssl-root-cert=", "ssl-ca="].iter().any(|parameter| url.contains(parameter)) {
             return Err(AddressError::AuthoritiesInUrl);
         }
-        let options = PgConnectOptions::from_str(url)?
-            .options([("client_connection_check_interval", CLIENT_CHECK_INTERVAL_MS)]);
+        // The flush barrier is one only where commits wait for the disk, whatever the server or the role is set to.
+        let options = PgConnectOptions::from_str(url)?.options([
+            ("client_connection_check_interval", CLIENT_CHECK_INTERVAL_MS),
+            ("synchronous_commit", "on"),
+        ]);
         let connector = Self { options, iam: None, checked: Arc::default() };
         Ok(connector.trusting(&Authorities::amazon()))
     }

@@ -45,10 +45,18 @@ pub enum Outage {
     },
 }
 
-/// PostgreSQL permanently refuses a statement, or this release cannot decode the answer.
+/// This release or its deployment is wrong: the same call fails again.
 #[derive(Debug, thiserror::Error)]
-#[error("the ledger cannot do this: a statement does not match the schema or the role's rights")]
-pub struct Defect(#[source] sqlx::Error);
+pub enum Defect {
+    /// PostgreSQL permanently refuses a statement, or this release cannot decode the answer.
+    #[error("the ledger cannot do this: a statement does not match the schema or the role's rights")]
+    Statement(#[source] sqlx::Error),
+    /// The server at the address is a pooler that takes no startup options.
+    #[error(
+        "DATABASE_URL names a pooler that refuses startup options, as RDS Proxy and PgBouncer do: name the database itself"
+    )]
+    Pooler(#[source] sqlx::Error),
+}
 
 impl Error {
     /// Returns the retry decision. A refusal by the rules is final.
@@ -65,7 +73,8 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match retry(&error) {
             Retry::AtOnce | Retry::Later => Outage::Unavailable(error).into(),
-            Retry::Never => Defect(error).into(),
+            Retry::Never if is_pooler(&error) => Defect::Pooler(error).into(),
+            Retry::Never => Defect::Statement(error).into(),
         }
     }
 }
@@ -85,6 +94,14 @@ const TRANSIENT_CLASSES: [&str; 6] = ["28", "40", "53", "55", "57", "58"];
 /// The SQLSTATE of a database that does not exist yet.
 const UNDEFINED_DATABASE: &str = "3D000";
 
+/// Parts of the refusals of PgBouncer and RDS Proxy. Their SQLSTATEs are not their own.
+const POOLER_REFUSALS: [&str; 2] = ["startup parameter", "command-line options"];
+
+fn is_pooler(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    POOLER_REFUSALS.iter().any(|refusal| error.message().contains(refusal))
+}
+
 /// The message of PostgreSQL for a prepared `SELECT *` whose table has changed. Its SQLSTATE is not its own.
 const OUTDATED_PLAN: &str = "cached plan must not change result type";
 
@@ -94,6 +111,7 @@ pub(crate) fn retry(error: &sqlx::Error) -> Retry {
         sqlx::Error::Io(_) => Retry::AtOnce,
         // A migration has added a column. A new connection has no prepared statements.
         sqlx::Error::Database(error) if error.message().contains(OUTDATED_PLAN) => Retry::AtOnce,
+        sqlx::Error::Database(_) if is_pooler(error) => Retry::Never,
         sqlx::Error::Database(error) => error.code().map_or(Retry::Never, |code| retry_sqlstate(&code)),
         sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)

@@ -166,8 +166,7 @@ async fn hash_piece(
     before: &PgRow,
 ) -> Result<(), sqlx::Error> {
     let (number, last_late): (i32, i64) = (before.try_get("number")?, before.try_get("last_late")?);
-    let after: Uuid = before.try_get::<Option<_>, _>("hashed_to")?.unwrap_or(Uuid::nil());
-    let mut hash = resume_hash(before.try_get("hash_state")?)?;
+    let (after, mut hash) = resume_hash(before)?;
     // Each of the two tables is read in the order of its key, and no further than the piece.
     let sql = "/* seal_later */ SELECT key AS last FROM ( \
                    SELECT key FROM ( \

@@ -29,9 +29,9 @@ pub struct BatchMetrics<'a> {
     pub rejected: &'a BTreeMap<String, u64>,
     /// The time from receiving the batch to answering.
     pub duration: Duration,
-    /// The time from casting the oldest vote of the batch until the ranking includes it. `None` if the update of the
+    /// The age of the oldest vote that was missing in the ranking before this batch, or still is if the update of the
     /// ranking failed.
-    pub ranking_lag: Option<Duration>,
+    pub ranking_lag: Duration,
 }
 
 /// One observation of the counting status.
@@ -61,12 +61,10 @@ impl BatchMetrics<'_> {
             ("VotesCounted", "Count", json!(self.counted)),
             ("VotesDuplicate", "Count", json!(self.duplicate)),
             ("BatchDuration", "Milliseconds", json!(self.duration.as_secs_f64() * 1_000.0)),
+            ("RankingLag", "Milliseconds", json!(self.ranking_lag.as_millis() as u64)),
         ];
         if let Some(late) = self.rejected.get(Rejection::Late.name()) {
             metrics.push(("LateVotes", "Count", json!(late)));
-        }
-        if let Some(lag) = self.ranking_lag {
-            metrics.push(("RankingLag", "Milliseconds", json!(lag.as_millis() as u64)));
         }
         let batch = self.line(None, metrics);
         let reasons = self.rejected.iter().map(|(reason, count)| {
@@ -133,7 +131,7 @@ mod tests {
             duplicate: 1,
             rejected: &rejected,
             duration: Duration::from_millis(7),
-            ranking_lag: Some(Duration::from_millis(9)),
+            ranking_lag: Duration::from_millis(9),
         };
         let mut lines = metrics.lines();
         assert_eq!(lines.len(), 2);

@@ -9,7 +9,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 
 use crate::support::{Fixture, LIMIT};
@@ -45,11 +45,22 @@ impl CrashTest {
         Self { fixture, poll, batch, stores, background_processes, _folder: folder }
     }
 
-    /// Counts the batch with commits that do not wait for the disk.
+    /// Counts the batch without its flush barrier.
     async fn count_without_flush(&self) {
-        let url = format!("{}&options[synchronous_commit]=off", self.stores.database_url);
-        let ledger = Ledger::new(&url, LIMIT).unwrap();
+        let mut owner = PgConnection::connect(&self.stores.database_url).await.unwrap();
+        // These commits must not flush the batch's.
+        sqlx::query("SET synchronous_commit = off").execute(&mut owner).await.unwrap();
+        self.replace_barrier(&mut owner, "SELECT NULL::pg_lsn").await;
+        let ledger = Ledger::new(&self.stores.database_url, LIMIT).unwrap();
         assert!(matches!(ledger.count(&self.batch).await.unwrap(), Outcome::Counted(_)));
+        self.replace_barrier(&mut owner, "SELECT pg_logical_emit_message(true, 'votes', '')").await;
+    }
+
+    async fn replace_barrier(&self, owner: &mut PgConnection, body: &str) {
+        let sql = format!(
+            "CREATE OR REPLACE FUNCTION mark_log() RETURNS pg_lsn LANGUAGE sql VOLATILE AS $${body}$$"
+        );
+        sqlx::query(AssertSqlSafe(sql)).execute(owner).await.unwrap();
     }
 
     /// Crashes and restarts PostgreSQL, and counts the remaining votes.
@@ -70,6 +81,16 @@ impl CrashTest {
 async fn what_is_answered_is_on_disk() {
     let test = CrashTest::new().await;
     assert_eq!(test.fixture.count(&test.batch).await.counted, 3);
+    assert_eq!(test.votes_after_crash().await, 3);
+}
+
+#[tokio::test]
+async fn what_is_answered_is_on_disk_whatever_the_role_is_set_to() {
+    let test = CrashTest::new().await;
+    let mut owner = PgConnection::connect(&test.stores.database_url).await.unwrap();
+    sqlx::query("ALTER ROLE CURRENT_USER SET synchronous_commit = off").execute(&mut owner).await.unwrap();
+    let ledger = Ledger::new(&test.stores.database_url, LIMIT).unwrap();
+    assert!(matches!(ledger.count(&test.batch).await.unwrap(), Outcome::Counted(_)));
     assert_eq!(test.votes_after_crash().await, 3);
 }
 

@@ -9,7 +9,10 @@ use std::{
 use ledger::Ledger;
 use ranking::RankingStore;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::support::{Fixture, LIMIT, until};
 
@@ -51,6 +54,32 @@ async fn what_no_later_call_can_do_is_a_defect_and_no_outage() {
         .unwrap();
     let error = ranking.tally(&poll).await.unwrap_err();
     assert!(matches!(error, ranking::Error::Defect(_)) && !error.retry().is_transient(), "{error}");
+}
+
+#[tokio::test]
+async fn a_pooler_that_refuses_startup_options_is_named() {
+    for (code, message) in [
+        ("08P01", "unsupported startup parameter in options: client_connection_check_interval"),
+        ("0A000", "Feature not supported: RDS Proxy currently doesn't support command-line options."),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let refused = tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let startup_bytes = client.read_u32().await.unwrap();
+            let mut startup = vec![0; startup_bytes as usize - 4];
+            client.read_exact(&mut startup).await.unwrap();
+            let fields = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
+            client.write_u8(b'E').await.unwrap();
+            client.write_u32(fields.len() as u32 + 4).await.unwrap();
+            client.write_all(fields.as_bytes()).await.unwrap();
+        });
+        let ledger = Ledger::new(&format!("postgres://v@{address}/d?sslmode=disable"), LIMIT).unwrap();
+        let error = ledger.current_polls().await.unwrap_err();
+        assert!(matches!(error, ledger::Error::Defect(ledger::Defect::Pooler(_))), "{error}");
+        assert!(error.to_string().contains("RDS Proxy"), "{error}");
+        refused.await.unwrap();
+    }
 }
 
 #[tokio::test]

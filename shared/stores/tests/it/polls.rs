@@ -6,7 +6,7 @@ use ledger::{Conflict, Error};
 use runtime::Clock;
 use serde_json::{Value, json};
 
-use crate::support::{CAST_AT, Fixture, at};
+use crate::support::{CAST_AT, Fixture, LIMIT, at};
 
 impl Fixture {
     async fn patch(&self, id: PollId, changes: Value) -> Result<PollWithTally, Error> {
@@ -260,9 +260,41 @@ async fn what_is_certified_is_finished_and_an_unfinished_certificate_is_not() {
     assert_eq!(unfinished().await, 1, "closed");
     fixture.ledger.freeze(poll.id, domain::Basis::Forced).await.unwrap();
     assert_eq!(unfinished().await, 1, "its certificate is being made");
-    while !fixture.ledger.advance_certificate(poll.id, 10, crate::support::LIMIT).await.unwrap() {}
+    while !fixture.ledger.advance_certificate(poll.id, 10, LIMIT).await.unwrap() {}
     assert_eq!(unfinished().await, 0);
     assert_eq!(fixture.ledger.current_polls().await.unwrap().len(), 1, "viewers still see it");
+}
+
+#[tokio::test]
+async fn a_digest_whose_state_cannot_be_read_begins_anew() {
+    let fixture = Fixture::new().await;
+    let certify = async |state: Option<&[u8]>| {
+        let poll = fixture.poll(json!({})).await;
+        let first = 10 * poll.id.0 as u128;
+        fixture.count(&fixture.votes(&poll, first..first + 5)).await;
+        fixture.ledger.freeze(poll.id, domain::Basis::Forced).await.unwrap();
+        assert!(!fixture.ledger.advance_certificate(poll.id, 2, LIMIT).await.unwrap());
+        if let Some(state) = state {
+            let sql = "UPDATE certificates SET hash_state = $2 WHERE poll = $1";
+            let mut owner = fixture.scratch.connect().await.unwrap();
+            sqlx::query(sql).bind(poll.id.0).bind(state).execute(&mut owner).await.unwrap();
+        }
+        let mut pieces = 1;
+        while !fixture.ledger.advance_certificate(poll.id, 2, LIMIT).await.unwrap() {
+            pieces += 1;
+        }
+        let sql = "SELECT sha256(convert_to(string_agg(concat_ws(',', key, (extract(epoch FROM cast_at) * 1000)::bigint, \
+                       voter, contestant, coalesce(ballot::text, '')) || E'\\n', '' ORDER BY key), 'UTF8')) = \
+                       (SELECT digest FROM certificates WHERE poll = $1) FROM votes WHERE poll = $1";
+        let mut owner = fixture.scratch.connect().await.unwrap();
+        let is_right: bool = sqlx::query_scalar(sql).bind(poll.id.0).fetch_one(&mut owner).await.unwrap();
+        assert!(is_right, "{state:?}");
+        pieces
+    };
+    assert_eq!(certify(None).await, 3);
+    for state in [&[][..], &[7], &[7; 200]] {
+        assert_eq!(certify(Some(state)).await, 4, "one piece is made again");
+    }
 }
 
 #[tokio::test]
