@@ -1,7 +1,7 @@
 """Says within seconds what a deployment of an environment would lack, before anything is compiled: `make preflight`,
 which `make deploy` runs first.
 
-Each finding is one line: what is wrong, and what to do. What the credentials may not read is named and not guessed.
+Each finding is one line: what is wrong, and what to do. Checks without read permission are reported as skipped.
 """
 
 import argparse
@@ -42,7 +42,7 @@ CALLS = Config(connect_timeout=4, read_timeout=6, retries={"total_max_attempts":
 
 # Lambda leaves so much of an account's concurrency to the functions that reserve none.
 UNRESERVED_MIN = 100
-# What an account has once it has been asked for; a new one may have 10.
+# The usual quota after an increase; a new account may have 10.
 CONCURRENCY_ASKED = 1000
 VPC_QUOTA = ("vpc", "L-F678F1CE")
 GATEWAY_RATE_QUOTA = ("apigateway", "L-8A5B8E43")
@@ -133,7 +133,7 @@ def given(target):
 
 
 def regions_of_authorities():
-    """Regions whose databases' certificates the functions believe."""
+    """Returns the Regions whose database certificates the functions trust."""
     text = pathlib.Path(AUTHORITIES).read_text(encoding="ascii")
     blocks = re.findall("-----BEGIN CERTIFICATE-----(.*?)-----END", text, re.DOTALL)
     names = (re.findall(rb"Amazon RDS ([a-z0-9-]+) Root CA", base64.b64decode(block)) for block in blocks)
@@ -183,7 +183,7 @@ def stack_state(target):
     status, name = stack["StackStatus"], target.name
     why = one_line(stack.get("StackStatusReason", ""))
     if is_first_deployment_that_failed(status):
-        yield note(f"the first deployment of {name} failed ({status}): make deploy deletes its leavings and begins anew")
+        yield note(f"the first deployment of {name} failed ({status}): make deploy deletes its remains and starts again")
     elif status == "REVIEW_IN_PROGRESS":
         pass  # A change set that nobody has carried out.
     elif status.endswith("_CLEANUP_IN_PROGRESS"):
@@ -339,7 +339,7 @@ def unknown(check, why):
 
 
 def checked(check, target):
-    """A check's findings. What cannot be read is no reason against a deployment, but is told."""
+    """Returns a check's findings. A failed lookup becomes a note and does not stop the deployment."""
     try:
         return list(check(target))
     except botocore.exceptions.ClientError as error:
@@ -358,7 +358,7 @@ def answer_with(answer, check, target):
 
 
 def all_findings(target):
-    """Everything, in the order of the checks; only what needs no account where there are no credentials."""
+    """Returns all findings, in the order of the checks. Without credentials, runs only the offline checks."""
     findings = [finding for check in OFFLINE for finding in checked(check, target)]
     if missing := credentials(target):
         return [*findings, missing]
@@ -396,11 +396,11 @@ def main():
         print(f"preflight: {'note: ' if finding.is_note else ''}{finding.text}", file=sys.stderr)
     problems = sum(not finding.is_note for finding in findings)
     if problems:
-        print(f"preflight: {target.name}: {problems} to put right", file=sys.stderr)
+        print(f"preflight: {target.name}: {problems} problems to fix", file=sys.stderr)
     elif not arguments.credentials:
         print(f"preflight: {target.name} can be deployed in {target.region}", file=sys.stderr)
     sys.stderr.flush()
-    # A call that still waits must hold nobody up.
+    # Exits without waiting for pending calls.
     os._exit(1 if problems else 0)
 
 

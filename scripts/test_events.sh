@@ -83,6 +83,10 @@ jq --exit-status '.Status == "SUCCESS"' "$work/answer.json" >/dev/null || {
 }
 invoke admin AdminFunction '.statusCode == 201'
 invoke votes VotesFunction '.batchItemFailures == []'
+grep --quiet '"VotesCounted":2' "$work/votes.log" || {
+    cat "$work/votes.log" >&2
+    exit 1
+}
 invoke polls PollsFunction '.statusCode == 200'
 invoke results ResultsFunction '. == null'
 invoke export ExportFunction '. == null'

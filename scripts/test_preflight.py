@@ -166,7 +166,7 @@ class Preflight(unittest.TestCase):
         for status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"):
             problems, notes = self.findings({"DescribeStacks": stack(status)})
             self.assertEqual(problems, [])
-            self.assertRegex(notes[-1], f"first deployment .* failed \\({status}\\): make deploy deletes its leavings")
+            self.assertRegex(notes[-1], f"first deployment .* failed \\({status}\\): make deploy deletes its remains")
 
     def test_certificates(self):
         self.only_problem("CertificateArn is PENDING", {"DescribeCertificate": certificate("PENDING")}, DOMAIN)

@@ -6,8 +6,8 @@
 //! To add a call:
 //! 1. Add a method to `impl Aws` in the service's module. Build the URL with `endpoint`, send with `send`.
 //! 2. State in its doc comment whether it is idempotent, and link the API reference.
-//! 3. Every call must be safe to repeat, since [`Error::retry`] decides by the error alone.
-//! 4. Grant the action to the function's role in `template.yaml`.
+//! 3. Grant the action to the function's role in `template.yaml`, and add the call to `OWN_CALLS` in
+//!    `scripts/check_functions.py`.
 
 mod cloudfront;
 mod message;
@@ -88,7 +88,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether a retry may help: yes if the service is busy or away. Every call here is safe to repeat.
+    /// Returns whether a later call may succeed: yes if the service is busy or away.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Unavailable(_) | Self::Timeout(_) => Retry::Later,

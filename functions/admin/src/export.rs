@@ -6,6 +6,7 @@ use api::{NO_STORE, Problem, json_response, poll_id};
 use domain::{PollId, Timestamp};
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use ledger::{Asked, Export};
+use runtime::telemetry::error_chain;
 use serde::Serialize;
 
 use crate::Handler;
@@ -100,7 +101,7 @@ impl Exports {
     fn link(&self, export: &Export) -> Result<String, Problem> {
         let key = export.object_key();
         self.aws.link(&self.bucket, &key, self.link_lifetime).map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "link.not_signed");
+            tracing::error!(error = error_chain(&error), "link.not_signed");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The link could not be made.")
         })
     }

@@ -9,6 +9,7 @@ use api::{NO_STORE, Problem, json_response, poll_id};
 use domain::{Counting, Poll, PollId, Sign, Timestamp, Waiting, WaitsFor};
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use ranking::Backlog;
+use runtime::telemetry::error_chain;
 use serde::Serialize;
 
 use crate::Handler;
@@ -81,11 +82,11 @@ impl Handler {
         let found = self.stores.ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?;
         // The ranking is read first: read after the tally, it could be ahead.
         let ranking = self.stores.ranking.tally(&found.poll).await.inspect_err(|error| {
-            tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable");
+            tracing::warn!(error = error_chain(error), "ranking.unavailable");
         });
         let ranking_votes = ranking.ok().flatten().map(|tally| tally.values().sum());
         let queue = self.stores.ranking.backlog().await.inspect_err(|error| {
-            tracing::warn!(error = error as &dyn std::error::Error, "ranking.unavailable");
+            tracing::warn!(error = error_chain(error), "ranking.unavailable");
         });
         let queue = queue.ok().flatten();
         let (votes, rejected) = self.stores.ledger.progress(id).await?;

@@ -23,6 +23,7 @@ use std::convert::Infallible;
 use api::{NO_STORE, Problem, json_response, route_key};
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use runtime::environment::{self, Reader};
+use runtime::telemetry::error_chain;
 
 use crate::{listing::Listing, queues::Queues};
 
@@ -74,7 +75,7 @@ impl Handler {
 
 impl From<queues::Error> for Problem {
     fn from(error: queues::Error) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "request.failed");
+        tracing::error!(error = error_chain(&error), "request.failed");
         let message = "The queue does not answer at the moment. Nothing is lost; try again shortly.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }

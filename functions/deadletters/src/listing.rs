@@ -7,6 +7,7 @@ use std::{
 
 use domain::Timestamp;
 use futures_util::future::join_all;
+use runtime::telemetry::error_chain;
 use serde::Serialize;
 
 use crate::{
@@ -117,7 +118,7 @@ async fn make_visible(queues: &Queues, dead_letters: &[DeadLetter]) {
     let receipts: Vec<_> = dead_letters.iter().map(|dead_letter| dead_letter.receipt.as_str()).collect();
     for answer in join_all(receipts.chunks(CALL_MESSAGES_MAX).map(|chunk| queues.make_visible(chunk))).await {
         if let Err(error) = answer {
-            tracing::warn!(error = &error as &dyn std::error::Error, "dead_letters.hidden_for_a_while");
+            tracing::warn!(error = error_chain(&error), "dead_letters.hidden_for_a_while");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use runtime::telemetry::error_chain;
 use serde::Serialize;
 
 use crate::{
@@ -60,7 +61,7 @@ pub async fn redrive(queues: &Queues) -> Result<Redriven, Error> {
         if moved == 0 {
             return Err(error);
         }
-        tracing::error!(error = &error as &dyn std::error::Error, "dead_letters.redriven_in_part");
+        tracing::error!(error = error_chain(&error), "dead_letters.redriven_in_part");
     }
     let remaining = queues.count_dead_letters().await?;
     Ok(Redriven { moved, failed, remaining })

@@ -141,8 +141,8 @@ impl Migration {
     }
 }
 
-/// Returns the time until a deadline in milliseconds since 1970. A deadline that has passed before the work begins is none
-/// of Lambda's (cargo-lambda's emulator sends a constant): then it is Lambda's longest timeout.
+/// Returns the time until a deadline in milliseconds since 1970. Lambda never sends a past deadline; cargo-lambda sends a
+/// constant. Then the longest timeout applies.
 fn time_left(deadline_ms: u64, now: Timestamp) -> Duration {
     let now_ms = u64::try_from(now.millis()).unwrap_or_default();
     deadline_ms.checked_sub(now_ms).filter(|&left_ms| left_ms > 0).map_or(TIMEOUT_MAX, Duration::from_millis)

@@ -1,6 +1,7 @@
 //! Deletes the files of deleted polls.
 
 use crate::Handler;
+use runtime::telemetry::error_chain;
 
 impl Handler {
     /// Deletes the files of deleted polls, from the bucket and from the edge. Returns whether there were any.
@@ -13,7 +14,7 @@ impl Handler {
         for &poll in &deleted {
             let key = format!("results/{}.json", poll.0);
             if let Err(error) = self.aws.delete_object(&self.bucket, &key).await {
-                tracing::error!(error = &error as &dyn std::error::Error, poll = poll.0, "file.not_deleted");
+                tracing::error!(error = error_chain(&error), poll = poll.0, "file.not_deleted");
                 continue;
             }
             if self.request_invalidation(&key).await {

@@ -128,7 +128,7 @@ impl Handler {
             Ok(None) => return Ok(()),
             // Certification needs only the ledger and must not wait for Redis.
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "ranking.unavailable");
+                tracing::warn!(error = error_chain(&error), "ranking.unavailable");
                 None
             }
         };
@@ -136,10 +136,10 @@ impl Handler {
         if let Some(lease) = lease
             && let Err(error) = self.stores.ranking.release(lease).await
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "ranking.unavailable");
+            tracing::warn!(error = error_chain(&error), "ranking.unavailable");
         }
         worked.map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "results.failed");
+            tracing::error!(error = error_chain(&error), "results.failed");
             Error(error)
         })
     }
@@ -207,7 +207,7 @@ impl Handler {
     async fn repair(&self, polls: &[Publishable], loaded_at: Timestamp) {
         let loaded: Vec<_> = polls.iter().map(|one| one.loaded.clone()).collect();
         if let Err(error) = self.stores.ranking.keep_polls(&loaded, loaded_at).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "ranking.not_repaired");
+            tracing::warn!(error = error_chain(&error), "ranking.not_repaired");
         }
     }
 }

@@ -112,7 +112,7 @@ impl Handler {
     pub(crate) async fn request_invalidation(&self, key: &str) -> bool {
         let asked = self.aws.ask_to_invalidate(&self.invalidations_url, &[&format!("/{key}")]).await;
         if let Err(error) = &asked {
-            tracing::warn!(error = error as &dyn std::error::Error, key, "invalidation.not_asked_for");
+            tracing::warn!(error = error_chain(error), key, "invalidation.not_asked_for");
         }
         asked.is_ok()
     }
@@ -126,7 +126,7 @@ impl Handler {
             ledger.late_published(poll.id, late_votes, later).await
         };
         if let Err(error) = recorded.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "publication.not_remembered");
+            tracing::warn!(error = error_chain(&error), "publication.not_remembered");
         }
     }
 
@@ -142,7 +142,7 @@ impl Handler {
                 polls.iter().zip(counts).map(estimate).collect()
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "voters.unknown");
+                tracing::warn!(error = error_chain(&error), "voters.unknown");
                 vec![None; polls.len()]
             }
         }

@@ -67,8 +67,8 @@ impl Error {
     fn retry(&self) -> Retry {
         match self {
             Self::Ledger(error) => error.retry(),
-            Self::BatchTimeout(_) | Self::DefinitionsKeptChanging => Retry::Later,
-            Self::Event(_) => Retry::Never,
+            Self::BatchTimeout(_) => Retry::Later,
+            Self::DefinitionsKeptChanging | Self::Event(_) => Retry::Never,
         }
     }
 }

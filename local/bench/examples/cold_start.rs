@@ -69,7 +69,7 @@ async fn measure(arguments: &Arguments, folder: &Path, stores: &Stores, tls: boo
         let functions = Functions::from_template(&template, arguments.artifacts.clone(), logs)?;
         let (mut answers_ms, mut cpu_ms) = (Vec::new(), Vec::new());
         for _ in 0..arguments.starts {
-            functions.start_next_anew(id);
+            functions.force_cold_start(id);
             let event = if binary == "votes" { batch() } else { request() };
             let started = Instant::now();
             let answer = functions.invoke(id, event.to_string().into()).await?;

@@ -58,7 +58,7 @@ impl Finale<'_> {
         let label = crash_label("committed");
         let before = self.injector.record.count(&label);
         self.injector.deliveries.arm(Some(("committed", "0:0".to_owned())));
-        self.injector.functions.start_next_anew(VOTES);
+        self.injector.functions.force_cold_start(VOTES);
         self.vote_in_each_open_poll().await?;
         ensure!(self.injector.record.count(&label) > before, "no process died between commit and ranking");
         Ok(())
@@ -68,7 +68,7 @@ impl Finale<'_> {
     async fn reorder_totals(&self) -> Result<()> {
         self.injector.redis.set(Passage::HeldExisting);
         self.vote_in_each_open_poll().await?;
-        self.injector.functions.start_next_anew(VOTES);
+        self.injector.functions.force_cold_start(VOTES);
         self.vote_in_each_open_poll().await?;
         self.injector.redis.set(Passage::Immediate);
         self.injector.redis.flushed().await;

@@ -122,7 +122,7 @@ impl Injector {
                     if Instant::now() >= again {
                         again += Duration::from_secs(1);
                         self.deliveries.arm(event.crash.clone());
-                        self.functions.start_next_anew(VOTES);
+                        self.functions.force_cold_start(VOTES);
                     }
                     self.record.count(label) > before
                 };

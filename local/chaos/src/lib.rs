@@ -174,7 +174,7 @@ impl Run {
         let functions =
             Functions::from_template(&blueprint.template, stack::artifacts(stack)?, Arc::clone(&logs))?;
         custom_resource::create_all(&blueprint.template, &functions).await?;
-        functions.attend_births(&(Arc::clone(&deliveries) as Arc<dyn EnvironmentHook>));
+        functions.set_environment_hook(&(Arc::clone(&deliveries) as Arc<dyn EnvironmentHook>));
         let session = Session { arguments: stack, stop, folder, stores: &stores };
         let running =
             stack::start(session, listeners, blueprint, logs, &functions, Some(&disturbance)).await?;

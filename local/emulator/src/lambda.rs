@@ -160,7 +160,7 @@ impl Functions {
     }
 
     /// Sets a hook that adds environment variables to each new process. Later calls have no effect.
-    pub fn attend_births(&self, environment_hook: &Arc<dyn EnvironmentHook>) {
+    pub fn set_environment_hook(&self, environment_hook: &Arc<dyn EnvironmentHook>) {
         for function in self.by_id.values() {
             // The error means that a hook is set already.
             let _already_set = function.environment_hook.set(Arc::clone(environment_hook));
@@ -168,7 +168,7 @@ impl Functions {
     }
 
     /// Forces a cold start for the next invocation of a function, even if an instance is idle.
-    pub fn start_next_anew(&self, function: &str) {
+    pub fn force_cold_start(&self, function: &str) {
         if let Some(function) = self.by_id.get(function) {
             function.lock().force_cold_start = true;
         }

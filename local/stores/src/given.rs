@@ -17,7 +17,7 @@ pub async fn check_database(url: &str) -> Result<()> {
     let options = matches!(scheme, Some("postgres" | "postgresql")).then(|| url.parse::<PgConnectOptions>());
     let options = options
         .and_then(Result::ok)
-        .context("DATABASE_URL is no PostgreSQL URL: use postgres://user:password@host:5432/database")?;
+        .context("DATABASE_URL is not a PostgreSQL URL: use postgres://user:password@host:5432/database")?;
     let host = match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => format!("{}:{}", options.get_host(), options.get_port()),
@@ -38,7 +38,7 @@ pub async fn check_database(url: &str) -> Result<()> {
 /// The URL is wrong or the server unreachable. The error names the variable and the host, never the password.
 pub async fn check_redis(url: &str) -> Result<()> {
     let client = redis::Client::open(url)
-        .map_err(|_| anyhow!("REDIS_URL is no Redis URL: use redis://user:password@host:6379/0"))?;
+        .map_err(|_| anyhow!("REDIS_URL is not a Redis URL: use redis://user:password@host:6379/0"))?;
     let host = client.get_connection_info().addr().to_string();
     let advice = || {
         format!(

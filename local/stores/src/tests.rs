@@ -102,12 +102,12 @@ async fn given_stores_that_cannot_be_used_are_named() {
     assert!(unreachable.starts_with("DATABASE_URL: PostgreSQL at 127.0.0.1:1 "), "{unreachable}");
     assert!(!unreachable.contains("hidden") && !unreachable.contains('\n'), "{unreachable}");
     let wrong = refusal(Some("mysql://x"), None).await;
-    assert!(wrong.starts_with("DATABASE_URL is no PostgreSQL URL"), "{wrong}");
+    assert!(wrong.starts_with("DATABASE_URL is not a PostgreSQL URL"), "{wrong}");
     let unreachable = refusal(None, Some("redis://:hidden@127.0.0.1:1/0")).await;
     assert!(unreachable.starts_with("REDIS_URL: Redis at 127.0.0.1:1 "), "{unreachable}");
     assert!(!unreachable.contains("hidden"), "{unreachable}");
     let wrong = refusal(None, Some("nonsense")).await;
-    assert!(wrong.starts_with("REDIS_URL is no Redis URL"), "{wrong}");
+    assert!(wrong.starts_with("REDIS_URL is not a Redis URL"), "{wrong}");
     assert!(!folder.path().join("postgres").exists(), "nothing was started");
 }
 

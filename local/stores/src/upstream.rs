@@ -26,7 +26,7 @@ impl Upstream {
     /// Parses a PostgreSQL URL.
     ///
     /// # Errors
-    /// The URL is no PostgreSQL URL.
+    /// The URL is not a PostgreSQL URL.
     pub fn of_database(url: &str) -> Result<Self> {
         let options = PgConnectOptions::from_str(url)?;
         Ok(match options.get_socket() {
@@ -58,7 +58,7 @@ impl Upstream {
 /// Returns the URL of the same database through another port on 127.0.0.1.
 ///
 /// # Errors
-/// The URL is no PostgreSQL URL.
+/// The URL is not a PostgreSQL URL.
 pub fn database_through(url: &str, port: u16) -> Result<String> {
     let options = PgConnectOptions::from_str(url)?;
     let (user, name) = (options.get_username(), options.get_database().unwrap_or_default());

@@ -26,7 +26,7 @@ const IDLE_SESSION_TIMEOUT_MS: &str = "60000";
 /// The reason why a database URL is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
-    /// It is no PostgreSQL URL.
+    /// It is not a PostgreSQL URL.
     #[error("use postgres://user:password@host:port/database?sslmode=verify-full ({0})")]
     Url(#[from] sqlx::Error),
     /// Only `TLS_CA_FILE` configures the stores' authorities.
@@ -52,7 +52,7 @@ impl Connector {
         if ["sslrootcert=", "ssl-root-cert=", "ssl-ca="].iter().any(|parameter| url.contains(parameter)) {
             return Err(AddressError::AuthoritiesInUrl);
         }
-        // The flush barrier is one only where commits wait for the disk, whatever the server or the role is set to.
+        // The flush barrier requires synchronous commits, so the connection overrides the server and the role.
         let options = PgConnectOptions::from_str(url)?.options([
             ("client_connection_check_interval", CLIENT_CHECK_INTERVAL_MS),
             ("synchronous_commit", "on"),

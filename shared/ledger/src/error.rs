@@ -94,7 +94,7 @@ const TRANSIENT_CLASSES: [&str; 6] = ["28", "40", "53", "55", "57", "58"];
 /// The SQLSTATE of a database that does not exist yet.
 const UNDEFINED_DATABASE: &str = "3D000";
 
-/// Parts of the refusals of PgBouncer and RDS Proxy. Their SQLSTATEs are not their own.
+/// Parts of the refusals of PgBouncer and RDS Proxy. Other errors share their SQLSTATEs, so the message decides.
 const POOLER_REFUSALS: [&str; 2] = ["startup parameter", "command-line options"];
 
 fn is_pooler(error: &sqlx::Error) -> bool {
@@ -102,7 +102,7 @@ fn is_pooler(error: &sqlx::Error) -> bool {
     POOLER_REFUSALS.iter().any(|refusal| error.message().contains(refusal))
 }
 
-/// The message of PostgreSQL for a prepared `SELECT *` whose table has changed. Its SQLSTATE is not its own.
+/// The message of PostgreSQL for a prepared `SELECT *` whose table has changed. Other errors share its SQLSTATE, so the message decides.
 const OUTDATED_PLAN: &str = "cached plan must not change result type";
 
 /// Returns the retry decision for a failed statement.

@@ -60,9 +60,9 @@ pub struct RoleError;
 /// The reason why the schema is not at this release. A retry is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// The connection failed, broke or was refused.
-    #[error("the database is unavailable")]
-    Unavailable(#[from] sqlx::Error),
+    /// The database is away, or refuses a statement: another role may own the schema.
+    #[error(transparent)]
+    Database(#[from] Error),
     /// A migration failed, and earlier migrations stay applied. Or the database has migrations that differ from this
     /// release's.
     #[error("the schema cannot be migrated to this release")]
@@ -72,6 +72,12 @@ pub enum SchemaError {
         "there is no role {0}, and the schema's owner may make none: let it (CREATEROLE), or make the role"
     )]
     NoRole(String),
+}
+
+impl From<sqlx::Error> for SchemaError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 impl Schema {
@@ -122,7 +128,7 @@ impl Schema {
     /// concurrently.
     ///
     /// # Errors
-    /// [`SchemaError::Unavailable`], also if another role owns the schema; [`SchemaError::NoRole`].
+    /// [`SchemaError::Database`], [`SchemaError::NoRole`].
     pub async fn grant(&self, role: &Role) -> Result<(), SchemaError> {
         let mut connection = self.0.open().await?;
         let mut transaction = connection.begin().await?;

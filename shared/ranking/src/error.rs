@@ -38,7 +38,7 @@ pub struct Defect(#[source] RedisError);
 /// The reason why a Redis URL is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
-    /// It is no Redis URL.
+    /// It is not a Redis URL.
     #[error("use rediss://user:password@host:port ({0})")]
     Url(#[from] RedisError),
     /// `#insecure` would trust any server.
@@ -76,11 +76,18 @@ pub(crate) fn is_other_server(error: &RedisError) -> bool {
     error.code().is_some_and(|code| NOT_READY_CODES.contains(&code))
 }
 
+/// Error codes of a server that is overloaded for a while: no memory, a failed save, a long script.
+const OVERLOADED_CODES: [&str; 3] = ["OOM", "MISCONF", "BUSY"];
+
 /// Returns the retry decision for a failed command.
 pub(crate) fn retry(error: &RedisError) -> Retry {
     if error.is_unrecoverable_error() || is_other_server(error) {
         Retry::AtOnce
-    } else if error.is_io_error() || error.is_timeout() || error.is_connection_refusal() {
+    } else if error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_refusal()
+        || error.code().is_some_and(|code| OVERLOADED_CODES.contains(&code))
+    {
         Retry::Later
     } else {
         Retry::Never

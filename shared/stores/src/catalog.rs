@@ -166,7 +166,7 @@ impl Catalog {
                     // The lease is kept: all readers have a stale entry, and the ledger gets no queries until it
                     // expires.
                     Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, name, "view.not_reloaded");
+                        tracing::warn!(error = error_chain(&error), name, "view.not_reloaded");
                         return Ok(value);
                     }
                 },

@@ -15,7 +15,7 @@ async fn a_database_that_is_away_fails_the_deployment_and_not_its_rollback() {
     let url = "postgres://owner:very-secret@127.0.0.1:9/votes";
     let mut deployment = Deployment::of(url, &new_role()).await;
     let answer = deployment.ask("Create").await;
-    assert_failed(&answer, "the database is unavailable: ");
+    assert_failed(&answer, "the ledger is unavailable: ");
     // CloudFormation deletes a resource whose creation failed.
     assert_eq!(deployment.ask("Delete").await["Status"], "SUCCESS");
     let log = deployment.log().await;
@@ -28,7 +28,7 @@ async fn a_database_that_is_away_fails_the_deployment_and_not_its_rollback() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_succeeds_while_the_database_is_away() {
     let mut deployment = Deployment::of("postgres://owner@127.0.0.1:9/votes", &new_role()).await;
-    assert_failed(&deployment.update_from(1).await, "the database is unavailable: ");
+    assert_failed(&deployment.update_from(1).await, "the ledger is unavailable: ");
     let answer = deployment.update_from(3).await;
     assert_eq!(answer["Status"], "SUCCESS", "{answer}");
     // Neither release nor database changes, so no migration is needed.

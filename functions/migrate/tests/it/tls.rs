@@ -57,7 +57,7 @@ async fn the_schema_comes_up_over_tls_and_no_other_server_is_believed() {
         let (answer, log) = answer(url, trusted).await;
         assert_eq!(answer["Status"], "FAILED", "{answer}");
         let text = answer["Reason"].as_str().unwrap();
-        assert!(text.starts_with("the database is unavailable: ") && text.contains(reason), "{text}");
+        assert!(text.starts_with("the ledger is unavailable: ") && text.contains(reason), "{text}");
         assert!(log.contains("schema.failed") && !log.contains("postgres://"), "{log}");
     }
     let (answer, log) = answer(url, &ca_file).await;

@@ -115,9 +115,9 @@ async fn the_next_process_can_be_a_new_one_with_more_environment() {
     };
     assert_eq!(mark().await, None);
     let environment_hook: Arc<dyn EnvironmentHook> = Arc::new(MarkHook);
-    stack.functions.attend_births(&environment_hook);
+    stack.functions.set_environment_hook(&environment_hook);
     assert_eq!(mark().await, None, "the process started before the hook was set");
-    stack.functions.start_next_anew("F");
+    stack.functions.force_cold_start("F");
     assert_eq!(mark().await.as_deref(), Some("started for F"));
     assert_eq!(counts(&stack.functions).cold_starts, 2);
     stack.functions.shut_down().await;
