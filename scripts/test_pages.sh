@@ -9,4 +9,4 @@ if ! cmp -s package-lock.json node_modules/.installed; then
     npm ci --no-audit --no-fund --loglevel=error
     cp package-lock.json node_modules/.installed
 fi
-exec node --test --test-concurrency="${BROWSERS:-2}" --test-reporter=spec "$@"
+exec node --test --test-concurrency="${BROWSERS:-1}" --test-reporter=spec "$@"

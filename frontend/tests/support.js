@@ -181,6 +181,8 @@ export async function openControlRoom(page, poll, name = "crew") {
   await page.locator("#polls button").first().waitFor();
   const number = page.getByText(String(poll.id), { exact: true });
   await page.locator("#polls button").filter({ has: number }).click();
+  // The form and the buttons belong to the poll once its answer is there.
+  await page.waitForFunction((title) => document.querySelector("form [name=title]")?.value === title, poll.title);
 }
 
 /** Waits for a text in an element. */
