@@ -119,21 +119,22 @@ impl Observation {
             return Err(Waiting { waits_for: WaitsFor::Probes, sign: missing, ..waiting });
         };
         let waits_for_sign = Waiting { waits_for: WaitsFor::Sign, ..waiting };
-        let mut started_until = later(decided, ANNOUNCE_DELAY_MAX);
+        let mut started_until = decided.saturating_add(ANNOUNCE_DELAY_MAX);
         if let Some((sign, at)) = self.latest_sign(opens_at, closes_at, policy) {
-            let until = later(at, policy.sign + self.backlog_since(at, policy));
+            let until = at.saturating_add(policy.sign + self.backlog_since(at, policy));
             if self.now < until {
                 return Err(Waiting { sign: Some(sign), until: Some(until), ..waits_for_sign });
             }
             // Votes redelivered by then may be in a batch that is still in flight.
             started_until = started_until.max(until);
         }
-        let may_be_in_flight = |&at: &Timestamp| at <= started_until && self.now < later(at, policy.sign);
+        let may_be_in_flight =
+            |&at: &Timestamp| at <= started_until && self.now < at.saturating_add(policy.sign);
         if self.outstanding.iter().any(may_be_in_flight) {
             return Err(Waiting { sign: Some(Sign::Announced), ..waits_for_sign });
         }
         // By then, a batch that vanished at the close has been redelivered.
-        let is_redelivered = self.now >= later(closes_at, policy.sign);
+        let is_redelivered = self.now >= closes_at.saturating_add(policy.sign);
         let explained_until = if is_redelivered { self.now } else { decided };
         match waiting.waiting {
             Some(votes) if votes <= self.handled_between(closes_at, explained_until) => Ok(()),
@@ -143,13 +144,18 @@ impl Observation {
 
     /// Returns whether votes are being counted.
     pub fn counting(&self, policy: CertificationPolicy) -> Counting {
-        let is_old = |at: Timestamp| later(at, policy.probe_late) < self.now;
-        let recent = self.probes.iter().filter(|probe| self.now < later(probe.sent_at, PROBE_LOST_AFTER));
+        let is_old = |at: Timestamp| at.saturating_add(policy.probe_late) < self.now;
+        let recent =
+            self.probes.iter().filter(|probe| self.now < probe.sent_at.saturating_add(PROBE_LOST_AFTER));
         let oldest = recent.filter(|probe| probe.is_in_flight()).map(|probe| probe.sent_at).min();
         let last = self.probes.iter().filter_map(|probe| probe.decided_at).max();
         match oldest.filter(|&oldest| is_old(oldest) && last.is_none_or(is_old)) {
             Some(oldest) => Counting::Stopped(last.map_or(oldest, |last| last.max(oldest))),
-            None if self.probes.last().is_some_and(|last| self.now <= later(last.sent_at, OBSERVED_MAX)) => {
+            None if self
+                .probes
+                .last()
+                .is_some_and(|last| self.now <= last.sent_at.saturating_add(OBSERVED_MAX)) =>
+            {
                 Counting::Moving
             }
             None => Counting::Unknown,
@@ -158,7 +164,7 @@ impl Observation {
 
     /// Returns the number of probes to send now, given the closing times of the polls that wait for certification.
     pub fn probes_due(&self, closes_at: impl IntoIterator<Item = Timestamp>) -> usize {
-        let recent = |probe: &&Probe| self.now < later(probe.sent_at, PROBE_LOST_AFTER);
+        let recent = |probe: &&Probe| self.now < probe.sent_at.saturating_add(PROBE_LOST_AFTER);
         let in_flight = self.probes.iter().filter(recent).filter(|probe| probe.is_in_flight()).count();
         let missing = |closes_at| {
             let is_after =
@@ -172,7 +178,7 @@ impl Observation {
     /// Returns the queue's number of messages without our own probes. `None` if the queue does not report it.
     pub fn votes_queued(&self) -> Option<u64> {
         let may_be_queued = |probe: &&Probe| {
-            probe.decided_at.map_or(!probe.failed, |at| self.now <= later(at, DELETE_DELAY_MAX))
+            probe.decided_at.map_or(!probe.failed, |at| self.now <= at.saturating_add(DELETE_DELAY_MAX))
         };
         let ours = self.probes.iter().filter(may_be_queued).count() as u64;
         Some(self.queued?.saturating_sub(ours))
@@ -190,7 +196,7 @@ impl Observation {
         let slowest =
             needed().filter(is_after).map(|probe| probe.latency(self.now)).max().unwrap_or_default();
         let may_overtake = self.queue_length(closes_at, slowest) > ONE_BATCH;
-        (!may_overtake || self.now >= later(decided, slowest * 2)).then_some(decided)
+        (!may_overtake || self.now >= decided.saturating_add(slowest * 2)).then_some(decided)
     }
 
     /// Estimates the queue's average length since the close from the slowest probe's latency (Little's law).
@@ -216,16 +222,18 @@ impl Observation {
         policy: CertificationPolicy,
     ) -> Option<(Sign, Timestamp)> {
         let is_late = |probe: &&Probe| {
-            probe.decided_at.is_some_and(|decided| decided > later(probe.sent_at, policy.probe_late))
+            probe.decided_at.is_some_and(|decided| decided > probe.sent_at.saturating_add(policy.probe_late))
         };
         let late = self.probes.iter().filter(is_late).filter_map(|probe| probe.decided_at).max();
         let unsent = self.probes.iter().filter(|probe| probe.failed).map(|probe| probe.sent_at).max();
-        let vanished = self.outstanding.iter().filter(|&&at| later(at, policy.probe_late) < self.now).max();
+        let vanished =
+            self.outstanding.iter().filter(|&&at| at.saturating_add(policy.probe_late) < self.now).max();
         let found = [
             late.map(|at| (Sign::ProbeLate, at)),
             unsent.map(|at| (Sign::ProbeMissing, at)),
             self.missing(opens_at, policy),
-            self.pause(opens_at.max(earlier(closes_at, policy.sign))).map(|at| (Sign::ProbeMissing, at)),
+            self.pause(opens_at.max(closes_at.saturating_sub(policy.sign)))
+                .map(|at| (Sign::ProbeMissing, at)),
             vanished.map(|&at| (Sign::Announced, at)),
         ];
         self.signs.iter().copied().chain(found.into_iter().flatten()).max_by_key(|&(_, at)| at)
@@ -236,7 +244,7 @@ impl Observation {
         let is_missing = |probe: &Probe| {
             probe.is_in_flight()
                 && probe.sent_at >= opens_at
-                && later(probe.sent_at, policy.probe_late) < self.now
+                && probe.sent_at.saturating_add(policy.probe_late) < self.now
         };
         self.probes.iter().any(is_missing).then_some((Sign::ProbeMissing, self.now))
     }
@@ -246,7 +254,7 @@ impl Observation {
         let series = self.probes.iter().filter(|probe| !probe.failed).map(|probe| probe.sent_at);
         let (mut before, mut end) = (start, None);
         for sent_at in series.chain([self.now]).filter(|&at| at > start) {
-            if sent_at > later(before, PROBE_GAP_MAX) {
+            if sent_at > before.saturating_add(PROBE_GAP_MAX) {
                 end = Some(sent_at);
             }
             before = sent_at;
@@ -284,23 +292,6 @@ impl Probe {
     fn is_in_flight(&self) -> bool {
         self.decided_at.is_none() && !self.failed
     }
-}
-
-fn later(at: Timestamp, by: Duration) -> Timestamp {
-    shifted(at, i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
-}
-
-fn earlier(at: Timestamp, by: Duration) -> Timestamp {
-    shifted(at, i64::try_from(by.as_millis()).map_or(i64::MIN, |ms| -ms))
-}
-
-/// Shifts a timestamp, clamped to the range of [`Timestamp`].
-fn shifted(at: Timestamp, by_ms: i64) -> Timestamp {
-    Timestamp::from_millis(at.millis().saturating_add(by_ms)).unwrap_or(if by_ms < 0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    })
 }
 
 #[cfg(test)]

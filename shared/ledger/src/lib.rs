@@ -80,22 +80,17 @@ impl Ledger {
     /// # Errors
     /// If the URL is not a PostgreSQL URL.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, AddressError> {
-        let connector = Connector::new(url)?.with_server_timeout(timeout);
-        Ok(Self { connector, idle: Arc::default(), timeout })
+        Ok(Self::over(Connector::new(url)?, timeout))
+    }
+
+    fn over(connector: Connector, timeout: Duration) -> Self {
+        Self { connector: connector.with_server_timeout(timeout), idle: Arc::default(), timeout }
     }
 
     /// Trusts these authorities instead of Amazon's. They have no effect if the URL does not request TLS.
     #[must_use]
     pub fn trusting(self, authorities: &Authorities) -> Self {
         Self { connector: self.connector.trusting(authorities), ..self }
-    }
-
-    /// Uses an RDS IAM token as the password, newly signed for each connection.
-    ///
-    /// # Errors
-    /// [`AddressError::IamWithoutTls`] if the URL does not request `sslmode=verify-full`.
-    pub fn signing(self, iam: IamSigner) -> Result<Self, AddressError> {
-        Ok(Self { connector: self.connector.signing(iam)?, ..self })
     }
 
     /// Returns the voter's counted ballots among these keys.

@@ -9,7 +9,7 @@ use sqlx::{
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{AddressError, Error, IamSigner, Outage, connect::Connector};
+use super::{AddressError, Error, Outage, connect::Connector};
 use runtime::tls::Authorities;
 
 /// The migrations of this release, oldest first.
@@ -46,7 +46,7 @@ const RIGHTS: [(&str, &str); 18] = [
 
 /// A client for the owner of a ledger's schema, who migrates it.
 #[derive(Clone)]
-pub struct Schema(Connector);
+pub struct Schema(pub(crate) Connector);
 
 /// The name of the functions' database role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,14 +94,6 @@ impl Schema {
     #[must_use]
     pub fn trusting(self, authorities: &Authorities) -> Self {
         Self(self.0.trusting(authorities))
-    }
-
-    /// Uses an RDS IAM token as the password.
-    ///
-    /// # Errors
-    /// [`AddressError::IamWithoutTls`] if the URL does not request `sslmode=verify-full`.
-    pub fn signing(self, iam: IamSigner) -> Result<Self, AddressError> {
-        Ok(Self(self.0.signing(iam)?))
     }
 
     /// Migrates the schema to this release and returns its version. The version is higher if a later release has

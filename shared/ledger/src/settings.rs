@@ -4,36 +4,35 @@ use std::time::Duration;
 
 use runtime::{Clock, environment::Reader, tls::Authorities};
 
-use crate::{IamSigner, Ledger, Schema};
+use crate::{IamSigner, Ledger, Schema, connect::Connector};
 
 impl Ledger {
     /// Reads `DATABASE_URL`, `DATABASE_TIMEOUT_MS`, `TLS_CA_FILE` and `DATABASE_AUTH` (`password`: the URL's own;
     /// `iam`: RDS tokens, signed with the credentials that Lambda puts into the environment). Does not connect. The
     /// reader reports missing and invalid variables.
     pub fn read(reader: &mut Reader<'_>, clock: &Clock) -> Option<Self> {
-        let authorities = Authorities::read(reader);
-        let url = reader.text("DATABASE_URL");
+        let connector = Connector::read(reader, clock);
         let timeout_ms = reader.parsed("DATABASE_TIMEOUT_MS");
-        let auth = Auth::read(reader, clock)?;
-        let ledger = reader.built("DATABASE_URL", Self::new(&url?, Duration::from_millis(timeout_ms?)))?;
-        let ledger = ledger.trusting(&authorities?);
-        match auth {
-            Auth::Iam(iam) => reader.built("DATABASE_URL", ledger.signing(iam)),
-            Auth::Password => Some(ledger),
-        }
+        Some(Self::over(connector?, Duration::from_millis(timeout_ms?)))
     }
 }
 
 impl Schema {
     /// Reads the same variables, except the timeout, for the schema's owner.
     pub fn read(reader: &mut Reader<'_>, clock: &Clock) -> Option<Self> {
+        Connector::read(reader, clock).map(Self)
+    }
+}
+
+impl Connector {
+    fn read(reader: &mut Reader<'_>, clock: &Clock) -> Option<Self> {
         let authorities = Authorities::read(reader);
         let url = reader.text("DATABASE_URL");
         let auth = Auth::read(reader, clock)?;
-        let schema = reader.built("DATABASE_URL", Self::new(&url?))?.trusting(&authorities?);
+        let connector = reader.built("DATABASE_URL", Self::new(&url?))?.trusting(&authorities?);
         match auth {
-            Auth::Iam(iam) => reader.built("DATABASE_URL", schema.signing(iam)),
-            Auth::Password => Some(schema),
+            Auth::Iam(iam) => reader.built("DATABASE_URL", connector.signing(iam)),
+            Auth::Password => Some(connector),
         }
     }
 }

@@ -82,8 +82,8 @@ impl Catalog {
         Ok(loaded)
     }
 
-    /// Returns a poll for a public reader, for whom drafts do not exist. While the ledger is unavailable, a cache
-    /// entry of any age is valid.
+    /// Returns a poll for a public reader, and `None` for a draft. While the ledger is unavailable, a cache entry of any age
+    /// is valid.
     ///
     /// # Errors
     /// If neither store has an answer.
