@@ -4,13 +4,18 @@
 STACK_READY_SECONDS=120 # A first start initialises a database cluster.
 STACK_STOP_SECONDS=60   # Ctrl-C drains: the longest invocation plus the stores' shutdown.
 
+# Prints free ports below those that Linux and macOS give to clients and to listeners on port 0.
 free_ports() {
     python3 - "$1" <<'PYTHON'
-import socket, sys
-sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
-for s in sockets:
-    s.bind(("127.0.0.1", 0))
-print(*(s.getsockname()[1] for s in sockets))
+import random, socket, sys
+ports = []
+for port in random.sample(range(20_000, 32_768), 12_768):
+    with socket.socket() as candidate:
+        if candidate.connect_ex(("127.0.0.1", port)) != 0:
+            ports.append(port)
+    if len(ports) == int(sys.argv[1]):
+        break
+print(*ports)
 PYTHON
 }
 
@@ -28,19 +33,16 @@ family() {
 
 # start_stack LOG [arguments of `local run`]: starts it, and waits until it answers.
 start_stack() {
-    local log=$1 port aws_port
+    local log=$1 urls
     shift
-    read -r port aws_port <<<"$(free_ports 2)"
-    BASE_URL=http://localhost:$port
-    # shellcheck disable=SC2034 # for the sourcing script
-    AWS_URL=http://localhost:$aws_port
+    urls=$(mktemp -d)
     set -m # A process group of its own, so that it gets Ctrl-C only from stop_stack.
-    "${CARGO_TARGET_DIR:-target}/debug/local" run --ephemeral --port "$port" --aws-port "$aws_port" "$@" \
-        >"$log" 2>&1 </dev/null &
+    "${CARGO_TARGET_DIR:-target}/debug/local" run --ephemeral --port 0 --aws-port 0 \
+        --urls-file "$urls/urls" "$@" >"$log" 2>&1 </dev/null &
     STACK_PID=$!
     set +m
     local deadline=$((SECONDS + STACK_READY_SECONDS))
-    until curl --silent --fail --output /dev/null "$BASE_URL/polls/1"; do
+    until [[ -e $urls/urls ]]; do
         if ! kill -0 "$STACK_PID" 2>/dev/null || ((SECONDS > deadline)); then
             cat "$log" >&2
             echo "the stack did not come up" >&2
@@ -48,6 +50,10 @@ start_stack() {
         fi
         sleep 0.2
     done
+    BASE_URL=$(jq -r .baseUrl "$urls/urls")
+    # shellcheck disable=SC2034 # for the sourcing script
+    AWS_URL=$(jq -r .awsUrl "$urls/urls")
+    rm -r "$urls"
 }
 
 # Stops the stack like Ctrl-C, and fails if a process of it is left.

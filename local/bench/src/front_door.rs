@@ -1,7 +1,6 @@
 //! The front door: k6 sends `POST /votes` on the same cores, through edge, authorizer and queue into the ranking.
 use std::{
     fs::{self, File},
-    net::TcpListener,
     path::Path,
     process::Stdio,
     time::Duration,
@@ -15,9 +14,8 @@ use nix::{
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -31,6 +29,7 @@ use processes::end_with_parent;
 
 /// A new stack initializes a database cluster first.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
+const READY_POLL: Duration = Duration::from_millis(100);
 /// The stack drains its queues first.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time beyond the load: k6 fetches its tokens first and waits for the last vote at the end.
@@ -98,28 +97,24 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<FrontDoor> {
 }
 
 async fn start_stack(test_bed: &TestBed, folder: &Path) -> Result<(Child, String)> {
-    let (port, aws_port) = (free_port()?, free_port()?);
+    let urls_file = test_bed.folder.path().join("urls.json");
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("run").args(["--port", &port.to_string(), "--aws-port", &aws_port.to_string()]);
+    command.args(["run", "--port", "0", "--aws-port", "0", "--urls-file"]).arg(&urls_file);
     command.arg("--data-dir").arg(folder).arg("--artifacts").arg(&test_bed.artifacts);
     command.arg("--template").arg(&test_bed.template).env_remove("DATABASE_URL").env_remove("REDIS_URL");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).process_group(0);
     end_with_parent(&mut command, Signal::SIGTERM);
     let mut stack = command.spawn().context("the stack cannot be started")?;
-    let output = stack.stdout.take().context("the stack has no output")?;
-    let mut lines = BufReader::new(output).lines();
     let ready = async {
-        while let Some(line) = lines.next_line().await? {
-            if line.starts_with("The stack is ready") {
-                return Ok(());
-            }
+        while !urls_file.exists() {
+            ensure!(stack.try_wait()?.is_none(), "the stack ended before it was ready");
+            sleep(READY_POLL).await;
         }
-        bail!("the stack ended before it was ready")
+        anyhow::Ok(serde_json::from_slice::<Value>(&fs::read(&urls_file)?)?)
     };
-    timeout(READY_TIMEOUT, ready).await.context("the stack did not become ready")??;
-    // Reads on, so that the stack does not block on a full pipe.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    Ok((stack, format!("http://localhost:{port}")))
+    let urls = timeout(READY_TIMEOUT, ready).await.context("the stack did not become ready")??;
+    let base_url = urls["baseUrl"].as_str().context("the stack wrote no URL")?.to_owned();
+    Ok((stack, base_url))
 }
 
 async fn measure(
@@ -158,8 +153,4 @@ async fn stop(stack: &mut Child) -> Result<()> {
         bail!("the stack did not stop");
     }
     Ok(())
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?.local_addr()?.port())
 }

@@ -103,8 +103,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The run could not be started or finished.
 pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
     let stop = StopRequests::listen()?;
-    let stack = stack_arguments(arguments)?;
-    let listeners = Listeners::bind(&stack).await?;
+    let mut stack = stack_arguments(arguments)?;
+    let listeners = Listeners::bind(&mut stack).await?;
     let folder = DataFolder::open(&stack)?;
     let stores = Stores::start(folder.path(), &Given::default(), false).await?;
     let run = Run::prepare(arguments, &stack, &stop, &folder, listeners, stores).await?;

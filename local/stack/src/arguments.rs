@@ -10,12 +10,15 @@ pub struct RunArguments {
     /// The template that describes the stack
     #[arg(long, value_name = "FILE", default_value = "template.yaml")]
     pub template: PathBuf,
-    /// Port of the edge
-    #[arg(long, default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Port of the edge; 0 is any free port
+    #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// Port of the AWS endpoint
-    #[arg(long, default_value_t = 4566, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Port of the AWS endpoint; 0 is any free port
+    #[arg(long, default_value_t = 4566)]
     pub aws_port: u16,
+    /// Once the stack is ready, write the URLs of its two ports to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub urls_file: Option<PathBuf>,
     /// Folder for the data kept between runs
     #[arg(long, value_name = "FOLDER", default_value = ".local")]
     pub data_dir: PathBuf,

@@ -67,6 +67,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Returns one line with the cause and the remedy; every started part has been stopped.
 pub async fn run(arguments: &RunArguments) -> Result<()> {
     let stop = StopRequests::listen()?;
+    let arguments = &mut arguments.clone();
     let listeners = Listeners::bind(arguments).await?;
     let folder = DataFolder::open(arguments)?;
     Blueprint::read(arguments, &Machine::unknown())?;
@@ -221,6 +222,9 @@ async fn serve(session: Session<'_>, running: Running, functions: &Arc<Functions
     };
     let started = schedule::start(&schedules, functions);
     announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
+    if let Some(file) = &arguments.urls_file {
+        write_urls(file, &base_url, &aws_url(arguments))?;
+    }
     let status = StatusLine::start(Arc::clone(&figures));
     stop.reached(1).await;
     drop(started);
@@ -280,6 +284,19 @@ pub fn artifacts(arguments: &RunArguments) -> Result<PathBuf> {
     Ok(program.parent().ok_or_else(|| anyhow!("this program's folder is unknown"))?.to_owned())
 }
 
+fn aws_url(arguments: &RunArguments) -> String {
+    format!("http://localhost:{}", arguments.aws_port)
+}
+
+/// Writes the URLs in one step, so that a reader never finds half a file.
+fn write_urls(file: &Path, base_url: &str, aws_url: &str) -> Result<()> {
+    let draft = file.with_added_extension("draft");
+    let urls = serde_json::json!({"baseUrl": base_url, "awsUrl": aws_url}).to_string();
+    std::fs::write(&draft, urls)
+        .and_then(|()| std::fs::rename(&draft, file))
+        .with_context(|| format!("{} cannot be written", file.display()))
+}
+
 fn announce(
     arguments: &RunArguments,
     base_url: &str,
@@ -293,7 +310,7 @@ fn announce(
     println!("  viewers       {base_url}/");
     println!("  control room  {base_url}/control/");
     println!("  overlay       {base_url}/overlay/?poll={id}");
-    println!("  AWS endpoint  http://localhost:{} (SQS, S3, CloudFront)", arguments.aws_port);
+    println!("  AWS endpoint  {} (SQS, S3, CloudFront)", aws_url(arguments));
     println!("  metrics       {base_url}{BASE_PATH}/metrics");
     if restored > 0 {
         println!("  {restored} messages of the last run were restored to their queues");

@@ -31,18 +31,22 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds both ports on the loopback interface only, since the stack issues tokens to anybody.
+    /// Binds both ports on the loopback interface only, since the stack issues tokens to anybody. A port 0 in the
+    /// arguments becomes the port that the kernel chose.
     ///
     /// # Errors
     /// Names the port in use and the option that chooses another.
-    pub async fn bind(arguments: &RunArguments) -> Result<Self> {
-        let bind = async |port: u16, flag: &str| {
-            let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await;
-            listener.with_context(|| format!("port {port} cannot be used: choose another with {flag}"))
+    pub async fn bind(arguments: &mut RunArguments) -> Result<Self> {
+        let bind = async |port: &mut u16, flag: &str| {
+            let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, *port)).await;
+            let listener = listener
+                .with_context(|| format!("port {port} cannot be used: choose another with {flag}"))?;
+            *port = listener.local_addr()?.port();
+            anyhow::Ok(listener)
         };
         Ok(Self {
-            edge: bind(arguments.port, "--port").await?,
-            aws: bind(arguments.aws_port, "--aws-port").await?,
+            edge: bind(&mut arguments.port, "--port").await?,
+            aws: bind(&mut arguments.aws_port, "--aws-port").await?,
         })
     }
 }

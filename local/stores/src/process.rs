@@ -109,7 +109,15 @@ pub fn install_hint(packages: [&str; 5]) -> String {
     }
 }
 
-/// Returns a port that is free now.
+/// Ports below those that Linux and macOS give to clients and to listeners on port 0.
+const PORTS: std::ops::Range<u16> = 20_000..32_768;
+
+/// Returns a port that is free now. It stays free until a server binds it, unless another program chooses a port from
+/// this range at random in the same moment.
 pub(super) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?.local_addr()?.port())
+    let count = PORTS.end - PORTS.start;
+    let first = (uuid::Uuid::new_v4().as_u128() % u128::from(count)) as u16;
+    let mut candidates = (0..count).map(|step| PORTS.start + (first + step) % count);
+    let free = candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.with_context(|| format!("no port of 127.0.0.1 from {} to {} is free", PORTS.start, PORTS.end - 1))
 }

@@ -43,10 +43,12 @@ pub type Answer = (u16, String);
 impl TestStack {
     /// Starts a stack and waits until the demo poll is open.
     pub fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
-        let (port, aws_port) = (free_port(), free_port());
-        let process = Command::new(env!("CARGO_BIN_EXE_local"))
+        let folder = tempfile::tempdir().unwrap();
+        let urls_file = folder.path().join("urls.json");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_local"))
             .args(["run", "--ephemeral", "--template", "../../template.yaml"])
-            .args(["--port", &port.to_string(), "--aws-port", &aws_port.to_string()])
+            .args(["--port", "0", "--aws-port", "0", "--urls-file"])
+            .arg(&urls_file)
             .args(arguments)
             .env("DATABASE_URL", &scratch.owner_url)
             .env("REDIS_URL", &scratch.redis_url)
@@ -54,6 +56,13 @@ impl TestStack {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
+        until("the stack is ready", || {
+            assert!(process.try_wait().unwrap().is_none(), "the stack has ended");
+            urls_file.exists()
+        });
+        let urls: Value = serde_json::from_slice(&std::fs::read(&urls_file).unwrap()).unwrap();
+        let port = |name: &str| urls[name].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        let (port, aws_port) = (port("baseUrl"), port("awsUrl"));
         let mut stack = Self { process, port, aws_port, crew: String::new(), voter: String::new() };
         until("the demo poll is open", || {
             let answer = stack.request("GET", "/polls/1", "", "");
@@ -228,8 +237,4 @@ pub fn until(condition_name: &str, mut condition: impl FnMut() -> bool) {
         assert!(started.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {condition_name}");
         std::thread::sleep(POLL_INTERVAL);
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
