@@ -3,9 +3,9 @@
 Prints the votes of each contestant and the digest: SHA-256 over the uncompressed file, which has a line of CSV for each
 vote, in the order of their keys: key, moment of casting in milliseconds, voter's pseudonym, contestant, ballot. With
 --result, the published file results/{id}.json or the answer of .../certify, it compares both, and exits with 1 if they
-differ. The published file also has the rules of counting: each vote must have been cast within its window, outside its
-gaps, and for no contestant that had been withdrawn. With --voters it counts the voters, too, which takes some 100 bytes of
-memory for each.
+differ. Digest and voters are in both once the service has recounted the votes. The published file also has the rules of
+counting: each vote must have been cast within its window, outside its gaps, and for no contestant that had been withdrawn.
+With --voters it counts the voters, too, which takes some 100 bytes of memory for each.
 """
 
 import argparse
@@ -85,8 +85,10 @@ def read(path):
 def certified(path, document):
     """Returns the certified (votes by contestant, voters, digest) of a published file or of an answer of certify."""
     certificate = document.get("certificate") or {}
-    if "digest" not in certificate:
+    if not certificate:
         sys.exit(f"{path}: contains no certificate")
+    if "digest" not in certificate:
+        sys.exit(f"{path}: the certificate has no digest yet; read it again once it has `supplementedAt`")
     figures = certificate.get("contestants") or document.get("ranking")
     if figures is None:
         sys.exit(f"{path}: it withholds the standing; use the answer of .../certify")

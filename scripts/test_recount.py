@@ -75,6 +75,13 @@ class Recount(unittest.TestCase):
         self.assertIn("all cast", self.recounted(votes, document))
         self.assertIn("before the poll opened", self.recounted(votes, published(votes, opensAt=None)))
 
+    def test_a_certificate_without_its_supplement_is_told_apart_from_none(self):
+        votes = [(OPENS, 1)]
+        document = published(votes, certificate={"certifiedAt": "2026-01-09T23:08:00Z", "basis": "evidence", "rejected": {}})
+        self.assertIn("has no digest yet", self.recounted(votes, document))
+        del document["certificate"]
+        self.assertIn("contains no certificate", self.recounted(votes, document))
+
     def test_the_answer_of_certify_tells_no_window(self):
         votes = [(CLOSES, 1)]
         answer = {

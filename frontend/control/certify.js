@@ -6,17 +6,17 @@ import { confirmed } from "/control/confirm.js";
 import { formatMoment, t } from "/shared/text.js";
 import { formatWhen } from "/control/texts.js";
 
-/** The interval of requests while a large poll's certificate is being made. */
-const CERTIFY_INTERVAL_MS = 2_000;
-
 export class Certification {
   #late = { votes: 0 };
   #paths = [];
   #included = 0;
 
-  /** `desk`: the `Desk` of the poll. `canCertify`: whether the backend offers it. `onCertified()`: the result is final. */
+  /**
+   * `desk`: the `Desk` of the poll. `canCertify`: whether the backend offers it. `onCertified()`: the result is final. Once
+   * the votes of a certified result are recounted, it `isComplete`.
+   */
   constructor(desk, { canCertify, onCertified }) {
-    Object.assign(this, { desk, onCertified, certified: false });
+    Object.assign(this, { desk, onCertified, certified: false, isComplete: false });
     const button = (id, onclick, text) => el("button", { type: "button", id, onclick }, text);
     if (canCertify) this.button = button("certify", () => this.#certify(), t("control.certify"));
     this.certificate = el("p", { class: "certificate", id: "certificate", role: "status", hidden: true });
@@ -32,7 +32,7 @@ export class Certification {
 
   /** Shows the data of the poll's file. */
   take({ certificate, turnout, late, laterCertificates = [] }) {
-    if (certificate && !this.certified) this.#show({ ...certificate, ...turnout });
+    if (certificate && !this.isComplete) this.#show({ ...certificate, ...turnout });
     if (late) this.#takeLate(late);
     const last = laterCertificates[laterCertificates.length - 1];
     if (last && laterCertificates.length > this.#paths.length) {
@@ -65,11 +65,16 @@ export class Certification {
     this.#showLate();
   }
 
-  #show({ certifiedAt, basis, digest, votes, voters }) {
+  /** Shows the certificate. Voters, digest and recount come later. */
+  #show({ certifiedAt, basis, votes, voters, digest, recount }) {
     this.certified = true;
+    this.isComplete = Boolean(digest);
     const when = formatMoment(Date.parse(certifiedAt));
     const key = basis === "forced" ? "control.certifiedForced" : "control.certified";
-    setText(this.certificate, t(key, { when, n: votes, voters, digest }));
+    const differs = recount === "different" ? `${t("control.recountDiffers")} ` : "";
+    const supplement = digest ? differs + t("control.recounted", { n: voters, digest }) : t("control.recounting");
+    setText(this.certificate, `${t(key, { when, n: votes })} ${supplement}`);
+    this.certificate.classList.toggle("wrong", Boolean(differs));
     this.certificate.hidden = false;
     this.onCertified();
   }
@@ -105,15 +110,10 @@ export class Certification {
     if (done) announce(t("state.certified"));
   }
 
-  /** Repeats the request until the certificate is made. Only the first has the version: freezing the poll changes it. */
   async #request(options, version) {
-    for (let expected = version; ; expected = null) {
-      const { certificate } = await call("POST", `${this.desk.path}/certify`, options, expected);
-      if (certificate) return this.#show(certificate), true;
-      announce(t("control.certifying"));
-      await new Promise((resolve) => setTimeout(resolve, CERTIFY_INTERVAL_MS));
-      if (this.desk.stopped) return false;
-    }
+    const { certificate } = await call("POST", `${this.desk.path}/certify`, options, version);
+    this.#show(certificate);
+    return true;
   }
 
   async #certifyLate() {

@@ -18,6 +18,8 @@ const place = find("#desk");
 const notice = find("#notice");
 const list = new List({ onChosen: select, onOlder: loadOlder });
 let desk = null;
+/** The form on the desk: a poll's, or a new one's. */
+let form = null;
 let wanted = null;
 let timer = null;
 let problem = null;
@@ -85,16 +87,22 @@ const showList = () => list.show(desk?.poll.id);
 
 function clear() {
   desk?.stop();
-  desk = null;
+  desk = form = null;
   place.replaceChildren();
+}
+
+/** Awaits a poll for the desk, or none. The form on the desk is disabled meanwhile: its input would be lost. */
+function want(id) {
+  wanted = id;
+  form?.suspend(id !== null);
 }
 
 /** Shows a poll on the desk, listed or not. */
 async function select(id) {
   setText(find("#number-problem"), "");
-  wanted = id;
   // Already shown: unsaved input stays.
-  if (desk?.poll.id === id) return void (wanted = null);
+  if (desk?.poll.id === id) return want(null);
+  want(id);
   try {
     const found = await request("GET", `/admin/polls/${id}`);
     // Another poll was selected meanwhile.
@@ -102,7 +110,7 @@ async function select(id) {
     show(found);
   } catch (error) {
     if (wanted !== id) return;
-    wanted = null;
+    want(null);
     if (error.status !== NOT_FOUND) return void tryCall(() => Promise.reject(error));
     if (Number(location.hash.slice(1)) === id) forgetAddress();
     setText(find("#number-problem"), t("control.noSuchPoll", { id: String(id) }));
@@ -120,7 +128,8 @@ function show(found) {
     onGone: () => gone(id),
     crew,
   });
-  wanted = null;
+  form = desk.form;
+  want(null);
   problem = null;
   showNotice();
   place.append(...desk.elements);
@@ -142,9 +151,9 @@ function gone(id) {
 }
 
 function newPoll() {
-  wanted = null;
+  want(null);
   clear();
-  const form = new PollForm({
+  form = new PollForm({
     save: async (draft) => {
       const made = await request("POST", "/admin/polls", draft);
       list.replace(made.answer);

@@ -17,8 +17,10 @@ import { PollForm } from "/control/form.js";
 
 const SOON_MS = 10_000;
 const DAY_MS = 86_400_000;
-/** A certified poll's file changes only after a late vote. */
+/** A complete certified file changes only after a late vote. */
 const FINAL_SLOWER = 10;
+/** The interval of requests for a certified file whose votes are being recounted. */
+const RECOUNT_S = 10;
 const NOT_FOUND = 404;
 
 /** Returns `draft`, `scheduled`, `open` or `closed`. */
@@ -61,8 +63,11 @@ export class Desk {
     this.remove = el("button", removal, t("control.delete"));
     this.elements = this.#arrange();
     // Only the file, which has turnout and certificate even if the standing is hidden.
-    const slower = () => (this.certification.certified ? FINAL_SLOWER : 1);
-    this.file = followStanding({ poll, shown: false, slower, onData: (body) => this.#takeFile(body) }).start();
+    const pace = (seconds) => {
+      const { certified, isComplete } = this.certification;
+      return isComplete ? seconds * FINAL_SLOWER : certified ? RECOUNT_S : seconds;
+    };
+    this.file = followStanding({ poll, shown: false, pace, onData: (body) => this.#takeFile(body) }).start();
     this.#show();
   }
 

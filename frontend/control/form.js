@@ -93,7 +93,8 @@ export class PollForm {
       el("div", { class: "actions" }, this.button),
     );
     this.choice = el("div", {});
-    this.element = el("form", { id: "poll-form" }, this.heading, this.final, this.fields, this.choice);
+    this.whole = el("fieldset", { class: "whole", role: "presentation" }, this.heading, this.final, this.fields, this.choice);
+    this.element = el("form", { id: "poll-form" }, this.whole);
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
@@ -122,6 +123,11 @@ export class PollForm {
     if (this.#base) this.#follow();
     else this.#adopt(poll, version);
     this.#showState();
+  }
+
+  /** Disables the form while another poll's answer is awaited, which replaces it with all input. */
+  suspend(suspended) {
+    this.whole.disabled = suspended;
   }
 
   /** `opened`: the poll has opened. `certified`: the definition is final. */

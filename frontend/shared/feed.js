@@ -41,10 +41,11 @@ export class Feed {
   /**
    * `url()`: resolves to the address, or null for none now. `onData(body, dateMs)`: a new body; returns false to reject
    * it. `onState("ok" | "offline" | "failing")`: on change. `onRefused(status, code, dateMs)`: an error answer; returns
-   * the seconds until the next request, `Infinity` to stop, null for a failure. `slower()`: multiplies the interval.
+   * the seconds until the next request, `Infinity` to stop, null for a failure. `pace(seconds)`: maps the edge's TTL to the
+   * interval.
    */
-  constructor({ url, onData, onState = () => {}, onRefused = () => null, slower = () => 1 }) {
-    Object.assign(this, { url, onData, onState, onRefused, slower, state: "ok" });
+  constructor({ url, onData, onState = () => {}, onRefused = () => null, pace = (seconds) => seconds }) {
+    Object.assign(this, { url, onData, onState, onRefused, pace, state: "ok" });
   }
 
   start() {
@@ -90,7 +91,7 @@ export class Feed {
     try {
       // Revalidates the browser's copy; the edge answers 304 from its own.
       const url = await this.url();
-      if (!url) return this.#schedule(INTERVAL_S * this.slower());
+      if (!url) return this.#schedule(this.pace(INTERVAL_S));
       const response = await fetch(url, { cache: "no-cache", signal: pending.signal });
       learnTime(response);
       if (!this.#running) return;
@@ -114,7 +115,7 @@ export class Feed {
     this.#setState("ok");
     const isKnown = tag && tag === this.#tag;
     this.#tag = isKnown || this.onData(body, dateOf(response)) !== false ? tag : null;
-    this.#schedule(Math.max(1, interval) * this.slower() * (1 + Math.random() / 2));
+    this.#schedule(this.pace(Math.max(1, interval)) * (1 + Math.random() / 2));
   }
 
   async #refuse(response) {
@@ -144,10 +145,10 @@ export function isShown({ results }, status) {
 
 /**
  * Returns a feed of a poll's file or ranking, not started. `shown`: whether the standing is public; the file has the
- * turnout even if not. `onData(body)`, `slower()`: as in `Feed`. A null ranking hides the standing: the service may
+ * turnout even if not. `onData(body)`, `pace(seconds)`: as in `Feed`. A null ranking hides the standing: the service may
  * withhold it before this page has the poll's new definition.
  */
-export function followStanding({ poll: { id, opensAt }, shown, onData, slower = () => 1 }) {
+export function followStanding({ poll: { id, opensAt }, shown, onData, pace = (seconds) => seconds }) {
   let misses = 0;
   const fileDelayMs = () => FILE_S * 1000 * 2 ** misses * (1 + Math.random() / 2);
   let fileDue = Date.parse(opensAt) + fileDelayMs();
@@ -164,12 +165,12 @@ export function followStanding({ poll: { id, opensAt }, shown, onData, slower = 
     },
     // Rejects a cached body from before the standing was hidden.
     onData: (body, dateMs) => !(dateMs <= withheldMs) && onData(body),
-    slower,
+    pace,
     onRefused(status, code, dateMs) {
       if (code === "resultsWithheld") {
         withheldMs = dateMs;
         onData({ ranking: null });
-        return INTERVAL_S * slower() * (1 + Math.random());
+        return pace(INTERVAL_S) * (1 + Math.random());
       }
       if (status !== 404 && status !== 403) return null;
       if (requested !== file) return file ? fileDelayMs() / 1000 : Infinity;

@@ -4,12 +4,37 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, castVote, openControlRoom, waitForFile, inSeconds, makePoll, pretendOpenedLongAgo, checkScreen, shows, describeConcurrently, newPage, viewer,
+  BASE, castVote, openControlRoom, waitForFile, inSeconds, makePoll, pretendOpenedLongAgo, checkScreen, shows, describeConcurrently, newPage, until, viewer,
 } from "./support.js";
 
 const DESK = { viewport: { width: 1280, height: 900 } };
 const ON_AIR = { viewport: { width: 1920, height: 1080 } };
 const OUTSTANDING = /409/;
+/** The least time between two requests for a certified file without a digest. */
+const RECOUNT_MS_MIN = 10_000;
+const DIGEST = "0123456789abcdef".repeat(4);
+const GROUPS = DIGEST.match(/.{8}/g).join(" ");
+const [BEFORE, EQUAL, DIFFERENT] = [null, "equal", "different"].map((recount) => ({
+  certifiedAt: inSeconds(-5), basis: "evidence", rejected: {},
+  ...(recount && { digest: DIGEST, recount, supplementedAt: inSeconds(-1) }),
+}));
+const SAID = { before: "The votes are being recounted", different: "A recount of the votes differs from" };
+
+/** Returns a certified poll's file. `votes`: of each contestant. */
+function certifiedFile(poll, certificate, votes = [3, 1, 1]) {
+  const total = votes.reduce((sum, n) => sum + n, 0);
+  const ranking = ["Ada", "Bruno", "Carmen"].map((name, i) => {
+    const rank = 1 + votes.filter((n) => n > votes[i]).length;
+    return { rank, contestant: i + 1, name, votes: votes[i], share: total ? votes[i] / total : 0 };
+  });
+  const turnout = certificate.digest ? { votes: total, voters: 4, votersError: 0 } : { votes: total, voters: 4, votersError: 0.0081 };
+  return { poll: poll.id, totalVotes: total, ranking, turnout, asOf: inSeconds(-5), status: "closed", certified: true, certificate };
+}
+
+const closedPoll = () => makePoll({ opensAt: inSeconds(-3600), closesAt: inSeconds(-60) });
+
+/** Answers requests for the standing with `file()`. */
+const stubStanding = (page, file) => page.route(/\/ranking$|\/results\//, async (route) => route.fulfill({ json: await file() }));
 
 /** Counts the requests for a poll's standing. */
 function countStandingRequests(page) {
@@ -41,22 +66,20 @@ describeConcurrently("a certified result", () => {
     assert.ok(await desk.locator("#certify").isHidden(), "nothing to certify while it is open");
 
     await desk.locator("#close").click();
-    await shows(watcher.locator(".poll .state"), "Closed");
-    await shows(watcher.locator(".below"), "still being counted. Then this result is certified.");
     await shows(desk.locator("#desk .state"), "Closed");
 
-    // A second dialog gives the reason before a certification without waiting.
+    // A second dialog gives the reason before a certification without waiting. At once: without a sign of a failed batch,
+    // the result is certified by itself some 9 s after the close.
     await desk.locator("#certify").click();
     await desk.locator("#confirm-yes").click();
     await shows(desk.locator("#confirm-text"), "Votes may be outstanding");
-    await checkScreen(desk, "control-certify");
     await desk.locator("#confirm-no").click();
     assert.equal((await waitForFile(poll, 3)).certified, false);
     await desk.locator("#certify").click();
     await desk.locator("#confirm-yes").click();
     await shows(desk.locator("#confirm-text"), "will not count");
     await desk.locator("#confirm-yes").click();
-    await shows(desk.locator("#certificate"), "without waiting: 3 votes of 2 voters. SHA-256");
+    await shows(desk.locator("#certificate"), "without waiting: 3 votes. 2 voters. SHA-256");
     await shows(desk.locator("#desk .state"), "Certified result");
     assert.ok((await desk.locator("#open, #close, #certify").all()).length === 3);
     for (const button of await desk.locator("#open, #close, #certify").all()) assert.ok(await button.isHidden());
@@ -65,10 +88,13 @@ describeConcurrently("a certified result", () => {
     await Promise.all([
       shows(watcher.locator(".poll .state"), "Certified result"), shows(overlay.locator("#state"), "Certified result"),
     ]);
-    const { certificate } = await waitForFile(poll, 3);
-    const [digest, told] = [await watcher.locator(".certificate code").textContent(), await desk.locator("#certificate").textContent()];
-    assert.equal(digest.replaceAll(" ", ""), certificate.digest);
+    const { certificate } = await waitForFile(poll, 3, true);
+    assert.equal(certificate.recount, "equal");
+    const told = await desk.locator("#certificate").textContent();
     assert.ok(told.endsWith(certificate.digest), told);
+    await until("the digest is shown", async () => {
+      return (await watcher.locator(".certificate code").textContent()).replaceAll(" ", "") === certificate.digest;
+    });
     await shows(watcher.locator(".total"), "2 voters");
     await shows(watcher.locator(".certificate summary"), "though votes may have been outstanding");
     await shows(watcher.locator("#moves"), "Certified result: Bruno is first.");
@@ -91,27 +117,97 @@ describeConcurrently("a certified result", () => {
     await checkScreen(late, "viewer-certified-pt-dark");
   });
 
+  test("before the certification, viewers and crew are told that votes may be outstanding", async (t) => {
+    const poll = await closedPoll();
+    const [page, desk] = await Promise.all([newPage(t), newPage(t, { ...DESK, expected: OUTSTANDING })]);
+    const file = { ...certifiedFile(poll, BEFORE), certified: false, certificate: undefined };
+    await Promise.all([page, desk].map((page) => stubStanding(page, () => file)));
+    const error = { code: "votesOutstanding", message: "Votes may be outstanding." };
+    await desk.route("**/certify", (route) => route.fulfill({ status: 409, json: { error } }));
+    await Promise.all([page.goto(viewer(poll)), openControlRoom(desk, poll)]);
+    await shows(page.locator(".below"), "still being counted. Then this result is certified.");
+    await desk.locator("#certify").click();
+    await desk.locator("#confirm-yes").click();
+    await shows(desk.locator("#confirm-text"), "Votes may be outstanding");
+    await checkScreen(desk, "control-certify");
+  });
+
   for (const [name, counts, said] of [
     ["a tie", [3, 3, 1], "Certified result: Ada and Bruno share the first place."],
     ["no votes", [0, 0, 0], "Certified result: there are no votes, so nobody is first."],
     ["one winner", [3, 1, 1], "Certified result: Ada is first."],
   ]) {
     test(`a screen reader announces ${name}`, async (t) => {
-      const poll = await makePoll({ opensAt: inSeconds(-3600), closesAt: inSeconds(-60) });
+      const poll = await closedPoll();
       const page = await newPage(t);
-      const total = counts.reduce((sum, votes) => sum + votes, 0);
-      const ranking = ["Ada", "Bruno", "Carmen"].map((name, i) => {
-        const rank = 1 + counts.filter((votes) => votes > counts[i]).length;
-        return { rank, contestant: i + 1, name, votes: counts[i], share: total ? counts[i] / total : 0 };
-      });
-      const certificate = { certifiedAt: inSeconds(-5), basis: "drained", digest: "0123456789abcdef".repeat(4) };
-      const json = { poll: poll.id, totalVotes: total, ranking, asOf: inSeconds(-5), status: "closed", certified: true, certificate };
-      await page.route(/\/ranking$|\/results\//, (route) => route.fulfill({ json }));
+      await stubStanding(page, () => certifiedFile(poll, EQUAL, counts));
       await page.goto(viewer(poll));
       await shows(page.locator(".poll .state"), "Certified result");
       await shows(page.locator("#moves"), said);
     });
   }
+
+  test("a certified result is shown before its recount, and requested slowly until the digest is there", async (t) => {
+    const poll = await closedPoll();
+    const page = await newPage(t);
+    const askedAt = [];
+    await page.clock.install();
+    await stubStanding(page, async () => {
+      askedAt.push(await page.evaluate(() => performance.now()));
+      return certifiedFile(poll, askedAt.length < 3 ? BEFORE : EQUAL);
+    });
+    await page.goto(viewer(poll));
+    await shows(page.locator(".poll .state"), "Certified result");
+    const certificate = page.locator(".certificate");
+    await shows(certificate.locator("summary"), "when no more votes were outstanding");
+    await certificate.locator("summary").click();
+    await shows(certificate, SAID.before);
+    assert.doesNotMatch(await certificate.textContent(), /SHA-256|undefined/);
+    await shows(page.locator(".total"), "about 4 voters (±0.8%)");
+    await checkScreen(page, "viewer-recount");
+
+    await until("the digest is shown", async () => {
+      await page.clock.runFor(1000);
+      return (await certificate.locator("code").textContent()) === GROUPS;
+    });
+    await shows(page.locator(".total"), /· 4 voters$/);
+    assert.doesNotMatch(await certificate.textContent(), /recounted/);
+    const gaps = askedAt.slice(1).map((at, i) => at - askedAt[i]);
+    assert.ok(gaps.every((gap) => gap >= RECOUNT_MS_MIN), `requested after ${gaps} ms`);
+    // The poll itself is requested every 3 to 4.5 s.
+    let polled = 0;
+    page.on("response", (response) => (polled += response.url().endsWith(`/polls/${poll.id}`)));
+    await until("half a minute has passed", async () => {
+      await page.clock.runFor(1000);
+      return polled === 10;
+    });
+    assert.equal(askedAt.length, 3, "a complete file is requested again");
+  });
+
+  test("a recount that differs is told to viewers and crew", async (t) => {
+    const poll = await closedPoll();
+    const [page, desk] = await Promise.all([newPage(t), newPage(t, DESK)]);
+    await Promise.all([page, desk].map((page) => stubStanding(page, () => certifiedFile(poll, DIFFERENT))));
+    await Promise.all([page.goto(viewer(poll)), openControlRoom(desk, poll)]);
+    await shows(page.locator(".below > p"), SAID.different);
+    await page.locator(".certificate summary").click();
+    await shows(page.locator(".certificate code"), GROUPS);
+    await shows(desk.locator("#certificate.wrong"), `5 votes. ${SAID.different} the certified result. Check the books. 4 voters. SHA-256`);
+    await Promise.all([checkScreen(page, "viewer-recount-differs"), checkScreen(desk, "control-recount-differs")]);
+  });
+
+  test("the desk shows a certified result at once, and voters and digest when they are there", async (t) => {
+    const poll = await closedPoll();
+    const desk = await newPage(t, DESK);
+    let certificate = BEFORE;
+    await stubStanding(desk, () => certifiedFile(poll, certificate));
+    await openControlRoom(desk, poll);
+    await shows(desk.locator("#desk .state"), "Certified result");
+    const told = desk.locator("#certificate");
+    await shows(told, `: 5 votes. ${SAID.before}`);
+    certificate = EQUAL;
+    await shows(told, `: 5 votes. 4 voters. SHA-256 ${DIGEST}`);
+  });
 
   test("a poll that hides its standing shows its turnout alone", async (t) => {
     const poll = await makePoll({ opensAt: inSeconds(0), results: "hidden" });

@@ -97,6 +97,29 @@ describeConcurrently("the crew's form", () => {
     assert.deepEqual(await save(page), { closesAt: "2027-10-31T01:50:00.000Z" });
   });
 
+  test("until the selected poll is there, the form takes no input, which would be lost", async (t) => {
+    const [first, second] = await Promise.all([makePoll({ opensAt: null }), makePoll({ opensAt: null, title: "Who stays?" })]);
+    const page = await newPage(t, { ...DESK, expected: /ERR_FAILED/ });
+    await openControlRoom(page, first);
+    let answer;
+    const held = new Promise((resolve) => (answer = resolve));
+    await page.route(`**/admin/polls/${second.id}`, async (route) => ((await held) === "fail" ? route.abort() : route.continue()));
+    const select = async () => {
+      await page.getByLabel("Poll number").fill(String(second.id));
+      await page.getByRole("button", { name: "Show", exact: true }).click();
+    };
+    await select();
+    await until("the form takes no input", async () => !(await title(page).isEditable()));
+    assert.ok(await page.getByRole("button", { name: "Save", exact: true }).isDisabled());
+    answer("fail");
+    await until("the shown poll stays, and can be edited", async () => title(page).isEditable());
+    assert.equal(await title(page).inputValue(), first.title);
+
+    await page.unroute(`**/admin/polls/${second.id}`);
+    await select();
+    await until("the selected poll can be edited", async () => (await title(page).inputValue()) === second.title && title(page).isEditable());
+  });
+
   test("two crew members save: both versions are shown, and nothing typed is lost", async (t) => {
     const poll = await makePoll({ opensAt: null, draft: true });
     const [ana, rui] = await Promise.all([newPage(t, DESK), newPage(t, { ...DESK, expected: /412/ })]);

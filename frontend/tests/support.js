@@ -124,13 +124,13 @@ export function fakeStanding(poll, n) {
   return { poll: poll.id, totalVotes: 100 + n, ranking, asOf: inSeconds(0), status: "open" };
 }
 
-/** Waits for a poll's file with a number of votes, and with a certificate if `certified`; returns it. */
+/** Waits for a poll's file with a number of votes, and with a certificate and its supplement if `certified`; returns it. */
 export async function waitForFile(poll, votes, certified = false) {
   let file = null;
   await until(`the file of poll ${poll.id} has ${votes} votes`, async () => {
     const response = await fetch(`${BASE}/results/${poll.id}.json`);
     file = response.ok ? await response.json() : null;
-    return file?.turnout.votes === votes && (file.certified || !certified);
+    return file?.turnout.votes === votes && (file.certificate?.digest || !certified);
   });
   return file;
 }

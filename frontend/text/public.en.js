@@ -54,6 +54,8 @@ export const english = {
   "unconfirmed": "Votes cast before the bell are still being counted. Then this result is certified.",
   "sealed.all": "Certified {when}, when no more votes were outstanding.",
   "sealed.forced": "Certified {when} by the crew, though votes may have been outstanding.",
+  "recounting": "The votes are being recounted. Then their digest is shown here.",
+  "recountDiffers": "A recount of the votes differs from this certified result.",
   "offline": "No connection. What you see may be old; it goes on by itself.",
   "failing": "The service does not answer now. Votes wait here and are sent when it does.",
   "ended": "Your sign-in has ended. Sign in again to go on voting.",

@@ -19,7 +19,7 @@ export class Standing {
     this.list = el("ol", { class: "rows" });
     this.total = el("p", { class: "total" });
     this.pending = el("p", {});
-    this.certificate = el("details", { class: "certificate", hidden: true }, el("summary", {}), "SHA-256 ", el("code", {}));
+    this.certificate = el("details", { class: "certificate", hidden: true }, el("summary", {}), el("span", {}), el("code", {}));
     const id = `standing-${poll.id}`;
     this.element = el(
       "section",
@@ -40,7 +40,9 @@ export class Standing {
 
   /** Shows a ranking or a poll's file. `reason`: why its ranking is missing, if it is. */
   show(body, reason) {
-    setText(this.pending, body.certified === false && body.status === "closed" ? t("unconfirmed") : "");
+    const isDifferent = body.certificate?.recount === "different";
+    const isUnconfirmed = body.certified === false && body.status === "closed";
+    setText(this.pending, isDifferent ? t("recountDiffers") : isUnconfirmed ? t("unconfirmed") : "");
     if (body.certificate) this.#showCertificate(body.certificate);
     if (!body.ranking) return this.withhold(reason, body);
     if (find(".withheld", this.list)) this.list.replaceChildren();
@@ -77,13 +79,14 @@ export class Standing {
     setText(this.total, parts.join(" · "));
   }
 
-  /** Shows the certificate, for verification. */
+  /** Shows the certificate, for verification. The digest comes with the recount. */
   #showCertificate({ certifiedAt, basis, digest }) {
     this.certificate.hidden = false;
-    const [when, code] = this.certificate.children;
+    const [when, label, code] = this.certificate.children;
     setText(when, t(`sealed.${basis === "forced" ? "forced" : "all"}`, { when: formatMoment(Date.parse(certifiedAt)) }));
+    setText(label, digest ? "SHA-256 " : t("recounting"));
     // Groups can be read aloud, and wrap.
-    setText(code, digest.match(/.{8}/g).join(" "));
+    setText(code, digest ? digest.match(/.{8}/g).join(" ") : "");
   }
 
   #row({ contestant }) {

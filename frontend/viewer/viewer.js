@@ -15,6 +15,8 @@ const SCHEDULED_MAX = 3;
 /** The last batches arrive within this time of the close; the result then hardly changes until certification. */
 const SETTLED_MS = 120_000;
 const SETTLED_SLOWER = 10;
+/** The interval of requests for a certified file that has no digest yet. */
+const CERTIFIED_S = 10;
 
 /** `?poll=7` shows that poll alone, whatever its state. */
 const only = Number(new URLSearchParams(location.search).get("poll")) || null;
@@ -65,13 +67,13 @@ class Section {
     return this.certificate ? this.poll.results !== "hidden" : isShown(this.poll, statusOf(this.poll));
   }
 
-  /** Follows the standing while it may exist and is in view. */
+  /** Follows the standing while it may exist and is in view, until the certified file is complete. */
   follow() {
     const { results } = this.poll;
     const shown = this.isShown();
     if (this.status === "scheduled") this.standing.withhold("scheduled");
     else if (!shown && !this.certificate) this.standing.withhold(results);
-    const wanted = this.visible && !this.certificate && this.status !== "scheduled";
+    const wanted = this.visible && !this.certificate?.digest && this.status !== "scheduled";
     if (this.feed && (!wanted || shown !== this.shown)) {
       this.feed.stop();
       this.feed = null;
@@ -82,7 +84,7 @@ class Section {
       poll: this.poll,
       shown,
       onData: (body) => this.take(body),
-      slower: () => (this.settled() ? SETTLED_SLOWER : 1),
+      pace: (seconds) => (this.certificate ? CERTIFIED_S : this.settled() ? seconds * SETTLED_SLOWER : seconds),
     }).start();
   }
 
@@ -98,6 +100,7 @@ class Section {
     if (this.certificate) {
       this.standing.setTitle("state.certified");
       this.tick();
+      this.follow();
     }
   }
 

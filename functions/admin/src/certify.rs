@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use api::{NO_STORE, Problem, json_response, poll_id};
-use domain::{Action, Basis, Certificate, ContestantNumber, Order, Poll, PollId, Timestamp, Waiting};
+use domain::{
+    Action, Basis, Certificate, ContestantNumber, Order, Poll, PollId, Recount, Timestamp, Waiting,
+};
 use lambda_http::{Body, Request, Response, http::StatusCode};
-use ledger::Frozen;
+use ledger::Certified;
+use runtime::telemetry::error_chain;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use crate::{Handler, body, order::order_if_match, read::tagged};
 
-/// Votes digested in one call, which takes about a second.
+/// Votes of one piece of a supplement, which takes about a second.
 pub(crate) const PIECE_ROWS: u32 = 200_000;
 
 /// The optional body.
@@ -39,11 +41,20 @@ struct Answer {
 struct View {
     certified_at: Timestamp,
     basis: Basis,
-    digest: String,
     votes: u64,
-    voters: u64,
+    #[serde(flatten)]
+    supplement: Option<SupplementView>,
     rejected: BTreeMap<String, u64>,
     contestants: Vec<Line>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SupplementView {
+    digest: String,
+    voters: u64,
+    recount: Option<Recount>,
+    supplemented_at: Timestamp,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,12 +65,18 @@ struct Line {
 
 impl From<Certificate> for View {
     fn from(certificate: Certificate) -> Self {
+        let recount = certificate.recount();
+        let supplement = certificate.supplement.map(|supplement| SupplementView {
+            digest: supplement.digest_hex(),
+            voters: supplement.voters,
+            recount,
+            supplemented_at: supplement.at,
+        });
         Self {
             certified_at: certificate.certified_at,
             basis: certificate.basis,
-            digest: certificate.digest_hex(),
             votes: certificate.tally.values().sum(),
-            voters: certificate.voters,
+            supplement,
             rejected: certificate.rejected,
             contestants: certificate
                 .tally
@@ -71,8 +88,8 @@ impl From<Certificate> for View {
 }
 
 impl Handler {
-    /// Freezes the poll, unless votes are outstanding, and makes its certificate. Answers 200 with the certificate,
-    /// or 202 if it takes longer than one request; `functions/results` then completes it.
+    /// Certifies the poll, unless votes are outstanding. Answers with the certificate; its supplement is in the answer
+    /// if one piece holds all votes of the poll, else `functions/results` completes it.
     pub(crate) async fn certify(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
         let options: Options =
@@ -84,22 +101,22 @@ impl Handler {
         let order = order_if_match(request, Action::Certify);
         self.stores.ledger.check_version(&order, &poll).await?;
         let version = if poll.frozen_at.is_none() {
-            self.freeze(&poll, options.force, order).await?
+            self.certify_closed(&poll, options.force, order).await?
         } else {
             poll.version
         };
-        let until = Instant::now() + self.audit_timeout / 2;
-        while !self.stores.ledger.advance_certificate(id, PIECE_ROWS, self.audit_timeout).await?
-            && Instant::now() < until
-        {}
+        if let Err(error) =
+            self.stores.ledger.advance_supplement(id, PIECE_ROWS, self.audit_timeout / 2).await
+        {
+            tracing::warn!(error = error_chain(&error), poll = id.0, "certificate.not_supplemented");
+        }
         let certificate = self.stores.ledger.certificate(id).await?.map(View::from);
-        let status = if certificate.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
         let answer = Answer { poll: id, certified: certificate.is_some(), certificate };
-        Ok(tagged(json_response(status, NO_STORE, &answer), version))
+        Ok(tagged(json_response(StatusCode::OK, NO_STORE, &answer), version))
     }
 
-    /// Freezes the poll and returns its new version.
-    async fn freeze(&self, poll: &Poll, force: bool, mut order: Order) -> Result<i32, Problem> {
+    /// Certifies a closed poll and returns its new version.
+    async fn certify_closed(&self, poll: &Poll, force: bool, mut order: Order) -> Result<i32, Problem> {
         let closed = poll.opens_at.and(poll.closes_at).filter(|&at| at <= self.clock.now());
         let closes_at = closed.ok_or_else(not_closed)?;
         let closing = self.stores.ledger.closing(poll.id, closes_at).await?;
@@ -111,12 +128,12 @@ impl Handler {
         if basis == Basis::Forced {
             order.action = Action::ForceCertify;
         }
-        let frozen = self.stores.ledger.freeze_by(poll.id, Some(closes_at), basis, Some(&order)).await?;
-        let frozen = frozen.ok_or_else(Problem::poll_not_found)?;
-        if frozen == Frozen::NotClosed {
+        let certified = self.stores.ledger.certify_by(poll.id, Some(closes_at), basis, Some(&order)).await?;
+        let certified = certified.ok_or_else(Problem::poll_not_found)?;
+        if certified == Certified::NotClosed {
             return Err(not_closed());
         }
-        tracing::info!(poll = poll.id.0, basis = basis.name(), "poll.frozen");
+        tracing::info!(poll = poll.id.0, basis = basis.name(), "poll.certified");
         let loaded = self.stores.catalog.load(&[poll.id]).await?.pop();
         Ok(loaded.ok_or_else(Problem::poll_not_found)?.poll.version)
     }

@@ -31,9 +31,7 @@ impl Handler {
             tracing::info!(poll = id.0, number, "certificate.issued");
         }
         let until = Instant::now() + self.audit_timeout / 2;
-        while !ledger.advance_later_certificate(id, PIECE_ROWS, self.audit_timeout).await?
-            && Instant::now() < until
-        {}
+        while !self.advance_later_certificate(id).await? && Instant::now() < until {}
         self.wake(id).await;
         let poll = ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
         let first = ledger.certificate(id).await?.ok_or_else(not_certified)?;
@@ -45,6 +43,13 @@ impl Handler {
         let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
         let document = LaterDocument::whole(&poll, &first, &later);
         Ok(tagged(json_response(status, NO_STORE, &document), poll.version))
+    }
+
+    /// Reads one piece of the poll's votes: for the supplement of the first certificate, then for the later one.
+    async fn advance_later_certificate(&self, id: PollId) -> Result<bool, ledger::Error> {
+        let (ledger, limit) = (&self.stores.ledger, self.audit_timeout);
+        Ok(ledger.advance_supplement(id, PIECE_ROWS, limit).await?
+            && ledger.advance_later_certificate(id, PIECE_ROWS, limit).await?)
     }
 }
 

@@ -96,8 +96,8 @@ impl Fixture {
     /// Inserts votes into ledger and tally directly, without a batch.
     async fn voted(&self, id: i64, votes: i64) {
         let mut connection = self.scratch.connect().await.unwrap();
-        let sql =
-            "INSERT INTO votes SELECT gen_random_uuid(), 1, now(), $1, 1, NULL FROM generate_series(1, $2)";
+        let sql = "INSERT INTO votes (key, voter, cast_at, poll, contestant) \
+                   SELECT gen_random_uuid(), 1, now(), $1, 1 FROM generate_series(1, $2)";
         sqlx::query(sql).bind(id as i32).bind(votes).execute(&mut connection).await.unwrap();
         let sql = "UPDATE tallies SET votes = votes + $2 WHERE poll = $1 AND contestant = 1";
         sqlx::query(sql).bind(id as i32).bind(votes).execute(&mut connection).await.unwrap();
@@ -279,8 +279,8 @@ async fn the_live_figures_are_the_counters() {
     let id = fixture.created(json!({})).await;
     fixture.voted(id, 3).await;
     let mut connection = fixture.scratch.connect().await.unwrap();
-    let sql = "INSERT INTO rejections (message_id, cast_at, poll, reason) \
-        VALUES (gen_random_uuid(), now(), $1, 'afterClosing'), (gen_random_uuid(), now(), $1 + 1, 'notJson')";
+    let sql = "INSERT INTO rejection_counts (poll, reason, count) \
+               VALUES ($1, 'afterClosing', 1), ($1 + 1, 'notJson', 1)";
     sqlx::query(sql).bind(i32::try_from(id).unwrap()).execute(&mut connection).await.unwrap();
     let (status, live) = fixture.call("GET /admin/polls/{id}/live", id, "").await;
     assert_eq!((status, &live["votes"], &live["rankingVotes"]), (200, &json!(3), &json!(0)), "{live}");

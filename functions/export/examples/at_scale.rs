@@ -89,13 +89,15 @@ async fn certified(
     let sql = "INSERT INTO polls (title, opens_at, closes_at, results, contestants) \
                VALUES ('Who stays?', now() - interval '1 hour', now() - interval '1 minute', 'live', '[]') RETURNING id";
     let id: i32 = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
-    let sql = "INSERT INTO votes SELECT (lpad(to_hex(1700000000 + n / 3000), 9, '0') || substr(md5(n::text), 1, 23))::uuid, \
-               ('x' || substr(md5((n / 3)::text), 1, 16))::bit(64)::bigint, now() - n * interval '1 millisecond', $1, n % 12 + 1, NULL \
+    let sql = "INSERT INTO votes (key, voter, cast_at, poll, contestant) SELECT (lpad(to_hex(1700000000 + n / 3000), 9, '0') || substr(md5(n::text), 1, 23))::uuid, \
+               ('x' || substr(md5((n / 3)::text), 1, 16))::bit(64)::bigint, now() - n * interval '1 millisecond', $1, n % 12 + 1 \
                FROM generate_series(1, $2) AS n";
     sqlx::query(sql).bind(id).bind(votes).execute(&mut connection).await?;
+    let sql = "INSERT INTO tallies SELECT poll, contestant, count(*) FROM votes WHERE poll = $1 GROUP BY poll, contestant";
+    sqlx::query(sql).bind(id).execute(&mut connection).await?;
     sqlx::query("VACUUM ANALYZE votes").execute(&mut connection).await?;
-    ledger.freeze(PollId(id), Basis::Forced).await?;
-    while !ledger.advance_certificate(PollId(id), 200_000, LIMIT).await? {}
+    ledger.certify(PollId(id), Basis::Forced).await?;
+    while !ledger.advance_supplement(PollId(id), 200_000, LIMIT).await? {}
     Ok(PollId(id))
 }
 

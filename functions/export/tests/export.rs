@@ -48,17 +48,20 @@ impl Fixture {
         let sql = "INSERT INTO polls (title, opens_at, closes_at, results, contestants) \
                    VALUES ('Who stays?', now() - interval '1 hour', now() - interval '1 minute', 'live', '[]') RETURNING id";
         let id: i32 = sqlx::query_scalar(sql).fetch_one(&mut self.connection).await.unwrap();
-        let sql = "INSERT INTO votes SELECT gen_random_uuid(), n / 2, now() - n * interval '1 millisecond', \
+        let sql = "INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot) \
+                   SELECT gen_random_uuid(), n / 2, now() - n * interval '1 millisecond', \
                    CASE n % 3 WHEN 0 THEN $1 + 1000 ELSE $1 END, n % 5 + 1, CASE n % 2 WHEN 0 THEN 7 END \
                    FROM generate_series(1, $2) AS n";
         sqlx::query(sql).bind(id).bind(votes / 2 * 3).execute(&mut self.connection).await.unwrap();
+        let sql = "INSERT INTO tallies SELECT poll, contestant, count(*) FROM votes WHERE poll = $1 GROUP BY poll, contestant";
+        sqlx::query(sql).bind(id).execute(&mut self.connection).await.unwrap();
         PollId(id)
     }
 
     async fn certified(&mut self, votes: i32) -> PollId {
         let poll = self.poll(votes).await;
-        self.ledger.freeze(poll, Basis::Forced).await.unwrap();
-        while !self.ledger.advance_certificate(poll, 100_000, LIMIT).await.unwrap() {}
+        self.ledger.certify(poll, Basis::Forced).await.unwrap();
+        while !self.ledger.advance_supplement(poll, 100_000, LIMIT).await.unwrap() {}
         poll
     }
 
@@ -97,7 +100,7 @@ impl Fixture {
         assert_eq!(file.iter().filter(|&&byte| byte == b'\n').count(), votes);
         let certificate = self.ledger.certificate(poll).await.unwrap().unwrap();
         let digest: String = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(digest, certificate.digest_hex());
+        assert_eq!(digest, certificate.supplement.unwrap().digest_hex());
     }
 }
 
@@ -137,7 +140,7 @@ async fn only_what_cannot_change_any_more_is_exported() {
     let poll = fixture.poll(10).await;
     let asked = fixture.ledger.ask_for_export(poll, KEPT).await.unwrap();
     assert_eq!(asked, Some(Asked::NotCertified));
-    fixture.ledger.freeze(poll, Basis::Forced).await.unwrap();
+    fixture.ledger.certify(poll, Basis::Forced).await.unwrap();
     let asked = fixture.ledger.ask_for_export(poll, KEPT).await.unwrap();
     assert_eq!(asked, Some(Asked::NotCertified), "frozen is not enough");
     assert_eq!(fixture.ledger.ask_for_export(PollId(99), KEPT).await.unwrap(), None);
@@ -241,10 +244,11 @@ async fn the_documented_command_counts_the_file_again() {
             format!(r#"{{"number":{},"votes":{votes}}}"#, serde_json::to_string(number).unwrap())
         })
         .collect();
+    let supplement = certificate.supplement.unwrap();
     let answer = format!(
         r#"{{"certificate":{{"digest":"{}","voters":{},"contestants":[{}]}}}}"#,
-        certificate.digest_hex(),
-        certificate.voters,
+        supplement.digest_hex(),
+        supplement.voters,
         contestants.join(",")
     );
     std::fs::write(folder.path().join("answer.json"), answer).unwrap();

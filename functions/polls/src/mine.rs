@@ -36,7 +36,7 @@ impl Handler {
             return Ok(json_response(StatusCode::OK, NO_STORE, &body));
         };
         let keys = self.hasher.ballot_keys(poll, voter, limit);
-        let used = self.stores.ledger.counted_ballots(&keys, voter).await?;
+        let used = self.stores.ledger.counted_ballots(poll.id, &keys, voter).await?;
         let remaining = usize::from(limit.unsigned_abs()) - used.len();
         let body = json!({"limit": limit, "used": used, "remaining": remaining});
         Ok(json_response(StatusCode::OK, NO_STORE, &body))

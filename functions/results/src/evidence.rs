@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use domain::{Observation, ProbeId, Sign, Timestamp, attribute};
+use domain::{Observation, Poll, ProbeId, Sign, Timestamp, attribute};
 use futures_util::future::join_all;
-use ledger::Publishable;
 use ranking::{Backlog, Batches};
 use runtime::telemetry::{CountingMetric, error_chain};
 use tokio::time::Instant;
@@ -20,13 +19,10 @@ impl Handler {
     ///
     /// # Errors
     /// The ledger does not answer. Missing answers of Redis and the queue are part of the observation.
-    pub(crate) async fn observe_and_probe(
-        &self,
-        polls: &[Publishable],
-    ) -> Result<Observation, ledger::Error> {
+    pub(crate) async fn observe_and_probe(&self, polls: &[Poll]) -> Result<Observation, ledger::Error> {
         let observation = self.observe().await?;
         self.report(&observation);
-        let closes = polls.iter().filter_map(|one| crate::certify::closed_at(one, observation.now));
+        let closes = polls.iter().filter_map(|poll| crate::certify::closed_at(poll, observation.now));
         let due = observation.probes_due(closes);
         if due > 0 {
             self.send_probes(due, observation.handled).await?;

@@ -1,5 +1,6 @@
 //! The results function: writes each poll's file every 3 s, from the opening until the certified result is published.
-//! The function also repairs the ranking, and certifies closed polls once the evidence shows that no vote is outstanding.
+//! The function also repairs the ranking, certifies closed polls once the evidence shows that no vote is outstanding,
+//! and supplements certificates by a pass over the votes. These three run beside each other, so none waits for another.
 //!
 //! A schedule starts a shift every minute, and a message wakes one after every change. A shift without work ends at
 //! once; otherwise it lasts most of a minute. A lease elects one instance. The holder begins no file so late that a
@@ -10,6 +11,7 @@ mod deleted;
 mod evidence;
 mod publish;
 mod start;
+mod supplement;
 
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use runtime::{
     telemetry::error_chain,
 };
 use stores::Stores;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 pub use start::Start;
 
@@ -65,7 +67,8 @@ pub struct Handler {
 /// Whether a tick found work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
-    /// A poll is about to open, open, or closed and not certified, or a deleted poll's file was found.
+    /// A poll is about to open, open, or closed and not certified, a certificate has no supplement, or a deleted poll's
+    /// file was found.
     Busy,
     /// There is no work.
     Idle,
@@ -132,6 +135,7 @@ impl Handler {
                 None
             }
         };
+        self.forget_rejections().await;
         let worked = self.work(lease.as_ref(), end).await;
         if let Some(lease) = lease
             && let Err(error) = self.stores.ranking.release(lease).await
@@ -161,44 +165,72 @@ impl Handler {
     }
 
     async fn work(&self, lease: Option<&Lease>, end: Instant) -> Result<(), ledger::Error> {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::select! {
+            published = self.keep_publishing(lease, end) => published,
+            () = self.keep_certifying() => Ok(()),
+            () = self.keep_supplementing() => Ok(()),
+        }
+    }
+
+    /// Publishes at every tick, until there is nothing to do, another instance has the lease, or the shift ends.
+    async fn keep_publishing(&self, lease: Option<&Lease>, end: Instant) -> Result<(), ledger::Error> {
+        let mut ticks = ticks();
         while Instant::now() + TICK < end {
             ticks.tick().await;
-            if self.tick().await? == Tick::Idle {
+            if self.publish_due().await? == Tick::Idle {
                 break;
             }
             if let Some(lease) = lease
                 && let Ok(false) = self.stores.ranking.renew(lease, LEASE).await
             {
-                // Another instance has taken the lease over.
                 break;
             }
         }
         Ok(())
     }
 
-    /// Publishes all polls that are due, sends probes, and advances certificates by a piece.
+    /// Observes the counting and certifies at every tick.
+    async fn keep_certifying(&self) {
+        let mut ticks = ticks();
+        loop {
+            ticks.tick().await;
+            self.certify_due().await;
+        }
+    }
+
+    /// Supplements certificates, piece after piece.
+    async fn keep_supplementing(&self) {
+        let mut ticks = ticks();
+        loop {
+            ticks.tick().await;
+            while self.supplement_due().await {}
+        }
+    }
+
+    /// Does what is due, once: publishes, certifies, supplements.
     ///
     /// # Errors
     /// The ledger does not return the polls that are due. Other failures are logged and retried at the next tick.
     pub async fn tick(&self) -> Result<Tick, ledger::Error> {
+        let published = self.publish_due().await?;
+        self.certify_due().await;
+        while self.supplement_due().await {}
+        Ok(published)
+    }
+
+    /// Publishes all polls that are due.
+    async fn publish_due(&self) -> Result<Tick, ledger::Error> {
         let deleted = self.delete_files().await?;
         let (as_of, started) = (self.clock.now(), Instant::now());
         let due = self.stores.ledger.publishable(SHIFT).await?;
         if due.is_empty() {
-            return Ok(if deleted { Tick::Busy } else { Tick::Idle });
+            let is_busy = deleted || !self.stores.ledger.unsupplemented().await?.is_empty();
+            return Ok(if is_busy { Tick::Busy } else { Tick::Idle });
         }
         self.repair(&due, as_of).await;
         let later = self.later_certificates(&due).await;
-        let publishing = self.publish(&due, later, as_of, started + WRITE_DEADLINE);
-        let (certified, observation) = tokio::join!(publishing, self.observe_and_probe(&due));
-        for (poll, later) in certified {
-            self.record_published(poll, &later).await;
-        }
-        match observation {
-            Ok(observation) => self.certify(&due, &observation).await,
-            Err(error) => tracing::error!(error = error_chain(&error), "counting.not_observed"),
+        for poll in self.publish(&due, later, as_of, started + WRITE_DEADLINE).await {
+            self.record_published(poll).await;
         }
         Ok(Tick::Busy)
     }
@@ -210,4 +242,10 @@ impl Handler {
             tracing::warn!(error = error_chain(&error), "ranking.not_repaired");
         }
     }
+}
+
+fn ticks() -> Interval {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

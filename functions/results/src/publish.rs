@@ -3,12 +3,12 @@
 use std::{future::ready, io::Write};
 
 use aws::Serving;
-use domain::{LaterCertificate, LaterDocument, Poll, Publication, Timestamp};
+use domain::{Certificate, LaterCertificate, LaterDocument, Poll, PollId, Publication, Recount, Timestamp};
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, stream};
 use ledger::Publishable;
 use ranking::VOTERS_ERROR;
-use runtime::telemetry::error_chain;
+use runtime::telemetry::{RecountMetric, error_chain};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -20,21 +20,22 @@ const CONCURRENT_WRITES: usize = 32;
 impl Handler {
     /// Writes the file of each poll that is no draft. Returns the polls whose certified file is published. Failures
     /// are logged and retried at the next tick; so are files not begun before `until`. `later` holds the result of
-    /// [`Handler::later_certificates`] for each poll.
+    /// [`Handler::later_certificates`] for each poll. All writes end before it returns, so an older file never replaces
+    /// a newer one.
     pub(crate) async fn publish<'a>(
         &self,
         polls: &'a [Publishable],
         later: Vec<Option<Vec<LaterCertificate>>>,
         as_of: Timestamp,
         until: Instant,
-    ) -> Vec<(&'a Publishable, Vec<LaterCertificate>)> {
+    ) -> Vec<&'a Publishable> {
         let voters = self.voters(polls).await;
-        let due = polls.iter().zip(voters).zip(later).filter(|((one, _), _)| one.is_file_due);
+        let due = polls.iter().zip(voters).zip(later);
         let writing = due.map(|((one, voters), later)| self.publish_one(one, voters, later, as_of, until));
         stream::iter(writing).buffer_unordered(CONCURRENT_WRITES).filter_map(ready).collect().await
     }
 
-    /// Writes one file. Returns the poll and its later certificates if it is certified and its file is published.
+    /// Writes one file. Returns the poll if it is certified and its file is published.
     async fn publish_one<'a>(
         &self,
         one: &'a Publishable,
@@ -42,7 +43,7 @@ impl Handler {
         later: Option<Vec<LaterCertificate>>,
         as_of: Timestamp,
         until: Instant,
-    ) -> Option<(&'a Publishable, Vec<LaterCertificate>)> {
+    ) -> Option<&'a Publishable> {
         let poll = &one.loaded.poll;
         if poll.is_draft(self.clock.now()) {
             return None;
@@ -61,7 +62,7 @@ impl Handler {
         let is_done = self.write(poll, &key, cache_control, &file).await
             && certificate.is_some()
             && self.request_invalidation(&key).await;
-        is_done.then_some((one, later))
+        is_done.then_some(one)
     }
 
     /// Writes the later certificates' documents and returns the later certificates of each poll. A poll's file
@@ -86,7 +87,7 @@ impl Handler {
                 tracing::error!(error = error_chain(error), poll = poll.id.0, "file.not_written");
             })
             .ok()?;
-        for one in later.iter().filter(|one| !one.is_published) {
+        for one in &later {
             let document = LaterDocument::public(poll, first, one, self.clock.now());
             let key = one.object_key(poll.id);
             if !self.write(poll, &key, &self.certified_cache_control, &document).await {
@@ -117,17 +118,24 @@ impl Handler {
         asked.is_ok()
     }
 
-    /// Records in the ledger that a certified file is published, with its version and late votes.
-    pub(crate) async fn record_published(&self, one: &Publishable, later: &[LaterCertificate]) {
-        let (poll, ledger) = (&one.loaded.poll, &self.stores.ledger);
-        let late_votes = one.late.map_or(0, |late| late.votes);
-        let recorded = async {
-            ledger.published(poll.id, poll.version).await?;
-            ledger.late_published(poll.id, late_votes, later).await
-        };
-        if let Err(error) = recorded.await {
+    /// Records in the ledger that a certified file is published, with its edition, and reports what it says of the
+    /// recount.
+    pub(crate) async fn record_published(&self, one: &Publishable) {
+        if let Some(recount) = one.certificate.as_ref().and_then(Certificate::recount) {
+            self.report_recount(one.loaded.poll.id, recount);
+        }
+        if let Err(error) = self.stores.ledger.published(one.loaded.poll.id, one.edition).await {
             tracing::warn!(error = error_chain(&error), "publication.not_remembered");
         }
+    }
+
+    fn report_recount(&self, poll: PollId, recount: Recount) {
+        let differs = recount == Recount::Different;
+        if differs {
+            tracing::error!(poll = poll.0, "certificate.recount_differs");
+        }
+        let metric = RecountMetric { namespace: &self.metrics_namespace, at: self.clock.now(), differs };
+        println!("{}", metric.line());
     }
 
     /// Returns the estimated number of voters of each poll, if the estimate covers the poll since its opening.

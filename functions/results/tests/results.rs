@@ -18,16 +18,17 @@ use axum::{
     http::{HeaderMap, Method, Uri},
 };
 use domain::{
-    Action, Basis, Facts, Invalid, Message, Order, Poll, PollId, ProbeId, Sign, Timestamp, VoteRequest,
-    VoterHasher, WaitsFor, judge,
+    Action, Basis, Facts, Invalid, Message, Order, Poll, PollId, ProbeId, Recount, Sign, Timestamp,
+    VoteRequest, VoterHasher, WaitsFor, judge,
 };
 use flate2::read::GzDecoder;
-use ledger::{Batch, Counted, Frozen, Ledger, Outcome};
+use ledger::{Batch, Certified, Counted, Ledger, Outcome};
 use local_stores::scratch::Scratch;
 use ranking::RankingStore;
 use results::{Handler, Start, Tick};
 use runtime::Clock;
 use serde_json::{Value, json};
+use sqlx::Connection;
 use uuid::Uuid;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -294,7 +295,7 @@ async fn who_is_started_while_the_holder_ends_takes_over() {
     for start in [Start::Woken, Start::Scheduled] {
         let lease = fixture.ranking.claim("results", LIMIT).await.unwrap().unwrap();
         let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
-        fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
+        fixture.ledger.certify(poll.id, Basis::Forced).await.unwrap();
         let ends = async {
             // The holder releases the lease after the new shift has found it taken.
             tokio::task::yield_now().await;
@@ -446,17 +447,24 @@ async fn without_redis_results_are_published_and_not_certified() {
 async fn what_goes_wrong_with_one_poll_does_not_stop_the_next() {
     let fixture = Fixture::new((0, 60)).await;
     fixture.set_queued(Some(0));
-    let polls = [(); 3].map(|()| fixture.poll(json!({"closesAt": ago(10_000)})));
-    let [first, second, third] = polls;
-    let (first, second, third) = (first.await, second.await, third.await);
-    let mut connection = fixture.scratch.connect().await.unwrap();
-    // This row, which only a manual statement can insert, makes freezing fail.
-    let sql = "INSERT INTO certificates (poll, basis) VALUES ($1, 'forced')";
-    sqlx::query(sql).bind(second.id.0).execute(&mut connection).await.unwrap();
-    for poll in [&first, &third] {
+    let mut polls = Vec::new();
+    for _ in 0..4 {
+        polls.push(fixture.poll(json!({"closesAt": ago(10_000)})).await);
+    }
+    let [first, locked, unreadable, last] = polls.as_slice() else { panic!() };
+    let mut owner = fixture.scratch.connect().await.unwrap();
+    let sql = "UPDATE polls SET contestants = '7' WHERE id = $1";
+    sqlx::query(sql).bind(unreadable.id.0).execute(&mut owner).await.unwrap();
+    let mut transaction = owner.begin().await.unwrap();
+    let sql = "SELECT FROM polls WHERE id = $1 FOR UPDATE";
+    sqlx::query(sql).bind(locked.id.0).execute(&mut *transaction).await.unwrap();
+    for poll in [first, last] {
         assert_eq!(fixture.certified(poll).await["certified"], true);
     }
-    assert_eq!(fixture.file(&second)["certified"], false);
+    assert_eq!(fixture.file(locked)["certified"], false);
+    assert!(fixture.object(unreadable).is_none());
+    transaction.rollback().await.unwrap();
+    assert_eq!(fixture.certified(locked).await["certified"], true);
 }
 
 #[tokio::test]
@@ -543,12 +551,12 @@ async fn the_digest_is_that_of_the_votes_in_any_pieces() {
     for rows in [1, 2, 1_000] {
         let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
         counted(fixture.count(&poll, &["alice", "bob", "carol", "dave", "erin"]).await);
-        assert_eq!(fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap(), Some(Frozen::Now));
+        assert_eq!(fixture.ledger.certify(poll.id, Basis::Forced).await.unwrap(), Some(Certified::Now));
         let mut pieces = 0;
-        while !fixture.ledger.advance_certificate(poll.id, rows, LIMIT).await.unwrap() {
+        while !fixture.ledger.advance_supplement(poll.id, rows, LIMIT).await.unwrap() {
             pieces += 1;
         }
-        assert_eq!(pieces, 5_u32.div_ceil(rows));
+        assert_eq!(pieces, 5 / rows, "a piece that is not full is the last");
         let mut connection = fixture.scratch.connect().await.unwrap();
         let expected: Vec<u8> = sqlx::query_scalar(
             "SELECT sha256(convert_to(string_agg(concat_ws(',', key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, \
@@ -559,18 +567,41 @@ async fn the_digest_is_that_of_the_votes_in_any_pieces() {
         .await
         .unwrap();
         let certificate = fixture.ledger.certificate(poll.id).await.unwrap().unwrap();
-        assert_eq!(certificate.digest, expected, "in pieces of {rows}");
-        digests.push(certificate.digest);
+        assert_eq!(certificate.recount(), Some(Recount::Equal));
+        let digest = certificate.supplement.unwrap().digest;
+        assert_eq!(digest, expected, "in pieces of {rows}");
+        digests.push(digest);
     }
     assert_ne!(digests[0], digests[1], "the votes differ");
 }
 
 #[tokio::test]
-async fn what_is_open_cannot_be_frozen() {
+async fn a_certificate_comes_at_once_and_its_supplement_says_what_a_recount_found() {
+    let fixture = Fixture::new((0, 0)).await;
+    let poll = fixture.poll(json!({"closesAt": ago(10_000)})).await;
+    counted(fixture.count(&poll, &["alice", "bob", "alice"]).await);
+    fixture.ledger.certify(poll.id, Basis::Forced).await.unwrap();
+    let mut owner = fixture.scratch.connect().await.unwrap();
+    sqlx::query("DELETE FROM votes WHERE contestant = 1").execute(&mut owner).await.unwrap();
+    assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy);
+    let first = fixture.file(&poll);
+    assert_eq!((&first["certified"], &first["totalVotes"]), (&json!(true), &json!(3)));
+    assert_eq!(first["certificate"].get("digest"), None, "{first}");
+    fixture.handler.tick().await.unwrap();
+    let after = fixture.file(&poll);
+    assert_eq!(after["certificate"]["recount"], "different");
+    assert_eq!(after["turnout"], json!({"votes": 3, "voters": 2, "votersError": 0.0}));
+    for field in ["ranking", "totalVotes", "asOf"] {
+        assert_eq!(after[field], first[field], "the certificate stays");
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_cannot_be_certified() {
     let fixture = Fixture::new((0, 0)).await;
     let poll = fixture.poll(json!({})).await;
-    assert_eq!(fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap(), Some(Frozen::NotClosed));
-    assert_eq!(fixture.ledger.freeze(PollId(poll.id.0 + 1), Basis::Forced).await.unwrap(), None);
+    assert_eq!(fixture.ledger.certify(poll.id, Basis::Forced).await.unwrap(), Some(Certified::NotClosed));
+    assert_eq!(fixture.ledger.certify(PollId(poll.id.0 + 1), Basis::Forced).await.unwrap(), None);
     assert_eq!(counted(fixture.count(&poll, &["alice"]).await).counted, 1);
 }
 
@@ -580,7 +611,7 @@ async fn what_comes_late_is_in_the_file_and_a_later_certificate_is_a_file_of_its
     for results in ["live", "hidden"] {
         let poll = fixture.poll(json!({"closesAt": ago(10_000), "results": results})).await;
         counted(fixture.count(&poll, &["alice"]).await);
-        fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
+        fixture.ledger.certify(poll.id, Basis::Forced).await.unwrap();
         let first = fixture.certified(&poll).await;
         assert_eq!((&first["certified"], first.get("late")), (&json!(true), None), "{first}");
         let frozen = fixture.reload(poll.id).await;

@@ -12,6 +12,7 @@ mod crash;
 mod definitions;
 mod lag;
 mod record;
+mod repeats;
 
 use std::{
     collections::BTreeMap,
@@ -39,6 +40,7 @@ use crate::{
     definitions::{Definitions, polls_in},
     lag::RankingLag,
     record::Record,
+    repeats::Repeats,
 };
 
 /// Maximum number of times that a batch is judged. A definition may change while a batch is judged by it. So many
@@ -93,6 +95,7 @@ pub struct Handler {
     crash_points: CrashPoints,
     clock: Clock,
     lag: RankingLag,
+    repeats: Repeats,
 }
 
 impl Handler {
@@ -118,6 +121,7 @@ impl Handler {
             metrics_namespace,
             crash_points,
             lag: RankingLag::default(),
+            repeats: Repeats::default(),
             clock,
         })
     }
@@ -197,9 +201,11 @@ impl Handler {
         for _ in 0..JUDGEMENTS_MAX {
             let mut batch = self.judged(messages, &polls);
             arrival.add_to(&mut batch, unannounced);
+            batch.expect_repeats(self.repeats.are_expected());
             self.crash_points.pass(Point::Judged);
             let counting = self.crash_points.within(Point::Counting, self.stores.ledger.count(&batch));
             if let Outcome::Counted(mut counted) = counting.await? {
+                self.repeats.record(counted.counted < batch.votes());
                 let totals = std::mem::take(&mut counted.tallies).into_iter();
                 let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
                 let totals = totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect();

@@ -247,7 +247,7 @@ impl Database {
     /// # Errors
     /// The server does not answer.
     pub async fn size(&self) -> Result<LedgerSize> {
-        let sql = "SELECT pg_relation_size('votes'), pg_indexes_size('votes')";
+        let sql = "SELECT pg_relation_size('show_votes'), pg_indexes_size('show_votes')";
         let (table, indexes) = sqlx::query_as(sql).fetch_one(&mut self.connect().await?).await?;
         Ok(LedgerSize { table, indexes })
     }
@@ -280,7 +280,7 @@ impl Database {
         }
         for sql in [
             "SET maintenance_work_mem = '1GB'",
-            "ALTER TABLE votes ADD PRIMARY KEY (key)",
+            "ALTER TABLE votes ADD PRIMARY KEY (poll, key)",
             "VACUUM (ANALYZE, FREEZE) votes",
         ] {
             sqlx::query(sql).execute(&mut connection).await?;

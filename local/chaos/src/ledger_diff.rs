@@ -60,7 +60,7 @@ impl LedgerDiff {
         book.either.sort_unstable_by_key(|either| either.message);
         let mut seen = vec![false; book.rejected.len()];
         let mut decided = vec![false; book.either.len()];
-        let sql = "SELECT message_id, reason, cast_at, poll FROM rejections";
+        let sql = "SELECT message_id, reason, cast_at, poll::bigint AS poll FROM rejections";
         let mut rows = sqlx::query(sql).fetch(connection);
         while let Some(row) = rows.try_next().await? {
             let (id, name): (Uuid, String) = (row.try_get("message_id")?, row.try_get("reason")?);

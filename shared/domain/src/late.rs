@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::{Basis, Certificate, ContestantNumber, Poll, PollId, Tally, Timestamp};
+use super::{Basis, Certificate, ContestantNumber, Poll, PollId, Supplement, Tally, Timestamp};
 
 /// The votes of a certified poll that were cast in time and arrived after the certification. They are stored, not
 /// counted.
@@ -33,8 +33,6 @@ pub struct LaterCertificate {
     pub late_digest: Vec<u8>,
     /// SHA-256 over the lines of all votes: those of the first certificate and the late ones.
     pub digest: Vec<u8>,
-    /// Whether the certificate's file, and the poll's file that names it, have been written.
-    pub is_published: bool,
 }
 
 impl LaterCertificate {
@@ -68,7 +66,9 @@ pub struct LaterDocument {
 struct FirstCertificate {
     certified_at: Timestamp,
     basis: Basis,
-    digest: String,
+    /// It is known by then: the supplement of the first certificate comes before a later certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
 }
 
 /// The late votes that a later certificate includes.
@@ -117,7 +117,7 @@ impl LaterDocument {
             first: FirstCertificate {
                 certified_at: first.certified_at,
                 basis: first.basis,
-                digest: first.digest_hex(),
+                digest: first.supplement.as_ref().map(Supplement::digest_hex),
             },
             late: IncludedVotes {
                 votes: later.late,
@@ -156,10 +156,14 @@ mod tests {
         Certificate {
             certified_at: at(9_000),
             basis: Basis::Forced,
-            digest: vec![0xab, 0x01],
             tally: tally(&[(1, 3), (7, 1)]),
             rejected: BTreeMap::new(),
-            voters: 3,
+            supplement: Some(Supplement {
+                at: at(9_100),
+                digest: vec![0xab, 0x01],
+                voters: 3,
+                recount: tally(&[(1, 3), (7, 1)]),
+            }),
         }
     }
 
@@ -172,7 +176,6 @@ mod tests {
             late_tally: tally(&[(2, 1), (7, 2)]),
             late_digest: vec![2],
             digest: vec![3],
-            is_published: false,
         }
     }
 

@@ -45,7 +45,7 @@ pub use poll::{
     Status,
 };
 pub use probe::ProbeId;
-pub use publication::{Certificate, Publication, Turnout};
+pub use publication::{Certificate, Publication, Recount, Supplement, Turnout};
 pub use ranking::{Ranking, Standing, Tally};
 pub use receipt::{Inquiry, Receipt};
 pub use redrive::Redrive;

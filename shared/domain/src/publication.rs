@@ -53,24 +53,56 @@ pub struct Turnout {
     pub voters_error: Option<f64>,
 }
 
-/// A final result.
+/// A final result: the poll's counters at the moment of certification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// The time of certification.
     pub certified_at: Timestamp,
     /// The basis for the assumption that no vote was outstanding.
     pub basis: Basis,
-    /// SHA-256 over the poll's votes in the format of the export.
-    pub digest: Vec<u8>,
-    /// Votes by contestant, counted one by one.
+    /// Votes by contestant.
     pub tally: Tally,
     /// Rejected messages that named this poll, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// What a pass over the votes adds later. `None` until the pass is finished.
+    pub supplement: Option<Supplement>,
+}
+
+/// What a pass over all votes of a certified poll found. It changes nothing in the certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supplement {
+    /// The end of the pass.
+    pub at: Timestamp,
+    /// SHA-256 over the poll's votes in the format of the export.
+    pub digest: Vec<u8>,
     /// Distinct voters, counted one by one.
     pub voters: u64,
+    /// Votes by contestant, counted one by one.
+    pub recount: Tally,
+}
+
+/// Whether the votes, counted one by one, are those of the certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Recount {
+    /// Each contestant has the same number of votes.
+    Equal,
+    /// Some contestant has another number: the ledger was changed by hand, or has a defect.
+    Different,
 }
 
 impl Certificate {
+    /// Compares the certified votes with those counted one by one. `None` until there is a supplement.
+    pub fn recount(&self) -> Option<Recount> {
+        let supplement = self.supplement.as_ref()?;
+        let votes = |tally: &Tally, number| tally.get(number).copied().unwrap_or(0);
+        let mut numbers = self.tally.keys().chain(supplement.recount.keys());
+        let is_equal = numbers.all(|number| votes(&self.tally, number) == votes(&supplement.recount, number));
+        Some(if is_equal { Recount::Equal } else { Recount::Different })
+    }
+}
+
+impl Supplement {
     /// Returns the digest as 64 hexadecimal digits.
     pub fn digest_hex(&self) -> String {
         hex(&self.digest)
@@ -82,8 +114,17 @@ impl Certificate {
 struct PublicCertificate<'a> {
     certified_at: Timestamp,
     basis: Basis,
-    digest: String,
     rejected: &'a BTreeMap<String, u64>,
+    #[serde(flatten)]
+    supplement: Option<PublicSupplement>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PublicSupplement {
+    digest: String,
+    recount: Recount,
+    supplemented_at: Timestamp,
 }
 
 impl<'a> Publication<'a> {
@@ -98,7 +139,8 @@ impl<'a> Publication<'a> {
         now: Timestamp,
     ) -> Self {
         let tally = certificate.map_or(tally, |certificate| &certificate.tally);
-        let voters = certificate.map(|certificate| (certificate.voters, 0.0)).or(voters);
+        let supplement = certificate.and_then(|certificate| certificate.supplement.as_ref());
+        let voters = supplement.map(|supplement| (supplement.voters, 0.0)).or(voters);
         let standing = Ranking::new(poll, tally, as_of, now);
         let turnout = Turnout {
             votes: standing.total_votes,
@@ -143,8 +185,14 @@ impl<'a> From<&'a Certificate> for PublicCertificate<'a> {
         Self {
             certified_at: certificate.certified_at,
             basis: certificate.basis,
-            digest: certificate.digest_hex(),
             rejected: &certificate.rejected,
+            supplement: certificate.supplement.as_ref().zip(certificate.recount()).map(
+                |(supplement, recount)| PublicSupplement {
+                    digest: supplement.digest_hex(),
+                    recount,
+                    supplemented_at: supplement.at,
+                },
+            ),
         }
     }
 }
@@ -174,10 +222,14 @@ mod tests {
         Certificate {
             certified_at: at(9_000),
             basis: Basis::Evidence,
-            digest: vec![0xab, 0x01],
             tally: tally([3, 0, 1]),
             rejected: BTreeMap::from([("afterClosing".to_owned(), 2)]),
-            voters: 3,
+            supplement: Some(Supplement {
+                at: at(9_100),
+                digest: vec![0xab, 0x01],
+                voters: 3,
+                recount: tally([3, 0, 1]),
+            }),
         }
     }
 
@@ -195,8 +247,34 @@ mod tests {
         let file = file(Results::Live, 9_500, Some(&certificate));
         assert_eq!(file["turnout"], json!({"votes": 4, "voters": 3, "votersError": 0.0}));
         assert_eq!(file["asOf"], json!(at(9_000)));
-        let shown = json!({"certifiedAt": at(9_000), "basis": "evidence", "digest": "ab01", "rejected": {"afterClosing": 2}});
+        let shown = json!({
+            "certifiedAt": at(9_000), "basis": "evidence", "rejected": {"afterClosing": 2},
+            "digest": "ab01", "recount": "equal", "supplementedAt": at(9_100),
+        });
         assert_eq!(file["certificate"], shown);
+    }
+
+    #[test]
+    fn a_certificate_needs_no_supplement() {
+        let certificate = Certificate { supplement: None, ..certificate() };
+        let file = file(Results::Live, 9_500, Some(&certificate));
+        assert_eq!(file["turnout"], json!({"votes": 4, "voters": 4, "votersError": 0.01}), "an estimate");
+        let shown = json!({"certifiedAt": at(9_000), "basis": "evidence", "rejected": {"afterClosing": 2}});
+        assert_eq!((&file["certified"], &file["certificate"]), (&json!(true), &shown));
+    }
+
+    #[test]
+    fn a_recount_is_of_each_contestant() {
+        let recount = |votes: Tally| {
+            let mut certificate = certificate();
+            certificate.supplement.as_mut().unwrap().recount = votes;
+            certificate.recount()
+        };
+        assert_eq!(recount(tally([3, 0, 1])), Some(Recount::Equal));
+        assert_eq!(recount(tally([2, 1, 1])), Some(Recount::Different));
+        let without_zero = [(ContestantNumber(1), 3), (ContestantNumber(7), 1)].into_iter().collect();
+        assert_eq!(recount(without_zero), Some(Recount::Equal), "a contestant without votes has no row");
+        assert_eq!(recount(Tally::new()), Some(Recount::Different));
     }
 
     #[test]
@@ -234,7 +312,6 @@ mod tests {
             late_tally: tally([3, 0, 0]),
             late_digest: vec![1],
             digest: vec![2],
-            is_published: false,
         };
         let after = serde_json::to_value(file.with_late(Some(late), &[later])).unwrap();
         assert_eq!(after["late"], json!({"votes": 3, "firstAt": at(9_100), "lastAt": at(9_400)}));

@@ -16,6 +16,9 @@ CREATE TABLE polls (
     names           jsonb       NOT NULL DEFAULT '{}',
     version         integer     NOT NULL DEFAULT 1,
     epoch           integer     NOT NULL DEFAULT 1,
+    -- Changes of a certified poll's public file: a new version, a supplement, late votes, a later certificate.
+    edition         integer     NOT NULL DEFAULT 0,
+    published       integer     NOT NULL DEFAULT 0, -- the edition that was written with the certificate
     created_at      timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
     frozen_at       timestamptz, -- since then no vote is counted, not even one cast in time
     -- Messages were rejected under an earlier definition. They may be redelivered, and this definition would count
@@ -29,6 +32,10 @@ CREATE INDEX polls_by_close ON polls (closes_at);
 
 -- For the crew's list of closed, uncertified polls.
 CREATE INDEX polls_uncertified ON polls (closes_at) WHERE frozen_at IS NULL;
+
+-- For the polls whose public file is due, which are selected every 3 s, independently of the number of certified polls.
+CREATE INDEX polls_open_or_uncertified ON polls (opens_at) WHERE frozen_at IS NULL;
+CREATE INDEX polls_unpublished ON polls (id) WHERE frozen_at IS NOT NULL AND published < edition;
 
 -- The crew's changes, one row each. Rows are never updated or deleted, not even when a poll is deleted.
 CREATE TABLE journal (
@@ -50,48 +57,79 @@ CREATE TABLE deleted_files (
     removed_at timestamptz -- the first deletion; a writer in progress may have written the file again
 );
 
--- One row for each vote, with columns in the order that needs no padding: 64 bytes. There is no foreign key: it would
+-- One row for each vote, with columns in the order that needs no padding: 80 bytes. There is no foreign key: it would
 -- lock the poll's row for every vote.
+--
+-- The poll is the first column of the key, so that every question about one poll's votes, all of them in the order of
+-- their keys included, reads the rows of this poll alone, however many other polls are in the ledger.
 --
 -- The tags are lookup keys for receipts: hashes of the voter and of the message's or the client's id. Only votes of
 -- polls with a limit have them, since their keys are derived from the ballot and not from an id. A tag takes 8 bytes
 -- and needs no index, since a voter's few ballots are found by their keys. In other polls the tags are NULL and take
 -- no space.
+--
+-- The public log's tag and opening are derived from the token's sub, which the ledger does not have: votes counted
+-- before there is a log keep NULL.
 CREATE TABLE votes (
-    key         uuid        PRIMARY KEY,
+    key         uuid        NOT NULL,
+    log_tag     uuid,
+    log_opening uuid,
     voter       bigint      NOT NULL,
     cast_at     timestamptz NOT NULL,
-    poll        integer     NOT NULL,
-    contestant  smallint    NOT NULL,
-    ballot      smallint,
     message_tag bigint,
-    id_tag      bigint
-);
+    id_tag      bigint,
+    poll        integer     NOT NULL,
+    batch       integer     NOT NULL DEFAULT 0, -- from the sequence `batches`; 0: unknown
+    contestant  smallint    NOT NULL,
+    count       smallint    NOT NULL DEFAULT 1, -- the taps that the vote stands for
+    place       smallint    NOT NULL DEFAULT 0, -- in its request
+    ballot      smallint,
+    PRIMARY KEY (poll, key)
+) PARTITION BY RANGE (poll);
 
--- Votes arrive poll by poll, so block ranges separate the polls at almost no cost per insert.
-CREATE INDEX votes_by_poll ON votes USING brin (poll) WITH (autosummarize = on);
+-- Rehearsals are numbered from a billion, so their votes have a partition of their own. Its owner can empty it without
+-- touching a vote of a show.
+CREATE TABLE show_votes PARTITION OF votes FOR VALUES FROM (MINVALUE) TO (1000000000);
+CREATE TABLE rehearsal_votes PARTITION OF votes FOR VALUES FROM (1000000000) TO (MAXVALUE);
 
--- A message is rejected once, for one reason. The poll is the number in the message, even if no such poll exists;
--- NULL if it is unreadable. The tag is that of the client's id.
+-- The numbers of batches in the order of their inserts. It cycles after some years of votes without a break.
+CREATE SEQUENCE batches AS integer CYCLE;
+
+-- A message is rejected once, for one reason. The tag is that of the client's id.
+--
+-- A voter has at most 1,000 rows for one poll, and as many for all messages that name no existing poll: beyond them a
+-- rejection is counted only. Rows are deleted 30 days after the poll's certification, and without a poll 30 days after
+-- casting: SQS redelivers for 14 days.
 CREATE TABLE rejections (
     message_id uuid        PRIMARY KEY,
     cast_at    timestamptz NOT NULL,
-    poll       bigint,
-    voter      bigint,
+    voter      bigint      NOT NULL, -- 0: the message has no voter
     id_tag     bigint,
+    named      bigint,               -- the number in the message if no poll had it
+    poll       integer     NOT NULL, -- 0: the message names no existing poll
     reason     text        NOT NULL
 );
 
-CREATE INDEX rejections_by_poll ON rejections (poll, reason);
+CREATE INDEX rejections_by_voter ON rejections (poll, voter);
 
--- For receipts by the client's id. Messages without such an id are not indexed.
-CREATE INDEX rejections_by_id_tag ON rejections (id_tag) WHERE id_tag IS NOT NULL;
+-- For a new poll: whether messages were rejected for the lack of it.
+CREATE INDEX rejections_by_name ON rejections (named) WHERE named IS NOT NULL;
+
+CREATE INDEX rejections_without_poll ON rejections (cast_at) WHERE poll = 0;
+
+-- All rejections ever, by poll and reason. Poll 0: the message named no existing poll.
+CREATE TABLE rejection_counts (
+    poll   integer NOT NULL,
+    reason text    NOT NULL,
+    count  bigint  NOT NULL,
+    PRIMARY KEY (poll, reason)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- Votes cast in time that arrived after their poll was frozen. Each also has a rejection as 'late'. All their fields
 -- are stored, so that a later certificate can include them. They are numbered in order of arrival: a certificate
 -- stores the number of the last one that it includes.
 CREATE TABLE late_votes (
-    key         uuid        PRIMARY KEY,
+    key         uuid        NOT NULL,
     number      bigint      GENERATED ALWAYS AS IDENTITY,
     message_id  uuid        NOT NULL,
     voter       bigint      NOT NULL,
@@ -99,21 +137,22 @@ CREATE TABLE late_votes (
     arrived_at  timestamptz NOT NULL,
     poll        integer     NOT NULL,
     contestant  smallint    NOT NULL,
+    count       smallint    NOT NULL DEFAULT 1,
+    place       smallint    NOT NULL DEFAULT 0,
     ballot      smallint,
     message_tag bigint,
-    id_tag      bigint
+    id_tag      bigint,
+    PRIMARY KEY (poll, key)
 );
 
 CREATE INDEX late_votes_by_poll ON late_votes (poll, number);
 
--- The number of late votes, so that the query for publishable polls need not count them. `published`: the number in
--- the poll's public file.
+-- The number of late votes, so that the query for publishable polls need not count them.
 CREATE TABLE late_arrivals (
     poll      integer     PRIMARY KEY,
     votes     bigint      NOT NULL,
     first_at  timestamptz NOT NULL,
-    last_at   timestamptz NOT NULL,
-    published bigint      NOT NULL DEFAULT 0
+    last_at   timestamptz NOT NULL
 );
 
 -- Every batch updates these rows. Free space in each page keeps the updates HOT, so they do not touch the index.
@@ -152,20 +191,25 @@ CREATE TABLE signs (
     seen_at timestamptz NOT NULL
 );
 
--- The certified result of a frozen poll. It is computed in pieces: certified_at is NULL until the digest has all
--- votes.
+-- The certified result of a frozen poll: a copy of its counters, taken while no batch was counting. The supplement is
+-- a pass over its votes, in pieces, and changes nothing above it.
 CREATE TABLE certificates (
-    poll         integer     PRIMARY KEY,
-    basis        text        NOT NULL CHECK (basis IN ('evidence', 'forced')),
-    hashed_to    uuid,   -- the digest includes the votes up to this key
-    hash_state   bytea,  -- the state of SHA-256 between two pieces
-    certified_at timestamptz,
-    digest       bytea,
-    tally        jsonb,
-    rejected     jsonb,
-    voters       bigint,
-    published    integer NOT NULL DEFAULT 0 -- the poll's version that was published with the certificate
+    poll            integer     PRIMARY KEY,
+    basis           text        NOT NULL CHECK (basis IN ('evidence', 'forced')),
+    certified_at    timestamptz NOT NULL,
+    tally           jsonb       NOT NULL,
+    rejected        jsonb       NOT NULL,
+    has_rejections  boolean     NOT NULL DEFAULT true, -- rows of rejections, which are deleted after 30 days
+    hashed_to       uuid,   -- the supplement includes the votes up to this key
+    hash_state      bytea,  -- the state of SHA-256 between two pieces
+    recount         jsonb,  -- the votes of each contestant up to this key
+    digest          bytea,
+    voters          bigint,
+    supplemented_at timestamptz
 );
+
+CREATE INDEX certificates_without_supplement ON certificates (certified_at) WHERE supplemented_at IS NULL;
+CREATE INDEX certificates_with_rejections ON certificates (certified_at) WHERE has_rejections;
 
 -- The later certificates of a poll, each with the late votes up to a number. They are computed in pieces:
 -- certified_at is NULL until the digest has all votes.
@@ -182,9 +226,10 @@ CREATE TABLE later_certificates (
     late_tally    jsonb,
     late_first_at timestamptz,
     late_last_at  timestamptz,
-    is_published  boolean NOT NULL DEFAULT false,
     PRIMARY KEY (poll, number)
 );
+
+CREATE INDEX later_certificates_unfinished ON later_certificates (poll) WHERE certified_at IS NULL;
 
 -- The export of a certified poll's votes into a file, in parts, with its progress.
 CREATE TABLE exports (
@@ -233,12 +278,12 @@ CREATE FUNCTION mark_log() RETURNS pg_lsn LANGUAGE sql VOLATILE AS $$SELECT pg_l
 -- rejected_message_tags: fields of late votes, empty if the batch has none. added_*: the votes of each contestant if
 -- all votes count. current: whether the batch was judged by the current definitions (version 0: no such poll); if
 -- not, nothing was counted. counted: the number of inserted votes. recorded_reasons: the reason of each new
--- rejection. tally_*: absolute totals. If every message of the batch is a newly counted vote, they are the changed
+-- rejection, recorded or only counted. tally_*: absolute totals. If every message of the batch is a newly counted vote, they are the changed
 -- totals; else those of every contestant of every poll in it, since totals from an earlier delivery may not have
 -- reached the ranking.
 --
 -- redelivered: a message of the batch was delivered before. unannounced: an announcement of the function instance has
--- failed since its last count.
+-- failed since its last count. repeats_expected: votes of the batch may be in the ledger already.
 CREATE PROCEDURE count_votes(
     judged_polls integer[], judged_versions integer[],
     vote_keys uuid[], vote_messages uuid[], vote_voters bigint[], vote_cast_at timestamptz[], vote_polls integer[],
@@ -248,11 +293,13 @@ CREATE PROCEDURE count_votes(
     rejected_polls bigint[], rejected_reasons text[], rejected_keys uuid[],
     rejected_contestants smallint[], rejected_ballots smallint[], rejected_message_tags bigint[],
     probe_ids bigint[], probe_cast_at timestamptz[], redelivered boolean, unannounced boolean,
+    repeats_expected boolean,
     INOUT current boolean = NULL, INOUT counted bigint = NULL, INOUT recorded_reasons text[] = NULL,
     INOUT tally_polls integer[] = NULL, INOUT tally_contestants smallint[] = NULL, INOUT tally_votes bigint[] = NULL
 ) LANGUAGE plpgsql AS $$
 DECLARE
     look_back boolean;
+    batch_number integer;
 BEGIN
     -- A waiting transaction that holds a snapshot keeps dead tally versions alive, and every other batch must skip
     -- over them: fifty waiting batches halve the throughput. So a ROLLBACK, which has nothing to undo, releases the
@@ -276,46 +323,53 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Nearly all batches contain no duplicates, and a plain INSERT costs a third less than ON CONFLICT, which checks
-    -- the index before each row and confirms each row after it. If the plain INSERT finds a duplicate, it is rolled
-    -- back and the other form runs. In polls with a limit voters do send ballots twice, so there the plain form is
-    -- not tried.
+    -- Most batches contain no vote that is in the ledger already, and a plain INSERT costs half of ON CONFLICT, which
+    -- checks the index before each row and confirms each row after it. The plain INSERT is undone if it finds a
+    -- repeated vote, and its rows remain as garbage. So where repeats are likely, they are left out beforehand.
     --
     -- In both forms, a message rejected under an earlier definition stays rejected.
-    IF cardinality(vote_ballots) = 0 THEN
+    batch_number := nextval('batches');
+    repeats_expected := repeats_expected OR redelivered OR cardinality(vote_ballots) > 0;
+    LOOP
         BEGIN
-            INSERT INTO votes (key, voter, cast_at, poll, contestant)
-            SELECT key, voter, cast_at, poll, contestant
-            FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants)
-                AS vote (key, message_id, voter, cast_at, poll, contestant)
-            WHERE NOT (look_back AND EXISTS (SELECT FROM rejections WHERE rejections.message_id = vote.message_id))
-            ORDER BY key;
-            GET DIAGNOSTICS counted = ROW_COUNT;
-            IF counted < cardinality(vote_keys) THEN
-                RAISE unique_violation;
+            IF repeats_expected THEN
+                -- Of two votes with the same key in the batch, the one cast first counts.
+                WITH inserted AS (
+                    INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag, batch)
+                    SELECT DISTINCT ON (poll, key)
+                        key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag, batch_number
+                    FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants,
+                                vote_ballots, vote_message_tags, vote_id_tags)
+                        AS vote (key, message_id, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
+                    WHERE NOT EXISTS (SELECT FROM votes WHERE votes.poll = vote.poll AND votes.key = vote.key)
+                        AND NOT (look_back AND EXISTS (
+                            SELECT FROM rejections WHERE rejections.message_id = vote.message_id))
+                    ORDER BY poll, key, cast_at
+                    RETURNING poll, contestant, count
+                ), added AS (
+                    SELECT poll, contestant, sum(count) AS votes FROM inserted GROUP BY poll, contestant
+                )
+                SELECT coalesce(sum(votes), 0), array_agg(poll), array_agg(contestant), array_agg(votes)
+                INTO counted, added_polls, added_contestants, added_votes FROM added;
+            ELSE
+                INSERT INTO votes (key, voter, cast_at, poll, contestant, batch)
+                SELECT key, voter, cast_at, poll, contestant, batch_number
+                FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants)
+                    AS vote (key, message_id, voter, cast_at, poll, contestant)
+                WHERE NOT (look_back AND EXISTS (
+                    SELECT FROM rejections WHERE rejections.message_id = vote.message_id))
+                ORDER BY poll, key;
+                GET DIAGNOSTICS counted = ROW_COUNT;
+                IF counted < cardinality(vote_keys) THEN
+                    RAISE unique_violation;
+                END IF;
             END IF;
+            EXIT;
         EXCEPTION WHEN unique_violation THEN
-            counted := NULL;
+            -- The transaction that inserted the same vote is committed now, and the next round sees it.
+            repeats_expected := true;
         END;
-    END IF;
-    IF counted IS NULL THEN
-        -- Of two votes with the same key in the batch, the one cast first counts.
-        WITH inserted AS (
-            INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
-            SELECT key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag
-            FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants,
-                        vote_ballots, vote_message_tags, vote_id_tags)
-                AS vote (key, message_id, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
-            WHERE NOT (look_back AND EXISTS (SELECT FROM rejections WHERE rejections.message_id = vote.message_id))
-            ORDER BY key, cast_at
-            ON CONFLICT DO NOTHING
-            RETURNING poll, contestant
-        ), added AS (
-            SELECT poll, contestant, count(*) AS votes FROM inserted GROUP BY poll, contestant
-        )
-        SELECT coalesce(sum(votes), 0), array_agg(poll), array_agg(contestant), array_agg(votes)
-        INTO counted, added_polls, added_contestants, added_votes FROM added;
-    END IF;
+    END LOOP;
 
     -- The tally lock, held until the commit. Without it, batches would wait for each other's rows and then recheck
     -- each row. Locks of two numbers do not conflict with the definition lock, which has one.
@@ -338,18 +392,38 @@ BEGIN
         tally_polls := NULL;
     END IF;
 
-    -- A vote counted under an earlier definition is not rejected under this one.
+    -- A vote counted under an earlier definition is not rejected under this one. Under the tally lock, `new` sees
+    -- every rejection of earlier batches.
     IF cardinality(rejected_messages) > 0 THEN
-        WITH recorded AS (
-            INSERT INTO rejections (message_id, voter, id_tag, cast_at, poll, reason)
-            SELECT message_id, voter, id_tag, cast_at, poll, reason
+        WITH new AS MATERIALIZED (
+            SELECT DISTINCT ON (message_id) message_id, coalesce(voter, 0) AS voter, rejected.id_tag, cast_at,
+                coalesce(polls.id, 0) AS poll, CASE WHEN polls.id IS NULL THEN named END AS named, reason, key,
+                contestant, ballot, message_tag,
+                CASE WHEN certificates.certified_at < now() - interval '30 days' THEN 0 ELSE 1000 END AS rows_max
             FROM unnest(rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls,
-                        rejected_reasons, rejected_keys)
-                AS rejected (message_id, voter, id_tag, cast_at, poll, reason, key)
-            WHERE NOT EXISTS (SELECT FROM votes WHERE votes.key = rejected.key)
+                        rejected_reasons, rejected_keys, rejected_contestants, rejected_ballots,
+                        rejected_message_tags)
+                AS rejected (message_id, voter, id_tag, cast_at, named, reason, key, contestant, ballot, message_tag)
+            LEFT JOIN polls ON polls.id = named LEFT JOIN certificates ON certificates.poll = polls.id
+            WHERE NOT EXISTS (SELECT FROM votes WHERE votes.poll = polls.id AND votes.key = rejected.key)
+                AND NOT EXISTS (SELECT FROM rejections WHERE rejections.message_id = rejected.message_id)
             ORDER BY message_id
-            ON CONFLICT DO NOTHING
-            RETURNING message_id, reason
+        ), of_voter AS (
+            SELECT poll, voter, rows_max, (SELECT count(*) FROM (
+                    SELECT FROM rejections WHERE rejections.poll = new.poll AND rejections.voter = new.voter
+                    LIMIT 1000) AS earlier) AS earlier
+            FROM new GROUP BY poll, voter, rows_max
+        ), recorded AS (
+            INSERT INTO rejections (message_id, cast_at, voter, id_tag, named, poll, reason)
+            SELECT message_id, cast_at, voter, id_tag, named, poll, reason
+            FROM (SELECT *, row_number() OVER (PARTITION BY poll, voter ORDER BY message_id) AS place FROM new) AS new
+            JOIN of_voter USING (poll, voter, rows_max)
+            WHERE earlier + place <= rows_max
+            ORDER BY message_id
+        ), recounted AS (
+            INSERT INTO rejection_counts AS total (poll, reason, count)
+            SELECT poll, reason, count(*) FROM new GROUP BY poll, reason ORDER BY poll, reason
+            ON CONFLICT (poll, reason) DO UPDATE SET count = total.count + excluded.count
         ), arrival AS MATERIALIZED (
             -- One time of arrival for the whole batch.
             SELECT date_trunc('milliseconds', clock_timestamp()) AS arrived_at
@@ -359,20 +433,20 @@ BEGIN
                 (key, message_id, voter, cast_at, arrived_at, poll, contestant, ballot, message_tag, id_tag)
             SELECT key, message_id, voter, cast_at, arrived_at, poll, contestant, ballot, message_tag,
                 CASE WHEN ballot IS NOT NULL THEN id_tag END
-            FROM arrival CROSS JOIN unnest(rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls,
-                        rejected_keys, rejected_contestants, rejected_ballots, rejected_message_tags)
-                AS late (message_id, voter, id_tag, cast_at, poll, key, contestant, ballot, message_tag)
-            WHERE contestant IS NOT NULL AND message_id IN (SELECT message_id FROM recorded)
-            ORDER BY key, cast_at
+            FROM arrival CROSS JOIN new
+            WHERE contestant IS NOT NULL
+            ORDER BY poll, key, cast_at
             ON CONFLICT DO NOTHING
-            RETURNING poll, arrived_at
+            RETURNING poll, count, arrived_at
         ), arrived AS (
             INSERT INTO late_arrivals AS seen (poll, votes, first_at, last_at)
-            SELECT poll, count(*), min(arrived_at), max(arrived_at) FROM kept GROUP BY poll ORDER BY poll
+            SELECT poll, sum(count), min(arrived_at), max(arrived_at) FROM kept GROUP BY poll ORDER BY poll
             ON CONFLICT (poll) DO UPDATE SET
                 votes = seen.votes + excluded.votes, last_at = greatest(seen.last_at, excluded.last_at)
+        ), changed AS (
+            UPDATE polls SET edition = edition + 1 WHERE id IN (SELECT poll FROM kept)
         )
-        SELECT array_agg(reason) INTO recorded_reasons FROM recorded;
+        SELECT array_agg(reason) INTO recorded_reasons FROM new;
     END IF;
 
     IF tally_polls IS NULL OR counted < cardinality(vote_keys) OR cardinality(rejected_messages) > 0 THEN

@@ -13,7 +13,7 @@ pub struct Audit {
     pub ledger: Tally,
     /// The counters.
     pub tally: Tally,
-    /// Rejected messages that name this poll, by reason.
+    /// Rejected messages that name this poll, by reason. A counter, since not every rejection has a row.
     pub rejected: BTreeMap<String, u64>,
     /// All rejected messages that name no existing poll, by reason.
     pub unattributed: BTreeMap<String, u64>,
@@ -28,10 +28,10 @@ impl Ledger {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn audit(&self, poll: PollId, limit: Duration) -> Result<Audit, Error> {
-        let rejected_sql = "/* audit */ SELECT poll IS NOT DISTINCT FROM $1 AS attributed, reason, count(*) AS count \
-            FROM rejections WHERE poll = $1 OR poll IS NULL OR NOT EXISTS (SELECT FROM polls WHERE id = poll) \
+        let rejected_sql = "/* audit */ SELECT poll = $1 AS attributed, reason, sum(count)::bigint AS count \
+            FROM rejection_counts WHERE poll = $1 OR NOT EXISTS (SELECT FROM polls WHERE id = poll) \
             GROUP BY 1, 2";
-        let late_sql = "/* audit */ SELECT count(*) AS late_count, min(arrived_at) AS late_first_at, \
+        let late_sql = "/* audit */ SELECT sum(count) AS late_count, min(arrived_at) AS late_first_at, \
             max(arrived_at) AS late_last_at FROM late_votes WHERE poll = $1";
         self.within(limit, async {
             let mut connection = self.connection().await?;
@@ -43,7 +43,7 @@ impl Ledger {
                 audit.ledger.insert(ContestantNumber(contestant), ledger.unsigned_abs());
                 audit.tally.insert(ContestantNumber(contestant), tally.unsigned_abs());
             }
-            for row in sqlx::query(rejected_sql).bind(i64::from(poll.0)).fetch_all(&mut *snapshot).await? {
+            for row in sqlx::query(rejected_sql).bind(poll.0).fetch_all(&mut *snapshot).await? {
                 let counts =
                     if row.try_get("attributed")? { &mut audit.rejected } else { &mut audit.unattributed };
                 counts.insert(row.try_get("reason")?, row.try_get::<i64, _>("count")?.unsigned_abs());
@@ -64,7 +64,7 @@ impl Ledger {
     pub async fn progress(&self, poll: PollId) -> Result<(u64, BTreeMap<String, u64>), Error> {
         let sql = "/* progress */ \
             SELECT NULL AS reason, coalesce(sum(votes), 0)::bigint AS count FROM tallies WHERE poll = $1 \
-            UNION ALL SELECT reason, count(*) FROM rejections WHERE poll = $1 GROUP BY reason";
+            UNION ALL SELECT reason, count FROM rejection_counts WHERE poll = $1";
         let (mut votes, mut rejected) = (0, BTreeMap::new());
         for row in self.fetch_all(sqlx::query(sql).bind(poll.0)).await? {
             let count = row.try_get::<i64, _>("count")?.unsigned_abs();
@@ -138,7 +138,7 @@ struct Count {
 async fn count_one_by_one(connection: &mut PgConnection, poll: PollId) -> Result<Vec<Count>, sqlx::Error> {
     let sql = "/* count_one_by_one */ \
         SELECT contestant, coalesce(counted, 0) AS ledger, coalesce(votes, 0) AS tally \
-        FROM (SELECT contestant, count(*) AS counted FROM votes WHERE poll = $1 GROUP BY contestant) AS ledger \
+        FROM (SELECT contestant, sum(count) AS counted FROM votes WHERE poll = $1 GROUP BY contestant) AS ledger \
         FULL JOIN (SELECT contestant, votes FROM tallies WHERE poll = $1) AS tally USING (contestant)";
     let rows = sqlx::query(sql).bind(poll.0).fetch_all(connection).await?;
     let count = |row: &PgRow| {

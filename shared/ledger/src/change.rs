@@ -122,7 +122,8 @@ async fn update(
 ) -> Result<i32, sqlx::Error> {
     let sql = "/* change_poll */ UPDATE polls SET title = $2, opens_at = $3, closes_at = $4, \
                votes_per_voter = $5, results = $6, contestants = $7, draft = $8, archived_at = $9, gaps = $10, \
-               errata = $11, names = $12, version = version + 1 WHERE id = $1 RETURNING version";
+               errata = $11, names = $12, version = version + 1, edition = edition + 1 \
+               WHERE id = $1 RETURNING version";
     let moment = |moment: Option<Timestamp>| moment.map(OffsetDateTime::from);
     // Former names are remembered: votes may have been cast for them.
     let is_remembered = facts.may_have_votes(before, now) && before.contestants != after.contestants;

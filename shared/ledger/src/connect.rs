@@ -61,10 +61,18 @@ impl Connector {
         Ok(connector.trusting(&Authorities::amazon()))
     }
 
-    /// Sets the server's timeouts of statements and of idle transactions to `timeout`.
-    pub fn with_server_timeout(self, timeout: Duration) -> Self {
+    /// Configures the functions' connections: the server's timeouts of statements and of idle transactions are
+    /// `timeout`, and every statement reads the tables through their indexes.
+    ///
+    /// A connection keeps its plans while an empty table grows to millions of rows, and statistics lag behind a show.
+    /// Both would make the server read whole tables. The compiler of plans (JIT) would start at the costs of that.
+    pub fn for_functions(self, timeout: Duration) -> Self {
         let server_timeout = format!("{}ms", timeout.as_millis());
         let options = self.options.options([
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("jit", "off"),
             ("statement_timeout", server_timeout.as_str()),
             ("idle_in_transaction_session_timeout", &server_timeout),
             ("idle_session_timeout", IDLE_SESSION_TIMEOUT_MS),

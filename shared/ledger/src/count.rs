@@ -37,6 +37,7 @@ pub struct Batch {
     probe_cast_at: Vec<OffsetDateTime>,
     redelivered: bool,
     unannounced: bool,
+    repeats_expected: bool,
 }
 
 impl Batch {
@@ -104,6 +105,12 @@ impl Batch {
         (self.redelivered, self.unannounced) = (redelivered, unannounced);
     }
 
+    /// Sets whether votes of the batch may be in the ledger already. It is a hint: without it, a repeated vote makes
+    /// the ledger insert the batch twice.
+    pub fn expect_repeats(&mut self, expected: bool) {
+        self.repeats_expected = expected;
+    }
+
     /// Returns the voters of its votes, duplicates included.
     pub fn voters(&self) -> Voters {
         let mut voters = Voters::new();
@@ -120,6 +127,11 @@ impl Batch {
             *added.entry((poll, contestant)).or_default() += 1;
         }
         added
+    }
+
+    /// Returns the number of its votes, repeated ones included.
+    pub fn votes(&self) -> u64 {
+        self.vote_keys.len() as u64
     }
 
     /// Returns the number of messages, without probes.
@@ -148,7 +160,7 @@ pub enum Outcome {
 pub struct Counted {
     /// Newly counted votes.
     pub counted: u64,
-    /// Newly recorded rejections, by reason.
+    /// New rejections, by reason. A voter's rejections beyond 1,000 for one poll are new at every delivery.
     pub rejected: BTreeMap<String, u64>,
     /// Absolute totals: of the contestants with new votes if the whole batch is new, else of all contestants of
     /// every poll in it.
@@ -163,7 +175,7 @@ impl Ledger {
     /// [`Error::Outage`] or [`Error::Defect`]; then the batch may or may not have been committed.
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ CALL count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-                   $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)";
+                   $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)";
         let added = batch.added();
         let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = added.keys().copied().unzip();
         let added_votes: Vec<i64> = added.into_values().collect();
@@ -195,7 +207,8 @@ impl Ledger {
             .bind(&batch.probe_ids)
             .bind(&batch.probe_cast_at)
             .bind(batch.redelivered)
-            .bind(batch.unannounced);
+            .bind(batch.unannounced)
+            .bind(batch.repeats_expected);
         let row = self.fetch_all(query).await?.pop().ok_or(sqlx::Error::RowNotFound)?;
         if !row.try_get::<bool, _>("current")? {
             return Ok(Outcome::Stale);

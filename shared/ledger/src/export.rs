@@ -5,14 +5,16 @@ use sqlx::{Connection, Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Error, Ledger, audit::extend_timeout, certify::COLUMNS, polls::timestamp};
+use super::{
+    Error, Ledger,
+    audit::extend_timeout,
+    polls::timestamp,
+    supplement::{COLUMNS, key},
+};
 use domain::{PollId, Timestamp};
 
 /// The number of consecutive failures after which an export is abandoned.
 const FAILURES_MAX: i32 = 10;
-
-/// The number of characters of the key at the beginning of a line.
-const KEY_LENGTH: usize = 36;
 
 const ROW: &str = "exports.*, certified_at, \
     (SELECT coalesce(sum(count::bigint), 0)::bigint FROM jsonb_each_text(certificates.tally) AS line (number, count)) AS total \
@@ -75,8 +77,8 @@ impl Ledger {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn ask_for_export(&self, poll: PollId, kept: Duration) -> Result<Option<Asked>, Error> {
-        let sql = "/* ask_for_export */ SELECT certified_at IS NOT NULL AS is_certified \
-                   FROM polls LEFT JOIN certificates ON poll = id WHERE id = $1";
+        let sql =
+            "/* ask_for_export */ SELECT frozen_at IS NOT NULL AS is_certified FROM polls WHERE id = $1";
         let Some(row) = self.fetch_all(sqlx::query(sql).bind(poll.0)).await?.pop() else { return Ok(None) };
         if !row.try_get::<bool, _>("is_certified")? {
             return Ok(Some(Asked::NotCertified));
@@ -138,18 +140,13 @@ impl Ledger {
             let mut transaction = connection.begin().await?;
             extend_timeout(&mut transaction, limit).await?;
             let mut piece = Piece { last: None, votes: 0 };
-            let mut key = [0; KEY_LENGTH];
             let mut lines = transaction.copy_out_raw(&sql).await?;
             // Each message of the protocol is one line.
             while let Some(line) = lines.try_next().await? {
-                key.copy_from_slice(line.get(..KEY_LENGTH).ok_or_else(|| missing_key(&line))?);
-                piece.votes += 1;
+                piece = Piece { last: Some(key(&line)?), votes: piece.votes + 1 };
                 take(&line);
             }
             drop(lines);
-            if piece.votes > 0 {
-                piece.last = Some(Uuid::try_parse_ascii(&key).map_err(|_| missing_key(&key))?);
-            }
             transaction.commit().await?;
             self.keep(connection);
             Ok(piece)
@@ -245,8 +242,4 @@ fn export(row: &PgRow) -> Result<Export, sqlx::Error> {
         finished_at: finished_at.map(timestamp).transpose()?,
         total: if is_certified { Some(count("total")?) } else { None },
     })
-}
-
-fn missing_key(line: &[u8]) -> sqlx::Error {
-    sqlx::Error::Decode(format!("a vote without a key: {}", String::from_utf8_lossy(line)).into())
 }

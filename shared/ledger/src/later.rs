@@ -12,10 +12,10 @@ use uuid::Uuid;
 use super::{
     Error, Ledger,
     audit::extend_timeout,
-    certify::{COLUMNS, resume_hash},
     change::{LockedPoll, lock_poll},
     journal::{append_entry, conflict},
     polls::timestamp,
+    supplement::{COLUMNS, new_edition, resume_hash},
 };
 use domain::{Basis, ContestantNumber, LateVotes, LaterCertificate, Order, PollId};
 
@@ -70,8 +70,8 @@ impl Ledger {
     }
 
     /// Adds at most `rows` votes to the digest of a poll's oldest unfinished later certificate, and returns whether
-    /// all are finished. Constant memory; idempotent like [`Ledger::advance_certificate`]. `limit` bounds the whole
-    /// call.
+    /// all are finished. Constant memory; idempotent like [`Ledger::advance_supplement`], which comes first. `limit`
+    /// bounds the whole call.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -108,33 +108,13 @@ impl Ledger {
         let rows = self.fetch_all(sqlx::query(sql).bind(poll.0)).await?;
         Ok(rows.iter().map(later_certificate).collect::<Result<_, _>>()?)
     }
-
-    /// Records that a certified poll's file contains this number of late votes and names these later certificates,
-    /// whose files are written. Idempotent.
-    ///
-    /// # Errors
-    /// [`Error::Outage`], [`Error::Defect`].
-    pub async fn late_published(
-        &self,
-        poll: PollId,
-        late_votes: u64,
-        later: &[LaterCertificate],
-    ) -> Result<(), Error> {
-        let sql = "/* late_published */ WITH told AS ( \
-                       UPDATE late_arrivals SET published = $2 WHERE poll = $1 AND published < $2) \
-                   UPDATE later_certificates SET is_published = true \
-                   WHERE poll = $1 AND number = ANY ($3) AND NOT is_published";
-        let numbers: Vec<_> = later.iter().map(|later| later.number).collect();
-        let published = sqlx::query(sql).bind(poll.0).bind(late_votes.cast_signed()).bind(numbers);
-        self.fetch_all(published).await.map(drop)
-    }
 }
 
 async fn issue(transaction: &mut PgConnection, poll: PollId) -> Result<Issued, sqlx::Error> {
-    let sql = "/* issue_later_certificate */ SELECT certified_at IS NOT NULL AS is_certified, \
+    let sql = "/* issue_later_certificate */ SELECT frozen_at IS NOT NULL AS is_certified, \
                    (SELECT max(late_votes.number) FROM late_votes WHERE late_votes.poll = id) AS last_late, \
                    later.number, later.last_late AS included \
-               FROM polls LEFT JOIN certificates ON certificates.poll = id LEFT JOIN LATERAL ( \
+               FROM polls LEFT JOIN LATERAL ( \
                    SELECT number, last_late FROM later_certificates WHERE later_certificates.poll = id \
                    ORDER BY number DESC LIMIT 1) AS later ON true \
                WHERE id = $1";
@@ -213,15 +193,15 @@ async fn finish(
         "/* seal_later */ UPDATE later_certificates SET digest = $3, late_digest = $4, hash_state = NULL, \
              certified_at = date_trunc('milliseconds', clock_timestamp()), \
              late_tally = (SELECT jsonb_object_agg(contestant, votes) FROM ( \
-                 SELECT contestant, count(*) AS votes FROM {late} GROUP BY contestant) AS counted), \
+                 SELECT contestant, sum(count) AS votes FROM {late} GROUP BY contestant) AS counted), \
              late_first_at = (SELECT min(arrived_at) FROM {late}), \
              late_last_at = (SELECT max(arrived_at) FROM {late}) \
          WHERE poll = $1 AND number = $2"
     );
     let update = sqlx::query(AssertSqlSafe(sql)).bind(poll.0).bind(number);
     let update = update.bind(hash.finalize().as_slice()).bind(late_hash.finalize().as_slice());
-    update.execute(transaction).await?;
-    Ok(())
+    update.execute(&mut *transaction).await?;
+    new_edition(transaction, poll).await
 }
 
 /// Returns a FROM clause for a poll's late votes up to a number.
@@ -258,7 +238,6 @@ fn later_certificate(row: &PgRow) -> Result<LaterCertificate, sqlx::Error> {
         late_tally: tally.0.into_iter().map(|(number, votes)| (ContestantNumber(number), votes)).collect(),
         late_digest: row.try_get("late_digest")?,
         digest: row.try_get("digest")?,
-        is_published: row.try_get("is_published")?,
     })
 }
 

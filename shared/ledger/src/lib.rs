@@ -19,6 +19,7 @@ mod deleted;
 mod error;
 mod evidence;
 mod export;
+mod forget;
 mod iam;
 mod journal;
 mod later;
@@ -28,6 +29,7 @@ mod receipts;
 mod results;
 mod schema;
 mod settings;
+mod supplement;
 
 use std::{
     fmt,
@@ -44,7 +46,7 @@ use sqlx::{
 use tokio::time::timeout;
 
 pub use audit::Audit;
-pub use certify::Frozen;
+pub use certify::Certified;
 pub use connect::AddressError;
 pub use count::{Batch, Counted, Outcome};
 pub use error::{Defect, Error, Outage};
@@ -57,7 +59,7 @@ pub use results::Publishable;
 pub use schema::{Role, RoleError, Schema, SchemaError};
 
 use self::connect::Connector;
-use domain::{VoteKey, Voter};
+use domain::{PollId, VoteKey, Voter};
 use runtime::{Retry, telemetry::error_chain, tls::Authorities};
 
 /// The idle time after which a connection is pinged before its next use. A ping at every use would cost each batch a
@@ -84,7 +86,7 @@ impl Ledger {
     }
 
     fn over(connector: Connector, timeout: Duration) -> Self {
-        Self { connector: connector.with_server_timeout(timeout), idle: Arc::default(), timeout }
+        Self { connector: connector.for_functions(timeout), idle: Arc::default(), timeout }
     }
 
     /// Trusts these authorities instead of Amazon's. They have no effect if the URL does not request TLS.
@@ -93,14 +95,21 @@ impl Ledger {
         Self { connector: self.connector.trusting(authorities), ..self }
     }
 
-    /// Returns the voter's counted ballots among these keys.
+    /// Returns the voter's counted ballots in a poll among these keys.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
-    pub async fn counted_ballots(&self, keys: &[VoteKey], voter: Voter) -> Result<Vec<i16>, Error> {
-        let sql = "/* counted_ballots */ SELECT ballot FROM votes WHERE key = ANY ($1) AND voter = $2 ORDER BY ballot";
+    pub async fn counted_ballots(
+        &self,
+        poll: PollId,
+        keys: &[VoteKey],
+        voter: Voter,
+    ) -> Result<Vec<i16>, Error> {
+        let sql = "/* counted_ballots */ SELECT ballot FROM votes \
+                   WHERE poll = $3 AND key = ANY ($1) AND voter = $2 ORDER BY ballot";
         let keys: Vec<_> = keys.iter().map(|key| key.0).collect();
-        let rows = self.fetch_all(sqlx::query(sql).bind(&keys).bind(voter.ledger_column())).await?;
+        let query = sqlx::query(sql).bind(&keys).bind(voter.ledger_column()).bind(poll.0);
+        let rows = self.fetch_all(query).await?;
         Ok(rows.iter().map(|row| row.try_get("ballot")).collect::<Result<_, _>>()?)
     }
 
@@ -179,9 +188,13 @@ impl fmt::Debug for Ledger {
     }
 }
 
+/// How long a holder of the definition lock, for whom all batches wait, waits for another lock.
+const LOCK_TIMEOUT: &str = "1s";
+
 /// Takes the definition lock exclusively until the transaction ends, which excludes batches: see `fence` in the
 /// migrations.
 async fn take_definition_lock(transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("/* close_fence */ SELECT pg_advisory_xact_lock(fence())").execute(transaction).await?;
+    let sql = "/* close_fence */ SELECT pg_advisory_xact_lock(fence()), set_config('lock_timeout', $1, true)";
+    sqlx::query(sql).bind(LOCK_TIMEOUT).execute(transaction).await?;
     Ok(())
 }

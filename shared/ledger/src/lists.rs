@@ -1,6 +1,11 @@
+use std::time::Duration;
+
 use sqlx::AssertSqlSafe;
 
-use super::{Error, Ledger, polls::poll};
+use super::{
+    Error, Ledger,
+    polls::{poll, readable},
+};
 use domain::{Poll, PollId};
 
 /// The condition of a public poll. A poll that has opened is never a draft.
@@ -48,11 +53,22 @@ impl Ledger {
                  UNION ALL \
                  (SELECT *, {PLACE} FROM polls WHERE closes_at <= now() AND opens_at <= now() AND frozen_at IS NULL \
                   ORDER BY closes_at DESC, id DESC LIMIT 100) \
-                 UNION ALL \
-                 SELECT polls.*, {PLACE} FROM polls JOIN certificates ON poll = id WHERE certified_at IS NULL \
              ) AS listed {IN_ORDER}"
         );
         self.listed(sql).await
+    }
+
+    /// Returns the polls that are open, open within `soon`, or are closed and not certified: at most 1,000, last opened
+    /// first. A poll that cannot be read is logged and left out.
+    ///
+    /// # Errors
+    /// [`Error::Outage`], [`Error::Defect`].
+    pub async fn uncertified(&self, soon: Duration) -> Result<Vec<Poll>, Error> {
+        let sql = "/* uncertified */ SELECT * FROM polls \
+                   WHERE frozen_at IS NULL AND opens_at <= now() + $1 * interval '1 second' \
+                   ORDER BY opens_at DESC LIMIT 1000";
+        let rows = self.fetch_all(sqlx::query(sql).bind(soon.as_secs_f64())).await?;
+        Ok(readable(&rows, poll))
     }
 
     /// Returns at most 100 polls below a number, newest first.

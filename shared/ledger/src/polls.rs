@@ -6,6 +6,7 @@ use domain::{
     Action, Contestant, ContestantNumber, Draft, Order, Poll, PollId, PollWithTally, Results, Tally,
     Timestamp, changes,
 };
+use runtime::telemetry::error_chain;
 
 /// The join that adds a poll's counters, for a [`PollWithTally`]. It delays the answer until the counters are on
 /// disk: otherwise a crash could lose counters that the ranking already has, and the ranking would stay ahead of its
@@ -85,9 +86,22 @@ pub(super) async fn update_derived_rows(
         sqlx::query(sql).bind(poll.id.0).bind(&numbers).execute(&mut *connection).await?;
     }
     let sql = "/* settle */ UPDATE polls SET rejected_before = true \
-               WHERE id = $1 AND EXISTS (SELECT FROM rejections WHERE rejections.poll = polls.id)";
+               WHERE id = $1 AND (EXISTS (SELECT FROM rejections WHERE poll = $1) \
+               OR EXISTS (SELECT FROM rejections WHERE named = $1))";
     sqlx::query(sql).bind(poll.id.0).execute(connection).await?;
     Ok(())
+}
+
+/// Decodes the rows of polls. One that cannot be decoded is logged and left out, so that it delays no other.
+pub(super) fn readable<T>(rows: &[PgRow], decode: impl Fn(&PgRow) -> Result<T, sqlx::Error>) -> Vec<T> {
+    let decoded = |row: &PgRow| {
+        let logged = decode(row).inspect_err(|error| {
+            let poll = row.try_get::<i32, _>("id").unwrap_or_default();
+            tracing::error!(error = error_chain(error), poll, "poll.unreadable");
+        });
+        logged.ok()
+    };
+    rows.iter().filter_map(decoded).collect()
 }
 
 pub(super) fn poll(row: &PgRow) -> Result<Poll, sqlx::Error> {

@@ -4,8 +4,8 @@ use super::{Error, Ledger, polls::timestamp};
 use domain::{ContestantNumber, Inquiry, Receipt};
 
 impl Ledger {
-    /// Returns the outcome of a vote. One round trip: an index lookup in the votes for each key of the inquiry, and
-    /// two lookups in the rejections.
+    /// Returns the outcome of a vote. One round trip: an index lookup in the votes for each key of the inquiry, and the
+    /// voter's rejections, at most 2,000.
     ///
     /// A counted vote takes precedence over a rejected one, since a retry may have been counted. Of several outcomes
     /// of one id, the last cast is returned.
@@ -15,10 +15,10 @@ impl Ledger {
     pub async fn receipt(&self, inquiry: &Inquiry) -> Result<Receipt, Error> {
         let sql = "/* receipt */ SELECT contestant, cast_at, ballot, reason FROM ( \
                        SELECT contestant, cast_at, ballot, NULL AS reason FROM votes \
-                       WHERE key = ANY ($1) AND voter = $2 AND (ballot IS NULL OR $3 IN (message_tag, id_tag)) \
+                       WHERE poll = $5 AND key = ANY ($1) AND voter = $2 AND (ballot IS NULL OR $3 IN (message_tag, id_tag)) \
                        UNION ALL \
                        SELECT NULL, cast_at, NULL, reason FROM rejections \
-                       WHERE (message_id = $4 OR id_tag = $3) AND voter = $2 AND (poll = $5 OR poll IS NULL) \
+                       WHERE (message_id = $4 OR id_tag = $3) AND voter = $2 AND poll IN ($5, 0) \
                    ) AS outcome ORDER BY reason IS NOT NULL, cast_at DESC LIMIT 1";
         let keys: Vec<_> = inquiry.keys.iter().map(|key| key.0).collect();
         let query = sqlx::query(sql)
@@ -26,7 +26,7 @@ impl Ledger {
             .bind(inquiry.voter.ledger_column())
             .bind(inquiry.tag.0)
             .bind(inquiry.id)
-            .bind(i64::from(inquiry.poll.0));
+            .bind(inquiry.poll.0);
         let row = self.fetch_all(query).await?.pop();
         Ok(row.as_ref().map(receipt).transpose()?.unwrap_or(Receipt::Unknown))
     }

@@ -23,8 +23,9 @@ const UNDEFINED_TABLE: &str = "42P01";
 
 /// All rights of the functions' role, besides calling the schema's functions. They permit neither an update nor a
 /// deletion of votes and of journal entries.
-const RIGHTS: [(&str, &str); 18] = [
+const RIGHTS: [(&str, &str); 20] = [
     ("_sqlx_migrations", "SELECT"),
+    ("SEQUENCE batches", "USAGE"),
     ("certificates", "SELECT, INSERT, UPDATE, DELETE"),
     ("closings", "SELECT, INSERT, UPDATE, DELETE"),
     ("counting_place_0", "UPDATE"),
@@ -41,7 +42,8 @@ const RIGHTS: [(&str, &str); 18] = [
     ("signs", "SELECT, INSERT, UPDATE"),
     ("tallies", "SELECT, INSERT, UPDATE, DELETE"),
     ("votes", "SELECT, INSERT"),
-    ("rejections", "SELECT, INSERT"),
+    ("rejection_counts", "SELECT, INSERT, UPDATE"),
+    ("rejections", "SELECT, INSERT, DELETE"),
 ];
 
 /// A client for the owner of a ledger's schema, who migrates it.

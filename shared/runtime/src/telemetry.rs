@@ -53,6 +53,25 @@ impl CountingMetric<'_> {
     }
 }
 
+/// One recount of a certified poll's votes.
+#[derive(Debug)]
+pub struct RecountMetric<'a> {
+    /// See [`BatchMetrics::namespace`].
+    pub namespace: &'a str,
+    /// The time of the recount.
+    pub at: Timestamp,
+    /// Whether it differs from the certificate.
+    pub differs: bool,
+}
+
+impl RecountMetric<'_> {
+    /// Returns the line to print.
+    pub fn line(&self) -> Value {
+        let metrics = vec![("RecountDiffers", "Count", json!(u8::from(self.differs)))];
+        line(self.namespace, self.at, None, metrics)
+    }
+}
+
 impl BatchMetrics<'_> {
     /// Returns the lines to print: one for the batch, and one for each rejection reason.
     pub fn lines(&self) -> Vec<Value> {
@@ -137,6 +156,8 @@ mod tests {
         assert_eq!(lines.len(), 2);
         lines.push(CountingMetric { namespace: "Votes/one", at: metrics.at, stopped: true }.line());
         assert_eq!(lines[2]["CountingStopped"], 1);
+        lines.push(RecountMetric { namespace: "Votes/one", at: metrics.at, differs: true }.line());
+        assert_eq!(lines[3]["RecountDiffers"], 1);
         for line in &lines {
             let directive = &line["_aws"]["CloudWatchMetrics"][0];
             assert_eq!(directive["Namespace"], "Votes/one");

@@ -135,7 +135,7 @@ async fn what_nobody_of_the_crew_changed_is_nobodys_in_a_conflict() {
     let fixture = Fixture::new().await;
     let id = fixture.created(over()).await;
     let ledger = Ledger::new(&fixture.scratch.database_url, Duration::from_secs(20)).unwrap();
-    ledger.freeze(PollId(id as i32), domain::Basis::Forced).await.unwrap();
+    ledger.certify(PollId(id as i32), domain::Basis::Forced).await.unwrap();
     let late = fixture.if_match(PATCH, id, r#"{"title":"Mine"}"#, r#""1""#, "bob@example.com").await;
     let error = &body(&late)["error"];
     assert_eq!(

@@ -144,8 +144,10 @@ async fn of_two_votes_on_one_ballot_the_one_cast_first_counts() {
     assert_eq!(counted.tallies[&poll.id][&ContestantNumber(3)], 1);
     let voter = fixture.hasher.voter("alice");
     let keys = fixture.hasher.ballot_keys(&poll, voter, 2);
-    assert_eq!(fixture.ledger.counted_ballots(&keys, voter).await.unwrap(), [1]);
-    assert!(fixture.ledger.counted_ballots(&keys, fixture.hasher.voter("bob")).await.unwrap().is_empty());
+    assert_eq!(fixture.ledger.counted_ballots(poll.id, &keys, voter).await.unwrap(), [1]);
+    assert!(
+        fixture.ledger.counted_ballots(poll.id, &keys, fixture.hasher.voter("bob")).await.unwrap().is_empty()
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use domain::{Action, Basis, Observation, Order, ProbeId, Sign, Timestamp, Waiting, WaitsFor};
-use ledger::{Batch, Frozen, Observed, Outcome};
+use ledger::{Batch, Certified, Observed, Outcome};
 use serde_json::json;
 use sqlx::Connection;
 
@@ -165,15 +165,19 @@ async fn what_was_observed_is_of_one_close() {
 }
 
 #[tokio::test]
-async fn what_was_judged_by_one_close_freezes_no_other() {
+async fn what_was_judged_by_one_close_certifies_no_other() {
     let fixture = Fixture::new().await;
     let poll = fixture.poll(json!({})).await;
-    let freeze = async |closes_at| {
-        fixture.ledger.freeze_by(poll.id, Some(closes_at), Basis::Evidence, None).await.unwrap()
+    let certify = async |closes_at| {
+        fixture.ledger.certify_by(poll.id, Some(closes_at), Basis::Evidence, None).await.unwrap()
     };
-    assert_eq!(freeze(at(CAST_AT)).await, Some(Frozen::NotClosed), "it was opened again and closed since");
-    assert_eq!(freeze(poll.closes_at.unwrap()).await, Some(Frozen::Now));
-    assert_eq!(freeze(poll.closes_at.unwrap()).await, Some(Frozen::Before));
+    assert_eq!(
+        certify(at(CAST_AT)).await,
+        Some(Certified::NotClosed),
+        "it was opened again and closed since"
+    );
+    assert_eq!(certify(poll.closes_at.unwrap()).await, Some(Certified::Now));
+    assert_eq!(certify(poll.closes_at.unwrap()).await, Some(Certified::Before));
 }
 
 #[tokio::test]

@@ -21,8 +21,8 @@ async fn certified(fixture: &Fixture, changes: Value) -> Poll {
         message.voter = Some(fixture.hasher.voter(sub));
     }
     assert_eq!(fixture.count(&fixture.batch(&poll, &first)).await.counted, 3);
-    fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap();
-    while !fixture.ledger.advance_certificate(poll.id, 100, LIMIT).await.unwrap() {}
+    fixture.ledger.certify(poll.id, Basis::Forced).await.unwrap();
+    while !fixture.ledger.advance_supplement(poll.id, 100, LIMIT).await.unwrap() {}
     fixture.reload(poll.id).await
 }
 
@@ -42,7 +42,7 @@ async fn issue(fixture: &Fixture, poll: PollId) -> Option<Issued> {
 }
 
 /// Finishes all issued certificates, `rows` votes at a time. Returns the number of pieces.
-async fn advance_certificate(fixture: &Fixture, poll: PollId, rows: u32) -> u32 {
+async fn advance_later(fixture: &Fixture, poll: PollId, rows: u32) -> u32 {
     let mut pieces = 0;
     while !fixture.ledger.advance_later_certificate(poll, rows, LIMIT).await.unwrap() {
         pieces += 1;
@@ -95,11 +95,7 @@ async fn a_late_vote_is_kept_once_and_nothing_else_is_kept() {
     let audit = fixture.ledger.audit(poll.id, LIMIT).await.unwrap();
     assert_eq!((audit.late.unwrap().votes, audit.rejected["late"]), (3, 5));
     let due = fixture.ledger.publishable(LIMIT).await.unwrap();
-    assert_eq!(
-        (due[0].late, due[0].is_file_due),
-        (audit.late, true),
-        "what the public file tells is as many"
-    );
+    assert_eq!(due[0].late, audit.late, "what the public file tells is as many");
     assert_eq!(audit.ledger.values().sum::<u64>(), 3, "and none of them counts");
 }
 
@@ -113,7 +109,7 @@ async fn a_later_certificate_has_all_votes_in_any_pieces_and_the_first_stays() {
         let start = 100 * (index as u128 + 1);
         fixture.count(&late_batch(&fixture, &poll, start..start + 2)).await;
         assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 2, is_new: true }));
-        assert_eq!(advance_certificate(&fixture, poll.id, rows).await, 5_u32.div_ceil(rows) + 1);
+        assert_eq!(advance_later(&fixture, poll.id, rows).await, 5_u32.div_ceil(rows) + 1);
         let certificates = later_certificates(&fixture, poll.id).await;
         let [second] = certificates.as_slice() else { panic!("{certificates:?}") };
         assert_eq!(second.late_tally, Tally::from([(ContestantNumber(1), 2)]));
@@ -151,7 +147,7 @@ async fn each_later_certificate_has_the_late_votes_until_then() {
     assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 2, is_new: true }));
     assert_eq!(later_certificates(&fixture, poll.id).await, [], "it is not made yet");
     fixture.count(&late_batch(&fixture, &poll, [101, 102])).await;
-    advance_certificate(&fixture, poll.id, 100).await;
+    advance_later(&fixture, poll.id, 100).await;
     assert_eq!(
         later_certificates(&fixture, poll.id).await[0].late.votes,
         1,
@@ -159,7 +155,7 @@ async fn each_later_certificate_has_the_late_votes_until_then() {
     );
     assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 3, is_new: true }));
     assert_eq!(issue(&fixture, poll.id).await, Some(Issued::Certificate { number: 3, is_new: false }));
-    advance_certificate(&fixture, poll.id, 100).await;
+    advance_later(&fixture, poll.id, 100).await;
     let certificates = later_certificates(&fixture, poll.id).await;
     let votes: Vec<_> = certificates.iter().map(|later| (later.number, later.late.votes)).collect();
     assert_eq!(votes, [(2, 1), (3, 3)]);
@@ -171,18 +167,24 @@ async fn what_has_been_published_is_not_due_again() {
     let poll = certified(&fixture, json!({})).await;
     let due = async || {
         let due = fixture.ledger.publishable(LIMIT).await.unwrap();
-        due.iter().find(|one| one.loaded.poll.id == poll.id).map(|one| one.is_file_due)
+        due.iter().find(|one| one.loaded.poll.id == poll.id).map(|one| one.edition)
     };
-    fixture.ledger.published(poll.id, poll.version).await.unwrap();
-    assert_eq!(due().await, None);
+    let is_due = async || {
+        let Some(edition) = due().await else { return false };
+        fixture.ledger.published(poll.id, edition - 1).await.unwrap();
+        assert_eq!(due().await, Some(edition), "an earlier edition has been published");
+        fixture.ledger.published(poll.id, edition).await.unwrap();
+        assert_eq!(due().await, None);
+        true
+    };
+    assert!(is_due().await, "its certificate");
     fixture.count(&late_batch(&fixture, &poll, [100])).await;
-    assert_eq!(due().await, Some(true), "a late vote");
-    fixture.ledger.late_published(poll.id, 1, &[]).await.unwrap();
-    assert_eq!(due().await, None);
+    assert!(is_due().await, "a late vote");
+    fixture.count(&late_batch(&fixture, &poll, [100])).await;
     issue(&fixture, poll.id).await;
-    assert_eq!(due().await, Some(false), "a certificate to be made");
-    advance_certificate(&fixture, poll.id, 100).await;
-    assert_eq!(due().await, Some(true), "and to be published");
-    fixture.ledger.late_published(poll.id, 1, &later_certificates(&fixture, poll.id).await).await.unwrap();
-    assert_eq!(due().await, None);
+    assert!(!is_due().await, "the same vote again, and a certificate to be made");
+    assert_eq!(fixture.ledger.unsupplemented().await.unwrap(), [poll.id]);
+    advance_later(&fixture, poll.id, 100).await;
+    assert!(is_due().await, "a certificate to be published");
+    assert_eq!(fixture.ledger.unsupplemented().await.unwrap(), []);
 }

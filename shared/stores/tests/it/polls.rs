@@ -253,15 +253,13 @@ async fn no_number_of_newer_polls_hides_what_is_open() {
 }
 
 #[tokio::test]
-async fn what_is_certified_is_finished_and_an_unfinished_certificate_is_not() {
+async fn what_is_certified_is_finished() {
     let fixture = Fixture::new().await;
     let poll = fixture.poll(json!({})).await;
     let unfinished = async || fixture.ledger.unfinished_polls().await.unwrap().len();
     assert_eq!(unfinished().await, 1, "closed");
-    fixture.ledger.freeze(poll.id, domain::Basis::Forced).await.unwrap();
-    assert_eq!(unfinished().await, 1, "its certificate is being made");
-    while !fixture.ledger.advance_certificate(poll.id, 10, LIMIT).await.unwrap() {}
-    assert_eq!(unfinished().await, 0);
+    fixture.ledger.certify(poll.id, domain::Basis::Forced).await.unwrap();
+    assert_eq!(unfinished().await, 0, "its certificate needs no supplement");
     assert_eq!(fixture.ledger.current_polls().await.unwrap().len(), 1, "viewers still see it");
 }
 
@@ -272,15 +270,15 @@ async fn a_digest_whose_state_cannot_be_read_begins_anew() {
         let poll = fixture.poll(json!({})).await;
         let first = 10 * poll.id.0 as u128;
         fixture.count(&fixture.votes(&poll, first..first + 5)).await;
-        fixture.ledger.freeze(poll.id, domain::Basis::Forced).await.unwrap();
-        assert!(!fixture.ledger.advance_certificate(poll.id, 2, LIMIT).await.unwrap());
+        fixture.ledger.certify(poll.id, domain::Basis::Forced).await.unwrap();
+        assert!(!fixture.ledger.advance_supplement(poll.id, 2, LIMIT).await.unwrap());
         if let Some(state) = state {
             let sql = "UPDATE certificates SET hash_state = $2 WHERE poll = $1";
             let mut owner = fixture.scratch.connect().await.unwrap();
             sqlx::query(sql).bind(poll.id.0).bind(state).execute(&mut owner).await.unwrap();
         }
         let mut pieces = 1;
-        while !fixture.ledger.advance_certificate(poll.id, 2, LIMIT).await.unwrap() {
+        while !fixture.ledger.advance_supplement(poll.id, 2, LIMIT).await.unwrap() {
             pieces += 1;
         }
         let sql = "SELECT sha256(convert_to(string_agg(concat_ws(',', key, (extract(epoch FROM cast_at) * 1000)::bigint, \
@@ -291,9 +289,9 @@ async fn a_digest_whose_state_cannot_be_read_begins_anew() {
         assert!(is_right, "{state:?}");
         pieces
     };
-    assert_eq!(certify(None).await, 3);
+    assert_eq!(certify(None).await, 2);
     for state in [&[][..], &[7], &[7; 200]] {
-        assert_eq!(certify(Some(state)).await, 4, "one piece is made again");
+        assert_eq!(certify(Some(state)).await, 3, "one piece is made again");
     }
 }
 

@@ -60,7 +60,7 @@ async fn every_call_of_the_ledger_outlives_a_cut_connection() {
     });
     assert_eq!(renamed.await.unwrap().unwrap().poll.title, "Who goes?");
     cut().await;
-    assert!(fixture.ledger.freeze(poll.id, Basis::Forced).await.unwrap().is_some());
+    assert!(fixture.ledger.certify(poll.id, Basis::Forced).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -1,0 +1,57 @@
+//! Supplements certificates by a pass over the votes, in pieces, and deletes old rejections. A failure of one poll does not
+//! affect the others.
+
+use std::time::Duration;
+
+use domain::PollId;
+use runtime::telemetry::error_chain;
+
+use crate::Handler;
+
+/// Votes read in one piece. Some hundred thousand take a second.
+const PIECE_ROWS: u32 = 200_000;
+/// Timeout of a piece. The last one counts all of the poll's voters.
+const PIECE_LIMIT: Duration = Duration::from_secs(50);
+
+/// Rejections deleted in one shift: fourteen million in a day.
+const FORGOTTEN_ROWS: u32 = 10_000;
+
+impl Handler {
+    /// Deletes rejections that no redelivery can need any more. A failure is logged; the next shift tries again.
+    pub(crate) async fn forget_rejections(&self) {
+        if let Err(error) = self.stores.ledger.forget_rejections(FORGOTTEN_ROWS).await {
+            tracing::warn!(error = error_chain(&error), "rejections.not_forgotten");
+        }
+    }
+
+    /// Advances each unfinished certificate by one piece. Returns whether one of them can be advanced further.
+    pub(crate) async fn supplement_due(&self) -> bool {
+        let polls = self.stores.ledger.unsupplemented().await.unwrap_or_else(|error| {
+            tracing::error!(error = error_chain(&error), "certificates.not_read");
+            Vec::new()
+        });
+        let mut is_unfinished = false;
+        for poll in polls {
+            match self.supplement(poll).await {
+                Ok(is_done) => is_unfinished |= !is_done,
+                Err(error) => {
+                    tracing::error!(
+                        error = error_chain(&error),
+                        poll = poll.0,
+                        "certificate.not_supplemented"
+                    );
+                }
+            }
+        }
+        is_unfinished
+    }
+
+    /// Advances a poll's supplement, then its later certificates. Returns whether all are complete.
+    async fn supplement(&self, poll: PollId) -> Result<bool, ledger::Error> {
+        let ledger = &self.stores.ledger;
+        if !ledger.advance_supplement(poll, PIECE_ROWS, PIECE_LIMIT).await? {
+            return Ok(false);
+        }
+        ledger.advance_later_certificate(poll, PIECE_ROWS, PIECE_LIMIT).await
+    }
+}
