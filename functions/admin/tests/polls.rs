@@ -104,7 +104,8 @@ impl Fixture {
     }
 
     fn ranking(&self) -> RankingStore {
-        RankingStore::new(&self.scratch.redis_url, Duration::from_secs(5), 600).unwrap()
+        let ledger = Ledger::new(&self.scratch.database_url, Duration::from_secs(20)).unwrap().address();
+        RankingStore::new(&self.scratch.redis_url, ledger, Duration::from_secs(5), 600).unwrap()
     }
 
     async fn ranked(&self, id: i64) -> Option<Tally> {

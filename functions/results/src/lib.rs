@@ -5,6 +5,7 @@
 //! once; otherwise it lasts most of a minute. A lease elects one instance. The holder begins no file so late that a
 //! stale file could replace the next holder's.
 
+mod ahead;
 mod certify;
 mod deleted;
 mod evidence;
@@ -189,6 +190,7 @@ impl Handler {
         if due.is_empty() {
             return Ok(if deleted { Tick::Busy } else { Tick::Idle });
         }
+        self.delete_ahead(&due).await;
         self.repair(&due, as_of).await;
         let later = self.later_certificates(&due).await;
         let publishing = self.publish(&due, later, as_of, started + WRITE_DEADLINE);

@@ -18,8 +18,8 @@ use axum::{
     http::{HeaderMap, Method, Uri},
 };
 use domain::{
-    Action, Basis, Facts, Invalid, Message, Order, Poll, PollId, ProbeId, Sign, Timestamp, VoteRequest,
-    VoterHasher, WaitsFor, judge,
+    Action, Basis, ContestantNumber, Facts, Invalid, Message, Order, Poll, PollId, ProbeId, Sign, Timestamp,
+    VoteRequest, VoterHasher, WaitsFor, judge,
 };
 use flate2::read::GzDecoder;
 use ledger::{Batch, Counted, Frozen, Ledger, Outcome};
@@ -140,9 +140,10 @@ impl Fixture {
                 _ => scratch.environment(name),
             })
         };
+        let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
         Self {
-            ledger: Ledger::new(&scratch.database_url, LIMIT).unwrap(),
-            ranking: RankingStore::new(&scratch.redis_url, LIMIT, 600).unwrap(),
+            ranking: RankingStore::new(&scratch.redis_url, ledger.address(), LIMIT, 600).unwrap(),
+            ledger,
             hasher: scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap(),
             handler: Handler::new(&lookup, Clock::system()).unwrap(),
             scratch,
@@ -267,6 +268,27 @@ async fn an_open_poll_is_published_compressed_and_cacheable() {
         3,
         "the ranking is repaired"
     );
+}
+
+/// A backup that was restored under the same address, beside a Redis that has seen the votes lost with it.
+#[tokio::test]
+async fn a_ranking_ahead_of_the_ledger_is_replaced_by_the_ledgers() {
+    let fixture = Fixture::new((60, 60)).await;
+    let poll = fixture.poll(json!({})).await;
+    let other = fixture.poll(json!({})).await;
+    counted(fixture.count(&poll, &["alice", "bob", "carol"]).await);
+    counted(fixture.count(&other, &["alice"]).await);
+    let mut loaded = fixture.ledger.polls(&[poll.id]).await.unwrap();
+    *loaded[0].tally.get_mut(&ContestantNumber(2)).unwrap() += 8_000;
+    loaded[0].poll.version += 5;
+    loaded[0].poll.title = "of another history".to_owned();
+    fixture.ranking.keep_polls(&loaded, Clock::system().now()).await.unwrap();
+    fixture.handler.tick().await.unwrap();
+    let tally: Vec<_> = fixture.ranking.tally(&poll).await.unwrap().unwrap().into_values().collect();
+    assert_eq!(tally, [1, 1, 1]);
+    let cached = fixture.ranking.polls(&[poll.id]).await.unwrap().pop().unwrap().unwrap().value.unwrap();
+    assert_eq!((cached.title, cached.version), (poll.title.clone(), poll.version));
+    assert_eq!(fixture.ranking.tally(&other).await.unwrap().unwrap().values().sum::<u64>(), 1);
 }
 
 #[tokio::test]

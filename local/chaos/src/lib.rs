@@ -30,7 +30,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use domain::VoterHasher;
+use domain::{LedgerAddress, VoterHasher};
+use ledger::Ledger;
 use serde_json::json;
 use tokio::{
     sync::watch,
@@ -145,6 +146,8 @@ struct Run {
     hasher: VoterHasher,
     database_url: String,
     redis_url: String,
+    /// The ledger's address as the functions see it, through the proxy.
+    functions_ledger: LedgerAddress,
 }
 
 impl Run {
@@ -212,6 +215,7 @@ impl Run {
             hasher: machine.voter_hash_key.parse()?,
             database_url,
             redis_url,
+            functions_ledger: Ledger::new(&machine.database_url, MOVE_TIMEOUT)?.address(),
         })
     }
 
@@ -244,7 +248,7 @@ impl Run {
         progress.stage("certifying");
         let certificates = self.certificates(&polls, started_ms).await?;
         progress.stage("last batches");
-        let readers = StoreReaders::new(&self.database_url, &self.redis_url)?;
+        let readers = StoreReaders::new(&self.database_url, &self.redis_url, self.functions_ledger)?;
         let unhealed = Finale { injector: &self.injector, sink: &sink }.run(&readers).await;
         progress.stage("reading");
         let lines = self.read_and_compare(&readers, &polls).await?;

@@ -57,7 +57,7 @@ pub use results::Publishable;
 pub use schema::{Role, RoleError, Schema, SchemaError};
 
 use self::connect::Connector;
-use domain::{VoteKey, Voter};
+use domain::{LedgerAddress, VoteKey, Voter};
 use runtime::{Retry, telemetry::error_chain, tls::Authorities};
 
 /// The idle time after which a connection is pinged before its next use. A ping at every use would cost each batch a
@@ -91,6 +91,11 @@ impl Ledger {
     #[must_use]
     pub fn trusting(self, authorities: &Authorities) -> Self {
         Self { connector: self.connector.trusting(authorities), ..self }
+    }
+
+    /// Returns the address as a hash, for the keys of the ledger's data in Redis. Does not connect.
+    pub fn address(&self) -> LedgerAddress {
+        self.connector.address()
     }
 
     /// Returns the voter's counted ballots among these keys.

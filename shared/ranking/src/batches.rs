@@ -65,7 +65,7 @@ impl RankingStore {
     /// [`Error::Outage`], [`Error::Defect`]; the batch may be announced all the same.
     pub async fn announce(&self, batch: Uuid) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
-        let command = pipeline.cmd("EVAL").arg(ANNOUNCE).arg(1).arg(ANNOUNCED);
+        let command = pipeline.cmd("EVAL").arg(ANNOUNCE).arg(1).arg(self.key(ANNOUNCED));
         command.arg(batch.to_string()).arg(self.lifetime_seconds).ignore();
         self.run(&pipeline).await
     }
@@ -83,7 +83,7 @@ impl RankingStore {
         messages: u64,
     ) -> Result<(), Error> {
         let mut pipeline = self.raise_pipeline(totals, voters);
-        add_batch_end(&mut pipeline, batch, messages);
+        self.add_batch_end(&mut pipeline, batch, messages);
         self.run(&pipeline).await
     }
 
@@ -93,15 +93,17 @@ impl RankingStore {
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn batches(&self, kept: Duration) -> Result<Batches, Error> {
         let mut pipeline = redis::pipe();
-        let command = pipeline.cmd("EVAL").arg(OBSERVE).arg(3).arg(ANNOUNCED).arg(WHOLE_KEY).arg(HANDLED);
+        let command = pipeline.cmd("EVAL").arg(OBSERVE).arg(3);
+        command.arg(&[ANNOUNCED, WHOLE_KEY, HANDLED].map(|name| self.key(name)));
         command.arg(kept.as_millis() as u64);
         let ((whole_ms, handled, ages_ms),): ((i64, u64, Vec<i64>),) = self.run(&pipeline).await?;
         let age = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
         Ok(Batches { whole_for: age(whole_ms), handled, outstanding: ages_ms.into_iter().map(age).collect() })
     }
-}
 
-fn add_batch_end(pipeline: &mut Pipeline, batch: Uuid, messages: u64) {
-    let command = pipeline.cmd("EVAL").arg(END).arg(2).arg(ANNOUNCED).arg(HANDLED);
-    command.arg(batch.to_string()).arg(messages).ignore();
+    fn add_batch_end(&self, pipeline: &mut Pipeline, batch: Uuid, messages: u64) {
+        let command =
+            pipeline.cmd("EVAL").arg(END).arg(2).arg(&[ANNOUNCED, HANDLED].map(|name| self.key(name)));
+        command.arg(batch.to_string()).arg(messages).ignore();
+    }
 }

@@ -20,9 +20,9 @@ impl RankingStore {
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn voters(&self, polls: &[PollId], now: Timestamp) -> Result<(Vec<u64>, Timestamp), Error> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("EVAL").arg(WHOLE_SINCE).arg(1).arg(WHOLE_KEY);
+        pipeline.cmd("EVAL").arg(WHOLE_SINCE).arg(1).arg(self.key(WHOLE_KEY));
         for &poll in polls {
-            pipeline.pfcount(voters_key(poll));
+            pipeline.pfcount(self.voters_key(poll));
         }
         let answers: Vec<i64> = self.run(&pipeline).await?;
         let (since, counts) =
@@ -33,13 +33,13 @@ impl RankingStore {
 
     pub(super) fn add_voters(&self, pipeline: &mut Pipeline, voters: &Voters) {
         for (&poll, voters) in voters {
-            let key = voters_key(poll);
+            let key = self.voters_key(poll);
             pipeline.pfadd(&key, voters).ignore();
             pipeline.expire(&key, self.lifetime_seconds.cast_signed()).ignore();
         }
     }
-}
 
-fn voters_key(poll: PollId) -> String {
-    format!("voters:{}", poll.0)
+    pub(super) fn voters_key(&self, poll: PollId) -> String {
+        self.key(format_args!("voters:{}", poll.0))
+    }
 }

@@ -197,7 +197,7 @@ async fn a_batch_announces_itself_and_takes_that_back_as_it_ends() {
         .await
         .unwrap();
     redis::cmd("ZINCRBY")
-        .arg("announced")
+        .arg(format!("{}:announced", fixture.ledger.address()))
         .arg(-60_000)
         .arg(uuid(2).to_string())
         .exec_async(&mut connection)

@@ -138,7 +138,9 @@ async fn a_primary_that_became_a_replica_and_keeps_its_clients_is_left_at_once()
     let new = Stores::start(folders[1].path(), &given, false).await.unwrap();
     let target = Arc::new(Mutex::new(Upstream::of_redis(&old.redis_url).unwrap()));
     let port = movable_port(Arc::clone(&target)).await;
-    let ranking = RankingStore::new(&redis_through(&old.redis_url, port).unwrap(), LIMIT, 600).unwrap();
+    let address = fixture.ledger.address();
+    let ranking =
+        RankingStore::new(&redis_through(&old.redis_url, port).unwrap(), address, LIMIT, 600).unwrap();
     ranking.raise(&totals(poll.id, 1), &[].into()).await.unwrap();
 
     let mut demoted = redis::Client::open(old.redis_url.as_str()).unwrap().get_connection().unwrap();
@@ -146,7 +148,7 @@ async fn a_primary_that_became_a_replica_and_keeps_its_clients_is_left_at_once()
     *target.lock().unwrap() = Upstream::of_redis(&new.redis_url).unwrap();
     ranking.raise(&totals(poll.id, 2), &[].into()).await.unwrap();
     assert_eq!(ranking.tally(&poll).await.unwrap().unwrap()[&ContestantNumber(1)], 2);
-    let at_new = RankingStore::new(&new.redis_url, LIMIT, 600).unwrap();
+    let at_new = RankingStore::new(&new.redis_url, address, LIMIT, 600).unwrap();
     assert_eq!(at_new.tally(&poll).await.unwrap().unwrap()[&ContestantNumber(1)], 2, "on the new primary");
     old.stop().await;
     new.stop().await;
@@ -177,7 +179,7 @@ async fn a_second_attempt_at_redis_shares_the_first_ones_deadline() {
     let fixture = Fixture::new().await;
     let poll = fixture.poll(json!({})).await;
     let (behind, ways) = fixture.scratch.behind_ways().await.unwrap();
-    let ranking = RankingStore::new(&behind.redis_url, SHORT, 600).unwrap();
+    let ranking = RankingStore::new(&behind.redis_url, fixture.ledger.address(), SHORT, 600).unwrap();
     let raise = || async { ranking.raise(&totals(poll.id, 1), &[].into()).await };
     while raise().await.is_err() {}
     ways.redis.cut_and_fall_silent();
