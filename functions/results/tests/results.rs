@@ -24,7 +24,7 @@ use domain::{
 use flate2::read::GzDecoder;
 use ledger::{Batch, Counted, Frozen, Ledger, Outcome};
 use local_stores::scratch::Scratch;
-use ranking::RankingStore;
+use ranking::{FirstVotes, RankingStore, VotersUpdate};
 use results::{Handler, Start, Tick};
 use runtime::Clock;
 use serde_json::{Value, json};
@@ -329,26 +329,31 @@ async fn who_is_started_while_the_holder_ends_takes_over() {
 }
 
 #[tokio::test]
-async fn voters_are_estimated_where_all_of_them_are_known() {
+async fn voters_are_estimated_where_none_is_missing() {
     let fixture = Fixture::new((60, 60)).await;
-    fixture.handler.tick().await.unwrap();
-    fixture.poll(json!({})).await;
-    fixture.handler.tick().await.unwrap();
-    let poll = fixture.poll(json!({"opensAt": Clock::system().now()})).await;
-    let voters = [(poll.id, vec![1, 2, 3, 2])].into();
-    fixture.ranking.raise(&[].into(), &voters).await.unwrap();
-    fixture.ranking.raise(&[].into(), &voters).await.unwrap();
-    fixture.handler.tick().await.unwrap();
-    assert_eq!(fixture.file(&poll)["turnout"], json!({"votes": 0, "voters": 3, "votersError": 0.0081}));
+    let poll = fixture.poll(json!({})).await;
+    let turnout = async || {
+        fixture.handler.tick().await.unwrap();
+        fixture.file(&poll)["turnout"].clone()
+    };
+    assert_eq!(turnout().await, json!({"votes": 0, "voters": 0, "votersError": 0.0081}), "nobody has voted");
+    let add = async |voters: Vec<i64>, first: Option<FirstVotes>| {
+        let first = first.map(|first| (poll.id, first)).into_iter().collect();
+        let update = VotersUpdate { voters: [(poll.id, voters)].into(), first, ..VotersUpdate::default() };
+        fixture.ranking.raise_batch(&[].into(), &update, Uuid::new_v4(), 0).await.unwrap();
+    };
+    counted(fixture.count(&poll, &["alice", "bob", "carol", "bob"]).await);
+    assert_eq!(turnout().await, json!({"votes": 4, "voters": null, "votersError": null}), "on their way");
+    add(vec![1, 2, 3, 2], Some(FirstVotes::Known)).await;
+    assert_eq!(turnout().await, json!({"votes": 4, "voters": 3, "votersError": 0.0081}));
+    add(vec![3, 4], None).await;
+    assert_eq!(turnout().await["voters"], 4);
     let client = redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
-    fixture.handler.tick().await.unwrap();
-    assert_eq!(
-        fixture.file(&poll)["turnout"],
-        json!({"votes": 0, "voters": null, "votersError": null}),
-        "some voters are lost"
-    );
+    assert_eq!(turnout().await, json!({"votes": 4, "voters": null, "votersError": null}), "all are lost");
+    add(vec![5], None).await;
+    assert_eq!(turnout().await["voters"], json!(null), "some are lost");
 }
 
 #[tokio::test]
@@ -419,7 +424,7 @@ async fn every_sign_of_a_failed_batch_is_waited_for() {
         Some((WaitsFor::Sign, Some(Sign::Announced))),
         "the batch is in flight"
     );
-    fixture.ranking.raise_batch(&[].into(), &[].into(), batch, 300).await.unwrap();
+    fixture.ranking.raise_batch(&[].into(), &VotersUpdate::default(), batch, 300).await.unwrap();
     assert_eq!(fixture.certified(&poll).await["certified"], true, "the batch has ended");
 
     let poll = fixture.poll(json!({"opensAt": ago(1_000), "closesAt": ago(0)})).await;
@@ -516,7 +521,7 @@ async fn while_others_vote_the_queue_need_not_be_empty() {
     assert_eq!(fixture.certified(&poll).await["certified"], false);
     let batch = Uuid::new_v4();
     fixture.ranking.announce(batch).await.unwrap();
-    fixture.ranking.raise_batch(&[].into(), &[].into(), batch, 1_000).await.unwrap();
+    fixture.ranking.raise_batch(&[].into(), &VotersUpdate::default(), batch, 1_000).await.unwrap();
     assert_eq!(
         fixture.certified(&poll).await["certificate"]["basis"],
         "evidence",

@@ -12,6 +12,7 @@ mod crash;
 mod definitions;
 mod lag;
 mod record;
+mod voters;
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +20,10 @@ use std::{
 };
 
 use aws_lambda_events::sqs::SqsBatchResponse;
-use domain::Voters;
 use domain::{Message, PollId, Rejection, Tally, VoterHasher, judge};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Batch, Counted, Outcome};
+use ranking::VotersUpdate;
 use runtime::{
     Clock, Retry,
     environment::{self, Reader},
@@ -39,6 +40,7 @@ use crate::{
     definitions::{Definitions, polls_in},
     lag::RankingLag,
     record::Record,
+    voters::UnsentVoters,
 };
 
 /// Maximum number of times that a batch is judged. A definition may change while a batch is judged by it. So many
@@ -93,6 +95,7 @@ pub struct Handler {
     crash_points: CrashPoints,
     clock: Clock,
     lag: RankingLag,
+    unsent_voters: UnsentVoters,
 }
 
 impl Handler {
@@ -118,6 +121,7 @@ impl Handler {
             metrics_namespace,
             crash_points,
             lag: RankingLag::default(),
+            unsent_voters: UnsentVoters::default(),
             clock,
         })
     }
@@ -170,17 +174,19 @@ impl Handler {
         // Each call has a timeout, but the number of calls grows when definitions change meanwhile.
         let counting = timeout(self.batch_timeout, self.count(messages, arrival, unannounced));
         let counted = counting.await.unwrap_or(Err(Error::BatchTimeout(self.batch_timeout)));
-        let (counted, totals, voters) =
+        let (counted, totals, mut voters) =
             counted.inspect_err(|_| self.announcer.restore_failure(unannounced))?;
         self.crash_points.pass(Point::Committed);
         let handled = messages.len() as u64;
         arrival.announcement.sent().await;
         let batch = arrival.announcement.batch;
+        self.unsent_voters.move_into(&mut voters);
         let raising = self.stores.ranking.raise_batch(&totals, &voters, batch, handled);
         let raised = self.crash_points.within(Point::Raising, raising).await;
         self.crash_points.pass(Point::Raised);
         if let Err(error) = &raised {
             tracing::warn!(error = error_chain(error), "ranking.not_raised");
+            self.unsent_voters.keep(voters);
         }
         Ok(Done { counted, raised: raised.is_ok() })
     }
@@ -191,7 +197,7 @@ impl Handler {
         messages: &[Message],
         arrival: &Arrival,
         unannounced: bool,
-    ) -> Result<(Counted, Totals, Voters), Error> {
+    ) -> Result<(Counted, Totals, VotersUpdate), Error> {
         let ids = polls_in(messages);
         let mut polls = self.definitions.find(&ids).await?;
         for _ in 0..JUDGEMENTS_MAX {
@@ -200,10 +206,11 @@ impl Handler {
             self.crash_points.pass(Point::Judged);
             let counting = self.crash_points.within(Point::Counting, self.stores.ledger.count(&batch));
             if let Outcome::Counted(mut counted) = counting.await? {
+                let voters = voters::update(&counted, batch.voters(), &polls);
                 let totals = std::mem::take(&mut counted.tallies).into_iter();
                 let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
                 let totals = totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect();
-                return Ok((counted, totals, batch.voters()));
+                return Ok((counted, totals, voters));
             }
             tracing::info!("batch.judged_again");
             polls = self.definitions.reload(&ids).await?;

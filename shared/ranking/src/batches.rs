@@ -8,12 +8,12 @@ use std::{collections::BTreeMap, time::Duration};
 use redis::Pipeline;
 use uuid::Uuid;
 
-use super::{Error, RankingStore, Voters};
+use super::{Error, RankingStore, VotersUpdate};
 use domain::{PollId, Tally};
 
 const ANNOUNCED: &str = "announced";
 const HANDLED: &str = "handled";
-pub(super) const WHOLE_KEY: &str = "whole_since";
+const WHOLE_KEY: &str = "whole_since";
 
 /// Script: adds a batch with the current time.
 const ANNOUNCE: &str = "
@@ -21,13 +21,6 @@ local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1";
-
-/// Script: returns the time since when Redis has lost no data, by its own clock. A Redis without this key has
-/// restarted empty, so the script sets it.
-pub(super) const WHOLE_SINCE: &str = "
-local time = redis.call('TIME')
-redis.call('SET', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), 'NX')
-return tonumber(redis.call('GET', KEYS[1]))";
 
 /// Script: deletes expired announcements, and returns the ages of the others, of the data and the counter of handled
 /// messages. A Redis without the key `whole_since` has restarted empty, so the script sets it.
@@ -78,7 +71,7 @@ impl RankingStore {
     pub async fn raise_batch(
         &self,
         totals: &BTreeMap<(PollId, i32), Tally>,
-        voters: &Voters,
+        voters: &VotersUpdate,
         batch: Uuid,
         messages: u64,
     ) -> Result<(), Error> {

@@ -9,6 +9,7 @@
 //! | `polls` | string | the list of current polls and its time of loading |
 //! | `ranking:{id}:{epoch}` | sorted set | absolute totals by contestant |
 //! | `voters:{id}` | `HyperLogLog` | voters |
+//! | `voters_whole:{id}` | string | a marker: no voter is missing |
 //! | `backlog` | string | the length of the votes' queue and its time of reading |
 //! | `announced` | sorted set | batches in flight, by start time |
 //! | `handled` | string | the counter of handled messages, without probes |
@@ -52,7 +53,7 @@ pub use backlog::Backlog;
 pub use batches::Batches;
 pub use error::{AddressError, Defect, Error, Outage};
 pub use lease::Lease;
-pub use voters::VOTERS_ERROR;
+pub use voters::{FirstVotes, VOTERS_ERROR, VotersUpdate};
 
 use crate::breaker::Breaker;
 use domain::{ContestantNumber, LedgerAddress, Poll, PollId, PollWithTally, Tally, Timestamp, Voters};
@@ -217,7 +218,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`]; a part may have been deleted.
     pub async fn delete_poll(&self, id: PollId, epochs: &[i32]) -> Result<(), Error> {
-        let mut keys = vec![self.poll_key(id), self.voters_key(id)];
+        let mut keys = vec![self.poll_key(id), self.voters_key(id), self.whole_key(id)];
         keys.extend(epochs.iter().map(|&epoch| self.ranking_key(id, epoch)));
         self.query(&Cmd::del(keys)).await
     }
@@ -227,7 +228,8 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`]; some totals may have been raised.
     pub async fn raise(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Result<(), Error> {
-        self.run(&self.raise_pipeline(totals, voters)).await
+        let update = VotersUpdate { voters: voters.clone(), ..VotersUpdate::default() };
+        self.run(&self.raise_pipeline(totals, &update)).await
     }
 
     /// Caches definitions loaded from the ledger at `loaded_at`, and raises their totals, so that each load of a
@@ -283,7 +285,7 @@ impl RankingStore {
         self.query(&Cmd::del(self.poll_key(id))).await
     }
 
-    fn raise_pipeline(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Pipeline {
+    fn raise_pipeline(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &VotersUpdate) -> Pipeline {
         let mut pipeline = redis::pipe();
         for (&(poll, epoch), tally) in totals {
             self.add_raise(&mut pipeline, poll, epoch, tally);

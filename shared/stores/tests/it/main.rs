@@ -13,3 +13,4 @@ mod receipts;
 mod reconnect;
 mod stampede;
 mod support;
+mod voters;
