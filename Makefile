@@ -32,10 +32,10 @@ test: stores tools browser tests artifacts ## All tests: the code, then the runn
 
 # Always the debug build: the release build has no crash points.
 .PHONY: chaos
-chaos: stores build ## Inject faults while votes come in: VOTES= SEED= FAULTS=a,b DURATION=s OUTAGE=s CLOSING=n CALM=s REDELIVERY=s
+chaos: stores build ## Inject faults while votes come in: VOTES= SEED= FAULTS=a,b DURATION=s OUTAGE=s HISTORY=n CLOSING=n CALM=s REDELIVERY=s
 	@exec $(TARGET)/debug/local chaos $(if $(VOTES),--votes $(VOTES)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(DURATION),--duration $(DURATION)) $(if $(OUTAGE),--outage $(OUTAGE)) \
-		$(if $(CLOSING),--closing $(CLOSING)) $(if $(CALM),--calm $(CALM)) \
+		$(if $(HISTORY),--history $(HISTORY)) $(if $(CLOSING),--closing $(CLOSING)) $(if $(CALM),--calm $(CALM)) \
 		$(if $(REDELIVERY),--redelivery $(REDELIVERY)) $(ARGS)
 
 .PHONY: check

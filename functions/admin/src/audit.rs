@@ -75,7 +75,8 @@ impl Handler {
         self.with_deadline(self.run_audit(poll_id(request)?)).await
     }
 
-    /// Rebuilds tally and ranking from the ledger, then audits them.
+    /// Rebuilds tally and ranking from the ledger, then audits them. Where Redis cannot be written, the tally is
+    /// rebuilt all the same, and the response says that the ranking is not. Idempotent.
     pub(crate) async fn rebuild(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let id = poll_id(request)?;
         self.with_deadline(async {
@@ -83,7 +84,13 @@ impl Handler {
             if !self.stores.ledger.rebuild(id, &who, self.audit_timeout).await? {
                 return Err(Problem::poll_not_found());
             }
-            self.stores.catalog.load(&[id]).await?;
+            let loaded_at = self.clock.now();
+            let loaded = self.stores.ledger.polls(&[id]).await?;
+            self.stores
+                .ranking
+                .keep_polls(&loaded, loaded_at)
+                .await
+                .map_err(|error| ranking_not_written(&error))?;
             self.run_audit(id).await
         })
         .await
@@ -111,6 +118,13 @@ impl Handler {
         let ranking = ranking.ok().flatten().unwrap_or_default();
         Ok(json_response(StatusCode::OK, NO_STORE, &Audit::new(id, audit, &ranking)))
     }
+}
+
+fn ranking_not_written(error: &ranking::Error) -> Problem {
+    tracing::error!(error = error_chain(error), "ranking.not_rebuilt");
+    let message = "Redis could not be written, so viewers see the old ranking. The tally was rebuilt. Find out why Redis \
+                   refuses writes (away, full, or a replica), then rebuild again.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rankingNotWritten", message)
 }
 
 #[cfg(test)]

@@ -28,7 +28,10 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
-        let scratch = Scratch::new().await.unwrap();
+        Self::on(Scratch::new().await.unwrap())
+    }
+
+    fn on(scratch: Scratch) -> Self {
         let handler = Handler::new(&|name| scratch.environment(name), Clock::system()).unwrap();
         Self { scratch, handler }
     }
@@ -104,7 +107,8 @@ impl Fixture {
     }
 
     fn ranking(&self) -> RankingStore {
-        RankingStore::new(&self.scratch.redis_url, Duration::from_secs(5), 600).unwrap()
+        let ledger = Ledger::new(&self.scratch.database_url, Duration::from_secs(20)).unwrap().address();
+        RankingStore::new(&self.scratch.redis_url, ledger, Duration::from_secs(5), 600).unwrap()
     }
 
     async fn ranked(&self, id: i64) -> Option<Tally> {
@@ -271,6 +275,28 @@ async fn the_audit_shows_a_difference_and_the_rebuild_removes_it() {
     );
     assert_eq!(fixture.ranked(id).await.unwrap().into_values().collect::<Vec<_>>(), [3, 0]);
     assert_eq!(rebuilt["contestants"][0], json!({"number": 1, "ledger": 3, "tally": 3, "ranking": 3}));
+}
+
+#[tokio::test]
+async fn a_rebuild_whose_ranking_cannot_be_written_says_so_and_mends_the_tally() {
+    let fixture = Fixture::new().await;
+    // The number of this test's own database.
+    let user = format!("user{}", fixture.scratch.redis_url.rsplit('/').next().unwrap());
+    let as_user = |url: &str| url.replace("redis://", &format!("redis://{user}:password@"));
+    let client = redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap();
+    let mut server = client.get_multiplexed_async_connection().await.unwrap();
+    let rules = ["on", ">password", "~*", "+@all", "-@write"];
+    redis::cmd("ACL").arg("SETUSER").arg(&user).arg(&rules).exec_async(&mut server).await.unwrap();
+    let scratch = Scratch { redis_url: as_user(&fixture.scratch.redis_url), ..fixture.scratch.clone() };
+    let read_only = Fixture::on(scratch);
+    let id = fixture.created(json!({})).await;
+    fixture.voted(id, 3).await;
+    let mut connection = fixture.scratch.connect().await.unwrap();
+    sqlx::query("UPDATE tallies SET votes = 99").execute(&mut connection).await.unwrap();
+    let (status, answer) = read_only.call("POST /admin/polls/{id}/rebuild", id, "").await;
+    assert_eq!((status, &answer["error"]["code"]), (503, &json!("rankingNotWritten")), "{answer}");
+    let (_, audit) = fixture.call("GET /admin/polls/{id}/audit", id, "").await;
+    assert_eq!((&audit["tallyVotes"], &audit["inSync"]), (&json!(3), &json!(false)), "{audit}");
 }
 
 #[tokio::test]

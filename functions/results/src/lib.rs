@@ -6,6 +6,7 @@
 //! once; otherwise it lasts most of a minute. A lease elects one instance. The holder begins no file so late that a
 //! stale file could replace the next holder's.
 
+mod ahead;
 mod certify;
 mod deleted;
 mod evidence;
@@ -227,6 +228,7 @@ impl Handler {
             let is_busy = deleted || !self.stores.ledger.unsupplemented().await?.is_empty();
             return Ok(if is_busy { Tick::Busy } else { Tick::Idle });
         }
+        self.delete_ahead(&due).await;
         self.repair(&due, as_of).await;
         let later = self.later_certificates(&due).await;
         for poll in self.publish(&due, later, as_of, started + WRITE_DEADLINE).await {

@@ -138,16 +138,17 @@ impl Handler {
         println!("{}", metric.line());
     }
 
-    /// Returns the estimated number of voters of each poll, if the estimate covers the poll since its opening.
+    /// Returns the estimated number of voters of each poll, where none is missing.
     async fn voters(&self, polls: &[Publishable]) -> Vec<Option<(u64, f64)>> {
         let ids: Vec<_> = polls.iter().map(|one| one.loaded.poll.id).collect();
-        match self.stores.ranking.voters(&ids, self.clock.now()).await {
-            Ok((counts, since)) => {
-                let is_whole = |poll: &Poll| poll.opens_at.is_some_and(|opening| opening >= since);
-                let estimate = |(one, count): (&Publishable, u64)| {
-                    is_whole(&one.loaded.poll).then_some((count, VOTERS_ERROR))
+        match self.stores.ranking.voters(&ids).await {
+            Ok(estimates) => {
+                let has_votes = |one: &Publishable| one.loaded.tally.values().any(|&votes| votes > 0);
+                let voters = |(one, estimate): (&Publishable, Option<u64>)| {
+                    let voters = if has_votes(one) { estimate } else { Some(0) };
+                    voters.map(|voters| (voters, VOTERS_ERROR))
                 };
-                polls.iter().zip(counts).map(estimate).collect()
+                polls.iter().zip(estimates).map(voters).collect()
             }
             Err(error) => {
                 tracing::warn!(error = error_chain(&error), "voters.unknown");

@@ -18,13 +18,13 @@ use axum::{
     http::{HeaderMap, Method, Uri},
 };
 use domain::{
-    Action, Basis, Facts, Invalid, Message, Order, Poll, PollId, ProbeId, Recount, Sign, Timestamp,
-    VoteRequest, VoterHasher, WaitsFor, judge,
+    Action, Basis, ContestantNumber, Facts, Invalid, Message, Order, Poll, PollId, ProbeId, Recount, Sign,
+    Timestamp, VoteRequest, VoterHasher, WaitsFor, judge,
 };
 use flate2::read::GzDecoder;
 use ledger::{Batch, Certified, Counted, Ledger, Outcome};
 use local_stores::scratch::Scratch;
-use ranking::RankingStore;
+use ranking::{FirstVotes, RankingStore, VotersUpdate};
 use results::{Handler, Start, Tick};
 use runtime::Clock;
 use serde_json::{Value, json};
@@ -141,9 +141,10 @@ impl Fixture {
                 _ => scratch.environment(name),
             })
         };
+        let ledger = Ledger::new(&scratch.database_url, LIMIT).unwrap();
         Self {
-            ledger: Ledger::new(&scratch.database_url, LIMIT).unwrap(),
-            ranking: RankingStore::new(&scratch.redis_url, LIMIT, 600).unwrap(),
+            ranking: RankingStore::new(&scratch.redis_url, ledger.address(), LIMIT, 600).unwrap(),
+            ledger,
             hasher: scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap(),
             handler: Handler::new(&lookup, Clock::system()).unwrap(),
             scratch,
@@ -270,6 +271,27 @@ async fn an_open_poll_is_published_compressed_and_cacheable() {
     );
 }
 
+/// A backup that was restored under the same address, beside a Redis that has seen the votes lost with it.
+#[tokio::test]
+async fn a_ranking_ahead_of_the_ledger_is_replaced_by_the_ledgers() {
+    let fixture = Fixture::new((60, 60)).await;
+    let poll = fixture.poll(json!({})).await;
+    let other = fixture.poll(json!({})).await;
+    counted(fixture.count(&poll, &["alice", "bob", "carol"]).await);
+    counted(fixture.count(&other, &["alice"]).await);
+    let mut loaded = fixture.ledger.polls(&[poll.id]).await.unwrap();
+    *loaded[0].tally.get_mut(&ContestantNumber(2)).unwrap() += 8_000;
+    loaded[0].poll.version += 5;
+    loaded[0].poll.title = "of another history".to_owned();
+    fixture.ranking.keep_polls(&loaded, Clock::system().now()).await.unwrap();
+    fixture.handler.tick().await.unwrap();
+    let tally: Vec<_> = fixture.ranking.tally(&poll).await.unwrap().unwrap().into_values().collect();
+    assert_eq!(tally, [1, 1, 1]);
+    let cached = fixture.ranking.polls(&[poll.id]).await.unwrap().pop().unwrap().unwrap().value.unwrap();
+    assert_eq!((cached.title, cached.version), (poll.title.clone(), poll.version));
+    assert_eq!(fixture.ranking.tally(&other).await.unwrap().unwrap().values().sum::<u64>(), 1);
+}
+
 #[tokio::test]
 async fn with_nothing_to_publish_a_tick_is_idle() {
     let fixture = Fixture::new((60, 60)).await;
@@ -308,26 +330,31 @@ async fn who_is_started_while_the_holder_ends_takes_over() {
 }
 
 #[tokio::test]
-async fn voters_are_estimated_where_all_of_them_are_known() {
+async fn voters_are_estimated_where_none_is_missing() {
     let fixture = Fixture::new((60, 60)).await;
-    fixture.handler.tick().await.unwrap();
-    fixture.poll(json!({})).await;
-    fixture.handler.tick().await.unwrap();
-    let poll = fixture.poll(json!({"opensAt": Clock::system().now()})).await;
-    let voters = [(poll.id, vec![1, 2, 3, 2])].into();
-    fixture.ranking.raise(&[].into(), &voters).await.unwrap();
-    fixture.ranking.raise(&[].into(), &voters).await.unwrap();
-    fixture.handler.tick().await.unwrap();
-    assert_eq!(fixture.file(&poll)["turnout"], json!({"votes": 0, "voters": 3, "votersError": 0.0081}));
+    let poll = fixture.poll(json!({})).await;
+    let turnout = async || {
+        fixture.handler.tick().await.unwrap();
+        fixture.file(&poll)["turnout"].clone()
+    };
+    assert_eq!(turnout().await, json!({"votes": 0, "voters": 0, "votersError": 0.0081}), "nobody has voted");
+    let add = async |voters: Vec<i64>, first: Option<FirstVotes>| {
+        let first = first.map(|first| (poll.id, first)).into_iter().collect();
+        let update = VotersUpdate { voters: [(poll.id, voters)].into(), first, ..VotersUpdate::default() };
+        fixture.ranking.raise_batch(&[].into(), &update, Uuid::new_v4(), 0).await.unwrap();
+    };
+    counted(fixture.count(&poll, &["alice", "bob", "carol", "bob"]).await);
+    assert_eq!(turnout().await, json!({"votes": 4, "voters": null, "votersError": null}), "on their way");
+    add(vec![1, 2, 3, 2], Some(FirstVotes::Known)).await;
+    assert_eq!(turnout().await, json!({"votes": 4, "voters": 3, "votersError": 0.0081}));
+    add(vec![3, 4], None).await;
+    assert_eq!(turnout().await["voters"], 4);
     let client = redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
-    fixture.handler.tick().await.unwrap();
-    assert_eq!(
-        fixture.file(&poll)["turnout"],
-        json!({"votes": 0, "voters": null, "votersError": null}),
-        "some voters are lost"
-    );
+    assert_eq!(turnout().await, json!({"votes": 4, "voters": null, "votersError": null}), "all are lost");
+    add(vec![5], None).await;
+    assert_eq!(turnout().await["voters"], json!(null), "some are lost");
 }
 
 #[tokio::test]
@@ -398,7 +425,7 @@ async fn every_sign_of_a_failed_batch_is_waited_for() {
         Some((WaitsFor::Sign, Some(Sign::Announced))),
         "the batch is in flight"
     );
-    fixture.ranking.raise_batch(&[].into(), &[].into(), batch, 300).await.unwrap();
+    fixture.ranking.raise_batch(&[].into(), &VotersUpdate::default(), batch, 300).await.unwrap();
     assert_eq!(fixture.certified(&poll).await["certified"], true, "the batch has ended");
 
     let poll = fixture.poll(json!({"opensAt": ago(1_000), "closesAt": ago(0)})).await;
@@ -502,7 +529,7 @@ async fn while_others_vote_the_queue_need_not_be_empty() {
     assert_eq!(fixture.certified(&poll).await["certified"], false);
     let batch = Uuid::new_v4();
     fixture.ranking.announce(batch).await.unwrap();
-    fixture.ranking.raise_batch(&[].into(), &[].into(), batch, 1_000).await.unwrap();
+    fixture.ranking.raise_batch(&[].into(), &VotersUpdate::default(), batch, 1_000).await.unwrap();
     assert_eq!(
         fixture.certified(&poll).await["certificate"]["basis"],
         "evidence",

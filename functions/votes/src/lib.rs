@@ -13,6 +13,7 @@ mod definitions;
 mod lag;
 mod record;
 mod repeats;
+mod voters;
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +21,10 @@ use std::{
 };
 
 use aws_lambda_events::sqs::SqsBatchResponse;
-use domain::Voters;
 use domain::{Message, PollId, Rejection, Tally, VoterHasher, judge};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use ledger::{Batch, Counted, Outcome};
+use ranking::VotersUpdate;
 use runtime::{
     Clock, Retry,
     environment::{self, Reader},
@@ -41,6 +42,7 @@ use crate::{
     lag::RankingLag,
     record::Record,
     repeats::Repeats,
+    voters::UnsentVoters,
 };
 
 /// Maximum number of times that a batch is judged. A definition may change while a batch is judged by it. So many
@@ -96,6 +98,7 @@ pub struct Handler {
     clock: Clock,
     lag: RankingLag,
     repeats: Repeats,
+    unsent_voters: UnsentVoters,
 }
 
 impl Handler {
@@ -122,6 +125,7 @@ impl Handler {
             crash_points,
             lag: RankingLag::default(),
             repeats: Repeats::default(),
+            unsent_voters: UnsentVoters::default(),
             clock,
         })
     }
@@ -174,17 +178,19 @@ impl Handler {
         // Each call has a timeout, but the number of calls grows when definitions change meanwhile.
         let counting = timeout(self.batch_timeout, self.count(messages, arrival, unannounced));
         let counted = counting.await.unwrap_or(Err(Error::BatchTimeout(self.batch_timeout)));
-        let (counted, totals, voters) =
+        let (counted, totals, mut voters) =
             counted.inspect_err(|_| self.announcer.restore_failure(unannounced))?;
         self.crash_points.pass(Point::Committed);
         let handled = messages.len() as u64;
         arrival.announcement.sent().await;
         let batch = arrival.announcement.batch;
+        self.unsent_voters.move_into(&mut voters);
         let raising = self.stores.ranking.raise_batch(&totals, &voters, batch, handled);
         let raised = self.crash_points.within(Point::Raising, raising).await;
         self.crash_points.pass(Point::Raised);
         if let Err(error) = &raised {
             tracing::warn!(error = error_chain(error), "ranking.not_raised");
+            self.unsent_voters.keep(voters);
         }
         Ok(Done { counted, raised: raised.is_ok() })
     }
@@ -195,7 +201,7 @@ impl Handler {
         messages: &[Message],
         arrival: &Arrival,
         unannounced: bool,
-    ) -> Result<(Counted, Totals, Voters), Error> {
+    ) -> Result<(Counted, Totals, VotersUpdate), Error> {
         let ids = polls_in(messages);
         let mut polls = self.definitions.find(&ids).await?;
         for _ in 0..JUDGEMENTS_MAX {
@@ -206,10 +212,11 @@ impl Handler {
             let counting = self.crash_points.within(Point::Counting, self.stores.ledger.count(&batch));
             if let Outcome::Counted(mut counted) = counting.await? {
                 self.repeats.record(counted.counted < batch.votes());
+                let voters = voters::update(&counted, batch.voters(), &polls);
                 let totals = std::mem::take(&mut counted.tallies).into_iter();
                 let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
                 let totals = totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect();
-                return Ok((counted, totals, batch.voters()));
+                return Ok((counted, totals, voters));
             }
             tracing::info!("batch.judged_again");
             polls = self.definitions.reload(&ids).await?;

@@ -18,10 +18,13 @@ pub struct ChaosArguments {
     /// Faults to inject
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Fault::value_variants().to_vec(), hide_default_value = true)]
     pub faults: Vec<Fault>,
+    /// Votes in the ledger before the run, of the fault `history`
+    #[arg(long, value_name = "VOTES", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub history: u64,
     /// Seconds over which the votes are spread [default: 5,000 votes per second, at least 25 s]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub duration: Option<u64>,
-    /// Seconds of an outage: a store stopped, the votes table locked, or counting stopped
+    /// Seconds of an outage: a store stopped or refusing writes, the votes table locked, or counting stopped
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub outage: u64,
     /// Polls that close one after the other while votes come in

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use domain::{PollId, Tally};
+use domain::{LedgerAddress, PollId, Tally};
 use ledger::Ledger;
 use ranking::RankingStore;
 
@@ -36,14 +36,14 @@ pub struct PollTotals {
 }
 
 impl StoreReaders {
-    /// Prepares the connections.
+    /// Prepares the connections. `functions_ledger` is the ledger's address as the functions see it.
     ///
     /// # Errors
     /// A URL cannot be parsed.
-    pub fn new(database_url: &str, redis_url: &str) -> Result<Self> {
+    pub fn new(database_url: &str, redis_url: &str, functions_ledger: LedgerAddress) -> Result<Self> {
         Ok(Self {
             ledger: Ledger::new(database_url, STORE_TIMEOUT)?,
-            ranking: RankingStore::new(redis_url, STORE_TIMEOUT, TTL_SECONDS)?,
+            ranking: RankingStore::new(redis_url, functions_ledger, STORE_TIMEOUT, TTL_SECONDS)?,
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! To add a fault: 1. add a variant to [`Fault`]; its doc comment is the help text. 2. Give it a track in
 //! `track_of` and a duration in `Plan::next` (`plan.rs`), and correct the counts in the test there. 3. Inject it in
-//! `Injector::inject` (`injector.rs`). 4. Call [`Record::add`] where it takes effect: a fault that never happens
+//! `Injector::inject` (`injector.rs`), or before the load in `Run::prepare_ledger` (`lib.rs`). 4. Call [`Record::add`] where it takes effect: a fault that never happens
 //! makes the verdict inconclusive.
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,6 +34,14 @@ pub enum Fault {
     PostgresSlow,
     /// The votes table is locked as by CREATE INDEX
     TableLock,
+    /// PostgreSQL keeps its clients and refuses writes, as after a failover
+    ReadOnly,
+    /// All connections to both stores are ended
+    ConnectionsIdleKilled,
+    /// Before the run, the votes of an earlier, certified poll are in the ledger
+    History,
+    /// The planner's statistics of the votes are those of an empty table
+    StatisticsStale,
     /// The event source is disabled: nothing is counted
     CountingStopped,
     /// New processes of the votes function cannot start, as after a broken release
@@ -46,6 +54,8 @@ pub enum Fault {
     RedisStop,
     /// FLUSHALL in Redis
     RedisFlush,
+    /// Redis keeps its clients and its data and refuses writes, as after a failover
+    RedisDemote,
     /// Redis's connections stall, then deliver everything at once
     RedisHang,
     /// Redis answers slowly

@@ -64,7 +64,7 @@ pub struct Injector {
 const FAULT_PHASE: Duration = Duration::from_secs(12);
 
 /// Signals the end of fault injection.
-type Ending = watch::Receiver<bool>;
+pub(crate) type Ending = watch::Receiver<bool>;
 
 impl Injector {
     /// Injects faults until `ending` and undoes them.
@@ -165,7 +165,10 @@ impl Injector {
                 self.disturb(&self.postgres, Passage::Delayed(event.delay), event, ending).await;
             }
             Fault::RedisSlow => self.disturb(&self.redis, Passage::Delayed(event.delay), event, ending).await,
-            Fault::Clock => {}
+            Fault::RedisDemote => self.demote_redis(event, label, ending).await?,
+            Fault::ReadOnly => self.refuse_writes(event, label, ending).await?,
+            Fault::ConnectionsIdleKilled => self.kill_connections(label).await?,
+            Fault::Clock | Fault::History | Fault::StatisticsStale => {}
         }
         Ok(())
     }
@@ -229,7 +232,7 @@ impl Injector {
 }
 
 /// Waits for this time. Returns `true` at the `ending`.
-async fn wait(ending: &mut Ending, time: Duration) -> bool {
+pub(crate) async fn wait(ending: &mut Ending, time: Duration) -> bool {
     if time.is_zero() {
         return *ending.borrow();
     }

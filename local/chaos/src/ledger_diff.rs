@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     book::{self, Book, Count, Key, Reason},
+    history::History,
     polls::Poll,
 };
 
@@ -38,14 +39,22 @@ impl LedgerDiff {
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn make(database_url: &str, book: &mut Book, withheld: &[Uuid]) -> Result<Self> {
+    pub async fn make(
+        database_url: &str,
+        book: &mut Book,
+        withheld: &[Uuid],
+        history: Option<History>,
+    ) -> Result<Self> {
         let mut connection = PgConnection::connect(database_url).await?;
         let mut ledger_diff = Self::default();
         ledger_diff
             .rejections(&mut connection, book, withheld)
             .await
             .context("the rejections cannot be read")?;
-        ledger_diff.votes(&mut connection, book).await.context("the votes cannot be read")?;
+        ledger_diff.votes(&mut connection, book, history).await.context("the votes cannot be read")?;
+        if let Some(history) = history {
+            ledger_diff.history(&mut connection, history).await.context("the history cannot be read")?;
+        }
         Ok(ledger_diff)
     }
 
@@ -123,7 +132,12 @@ impl LedgerDiff {
         }
     }
 
-    async fn votes(&mut self, connection: &mut PgConnection, book: &mut Book) -> Result<()> {
+    async fn votes(
+        &mut self,
+        connection: &mut PgConnection,
+        book: &mut Book,
+        history: Option<History>,
+    ) -> Result<()> {
         let polls = by_id(book.polls());
         let messages = book.counts.len() as u64;
         // Two messages of one vote may name different contestants; either may count.
@@ -131,7 +145,8 @@ impl LedgerDiff {
         book.counts.dedup();
         let counts = &book.counts;
         let mut seen = vec![false; counts.len()];
-        let mut rows = sqlx::query("SELECT key, poll, contestant, cast_at FROM votes").fetch(connection);
+        let sql = "SELECT key, poll, contestant, cast_at FROM votes WHERE poll IS DISTINCT FROM $1";
+        let mut rows = sqlx::query(sql).bind(history.map(|history| history.poll)).fetch(connection);
         while let Some(row) = rows.try_next().await? {
             self.counted += 1;
             let id: Uuid = row.try_get("key")?;
@@ -169,6 +184,16 @@ impl LedgerDiff {
             index = group.end;
         }
         self.duplicates = messages - votes;
+        Ok(())
+    }
+
+    /// Checks that the earlier poll has its votes and no others.
+    async fn history(&mut self, connection: &mut PgConnection, history: History) -> Result<()> {
+        let sql = "SELECT count(*) FROM votes WHERE poll = $1";
+        let votes: i64 = sqlx::query_scalar(sql).bind(history.poll).fetch_one(connection).await?;
+        if votes.cast_unsigned() != history.votes {
+            self.differ("an earlier poll has changed", || format!("{votes} votes, not {}", history.votes));
+        }
         Ok(())
     }
 

@@ -12,8 +12,10 @@ mod client;
 mod comparison;
 mod deliveries;
 mod driver;
+mod failover;
 mod fault;
 mod finale;
+mod history;
 mod injector;
 mod ledger_diff;
 mod plan;
@@ -30,7 +32,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use domain::VoterHasher;
+use domain::{LedgerAddress, VoterHasher};
+use ledger::Ledger;
 use serde_json::json;
 use tokio::{
     sync::watch,
@@ -47,6 +50,7 @@ use self::{
     driver::{Driver, VoteSink, now_ms},
     fault::Record,
     finale::Finale,
+    history::History,
     injector::Injector,
     ledger_diff::LedgerDiff,
     polls::{Poll, Window},
@@ -136,6 +140,8 @@ struct Run {
     votes: u64,
     duration: Duration,
     closing: u16,
+    /// Votes of the earlier poll.
+    history: u64,
     /// Time for which a failed batch delays certification.
     sign: Duration,
     port: u16,
@@ -145,6 +151,8 @@ struct Run {
     hasher: VoterHasher,
     database_url: String,
     redis_url: String,
+    /// The ledger's address as the functions see it, through the proxy.
+    functions_ledger: LedgerAddress,
 }
 
 impl Run {
@@ -204,6 +212,7 @@ impl Run {
             votes: arguments.votes,
             duration: arguments.duration.map_or(spread, Duration::from_secs),
             closing: arguments.closing,
+            history: arguments.history,
             sign: sign(arguments.redelivery),
             port: stack.port,
             running,
@@ -212,15 +221,17 @@ impl Run {
             hasher: machine.voter_hash_key.parse()?,
             database_url,
             redis_url,
+            functions_ledger: Ledger::new(&machine.database_url, MOVE_TIMEOUT)?.address(),
         })
     }
 
     async fn run(&self) -> Result<Verdict> {
+        let schedules: Vec<_> = self.running.schedules.iter().cloned().map(accelerated).collect();
+        let _schedules = schedule::start(&schedules, &self.injector.functions);
+        let history = self.prepare_ledger().await?;
         let creation = POLL_CREATION * u32::from(self.closing);
         let started_ms = now_ms() + creation.as_millis() as i64;
         let polls = polls::make(&mut self.crew()?, started_ms, self.duration, self.closing).await?;
-        let schedules: Vec<_> = self.running.schedules.iter().cloned().map(accelerated).collect();
-        let _schedules = schedule::start(&schedules, &self.injector.functions);
         let sink = VoteSink {
             book: Arc::new(Mutex::new(Book::new(self.hasher.clone(), polls.clone()))),
             queue: Arc::clone(&self.injector.queue),
@@ -244,12 +255,26 @@ impl Run {
         progress.stage("certifying");
         let certificates = self.certificates(&polls, started_ms).await?;
         progress.stage("last batches");
-        let readers = StoreReaders::new(&self.database_url, &self.redis_url)?;
+        let readers = StoreReaders::new(&self.database_url, &self.redis_url, self.functions_ledger)?;
         let unhealed = Finale { injector: &self.injector, sink: &sink }.run(&readers).await;
         progress.stage("reading");
         let lines = self.read_and_compare(&readers, &polls).await?;
         progress.stage("comparing with the ledger");
-        self.judge(&sink, elapsed, lines, certificates, unhealed).await
+        self.judge(&sink, elapsed, lines, certificates, unhealed, history).await
+    }
+
+    /// Injects the faults that must exist before the load.
+    async fn prepare_ledger(&self) -> Result<Option<History>> {
+        if self.record.is_requested(Fault::StatisticsStale) {
+            history::freeze_statistics(&self.database_url).await?;
+            self.record.add(&Fault::StatisticsStale.name());
+        }
+        if !self.record.is_requested(Fault::History) {
+            return Ok(None);
+        }
+        let made = History::make(&mut self.crew()?, &self.database_url, self.history, now_ms()).await?;
+        self.record.add(&Fault::History.name());
+        Ok(Some(made))
     }
 
     /// Waits for the certificates of the closed polls.
@@ -279,13 +304,15 @@ impl Run {
         polls: Vec<comparison::PollTotals>,
         certificates: Certificates,
         unhealed: Vec<String>,
+        history: Option<History>,
     ) -> Result<Verdict> {
         let dead =
             self.running.queues.get("VotesDeadLetterQueue").context("there is no VotesDeadLetterQueue")?;
         let dead = dead.counts();
         let mut book = sink.take_book();
         let received = sink.queue.counts();
-        let ledger_diff = LedgerDiff::make(&self.database_url, &mut book, &sink.queue.withheld()).await?;
+        let withheld = sink.queue.withheld();
+        let ledger_diff = LedgerDiff::make(&self.database_url, &mut book, &withheld, history).await?;
         let (early, withheld) = (ledger_diff.early.clone(), ledger_diff.withheld_late);
         Ok(Verdict {
             seed: self.seed,

@@ -79,6 +79,8 @@ impl Iterator for Plan {
             Fault::PostgresSlow | Fault::RedisSlow => rng.u64(800..2_000),
             Fault::PostgresStop
             | Fault::RedisStop
+            | Fault::RedisDemote
+            | Fault::ReadOnly
             | Fault::TableLock
             | Fault::CountingStopped
             | Fault::VotesBroken => {
@@ -105,10 +107,10 @@ impl Iterator for Plan {
     }
 }
 
-/// Returns a fault's track; `None` for faults that last for the whole run.
+/// Returns a fault's track; `None` for faults that begin before the load or with each process.
 fn track_of(fault: Fault) -> Option<Track> {
     match fault {
-        Fault::Clock => None,
+        Fault::Clock | Fault::History | Fault::StatisticsStale => None,
         Fault::Kill | Fault::Crash | Fault::Duplicate | Fault::LostAck | Fault::BadResponse => {
             Some(Track::Function)
         }
@@ -116,11 +118,16 @@ fn track_of(fault: Fault) -> Option<Track> {
         | Fault::PostgresStop
         | Fault::PostgresHang
         | Fault::PostgresSlow
+        | Fault::ReadOnly
+        | Fault::ConnectionsIdleKilled
         | Fault::TableLock => Some(Track::Postgres),
         Fault::BadQueue | Fault::CountingStopped | Fault::VotesBroken => Some(Track::Queue),
-        Fault::RedisKill | Fault::RedisStop | Fault::RedisFlush | Fault::RedisHang | Fault::RedisSlow => {
-            Some(Track::Redis)
-        }
+        Fault::RedisKill
+        | Fault::RedisStop
+        | Fault::RedisFlush
+        | Fault::RedisDemote
+        | Fault::RedisHang
+        | Fault::RedisSlow => Some(Track::Redis),
     }
 }
 
@@ -146,7 +153,7 @@ mod tests {
     #[test]
     fn each_round_has_every_kind() {
         for (track, kinds) in
-            [(Track::Function, 9), (Track::Postgres, 5), (Track::Redis, 5), (Track::Queue, 3)]
+            [(Track::Function, 9), (Track::Postgres, 7), (Track::Redis, 6), (Track::Queue, 3)]
         {
             let mut events = plan(1, track);
             for _ in 0..3 {

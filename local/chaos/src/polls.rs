@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::client::Crew;
 
-const DAY_MS: i64 = 24 * 3600 * 1000;
+/// A day.
+pub const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// A poll's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

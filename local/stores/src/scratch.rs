@@ -71,6 +71,15 @@ impl Scratch {
         Some(value.to_owned())
     }
 
+    /// Returns the URL of the same ledger for a user whom it refuses: a ledger that is away, with the same address.
+    ///
+    /// # Errors
+    /// The URL is not a PostgreSQL URL.
+    pub fn refusing_url(&self) -> Result<String> {
+        let options = PgConnectOptions::from_str(&self.database_url)?;
+        Ok(options.username("nobody").to_url_lossy().to_string())
+    }
+
     /// Connects as the owner, to inspect or corrupt the ledger.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod journal;
 mod judge;
 mod key;
 mod late;
+mod ledger_address;
 mod message;
 mod names;
 mod poll;
@@ -38,6 +39,7 @@ pub use journal::{Action, Order, changes};
 pub use judge::{LateVote, Rejected, Vote, judge};
 pub use key::{ReceiptTag, VoteKey, Voter, VoterHasher, Voters};
 pub use late::{LateVotes, LaterCertificate, LaterDocument};
+pub use ledger_address::LedgerAddress;
 pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest, attribute};
 pub use names::NameHistory;
 pub use poll::{

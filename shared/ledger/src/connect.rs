@@ -13,6 +13,7 @@ use sqlx::{
 };
 
 use super::{Error, IamSigner, schema};
+use domain::LedgerAddress;
 use runtime::tls::Authorities;
 
 /// How often the server checks, during a statement, whether the client is still connected. Until it notices that a
@@ -89,6 +90,15 @@ impl Connector {
             return Err(AddressError::IamWithoutTls);
         }
         Ok(Self { iam: Some(iam), ..self })
+    }
+
+    /// Returns the server's address. Without a database name, PostgreSQL takes the user's.
+    pub fn address(&self) -> LedgerAddress {
+        let options = &self.options;
+        let folder = options.get_socket().map(|folder| folder.to_string_lossy());
+        let host = folder.as_deref().unwrap_or_else(|| options.get_host());
+        let database = options.get_database().unwrap_or_else(|| options.get_username());
+        LedgerAddress::new(host, options.get_port(), database)
     }
 
     /// Opens a connection and checks that this release can use the schema.

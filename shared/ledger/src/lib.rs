@@ -59,7 +59,7 @@ pub use results::Publishable;
 pub use schema::{Role, RoleError, Schema, SchemaError};
 
 use self::connect::Connector;
-use domain::{PollId, VoteKey, Voter};
+use domain::{LedgerAddress, PollId, VoteKey, Voter};
 use runtime::{Retry, telemetry::error_chain, tls::Authorities};
 
 /// The idle time after which a connection is pinged before its next use. A ping at every use would cost each batch a
@@ -93,6 +93,11 @@ impl Ledger {
     #[must_use]
     pub fn trusting(self, authorities: &Authorities) -> Self {
         Self { connector: self.connector.trusting(authorities), ..self }
+    }
+
+    /// Returns the address as a hash, for the keys of the ledger's data in Redis. Does not connect.
+    pub fn address(&self) -> LedgerAddress {
+        self.connector.address()
     }
 
     /// Returns the voter's counted ballots in a poll among these keys.
@@ -152,14 +157,14 @@ impl Ledger {
         timeout(limit, work).await.map_err(|_| Outage::Timeout(limit))?
     }
 
-    /// Returns a connection that has just answered a ping, or a new one. A transaction needs it, since it must not
-    /// run twice after a commit with an unknown outcome. It costs one round trip more than [`Self::fetch_all`].
+    /// Returns a connection whose server has just said that it takes writes, or a new one. A transaction needs it,
+    /// since it must not run twice after a commit with an unknown outcome. It costs one round trip more than [`Self::fetch_all`].
     ///
     /// The caller gives the connection back with [`Self::keep`]. After an error or a timeout the connection is
     /// dropped, since an answer may still be in flight.
     async fn connection(&self) -> Result<PgConnection, Error> {
         if let Some((mut connection, _)) = self.take_idle()
-            && connection.ping().await.is_ok()
+            && takes_writes(&mut connection).await
         {
             return Ok(connection);
         }
@@ -179,6 +184,14 @@ impl Ledger {
     fn keep(&self, connection: PgConnection) {
         *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some((connection, Instant::now()));
     }
+}
+
+/// Returns whether the connection is alive and takes writes: a failover may keep the connections to a server that it
+/// makes read-only. One round trip, like a ping.
+async fn takes_writes(connection: &mut PgConnection) -> bool {
+    let sql = "/* takes_writes */ SHOW transaction_read_only";
+    let is_read_only = sqlx::raw_sql(sql).fetch_one(connection).await;
+    is_read_only.and_then(|row| row.try_get::<String, _>(0)).is_ok_and(|is_read_only| is_read_only == "off")
 }
 
 /// Omits the address, which may contain a password.

@@ -30,7 +30,7 @@ impl RankingStore {
     pub async fn keep_backlog(&self, backlog: Backlog) -> Result<(), Error> {
         let text = serde_json::to_string(&backlog).expect("two numbers are plain data");
         let mut pipeline = redis::pipe();
-        pipeline.set_ex(KEY, text, LIFETIME.as_secs()).ignore();
+        pipeline.set_ex(self.key(KEY), text, LIFETIME.as_secs()).ignore();
         self.run(&pipeline).await
     }
 
@@ -40,7 +40,7 @@ impl RankingStore {
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn backlog(&self) -> Result<Option<Backlog>, Error> {
         let mut pipeline = redis::pipe();
-        pipeline.get(KEY);
+        pipeline.get(self.key(KEY));
         let (text,): (Option<String>,) = self.run(&pipeline).await?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }

@@ -8,12 +8,12 @@ use std::{collections::BTreeMap, time::Duration};
 use redis::Pipeline;
 use uuid::Uuid;
 
-use super::{Error, RankingStore, Voters};
+use super::{Error, RankingStore, VotersUpdate};
 use domain::{PollId, Tally};
 
 const ANNOUNCED: &str = "announced";
 const HANDLED: &str = "handled";
-pub(super) const WHOLE_KEY: &str = "whole_since";
+const WHOLE_KEY: &str = "whole_since";
 
 /// Script: adds a batch with the current time.
 const ANNOUNCE: &str = "
@@ -21,13 +21,6 @@ local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1";
-
-/// Script: returns the time since when Redis has lost no data, by its own clock. A Redis without this key has
-/// restarted empty, so the script sets it.
-pub(super) const WHOLE_SINCE: &str = "
-local time = redis.call('TIME')
-redis.call('SET', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), 'NX')
-return tonumber(redis.call('GET', KEYS[1]))";
 
 /// Script: deletes expired announcements, and returns the ages of the others, of the data and the counter of handled
 /// messages. A Redis without the key `whole_since` has restarted empty, so the script sets it.
@@ -65,7 +58,7 @@ impl RankingStore {
     /// [`Error::Outage`], [`Error::Defect`]; the batch may be announced all the same.
     pub async fn announce(&self, batch: Uuid) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
-        let command = pipeline.cmd("EVAL").arg(ANNOUNCE).arg(1).arg(ANNOUNCED);
+        let command = pipeline.cmd("EVAL").arg(ANNOUNCE).arg(1).arg(self.key(ANNOUNCED));
         command.arg(batch.to_string()).arg(self.lifetime_seconds).ignore();
         self.run(&pipeline).await
     }
@@ -78,12 +71,12 @@ impl RankingStore {
     pub async fn raise_batch(
         &self,
         totals: &BTreeMap<(PollId, i32), Tally>,
-        voters: &Voters,
+        voters: &VotersUpdate,
         batch: Uuid,
         messages: u64,
     ) -> Result<(), Error> {
         let mut pipeline = self.raise_pipeline(totals, voters);
-        add_batch_end(&mut pipeline, batch, messages);
+        self.add_batch_end(&mut pipeline, batch, messages);
         self.run(&pipeline).await
     }
 
@@ -93,15 +86,17 @@ impl RankingStore {
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn batches(&self, kept: Duration) -> Result<Batches, Error> {
         let mut pipeline = redis::pipe();
-        let command = pipeline.cmd("EVAL").arg(OBSERVE).arg(3).arg(ANNOUNCED).arg(WHOLE_KEY).arg(HANDLED);
+        let command = pipeline.cmd("EVAL").arg(OBSERVE).arg(3);
+        command.arg(&[ANNOUNCED, WHOLE_KEY, HANDLED].map(|name| self.key(name)));
         command.arg(kept.as_millis() as u64);
         let ((whole_ms, handled, ages_ms),): ((i64, u64, Vec<i64>),) = self.run(&pipeline).await?;
         let age = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
         Ok(Batches { whole_for: age(whole_ms), handled, outstanding: ages_ms.into_iter().map(age).collect() })
     }
-}
 
-fn add_batch_end(pipeline: &mut Pipeline, batch: Uuid, messages: u64) {
-    let command = pipeline.cmd("EVAL").arg(END).arg(2).arg(ANNOUNCED).arg(HANDLED);
-    command.arg(batch.to_string()).arg(messages).ignore();
+    fn add_batch_end(&self, pipeline: &mut Pipeline, batch: Uuid, messages: u64) {
+        let command =
+            pipeline.cmd("EVAL").arg(END).arg(2).arg(&[ANNOUNCED, HANDLED].map(|name| self.key(name)));
+        command.arg(batch.to_string()).arg(messages).ignore();
+    }
 }

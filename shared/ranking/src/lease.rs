@@ -31,7 +31,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn claim(&self, name: &str, duration: Duration) -> Result<Option<Lease>, Error> {
-        let lease = Lease { key: format!("lease:{name}"), holder: Uuid::new_v4().to_string() };
+        let lease = Lease { key: self.key(format_args!("lease:{name}")), holder: Uuid::new_v4().to_string() };
         let mut command = redis::pipe();
         command
             .cmd("SET")

@@ -1,11 +1,15 @@
 //! Redis: a view of the ledger that may be lost at any time and repairs itself. All Redis commands are in this crate.
 //!
+//! Every key begins with the ledger's address, `{address}:`, so that a ledger restored elsewhere never meets the
+//! totals and versions of the one before.
+//!
 //! | key | type | content |
 //! |---|---|---|
 //! | `poll:{id}` | hash | a definition or the absence of one, its version and its time of loading |
 //! | `polls` | string | the list of current polls and its time of loading |
 //! | `ranking:{id}:{epoch}` | sorted set | absolute totals by contestant |
 //! | `voters:{id}` | `HyperLogLog` | voters |
+//! | `voters_whole:{id}` | string | a marker: no voter is missing |
 //! | `backlog` | string | the length of the votes' queue and its time of reading |
 //! | `announced` | sorted set | batches in flight, by start time |
 //! | `handled` | string | the counter of handled messages, without probes |
@@ -17,7 +21,7 @@
 //!
 //! To add a command: 1. Write a method of [`RankingStore`]. The command must be safe to repeat, since a broken
 //! connection repeats it. 2. Send it through `run` or `query`, which apply the deadline and the circuit breaker.
-//! 3. Add its key to this table, and let it expire. 4. Check that `AccessString` in `template.yaml` permits it.
+//! 3. Build its key with `key`, add it to this table, and let it expire. 4. Check that `AccessString` in `template.yaml` permits it.
 
 mod backlog;
 mod batches;
@@ -28,6 +32,7 @@ mod voters;
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -48,10 +53,10 @@ pub use backlog::Backlog;
 pub use batches::Batches;
 pub use error::{AddressError, Defect, Error, Outage};
 pub use lease::Lease;
-pub use voters::VOTERS_ERROR;
+pub use voters::{FirstVotes, VOTERS_ERROR, VotersUpdate};
 
 use crate::breaker::Breaker;
-use domain::{ContestantNumber, Poll, PollId, PollWithTally, Tally, Timestamp, Voters};
+use domain::{ContestantNumber, LedgerAddress, Poll, PollId, PollWithTally, Tally, Timestamp, Voters};
 use runtime::{Retry, environment::Reader, telemetry::error_chain, tls::Authorities};
 
 /// A cache entry and the time when it was loaded from the ledger.
@@ -76,6 +81,8 @@ pub struct RankingStore {
     breaker: Arc<Mutex<Breaker>>,
     timeout: Duration,
     lifetime_seconds: u64,
+    /// The ledger whose data this is: the prefix of every key.
+    ledger: LedgerAddress,
 }
 
 impl std::fmt::Debug for RankingStore {
@@ -94,13 +101,19 @@ return 1";
 
 impl RankingStore {
     /// Creates the client without connecting, so that a function can start while Redis is unavailable. `timeout`
-    /// bounds each call. Entries expire `lifetime_seconds` after the last write, since the ledger has the data. With
-    /// `rediss://` the server's certificate must be signed by one of Amazon's authorities.
+    /// bounds each call. Entries expire `lifetime_seconds` after the last write, since the ledger has the data. They
+    /// are those of the ledger at this address. With `rediss://` the server's certificate must be signed by one of
+    /// Amazon's authorities.
     ///
     /// # Errors
     /// If the URL is not a Redis URL.
-    pub fn new(url: &str, timeout: Duration, lifetime_seconds: u64) -> Result<Self, AddressError> {
-        Self::trusting(&Authorities::amazon(), url, timeout, lifetime_seconds)
+    pub fn new(
+        url: &str,
+        ledger: LedgerAddress,
+        timeout: Duration,
+        lifetime_seconds: u64,
+    ) -> Result<Self, AddressError> {
+        Self::trusting(&Authorities::amazon(), url, ledger, timeout, lifetime_seconds)
     }
 
     /// Creates the client with other certificate authorities.
@@ -110,6 +123,7 @@ impl RankingStore {
     pub fn trusting(
         authorities: &Authorities,
         url: &str,
+        ledger: LedgerAddress,
         timeout: Duration,
         lifetime_seconds: u64,
     ) -> Result<Self, AddressError> {
@@ -138,18 +152,19 @@ impl RankingStore {
             breaker: Arc::default(),
             timeout,
             lifetime_seconds,
+            ledger,
         })
     }
 
     /// Reads `REDIS_URL`, `REDIS_TIMEOUT_MS`, `RANKING_TTL_SECONDS` and `TLS_CA_FILE`. Does not connect. The reader
-    /// reports missing and invalid variables.
-    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    /// reports missing and invalid variables. `None` as well without the `ledger`.
+    pub fn read(reader: &mut Reader<'_>, ledger: Option<LedgerAddress>) -> Option<Self> {
         let authorities = Authorities::read(reader);
         let url = reader.text("REDIS_URL");
         let timeout_ms = reader.parsed("REDIS_TIMEOUT_MS");
         let ttl_seconds = reader.parsed("RANKING_TTL_SECONDS");
         let timeout = Duration::from_millis(timeout_ms?);
-        let ranking = Self::trusting(authorities.as_ref()?, &url?, timeout, ttl_seconds?);
+        let ranking = Self::trusting(authorities.as_ref()?, &url?, ledger?, timeout, ttl_seconds?);
         reader.built("REDIS_URL", ranking)
     }
 
@@ -160,7 +175,7 @@ impl RankingStore {
     pub async fn polls(&self, ids: &[PollId]) -> Result<Vec<Option<Cached<Option<Poll>>>>, Error> {
         let mut pipeline = redis::pipe();
         for id in ids {
-            pipeline.hget(poll_key(*id), "cached");
+            pipeline.hget(self.poll_key(*id), "cached");
         }
         let found: Vec<Option<String>> = self.run(&pipeline).await?;
         Ok(found.into_iter().map(decoded).collect())
@@ -171,7 +186,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn current_polls(&self) -> Result<Option<Cached<Vec<Poll>>>, Error> {
-        Ok(decoded(self.query(&Cmd::get("polls")).await?))
+        Ok(decoded(self.query(&Cmd::get(self.key("polls"))).await?))
     }
 
     /// Returns all totals of a poll. `None` if there are none.
@@ -179,12 +194,33 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn tally(&self, poll: &Poll) -> Result<Option<Tally>, Error> {
-        let command = Cmd::zrange_withscores(ranking_key(poll.id, poll.epoch), 0, -1);
+        let command = Cmd::zrange_withscores(self.ranking_key(poll.id, poll.epoch), 0, -1);
         let members: Vec<(i16, f64)> = self.query(&command).await?;
-        // A score is a double, which represents whole numbers exactly up to 2⁵³.
-        let tally: Tally =
-            members.into_iter().map(|(number, votes)| (ContestantNumber(number), votes as u64)).collect();
-        Ok((!tally.is_empty()).then_some(tally))
+        Ok(Some(tally(members)).filter(|tally| !tally.is_empty()))
+    }
+
+    /// Returns the totals of each of these polls, each of one epoch, in the requested order. Empty where there are
+    /// none.
+    ///
+    /// # Errors
+    /// [`Error::Outage`], [`Error::Defect`].
+    pub async fn tallies(&self, polls: &[(PollId, i32)]) -> Result<Vec<Tally>, Error> {
+        let mut pipeline = redis::pipe();
+        for &(poll, epoch) in polls {
+            pipeline.zrange_withscores(self.ranking_key(poll, epoch), 0, -1);
+        }
+        let found: Vec<Vec<(i16, f64)>> = self.run(&pipeline).await?;
+        Ok(found.into_iter().map(tally).collect())
+    }
+
+    /// Deletes all data of a poll: its definition, its totals of these epochs, and its voters.
+    ///
+    /// # Errors
+    /// [`Error::Outage`], [`Error::Defect`]; a part may have been deleted.
+    pub async fn delete_poll(&self, id: PollId, epochs: &[i32]) -> Result<(), Error> {
+        let mut keys = vec![self.poll_key(id), self.voters_key(id), self.whole_key(id)];
+        keys.extend(epochs.iter().map(|&epoch| self.ranking_key(id, epoch)));
+        self.query(&Cmd::del(keys)).await
     }
 
     /// Raises totals and adds voters of any number of polls, in one round trip. Idempotent and commutative.
@@ -192,7 +228,8 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`]; some totals may have been raised.
     pub async fn raise(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Result<(), Error> {
-        self.run(&self.raise_pipeline(totals, voters)).await
+        let update = VotersUpdate { voters: voters.clone(), ..VotersUpdate::default() };
+        self.run(&self.raise_pipeline(totals, &update)).await
     }
 
     /// Caches definitions loaded from the ledger at `loaded_at`, and raises their totals, so that each load of a
@@ -203,13 +240,8 @@ impl RankingStore {
     pub async fn keep_polls(&self, polls: &[PollWithTally], loaded_at: Timestamp) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         for PollWithTally { poll, tally } in polls {
-            add_cache_entry(
-                &mut pipeline,
-                poll.id,
-                poll.version,
-                &encoded(poll, loaded_at),
-                self.lifetime_seconds,
-            );
+            let entry = encoded(poll, loaded_at);
+            self.add_cache_entry(&mut pipeline, poll.id, poll.version, &entry, self.lifetime_seconds);
             self.add_raise(&mut pipeline, poll.id, poll.epoch, tally);
         }
         self.run(&pipeline).await
@@ -230,9 +262,10 @@ impl RankingStore {
     ) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
         if was_here {
-            pipeline.del(poll_key(id)).ignore();
+            pipeline.del(self.poll_key(id)).ignore();
         }
-        add_cache_entry(&mut pipeline, id, 0, &encoded(&None::<Poll>, loaded_at), lifetime.as_secs().max(1));
+        let entry = encoded(&None::<Poll>, loaded_at);
+        self.add_cache_entry(&mut pipeline, id, 0, &entry, lifetime.as_secs().max(1));
         self.run(&pipeline).await
     }
 
@@ -241,7 +274,7 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn keep_current_polls(&self, polls: &[Poll], loaded_at: Timestamp) -> Result<(), Error> {
-        self.query(&Cmd::set_ex("polls", encoded(&polls, loaded_at), self.lifetime_seconds)).await
+        self.query(&Cmd::set_ex(self.key("polls"), encoded(&polls, loaded_at), self.lifetime_seconds)).await
     }
 
     /// Deletes the cache entry of a poll that the ledger does not have.
@@ -249,10 +282,10 @@ impl RankingStore {
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn forget_poll(&self, id: PollId) -> Result<(), Error> {
-        self.query(&Cmd::del(poll_key(id))).await
+        self.query(&Cmd::del(self.poll_key(id))).await
     }
 
-    fn raise_pipeline(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &Voters) -> Pipeline {
+    fn raise_pipeline(&self, totals: &BTreeMap<(PollId, i32), Tally>, voters: &VotersUpdate) -> Pipeline {
         let mut pipeline = redis::pipe();
         for (&(poll, epoch), tally) in totals {
             self.add_raise(&mut pipeline, poll, epoch, tally);
@@ -265,13 +298,38 @@ impl RankingStore {
         if tally.is_empty() {
             return;
         }
-        let key = ranking_key(poll, epoch);
+        let key = self.ranking_key(poll, epoch);
         let command = pipeline.cmd("ZADD").arg(&key).arg("GT");
         for (number, votes) in tally {
             command.arg(votes).arg(number.0);
         }
         command.ignore();
         pipeline.expire(&key, self.lifetime_seconds.cast_signed()).ignore();
+    }
+
+    fn add_cache_entry(
+        &self,
+        pipeline: &mut Pipeline,
+        id: PollId,
+        version: i32,
+        entry: &str,
+        lifetime_seconds: u64,
+    ) {
+        let command = pipeline.cmd("EVAL").arg(CACHE_POLL).arg(1).arg(self.poll_key(id));
+        command.arg(version).arg(entry).arg(lifetime_seconds).ignore();
+    }
+
+    /// Returns a key of this ledger's data.
+    fn key(&self, name: impl Display) -> String {
+        format!("{}:{name}", self.ledger)
+    }
+
+    fn poll_key(&self, id: PollId) -> String {
+        self.key(format_args!("poll:{}", id.0))
+    }
+
+    fn ranking_key(&self, poll: PollId, epoch: i32) -> String {
+        self.key(format_args!("ranking:{}:{epoch}", poll.0))
     }
 
     /// Runs a pipeline. An empty one is not sent, since the Redis client treats it as an error.
@@ -353,17 +411,9 @@ impl RankingStore {
     }
 }
 
-fn add_cache_entry(pipeline: &mut Pipeline, id: PollId, version: i32, entry: &str, lifetime_seconds: u64) {
-    let command = pipeline.cmd("EVAL").arg(CACHE_POLL).arg(1).arg(poll_key(id));
-    command.arg(version).arg(entry).arg(lifetime_seconds).ignore();
-}
-
-fn poll_key(id: PollId) -> String {
-    format!("poll:{}", id.0)
-}
-
-fn ranking_key(poll: PollId, epoch: i32) -> String {
-    format!("ranking:{}:{epoch}", poll.0)
+/// A score is a double, which represents whole numbers exactly up to 2⁵³.
+fn tally(members: Vec<(i16, f64)>) -> Tally {
+    members.into_iter().map(|(number, votes)| (ContestantNumber(number), votes as u64)).collect()
 }
 
 fn encoded<T: Serialize>(value: &T, loaded_at: Timestamp) -> String {

@@ -1,45 +1,109 @@
 //! Estimates of a poll's distinct voters: one `HyperLogLog` for each poll, which takes 12 kB for any number of
 //! voters. A voter added twice counts once, so batches may arrive late, twice or in any order.
+//!
+//! A marker for each poll says that no voter is missing. The batch with the poll's first votes sets it. A later batch
+//! that finds no voters deletes it, since Redis has lost or evicted them.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::Pipeline;
 
-use super::{
-    Error, RankingStore,
-    batches::{WHOLE_KEY, WHOLE_SINCE},
-};
-use domain::{PollId, Timestamp, Voters};
+use super::{Error, RankingStore};
+use domain::{PollId, Voters};
 
 /// The relative standard error of an estimate: <https://redis.io/docs/latest/commands/pfcount/>
 pub const VOTERS_ERROR: f64 = 0.0081;
 
-impl RankingStore {
-    /// Returns the estimate of each poll in the requested order, and the time since when Redis has lost no data. The
-    /// estimate of a poll that opened before that time lacks voters.
-    ///
-    /// # Errors
-    /// [`Error::Outage`], [`Error::Defect`].
-    pub async fn voters(&self, polls: &[PollId], now: Timestamp) -> Result<(Vec<u64>, Timestamp), Error> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("EVAL").arg(WHOLE_SINCE).arg(1).arg(WHOLE_KEY);
-        for &poll in polls {
-            pipeline.pfcount(voters_key(poll));
-        }
-        let answers: Vec<i64> = self.run(&pipeline).await?;
-        let (since, counts) =
-            answers.split_first().map_or((now.millis(), &[][..]), |(since, rest)| (*since, rest));
-        let since = Timestamp::from_millis(since).unwrap_or(now);
-        Ok((counts.iter().map(|count| count.unsigned_abs()).collect(), since))
-    }
+/// Script: sets or deletes a poll's marker, then adds voters. Keys: voters, marker, ranking. Arguments: lifetime,
+/// [`FirstVotes::argument`], voters. Lua passes on only some thousand arguments at a time.
+const ADD_VOTERS: &str = "
+local first = tonumber(ARGV[2])
+local votes = 0
+if first > 0 then
+  local found = redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES')
+  for index = 2, #found, 2 do votes = votes + found[index] end
+end
+if first == votes then redis.call('SET', KEYS[2], 1)
+elseif redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) end
+for index = 3, #ARGV, 1000 do
+  redis.call('PFADD', KEYS[1], unpack(ARGV, index, math.min(index + 999, #ARGV)))
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+return 1";
 
-    pub(super) fn add_voters(&self, pipeline: &mut Pipeline, voters: &Voters) {
-        for (&poll, voters) in voters {
-            let key = voters_key(poll);
-            pipeline.pfadd(&key, voters).ignore();
-            pipeline.expire(&key, self.lifetime_seconds.cast_signed()).ignore();
+/// Voters to add to the estimates.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct VotersUpdate {
+    /// The voters by poll.
+    pub voters: Voters,
+    /// The polls whose first votes are those of these voters.
+    pub first: BTreeMap<PollId, FirstVotes>,
+    /// Polls that have lost voters: they have no estimate any more.
+    pub lost: BTreeSet<PollId>,
+}
+
+/// How a batch knows that its votes are a poll's first. A concurrent later batch may have reached Redis before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstVotes {
+    /// The batch knows the totals of all contestants, and they are its own votes.
+    Known,
+    /// The batch knows only the totals of its own contestants. Its votes are the first if the ranking of this epoch,
+    /// after the batch's update, has no others.
+    IfTotalIs {
+        /// The poll's epoch.
+        epoch: i32,
+        /// The batch's votes in this poll, at least one.
+        votes: u64,
+    },
+}
+
+impl FirstVotes {
+    /// Returns the script's argument, and the epoch of the ranking. The argument is the number of votes that the
+    /// ranking must have, 0 where it does not matter, and -1 for a batch with later votes.
+    fn argument(first: Option<&Self>) -> (i64, i32) {
+        match first {
+            None => (-1, 0),
+            Some(Self::Known) => (0, 0),
+            Some(&Self::IfTotalIs { epoch, votes }) => (votes.cast_signed(), epoch),
         }
     }
 }
 
-fn voters_key(poll: PollId) -> String {
-    format!("voters:{}", poll.0)
+impl RankingStore {
+    /// Returns the estimate of each poll in the requested order. `None` where voters may be missing, and where nobody
+    /// has voted yet.
+    ///
+    /// # Errors
+    /// [`Error::Outage`], [`Error::Defect`].
+    pub async fn voters(&self, polls: &[PollId]) -> Result<Vec<Option<u64>>, Error> {
+        let mut pipeline = redis::pipe();
+        for &poll in polls {
+            // The marker is read last: a batch that adds voters to evicted ones deletes it first.
+            pipeline.pfcount(self.voters_key(poll));
+            pipeline.exists(&[self.voters_key(poll), self.whole_key(poll)]);
+        }
+        let answers: Vec<u64> = self.run(&pipeline).await?;
+        Ok(answers.chunks_exact(2).map(|answer| (answer[1] == 2).then_some(answer[0])).collect())
+    }
+
+    pub(super) fn add_voters(&self, pipeline: &mut Pipeline, update: &VotersUpdate) {
+        for (&poll, voters) in &update.voters {
+            let (first, epoch) = FirstVotes::argument(update.first.get(&poll));
+            let command = pipeline.cmd("EVAL").arg(ADD_VOTERS).arg(3);
+            command.arg(&[self.voters_key(poll), self.whole_key(poll), self.ranking_key(poll, epoch)]);
+            command.arg(self.lifetime_seconds).arg(first).arg(voters).ignore();
+        }
+        for &poll in &update.lost {
+            pipeline.del(self.whole_key(poll)).ignore();
+        }
+    }
+
+    pub(super) fn voters_key(&self, poll: PollId) -> String {
+        self.key(format_args!("voters:{}", poll.0))
+    }
+
+    pub(super) fn whole_key(&self, poll: PollId) -> String {
+        self.key(format_args!("voters_whole:{}", poll.0))
+    }
 }

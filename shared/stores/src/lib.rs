@@ -24,10 +24,11 @@ pub struct Stores {
 
 impl Stores {
     /// Reads the variables of [`Ledger::read`] and [`RankingStore::read`], `POLL_CACHE_SECONDS` and
-    /// `RELOAD_LEASE_MS`. Does not connect. The reader reports missing and invalid variables.
+    /// `RELOAD_LEASE_MS`. The ranking's keys belong to this ledger. Does not connect. The reader reports missing and invalid variables.
     pub fn read(reader: &mut Reader<'_>, clock: &Clock) -> Option<Self> {
         let ledger = Ledger::read(reader, clock);
-        let ranking = RankingStore::read(reader);
+        let address = ledger.as_ref().map(Ledger::address);
+        let ranking = RankingStore::read(reader, address);
         let poll_cache_seconds = reader.parsed("POLL_CACHE_SECONDS");
         let reload_lease_ms = reader.parsed("RELOAD_LEASE_MS");
         let (ledger, ranking) = (ledger?, ranking?);

@@ -1,7 +1,5 @@
 //! The public reads through the handler.
 
-use std::time::Duration;
-
 use local_stores::scratch::Scratch;
 use polls::Handler;
 use runtime::Clock;
@@ -41,9 +39,8 @@ async fn a_changed_standing_has_another_tag() {
     let before = fixture.get("GET /polls/{id}/ranking", poll.id).await;
     fixture.vote(&poll, "alice", 2, None).await;
     // A batch raises the ranking after counting.
-    let ranking = ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
     let loaded = fixture.ledger.polls(&[poll.id]).await.unwrap();
-    ranking.keep_polls(&loaded, Clock::system().now()).await.unwrap();
+    fixture.ranking.keep_polls(&loaded, Clock::system().now()).await.unwrap();
     let after = fixture.get("GET /polls/{id}/ranking", poll.id).await;
     assert_ne!(header(&before, "etag"), header(&after, "etag"));
 }
@@ -138,11 +135,10 @@ async fn while_the_ledger_is_away_the_last_standing_is_shown_with_its_age() {
     let fixture = fixture(&scratch);
     let poll = fixture.poll(json!({})).await;
     fixture.vote(&poll, "alice", 2, None).await;
-    let ranking = ranking::RankingStore::new(&scratch.redis_url, Duration::from_secs(5), 600).unwrap();
     let (loaded, minutes_ago) = (fixture.ledger.polls(&[poll.id]).await.unwrap(), at_ms(-5 * 60_000));
-    ranking.keep_polls(&loaded, minutes_ago).await.unwrap();
+    fixture.ranking.keep_polls(&loaded, minutes_ago).await.unwrap();
     let lookup = |name: &str| match name {
-        "DATABASE_URL" => Some("postgres://nobody@127.0.0.1:1/nothing".to_owned()),
+        "DATABASE_URL" => Some(scratch.refusing_url().unwrap()),
         _ => scratch.environment(name),
     };
     let cut_off = Handler::new(&lookup, Clock::system()).unwrap();

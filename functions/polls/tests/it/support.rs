@@ -7,18 +7,23 @@ use lambda_http::{Body, Request, Response, request};
 use ledger::{Batch, Ledger};
 use local_stores::scratch::Scratch;
 use polls::Handler;
+use ranking::RankingStore;
 use runtime::Clock;
 use serde_json::{Value, json};
 
 pub struct Fixture {
     pub ledger: Ledger,
+    pub ranking: RankingStore,
     pub handler: Handler,
     pub hasher: VoterHasher,
 }
 
 pub fn fixture(scratch: &Scratch) -> Fixture {
+    let limit = Duration::from_secs(20);
+    let ledger = Ledger::new(&scratch.database_url, limit).unwrap();
     Fixture {
-        ledger: Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap(),
+        ranking: RankingStore::new(&scratch.redis_url, ledger.address(), limit, 600).unwrap(),
+        ledger,
         handler: Handler::new(&|name| scratch.environment(name), Clock::system()).unwrap(),
         hasher: scratch.environment("VOTER_HASH_KEY").unwrap().parse().unwrap(),
     }

@@ -176,7 +176,9 @@ async fn every_batch_sends_the_totals_also_when_nothing_in_it_is_new() {
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
     fixture.deliver(&records).await.unwrap();
-    let ranking = RankingStore::new(&fixture.scratch.redis_url, Duration::from_secs(5), 600).unwrap();
+    let ranking =
+        RankingStore::new(&fixture.scratch.redis_url, fixture.ledger.address(), Duration::from_secs(5), 600)
+            .unwrap();
     let tally: Vec<_> = ranking.tally(&poll).await.unwrap().unwrap().into_values().collect();
     assert_eq!(tally, [0, 1, 0]);
 }

@@ -31,7 +31,7 @@ impl Fixture {
     }
 
     async fn batches(&self) -> Batches {
-        let ranking = RankingStore::new(&self.scratch.redis_url, LIMIT, 600).unwrap();
+        let ranking = RankingStore::new(&self.scratch.redis_url, self.ledger.address(), LIMIT, 600).unwrap();
         ranking.batches(KEPT).await.unwrap()
     }
 }

@@ -6,3 +6,4 @@ mod connections;
 mod evidence;
 mod outage;
 mod support;
+mod voters;

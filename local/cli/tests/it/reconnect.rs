@@ -1,5 +1,8 @@
 //! The real function after its idle connections were cut: the next batch counts without a redelivery.
 
+use std::time::Duration;
+
+use ledger::Ledger;
 use local_stores::scratch::Scratch;
 use serde_json::json;
 
@@ -30,6 +33,8 @@ async fn a_warm_batch_counts_at_once_after_both_stores_have_cut_their_connection
     assert_eq!(counted, VOTES);
     let client = redis::Client::open(scratch.redis_url.as_str()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let ranked: i64 = redis::cmd("ZSCORE").arg("ranking:1:1").arg(1).query_async(&mut redis).await.unwrap();
+    let ledger = Ledger::new(&scratch.database_url, Duration::from_secs(20)).unwrap();
+    let key = format!("{}:ranking:1:1", ledger.address());
+    let ranked: i64 = redis::cmd("ZSCORE").arg(key).arg(1).query_async(&mut redis).await.unwrap();
     assert_eq!(ranked, VOTES, "each batch raised the ranking");
 }

@@ -176,7 +176,8 @@ async fn a_vote_counts_over_tls_and_no_other_server_is_believed() {
     assert_eq!(failures(&answer.unwrap()), json!([]), "{log}");
     assert_eq!(ledger.audit(poll.id, LIMIT).await.unwrap().ledger.values().sum::<u64>(), 1);
     let authorities = Authorities::from_file(&authority.file).unwrap();
-    let ranking = RankingStore::trusting(&authorities, &addresses.redis_url, LIMIT, 600).unwrap();
+    let ranking =
+        RankingStore::trusting(&authorities, &addresses.redis_url, ledger.address(), LIMIT, 600).unwrap();
     assert_eq!(ranking.tally(&poll).await.unwrap().unwrap().values().sum::<u64>(), 1);
 
     // One store is checked at a time; the other is a plain one without TLS.

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::PollWithTally;
-use domain::{Action, ContestantNumber, Order, Poll, Tally};
+use domain::{Action, ContestantNumber, LedgerAddress, Order, Poll, Tally};
 use ledger::Ledger;
 use ranking::RankingStore;
 use runtime::Clock;
 use serde_json::json;
 use stores::Catalog;
 
-use crate::support::{Fixture, at};
+use crate::support::{Fixture, at, uuid};
 
 fn tally(votes: [u64; 3]) -> Tally {
     (1..).map(ContestantNumber).zip(votes).collect()
@@ -170,7 +170,7 @@ async fn reads_go_on_from_redis_while_the_ledger_is_away() {
     let with_ledger = stale_catalog(&fixture.ledger, &ranking);
     with_ledger.load(&[poll.id]).await.unwrap();
     with_ledger.refresh_current_polls().await.unwrap();
-    let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", Duration::from_secs(5)).unwrap();
+    let away = Ledger::new(&fixture.scratch.refusing_url().unwrap(), Duration::from_secs(5)).unwrap();
     let catalog = stale_catalog(&away, &ranking);
     assert_eq!(catalog.poll(poll.id).await.unwrap(), Some(poll.clone()));
     assert_eq!(catalog.current_polls().await.unwrap(), std::slice::from_ref(&poll));
@@ -185,4 +185,42 @@ async fn nothing_to_write_is_no_failure() {
     ranking.raise(&BTreeMap::new(), &BTreeMap::new()).await.unwrap();
     ranking.keep_polls(&[], Clock::system().now()).await.unwrap();
     assert!(ranking.polls(&[]).await.unwrap().is_empty());
+}
+
+/// A backup that was restored into another instance, beside the same Redis.
+#[tokio::test]
+async fn a_restored_ledger_sees_nothing_that_redis_has_of_the_one_before() {
+    let fixture = Fixture::new().await;
+    let (poll, before) = (fixture.poll(json!({})).await, fixture.ranking());
+    let mut kept = fixture.ledger.polls(&[poll.id]).await.unwrap();
+    kept[0].poll.version += 1;
+    kept[0].tally = tally([8_000; 3]);
+    before.keep_polls(&kept, Clock::system().now()).await.unwrap();
+    before.keep_current_polls(std::slice::from_ref(&poll), Clock::system().now()).await.unwrap();
+    before.announce(uuid(1)).await.unwrap();
+    let elsewhere = LedgerAddress::new("restored", 5432, "votes");
+    let url = &fixture.scratch.redis_url;
+    let restored = RankingStore::new(url, elsewhere, Duration::from_secs(5), 600).unwrap();
+    assert!(restored.tally(&poll).await.unwrap().is_none());
+    assert_eq!(restored.polls(&[poll.id]).await.unwrap(), [None]);
+    assert!(restored.current_polls().await.unwrap().is_none());
+    assert!(restored.batches(Duration::from_secs(60)).await.unwrap().outstanding.is_empty());
+    assert!(before.tally(&poll).await.unwrap().is_some());
+}
+
+/// All functions use the same keys: the address has no user, password or parameter.
+#[tokio::test]
+async fn a_ledgers_address_is_its_server_and_database() {
+    let address = |url| Ledger::new(url, Duration::ZERO).unwrap().address();
+    let whole = address("postgres://votes:secret@db.example:5432/votes?sslmode=verify-full");
+    assert_eq!(whole, address("postgres://owner@db.example/votes"));
+    assert_eq!(whole, address("postgres://votes@db.example"), "the database of the user's name");
+    for other in [
+        "postgres://votes@db.example:5433/votes",
+        "postgres://votes@db.example/votes2",
+        "postgres://votes@b.example/votes",
+    ] {
+        assert_ne!(whole, address(other), "{other}");
+    }
+    assert_ne!(address("postgres:///votes?host=/run/one"), address("postgres:///votes?host=/run/two"));
 }

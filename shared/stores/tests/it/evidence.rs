@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use domain::{Action, Basis, Observation, Order, ProbeId, Sign, Timestamp, Waiting, WaitsFor};
 use ledger::{Batch, Certified, Observed, Outcome};
+use ranking::VotersUpdate;
 use serde_json::json;
 use sqlx::Connection;
 
@@ -190,7 +191,7 @@ async fn a_batch_announces_itself_and_takes_that_back_as_it_ends() {
     ranking.announce(uuid(2)).await.unwrap();
     assert_eq!(ranking.batches(KEPT).await.unwrap().outstanding.len(), 2);
     for _repeated in 0..2 {
-        ranking.raise_batch(&[].into(), &[].into(), uuid(1), 300).await.unwrap();
+        ranking.raise_batch(&[].into(), &VotersUpdate::default(), uuid(1), 300).await.unwrap();
     }
     let one = ranking.batches(KEPT).await.unwrap();
     assert_eq!((one.handled, one.outstanding.len()), (300, 1));
@@ -201,7 +202,7 @@ async fn a_batch_announces_itself_and_takes_that_back_as_it_ends() {
         .await
         .unwrap();
     redis::cmd("ZINCRBY")
-        .arg("announced")
+        .arg(format!("{}:announced", fixture.ledger.address()))
         .arg(-60_000)
         .arg(uuid(2).to_string())
         .exec_async(&mut connection)

@@ -15,3 +15,4 @@ mod reconnect;
 mod rejections;
 mod stampede;
 mod support;
+mod voters;

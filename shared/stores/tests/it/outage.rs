@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use domain::LedgerAddress;
 use ledger::Ledger;
 use ranking::RankingStore;
 use serde_json::json;
@@ -17,6 +18,11 @@ use tokio::{
 use crate::support::{Fixture, LIMIT, until};
 
 const SHORT: Duration = Duration::from_millis(200);
+
+fn ranking_at(address: &str) -> RankingStore {
+    let ledger = LedgerAddress::new("ledger", 5432, "votes");
+    RankingStore::new(&format!("redis://{address}"), ledger, SHORT, 600).unwrap()
+}
 
 /// Starts a server that accepts connections and never answers.
 async fn silent_server() -> (TcpListener, String) {
@@ -48,7 +54,7 @@ async fn what_no_later_call_can_do_is_a_defect_and_no_outage() {
     let mut redis =
         redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap().get_connection().unwrap();
     redis::cmd("SET")
-        .arg(format!("ranking:{}:{}", poll.id.0, poll.epoch))
+        .arg(format!("{}:ranking:{}:{}", fixture.ledger.address(), poll.id.0, poll.epoch))
         .arg("no set")
         .exec(&mut redis)
         .unwrap();
@@ -96,7 +102,7 @@ async fn a_ledger_that_hangs_fails_within_the_limit() {
 async fn a_redis_that_is_away_or_hangs_fails_within_the_limit() {
     let (_listener, hanging) = silent_server().await;
     for address in ["127.0.0.1:1", &hanging] {
-        let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
+        let ranking = ranking_at(address);
         let error = ranking.raise(&BTreeMap::from([((domain::PollId(1), 1), [].into())]), &[].into()).await;
         let error = error.and(ranking.current_polls().await.map(drop)).unwrap_err();
         assert!(
@@ -113,7 +119,7 @@ async fn a_redis_that_is_away_or_hangs_fails_within_the_limit() {
 #[tokio::test]
 async fn a_redis_that_hangs_is_left_alone_for_a_while() {
     let (listener, address) = silent_server().await;
-    let ranking = RankingStore::new(&format!("redis://{address}"), SHORT, 600).unwrap();
+    let ranking = ranking_at(&address);
     let silence = ranking.current_polls().await.unwrap_err();
     assert!(!matches!(silence, ranking::Error::Outage(ranking::Outage::CircuitOpen)), "it was asked");
     let same_instance = ranking.clone();
@@ -123,7 +129,7 @@ async fn a_redis_that_hangs_is_left_alone_for_a_while() {
     ));
     // A refused connection fails immediately, so it does not open the circuit breaker.
     drop(listener);
-    let ranking = RankingStore::new("redis://127.0.0.1:1", SHORT, 600).unwrap();
+    let ranking = ranking_at("127.0.0.1:1");
     for _ in 0..2 {
         assert!(matches!(
             ranking.current_polls().await.unwrap_err(),

@@ -9,12 +9,13 @@ use std::{
 
 use crate::support::{Fixture, LIMIT};
 use domain::{Action, Basis, ContestantNumber, Order, Poll, PollId, Tally};
-use ledger::{Ledger, Outcome};
+use ledger::{Error, Ledger, Outage, Outcome};
 use local_stores::{
     Given, Stores,
     upstream::{Upstream, redis_through},
 };
 use ranking::RankingStore;
+use runtime::Retry;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
@@ -88,6 +89,34 @@ async fn a_column_that_a_migration_adds_fails_no_call() {
     every_call(2).await;
 }
 
+/// A failover may keep the connections to a primary that it makes read-only. A session keeps the setting with which it
+/// began, so only a new one finds the server that takes writes.
+#[tokio::test]
+async fn a_connection_that_refuses_writes_is_left_at_once() {
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({})).await;
+    let mut owner = fixture.scratch.connect().await.unwrap();
+    let mut refuse_writes = async |refuse: bool| {
+        let sql = format!(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = {refuse}', current_database()); END $$"
+        );
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
+    };
+    refuse_writes(true).await;
+    let (counting, changing) = (fixture.second_ledger(), fixture.second_ledger());
+    for ledger in [&counting, &changing] {
+        let error = ledger.count(&fixture.votes(&poll, 0..3)).await.unwrap_err();
+        assert!(matches!(error, Error::Outage(Outage::Unavailable(_))), "{error}");
+        assert_eq!(error.retry(), Retry::AtOnce);
+        ledger.current_polls().await.unwrap();
+    }
+    refuse_writes(false).await;
+    assert!(matches!(counting.count(&fixture.votes(&poll, 0..3)).await.unwrap(), Outcome::Counted(_)));
+    let order = Order::new("crew", Action::Patch);
+    let renamed = |poll: &Poll, _: &_, _| Ok(Poll { title: "Who goes?".to_owned(), ..poll.clone() });
+    changing.change_poll(poll.id, &order, renamed).await.unwrap();
+}
+
 /// Creating a poll is the one change that must not be repeated.
 #[tokio::test]
 async fn a_poll_made_over_a_cut_connection_is_made_once() {
@@ -138,7 +167,9 @@ async fn a_primary_that_became_a_replica_and_keeps_its_clients_is_left_at_once()
     let new = Stores::start(folders[1].path(), &given, false).await.unwrap();
     let target = Arc::new(Mutex::new(Upstream::of_redis(&old.redis_url).unwrap()));
     let port = movable_port(Arc::clone(&target)).await;
-    let ranking = RankingStore::new(&redis_through(&old.redis_url, port).unwrap(), LIMIT, 600).unwrap();
+    let address = fixture.ledger.address();
+    let ranking =
+        RankingStore::new(&redis_through(&old.redis_url, port).unwrap(), address, LIMIT, 600).unwrap();
     ranking.raise(&totals(poll.id, 1), &[].into()).await.unwrap();
 
     let mut demoted = redis::Client::open(old.redis_url.as_str()).unwrap().get_connection().unwrap();
@@ -146,7 +177,7 @@ async fn a_primary_that_became_a_replica_and_keeps_its_clients_is_left_at_once()
     *target.lock().unwrap() = Upstream::of_redis(&new.redis_url).unwrap();
     ranking.raise(&totals(poll.id, 2), &[].into()).await.unwrap();
     assert_eq!(ranking.tally(&poll).await.unwrap().unwrap()[&ContestantNumber(1)], 2);
-    let at_new = RankingStore::new(&new.redis_url, LIMIT, 600).unwrap();
+    let at_new = RankingStore::new(&new.redis_url, address, LIMIT, 600).unwrap();
     assert_eq!(at_new.tally(&poll).await.unwrap().unwrap()[&ContestantNumber(1)], 2, "on the new primary");
     old.stop().await;
     new.stop().await;
@@ -164,10 +195,7 @@ async fn the_second_attempt_shares_the_first_ones_deadline() {
     let before = ways.database.taken();
     ways.database.cut_and_fall_silent();
     let started = Instant::now();
-    assert!(matches!(
-        ledger.count(&batch).await.unwrap_err(),
-        ledger::Error::Outage(ledger::Outage::Timeout(SHORT))
-    ));
+    assert!(matches!(ledger.count(&batch).await.unwrap_err(), Error::Outage(Outage::Timeout(SHORT))));
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
     assert_eq!(ways.database.taken(), before + 1, "one more connection, and no more");
 }
@@ -177,7 +205,7 @@ async fn a_second_attempt_at_redis_shares_the_first_ones_deadline() {
     let fixture = Fixture::new().await;
     let poll = fixture.poll(json!({})).await;
     let (behind, ways) = fixture.scratch.behind_ways().await.unwrap();
-    let ranking = RankingStore::new(&behind.redis_url, SHORT, 600).unwrap();
+    let ranking = RankingStore::new(&behind.redis_url, fixture.ledger.address(), SHORT, 600).unwrap();
     let raise = || async { ranking.raise(&totals(poll.id, 1), &[].into()).await };
     while raise().await.is_err() {}
     ways.redis.cut_and_fall_silent();

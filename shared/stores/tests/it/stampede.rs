@@ -64,7 +64,7 @@ impl Setup {
 
     /// Returns a reader whose ledger is unreachable.
     fn reader_without_ledger(&self, lease: Duration) -> Catalog {
-        let away = Ledger::new("postgres://nobody@127.0.0.1:1/nothing", LIMIT).unwrap();
+        let away = Ledger::new(&self.fixture.scratch.refusing_url().unwrap(), LIMIT).unwrap();
         Catalog::new(away, self.fixture.ranking(), FRESH, lease, Clock::system())
     }
 }

@@ -50,7 +50,8 @@ impl Fixture {
     }
 
     pub fn ranking(&self) -> RankingStore {
-        RankingStore::new(&self.scratch.redis_url, Duration::from_secs(5), 600).unwrap()
+        RankingStore::new(&self.scratch.redis_url, self.ledger.address(), Duration::from_secs(5), 600)
+            .unwrap()
     }
 
     /// Creates a poll with three contestants that is open around [`CAST_AT`]. `changes` replace fields.

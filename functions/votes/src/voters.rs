@@ -1,0 +1,101 @@
+//! The voters of a batch, for the estimates in Redis.
+
+use std::sync::{Mutex, PoisonError};
+
+use domain::Voters;
+use ledger::Counted;
+use ranking::{FirstVotes, VotersUpdate};
+
+use crate::definitions::Polls;
+
+/// Maximum number of voters that wait for Redis, 80 kB. Beyond it their polls have no estimate any more.
+const WAITING_MAX: usize = 10_000;
+
+/// The voters of batches that could not be sent to Redis. They go with the next batch.
+#[derive(Debug, Default)]
+pub struct UnsentVoters(Mutex<VotersUpdate>);
+
+impl UnsentVoters {
+    /// Moves the waiting voters into an update.
+    pub fn move_into(&self, update: &mut VotersUpdate) {
+        let mut waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (poll, mut voters) in waiting.voters {
+            update.voters.entry(poll).or_default().append(&mut voters);
+        }
+        update.lost.append(&mut waiting.lost);
+    }
+
+    /// Keeps the voters of an update that failed. Its claims to first votes are dropped: until the next batch, Redis
+    /// may lose the voters of other batches, and a repeated claim would hide that.
+    pub fn keep(&self, mut update: VotersUpdate) {
+        update.first.clear();
+        if update.voters.values().map(Vec::len).sum::<usize>() > WAITING_MAX {
+            update.lost.extend(std::mem::take(&mut update.voters).into_keys());
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = update;
+    }
+}
+
+/// Returns the update for a counted batch.
+pub fn update(counted: &Counted, voters: Voters, polls: &Polls) -> VotersUpdate {
+    let total = |poll| counted.tallies.get(poll).map_or(0, |tally| tally.values().sum::<u64>());
+    let valid: u64 = voters.values().map(|voters| voters.len() as u64).sum();
+    // A batch with duplicates knows the number of its new votes, but not their polls.
+    let has_duplicates = counted.counted < valid;
+    let are_all_first = voters.keys().map(total).sum::<u64>() == counted.counted;
+    let first_votes = |(poll, voters): (_, &Vec<i64>)| {
+        let is_first = if has_duplicates { are_all_first } else { total(poll) == voters.len() as u64 };
+        let definition = polls.get(poll)?.as_ref().filter(|_| is_first)?;
+        let has_all_totals = counted.tallies.get(poll)?.len() >= definition.contestants.len();
+        let first = if has_all_totals {
+            FirstVotes::Known
+        } else {
+            FirstVotes::IfTotalIs { epoch: definition.epoch, votes: total(poll) }
+        };
+        Some((*poll, first))
+    };
+    let first = voters.iter().filter_map(first_votes).collect();
+    VotersUpdate { voters, first, ..VotersUpdate::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::PollId;
+
+    use super::*;
+
+    fn update_of(poll: i32, voters: impl IntoIterator<Item = i64>) -> VotersUpdate {
+        let poll = PollId(poll);
+        VotersUpdate {
+            voters: [(poll, voters.into_iter().collect())].into(),
+            first: [(poll, FirstVotes::Known)].into(),
+            ..VotersUpdate::default()
+        }
+    }
+
+    #[test]
+    fn unsent_voters_go_with_the_next_batch_once() {
+        let unsent = UnsentVoters::default();
+        unsent.keep(update_of(1, [1, 2]));
+        let mut next = update_of(2, [3]);
+        unsent.move_into(&mut next);
+        assert_eq!(next.voters, [(PollId(1), vec![1, 2]), (PollId(2), vec![3])].into());
+        assert_eq!(next.first, [(PollId(2), FirstVotes::Known)].into());
+        let mut after = update_of(2, [4]);
+        unsent.move_into(&mut after);
+        assert_eq!(after, update_of(2, [4]));
+    }
+
+    #[test]
+    fn of_too_many_unsent_voters_only_their_polls_are_kept() {
+        let unsent = UnsentVoters::default();
+        unsent.keep(update_of(1, 0..10_001));
+        let mut next = update_of(2, [3]);
+        unsent.move_into(&mut next);
+        assert_eq!(next, VotersUpdate { lost: [PollId(1)].into(), ..update_of(2, [3]) });
+        unsent.keep(next);
+        let mut after = update_of(1, [4]);
+        unsent.move_into(&mut after);
+        assert_eq!(after.lost, [PollId(1)].into(), "until Redis has been told");
+    }
+}
