@@ -20,13 +20,18 @@ help: ## List the targets
 run: stores build ## Start everything on this machine; ARGS="--port 9000 --aws-port 9001 --ephemeral"
 	@exec $(TARGET)/debug/local run $(ARGS)
 
-# Tests always use stores of their own.
+# Tests and measurements use stores of their own, of the versions in template.yaml.
 test loadtest bench: export DATABASE_URL :=
 test loadtest bench: export REDIS_URL :=
+test loadtest bench: export STORES := deployed
+test: export POSTGRES_BIN :=
+test: export REDIS_SERVER :=
 
 .PHONY: test
-test: stores tools browser tests artifacts ## All tests: the code, then the running stack
+test: tools stores distribution browser tests artifacts ## All tests: the code, then the running stack
 	$(TARGET)/debug/local stores -- cargo test --workspace --locked
+	STORES=distribution $(TARGET)/debug/local stores -- scripts/test_built.sh \
+		local/stores shared/stores shared/ledger shared/ranking functions/votes
 	scripts/test_stack.sh
 	$(TARGET)/debug/local chaos --seed 1
 
@@ -58,7 +63,7 @@ check: tools ## Formatting, lints, documentation, template, unused dependencies,
 	python scripts/check_functions.py $(ARTIFACTS)
 
 .PHONY: loadtest
-loadtest: stores tools ## Put load on a stack: SCENARIO=vote|polls|show|stampede VOTERS= VOTES= USERS= BASE_URL= TOKENS=
+loadtest: tools stores ## Put load on a stack: SCENARIO=vote|polls|show|stampede VOTERS= VOTES= USERS= BASE_URL= TOKENS=
 	scripts/loadtest.sh
 
 .PHONY: redrive
@@ -70,7 +75,7 @@ redrive: ## Send the votes in the dead-letter queue back: BASE_URL= ADMIN_TOKEN=
 BENCH_OUT = $(if $(QUICK),$(TARGET)/bench,docs/bench)
 
 .PHONY: bench
-bench: stores tools artifacts ## Measure this machine, 25 minutes: ONLY=capacity,floor,first,growth,growth50,surge,front,start REPETITIONS= QUICK=1
+bench: tools stores artifacts ## Measure this machine, 25 minutes: ONLY=capacity,floor,first,growth,growth50,surge,front,start REPETITIONS= QUICK=1
 	cargo build --workspace --locked --bin local --example first_design $(OPTIMIZED)
 	$(TARGET)/debug/local bench --artifacts $(TARGET)/sam --first-design $(TARGET)/debug/examples/first_design \
 		--out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) \
@@ -117,7 +122,7 @@ pages: tools ## Publish the pages alone; ENV=
 	scripts/publish.sh
 
 .PHONY: screens
-screens: stores tools browser build ## Renew the pictures in docs/screens
+screens: stores browser build ## Renew the pictures in docs/screens
 	scripts/screens.sh
 
 # Prerequisites of the targets above.
@@ -141,6 +146,10 @@ artifacts: tools
 .PHONY: stores
 stores:
 	@scripts/setup.sh stores http
+
+.PHONY: distribution
+distribution:
+	@scripts/setup.sh distribution
 
 .PHONY: browser
 browser:

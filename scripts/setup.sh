@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs missing system packages, with a line for each. Silent if none is missing.
-# Arguments: the needed parts, of: stores python http browser
+# Arguments: the needed parts, of: stores distribution python http browser
+# stores: the servers that are deployed, or the system's where those cannot be installed; distribution: the system's.
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -31,13 +32,26 @@ if ! have cargo; then
     exit 1
 fi
 have cc || need "a C compiler (Rust links with it)" build-essential gcc
+
+need_distribution() {
+    [[ -n $postgres ]] || have_postgres || need "PostgreSQL (the ledger)" postgresql postgresql@18
+    [[ -n $redis ]] || have_redis || need "Redis (the ranking)" redis-server redis
+}
+
+# Stores that are running, or chosen programs.
+postgres=${DATABASE_URL:-}${POSTGRES_BIN:-} redis=${REDIS_URL:-}${REDIS_SERVER:-}
 for part in "$@"; do
     case $part in
     stores)
-        # DATABASE_URL and REDIS_URL point at running stores.
-        [[ -n ${DATABASE_URL:-} ]] || have_postgres || need "PostgreSQL (the ledger)" postgresql postgresql@17
-        [[ -n ${REDIS_URL:-} ]] || have_redis || need "Redis (the ranking)" redis-server redis
+        if [[ ${STORES:-} == distribution ]]; then
+            need_distribution
+        elif [[ -z $postgres || -z $redis ]] && ! "$(dirname "$0")/stores.sh"; then
+            [[ ${STORES:-} != deployed ]] || exit 1
+            echo "setup: using the system's packages instead"
+            need_distribution
+        fi
         ;;
+    distribution) need_distribution ;;
     python) have_python || need "Python with venv (the tools in .venv)" "python3 python3-venv" python ;;
     http)
         have curl || need "curl" "curl ca-certificates" curl

@@ -13,8 +13,7 @@ use serde::Serialize;
 use super::{spread::Spread, test_bed::TestBed};
 
 /// PostgreSQL settings that determine a commit's durability and cost.
-const SETTINGS: [&str; 12] = [
-    "server_version",
+const SETTINGS: [&str; 11] = [
     "fsync",
     "synchronous_commit",
     "full_page_writes",
@@ -52,10 +51,10 @@ impl Machine {
             ("commit".to_owned(), output("git", &["describe", "--always", "--dirty"])),
             ("rustc".to_owned(), output("rustc", &["--version"])),
         ];
+        facts.push(("stores".to_owned(), test_bed.versions().await?));
         for name in SETTINGS {
             facts.push((format!("PostgreSQL {name}"), test_bed.setting(name).await?));
         }
-        facts.push(("Redis".to_owned(), test_bed.redis_fact("redis_version").await?));
         facts.push(("Redis aof_enabled".to_owned(), test_bed.redis_fact("aof_enabled").await?));
         Ok(Self(facts))
     }

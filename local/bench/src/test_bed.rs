@@ -155,6 +155,14 @@ impl TestBed {
         Ok(sqlx::query_scalar(sql).bind(name).fetch_one(&mut self.connect().await?).await?)
     }
 
+    /// Returns both servers' names and versions.
+    ///
+    /// # Errors
+    /// A server does not answer.
+    pub async fn versions(&self) -> Result<String> {
+        self.stores.versions().await
+    }
+
     /// Returns a field of Redis's `INFO`.
     ///
     /// # Errors

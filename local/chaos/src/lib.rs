@@ -111,6 +111,7 @@ pub async fn run(arguments: &ChaosArguments) -> Result<bool> {
     let listeners = Listeners::bind(&mut stack).await?;
     let folder = DataFolder::open(&stack)?;
     let stores = Stores::start(folder.path(), &Given::default(), false).await?;
+    println!("stores: {}", stores.versions().await?);
     let run = Run::prepare(arguments, &stack, &stop, &folder, listeners, stores).await?;
     let result = tokio::select! {
         verdict = run.run() => verdict,

@@ -221,7 +221,8 @@ async fn serve(session: Session<'_>, running: Running, functions: &Arc<Functions
         }
     };
     let started = schedule::start(&schedules, functions);
-    announce(arguments, &base_url, &issuer, poll.as_ref(), restored)?;
+    let versions = session.stores.versions().await?;
+    announce(arguments, &base_url, &issuer, poll.as_ref(), &versions, restored)?;
     if let Some(file) = &arguments.urls_file {
         write_urls(file, &base_url, &aws_url(arguments))?;
     }
@@ -302,6 +303,7 @@ fn announce(
     base_url: &str,
     issuer: &Issuer,
     poll: Option<&demo::Poll>,
+    versions: &str,
     restored: usize,
 ) -> Result<()> {
     let token = issuer.token("viewer", None)?;
@@ -312,6 +314,7 @@ fn announce(
     println!("  overlay       {base_url}/overlay/?poll={id}");
     println!("  AWS endpoint  {} (SQS, S3, CloudFront)", aws_url(arguments));
     println!("  metrics       {base_url}{BASE_PATH}/metrics");
+    println!("  stores        {versions}");
     if restored > 0 {
         println!("  {restored} messages of the last run were restored to their queues");
     }

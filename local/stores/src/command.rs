@@ -26,10 +26,16 @@ pub async fn run(command: &[String]) -> Result<i32> {
     // PostgreSQL's user must be able to enter the folder.
     fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
     let stores = Stores::start(folder.path(), &Given::default(), false).await?;
-    let status = run_with(&stores, command).await;
+    let status = announce_and_run(&stores, command).await;
     stores.stop().await;
     let status = status?;
     Ok(status.code().unwrap_or_else(|| SIGNALLED + status.signal().unwrap_or_default()))
+}
+
+async fn announce_and_run(stores: &Stores, command: &[String]) -> Result<ExitStatus> {
+    // The command's output stays its own.
+    eprintln!("stores: {}", stores.versions().await?);
+    run_with(stores, command).await
 }
 
 async fn run_with(stores: &Stores, command: &[String]) -> Result<ExitStatus> {

@@ -1,7 +1,9 @@
 //! The functions' stores: PostgreSQL and Redis, given by `DATABASE_URL` and `REDIS_URL` or started here and stopped
-//! at the end.
+//! at the end. The variables `STORES`, `POSTGRES_BIN` and `REDIS_SERVER` choose the servers to start; without them these
+//! are the versions that `template.yaml` deploys, or else the operating system's.
 pub mod command;
 mod given;
+mod installation;
 mod postgres;
 mod process;
 mod redis_server;
@@ -9,6 +11,7 @@ pub mod scratch;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
+mod versions;
 
 use std::path::{Path, PathBuf};
 
@@ -137,6 +140,16 @@ impl Stores {
     pub fn pids(&self) -> Vec<(&'static str, u32)> {
         let servers = [self.postgres.as_ref().map(|p| &p.server), self.redis.as_ref().map(|r| &r.server)];
         servers.into_iter().flatten().map(|server| (server.name, server.pid)).collect()
+    }
+
+    /// Returns both servers' names and versions, for example `PostgreSQL 18.4, Valkey 9.1.2`.
+    ///
+    /// # Errors
+    /// A server does not answer, or takes TLS connections only.
+    pub async fn versions(&self) -> Result<String> {
+        let database = versions::of_database(&self.database_url).await.context("DATABASE_URL")?;
+        let redis = versions::of_redis(&self.redis_url).await.context("REDIS_URL")?;
+        Ok(format!("{database}, {redis}"))
     }
 
     /// Stops the servers started here.

@@ -19,7 +19,8 @@ use tokio::{process::Command, time::Instant};
 
 use crate::{
     FUNCTIONS_ROLE, Identity,
-    process::{Server, find_program, free_port, install_hint},
+    installation::{Installation, major_version},
+    process::{Server, free_port},
 };
 
 const DATABASE: &str = "votes";
@@ -71,6 +72,7 @@ impl Postgres {
         let programs = Programs::find().await?;
         let data = programs.data_folder(folder)?;
         if data.join("PG_VERSION").exists() {
+            programs.check_version(&data).await?;
             programs.stop_leftover(&data).await?;
         } else {
             programs.initialize(&data).await?;
@@ -171,30 +173,20 @@ struct Programs {
 
 impl Programs {
     async fn find() -> Result<Self> {
-        let folder = match find_program(&["initdb"]) {
-            Some(initdb) => initdb.canonicalize().ok().and_then(|file| Some(file.parent()?.to_owned())),
-            None => None,
-        };
-        let folder = match folder.filter(|folder| is_complete(folder)) {
-            Some(folder) => Some(folder),
-            None => configured_folder().await.or_else(packaged_folder),
-        };
-        let folder = folder.with_context(|| {
-            let hint = install_hint([
-                "postgresql",
-                "postgresql-server",
-                "postgresql",
-                "postgresql",
-                "postgresql@17",
-            ]);
-            format!("PostgreSQL is not installed: run `{hint}`, or set DATABASE_URL to a server")
-        })?;
+        let folder = Installation::from_environment()?.postgres_folder().await?;
         let user = if Uid::effective().is_root() {
             let user = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
             Some(user.context("PostgreSQL does not run as root, and there is no user postgres or nobody")?)
         } else {
             None
         };
+        if let Some(user) = user.as_ref().filter(|user| !may_reach(user, &folder.join("postgres"))) {
+            bail!(
+                "PostgreSQL runs as {}, which cannot enter {}: run scripts/stores.sh, or set POSTGRES_BIN to another folder",
+                user.name,
+                folder.display()
+            );
+        }
         Ok(Self { folder, user })
     }
 
@@ -271,6 +263,19 @@ impl Programs {
         Ok(())
     }
 
+    /// Checks that this version can read the data: a major version reads only its own.
+    async fn check_version(&self, data: &Path) -> Result<()> {
+        let written = fs::read_to_string(data.join("PG_VERSION"))?;
+        let (written, own) = (written.trim(), major_version(&self.folder).await?);
+        ensure!(
+            written == own,
+            "PostgreSQL {written} wrote the data in {}, and PostgreSQL {own} would run: delete the folder, choose another \
+             --data-dir, or set POSTGRES_BIN to the folder of PostgreSQL {written}'s programs",
+            data.display()
+        );
+        Ok(())
+    }
+
     /// Stops a server that a killed run left on the data folder. The caller holds the folder's lock, so no other
     /// run uses it.
     async fn stop_leftover(&self, data: &Path) -> Result<()> {
@@ -291,30 +296,6 @@ impl Programs {
         }
         Ok(())
     }
-}
-
-fn is_complete(folder: &Path) -> bool {
-    ["postgres", "initdb", "pg_ctl"].iter().all(|program| folder.join(program).is_file())
-}
-
-async fn configured_folder() -> Option<PathBuf> {
-    let output = Command::new("pg_config").arg("--bindir").output().await.ok()?;
-    let folder = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
-    is_complete(&folder).then_some(folder)
-}
-
-/// Returns the newest installed version. Debian, and Homebrew for versioned packages, install versions side by side
-/// and outside `PATH`.
-fn packaged_folder() -> Option<PathBuf> {
-    let roots = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt", "/usr"];
-    let versions = roots.iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
-    let folders = versions.filter_map(|version| {
-        let name = version.file_name().into_string().ok()?;
-        let digits = name.trim_start_matches("postgresql@").trim_start_matches("pgsql-");
-        let folder = version.path().join("bin");
-        is_complete(&folder).then(|| (digits.parse::<u32>().unwrap_or(0), folder))
-    });
-    folders.max_by_key(|(version, _)| *version).map(|(_, folder)| folder)
 }
 
 /// Tells whether the user may enter every folder above the path.

@@ -7,7 +7,8 @@ use tokio::{process::Command, time::Instant};
 
 use crate::{
     Identity,
-    process::{Server, find_program, free_port, install_hint},
+    installation::Installation,
+    process::{Server, free_port},
 };
 
 /// Databases of the server: each parallel test takes one.
@@ -32,19 +33,18 @@ impl RedisServer {
     /// # Errors
     /// Neither Redis nor Valkey is installed, or the server does not start.
     pub async fn start(folder: &Path, keep: bool, identity: Option<&Identity>) -> Result<Self> {
-        let program = find_program(&["redis-server", "valkey-server"]).with_context(|| {
-            let hint = install_hint(["redis-server", "valkey", "redis", "valkey", "redis"]);
-            format!("neither Redis nor Valkey is installed: run `{hint}`, or set REDIS_URL to a server")
-        })?;
+        let program = Installation::from_environment()?.redis_program(identity.is_some())?;
         let data = folder.join("redis");
         fs::create_dir_all(&data).with_context(|| format!("{} cannot be created", data.display()))?;
         let port = free_port()?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--databases", DATABASES]);
         command
             .args(["--appendonly", "no", "--save", if keep { "300 1" } else { "" }])
             .arg("--dir")
-            .arg(data);
+            .arg(data)
+            .arg("--dbfilename")
+            .arg(snapshot_name(&program));
         let mut url = format!("redis://127.0.0.1:{port}/0");
         let plain_url = url.clone();
         if let Some(Identity { certificate, key }) = identity {
@@ -67,6 +67,13 @@ impl RedisServer {
         self.server.start_again()?;
         wait_until_ready(&mut self.server, &self.url).await
     }
+}
+
+/// Returns the snapshot's file name. Redis does not start on a snapshot of Valkey's, so each has its own; an outdated one
+/// heals from the ledger.
+fn snapshot_name(program: &Path) -> String {
+    let name = program.file_stem().unwrap_or_default().to_string_lossy();
+    format!("{name}.rdb")
 }
 
 async fn wait_until_ready(server: &mut Server, url: &str) -> Result<()> {

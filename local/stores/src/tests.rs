@@ -134,3 +134,17 @@ async fn a_command_gets_both_urls_and_its_exit_code_is_passed_on() {
     assert_eq!(run("kill -TERM $$").await, 128 + 15);
     assert!(command::run(&["/no/such/program".to_owned()]).await.is_err());
 }
+
+#[tokio::test]
+async fn data_of_another_major_version_is_left_alone_and_named() {
+    let folder = folder();
+    start(folder.path()).await.stop().await;
+    let version = folder.path().join("postgres/PG_VERSION");
+    fs::write(&version, "9\n").unwrap();
+    let error = Stores::start(folder.path(), &Given::default(), false).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("PostgreSQL 9 wrote the data in ") && error.contains("POSTGRES_BIN"),
+        "{error}"
+    );
+    assert_eq!(fs::read_to_string(version).unwrap(), "9\n");
+}
