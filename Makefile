@@ -75,7 +75,7 @@ redrive: ## Send the votes in the dead-letter queue back: BASE_URL= ADMIN_TOKEN=
 BENCH_OUT = $(if $(QUICK),$(TARGET)/bench,docs/bench)
 
 .PHONY: bench
-bench: tools stores artifacts ## Measure this machine, 25 minutes: ONLY=capacity,floor,first,growth,growth50,surge,front,start REPETITIONS= QUICK=1
+bench: tools stores artifacts ## Measure this machine, 25 minutes: ONLY=capacity,floor,first,growth,retries,growth50,surge,front,start REPETITIONS= QUICK=1
 	cargo build --workspace --locked --bin local --example first_design $(OPTIMIZED)
 	$(TARGET)/debug/local bench --artifacts $(TARGET)/sam --first-design $(TARGET)/debug/examples/first_design \
 		--out $(BENCH_OUT) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) \

@@ -50,6 +50,8 @@ pub enum Part {
     Start,
     /// Capacity by contestants, open polls and votes in the ledger: none and 10 million
     Growth,
+    /// Capacity while one vote of a hundred is sent a second time
+    Retries,
     /// Capacity with 50 million votes in the ledger: needs 8 GB of disk and minutes to fill
     Growth50,
 }

@@ -12,6 +12,12 @@ use emulator::sqs::{Attribute, NewMessage, Queue};
 /// Number of voters: enough that a batch hardly ever has one voter twice.
 const VOTERS: u64 = 1_000_000;
 
+/// Votes between a vote and its retry: one and a half of the template's batches.
+const RETRIED_AFTER: u64 = 450;
+
+/// Votes of one millisecond, for their clients' ids: 9,000 votes a second.
+const VOTES_PER_MS: u64 = 9;
+
 /// The polls and contestants to vote for.
 #[derive(Debug, Clone)]
 pub struct Ballots {
@@ -43,20 +49,31 @@ struct Ballot {
 }
 
 impl Ballots {
-    /// Sends votes to the queue as the gateway does, numbered from `first`.
+    /// Sends votes to the queue as the gateway does, numbered from `first`. With `retried`, they have ids of their
+    /// clients, and so many of a hundred are sent a second time, a batch and a half later.
     ///
     /// # Errors
     /// The queue rejects a message.
-    pub fn cast(&self, first: u64, count: u64, queue: &Arc<Queue>) -> Result<()> {
+    pub fn cast(&self, first: u64, count: u64, retried: Option<u64>, queue: &Arc<Queue>) -> Result<()> {
         for number in first..first + count {
-            let ballot = self.ballot(number);
-            let text = |value: String| Attribute { data_type: "String".to_owned(), value };
-            let request_id = text(format!("{:015x}=", mix(number) >> 4));
-            let attributes = BTreeMap::from([("requestId".to_owned(), request_id)]);
-            let body = format!(r#"{{"poll":{},"contestant":{}}}"#, ballot.poll.0, ballot.contestant);
-            let group_id = Some(ballot.sub);
-            queue.send(NewMessage { body, attributes, group_id, delay_seconds: None })?;
+            self.send(number, retried.is_some(), queue)?;
+            let is_retried = (number - first) % 100 < retried.unwrap_or(0);
+            if let Some(earlier) = number.checked_sub(RETRIED_AFTER).filter(|&n| is_retried && n >= first) {
+                self.send(earlier, true, queue)?;
+            }
         }
+        Ok(())
+    }
+
+    fn send(&self, number: u64, with_id: bool, queue: &Arc<Queue>) -> Result<()> {
+        let ballot = self.ballot(number);
+        let text = |value: String| Attribute { data_type: "String".to_owned(), value };
+        let request_id = text(format!("{:015x}=", mix(number) >> 4));
+        let attributes = BTreeMap::from([("requestId".to_owned(), request_id)]);
+        let id = if with_id { format!(r#","id":"{}""#, client_id(number)) } else { String::new() };
+        let body = format!(r#"{{"poll":{},"contestant":{}{id}}}"#, ballot.poll.0, ballot.contestant);
+        let group_id = Some(ballot.sub);
+        queue.send(NewMessage { body, attributes, group_id, delay_seconds: None })?;
         Ok(())
     }
 
@@ -89,6 +106,13 @@ impl Ballots {
     }
 }
 
+/// Returns the UUIDv7 that the client of a vote made.
+fn client_id(number: u64) -> Uuid {
+    let random = u128::from_be_bytes(*Uuid::from_u64_pair(mix(!number), mix(number)).as_bytes());
+    let time = u128::from(1_750_000_000_000 + number / VOTES_PER_MS) << 80;
+    Uuid::from_u128(time | 7 << 76 | random & 0xfff << 64 | 2 << 62 | random & ((1 << 62) - 1))
+}
+
 /// Hashes a number to a pseudo-random one (SplitMix64).
 fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -111,6 +135,13 @@ mod tests {
         }
         assert_eq!(counts.len(), 20);
         assert!(counts.values().all(|count| (850..1_150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_clients_id_is_a_uuid_of_version_7() {
+        let (first, second) = (client_id(0), client_id(1));
+        assert_eq!((first.get_version_num(), first.get_variant()), (7, uuid::Variant::RFC4122));
+        assert_ne!(first, second);
     }
 
     #[test]

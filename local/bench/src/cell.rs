@@ -38,6 +38,8 @@ pub struct Cell {
     pub polls: u64,
     /// Votes in the ledger at the start.
     pub ledger_votes: u64,
+    /// Votes of a hundred that are sent twice; `None`: votes without ids of their clients, which cannot be retried.
+    pub retried: Option<u64>,
     /// Votes counted in one repetition.
     pub votes: u64,
 }
@@ -104,8 +106,15 @@ impl Cell {
             contestants: CONTESTANTS,
             polls: POLLS,
             ledger_votes: 0,
+            retried: None,
             votes,
         }
+    }
+
+    /// Returns whether both have the same polls, ledger and votes, whatever their load and design.
+    pub fn is_like(&self, other: Self) -> bool {
+        (self.contestants, self.polls, self.ledger_votes, self.retried)
+            == (other.contestants, other.polls, other.ledger_votes, other.retried)
     }
 
     /// Returns the cell's name for the display.
@@ -121,6 +130,9 @@ impl Cell {
         }
         if self.polls != POLLS {
             name += &format!(", {} polls", self.polls);
+        }
+        if let Some(percent) = self.retried {
+            name += &format!(", {percent} % retried");
         }
         if self.ledger_votes > 0 {
             name += &format!(", {} million votes before", self.ledger_votes / 1_000_000);
@@ -157,7 +169,7 @@ impl Cell {
         let whole_batches = |votes: u64| votes.div_ceil(self.batch) * self.batch;
         let warm_up =
             (WARM_UP_BATCHES * self.concurrency * self.batch).min(whole_batches(self.votes / WARM_UP_SHARE));
-        database.ballots.cast(0, warm_up, &pipeline.queue)?;
+        database.ballots.cast(0, warm_up, self.retried, &pipeline.queue)?;
         pipeline.drain().await?;
         let sample = self.measure(test_bed, database, &pipeline, warm_up).await;
         pipeline.close().await?;
@@ -176,7 +188,7 @@ impl Cell {
         pipeline: &Pipeline,
         first: u64,
     ) -> Result<Sample> {
-        database.ballots.cast(first, self.votes, &pipeline.queue)?;
+        database.ballots.cast(first, self.votes, self.retried, &pipeline.queue)?;
         let before = database.votes(self.counts_rows()).await?;
         let size = database.size().await?;
         test_bed.checkpoint().await?;

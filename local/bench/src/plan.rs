@@ -39,6 +39,8 @@ pub const TEMPLATE_LOAD: (u64, u64) = (11, 300);
 /// Numbers of contestants and of open polls for the growth cells.
 pub const CONTESTANTS: [u64; 2] = [1, 1_000];
 pub const POLLS: u64 = 100;
+/// Votes of a hundred that are retried.
+pub const RETRIED: [u64; 2] = [0, 1];
 
 impl Plan {
     /// Returns the full plan, or about a tenth of it for a quick run.
@@ -89,13 +91,17 @@ impl Plan {
             }
         }
         let reference = Cell::capacity(TEMPLATE_LOAD.0, TEMPLATE_LOAD.1, self.votes);
-        if !cells.contains(&reference) && parts.iter().any(|part| *part != Part::Floor && part.has_cells()) {
+        let needs_reference = |part: &Part| part.has_cells() && !matches!(part, Part::Floor | Part::Retries);
+        if !cells.contains(&reference) && parts.iter().any(needs_reference) {
             cells.push(reference);
         }
         if parts.contains(&Part::Growth) {
             cells.extend(CONTESTANTS.map(|contestants| Cell { contestants, ..reference }));
             cells.push(Cell { polls: POLLS, ..reference });
             cells.push(Cell { ledger_votes: self.ledger_votes[0], ..reference });
+        }
+        if parts.contains(&Part::Retries) {
+            cells.extend(RETRIED.map(|percent| Cell { retried: Some(percent), ..reference }));
         }
         if parts.contains(&Part::Growth50) {
             cells.push(Cell { ledger_votes: self.ledger_votes[1], ..reference });
@@ -106,8 +112,16 @@ impl Plan {
 
 impl Part {
     /// Parts measured by default.
-    const DEFAULT: [Self; 7] =
-        [Self::Capacity, Self::Floor, Self::First, Self::Growth, Self::Surge, Self::Front, Self::Start];
+    const DEFAULT: [Self; 8] = [
+        Self::Capacity,
+        Self::Floor,
+        Self::First,
+        Self::Growth,
+        Self::Retries,
+        Self::Surge,
+        Self::Front,
+        Self::Start,
+    ];
 
     /// Returns the requested parts, or the default ones.
     pub(super) fn chosen(arguments: &BenchArguments) -> Vec<Self> {
@@ -115,7 +129,7 @@ impl Part {
     }
 
     fn has_cells(self) -> bool {
-        matches!(self, Self::Capacity | Self::Floor | Self::First | Self::Growth | Self::Growth50)
+        !matches!(self, Self::Surge | Self::Front | Self::Start)
     }
 }
 

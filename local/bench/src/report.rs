@@ -63,12 +63,9 @@ impl Report {
     /// Returns a design's cells with an empty ledger and the default contestants and polls.
     pub fn default_cells(&self, design: Design) -> impl Iterator<Item = &Measured> {
         let reference = Cell::capacity(0, 0, 0);
-        self.cells.iter().filter(move |measured| {
-            let Cell { contestants, polls, ledger_votes, .. } = measured.cell;
-            measured.cell.design == design
-                && (contestants, polls, ledger_votes)
-                    == (reference.contestants, reference.polls, reference.ledger_votes)
-        })
+        self.cells
+            .iter()
+            .filter(move |measured| measured.cell.design == design && measured.cell.is_like(reference))
     }
 
     /// Returns the one of [`Report::default_cells`] with this concurrency and batch size.
@@ -94,10 +91,15 @@ impl Report {
     /// Returns the cells with other contestants, polls or ledgers than the default.
     pub fn grown(&self) -> impl Iterator<Item = &Measured> {
         let reference = Cell::capacity(0, 0, 0);
-        self.cells.iter().filter(move |measured| {
-            let Cell { contestants, polls, ledger_votes, .. } = measured.cell;
-            (contestants, polls, ledger_votes)
-                != (reference.contestants, reference.polls, reference.ledger_votes)
-        })
+        let is_grown = move |cell: Cell| cell.retried.is_none() && !cell.is_like(reference);
+        self.cells.iter().filter(move |measured| is_grown(measured.cell))
+    }
+
+    /// Returns the cells with and without retried votes, in this order.
+    pub fn retried(&self) -> Option<(&Measured, &Measured)> {
+        let find = |is_retried: fn(u64) -> bool| {
+            self.cells.iter().find(|measured| measured.cell.retried.is_some_and(is_retried))
+        };
+        find(|percent| percent > 0).zip(find(|percent| percent == 0))
     }
 }

@@ -51,7 +51,7 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Vec<Function>> {
                 Some(path) if start == 0 => vec![request(&path); REQUESTS],
                 Some(path) => vec![request(&path)],
                 None if consumes_queue(resource) => {
-                    database.ballots.cast(cast, load.batch, &pipeline.queue)?;
+                    database.ballots.cast(cast, load.batch, None, &pipeline.queue)?;
                     cast += load.batch;
                     let messages = pipeline.queue.receive(load.batch as usize, None, Duration::ZERO).await;
                     vec![event_source::event_of(&messages, &pipeline.queue.arn())]

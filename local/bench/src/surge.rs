@@ -57,7 +57,7 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<Surge> {
     while start.elapsed().as_secs_f64() < seconds {
         ticks.tick().await;
         let due = votes_until(start.elapsed().as_secs_f64() / plan.surge_share, plan.surge_share);
-        database.ballots.cast(cast, due - cast, &pipeline.queue)?;
+        database.ballots.cast(cast, due - cast, None, &pipeline.queue)?;
         cast = due;
     }
     mappings.drained().await;

@@ -29,6 +29,9 @@ const PACKAGE_MB_MAX: f64 = 4.0;
 /// One per batch of 300, and the statements of opening connections.
 const PER_BATCH_MAX: f64 = 1.1;
 const GROWTH_MIN: f64 = 0.8;
+/// Retries are normal, so they may cost little more than the messages that they are.
+const RETRIED_RATE_MIN: f64 = 0.9;
+const RETRIED_LOG_MAX: f64 = 1.15;
 
 /// Target of a figure.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +115,7 @@ fn rows(report: &Report) -> Vec<Row> {
     rows.extend(report.functions.iter().flat_map(function));
     rows.extend(report.reference().into_iter().flat_map(per_vote));
     rows.extend(growth(report));
+    rows.extend(retries(report));
     rows
 }
 
@@ -302,6 +306,18 @@ fn growth(report: &Report) -> Vec<Row> {
         row(format!("{} by the empty ledger's", grown.cell.name()), ratio, TIMES, Target::AtLeast(GROWTH_MIN))
     });
     rows.collect()
+}
+
+fn retries(report: &Report) -> Vec<Row> {
+    let Some((retried, without)) = report.retried() else { return Vec::new() };
+    let name = format!("{} by none retried", retried.cell.name());
+    let rate = retried.ratio(without, Sample::rate);
+    let log = retried.ratio(without, |sample| sample.wal_bytes as f64 / sample.votes as f64);
+    let rows = [
+        row(name.clone(), rate, TIMES, Target::AtLeast(RETRIED_RATE_MIN)),
+        row(format!("{name}: bytes of log"), log, TIMES, Target::AtMost(RETRIED_LOG_MAX)),
+    ];
+    rows.into_iter().flatten().collect()
 }
 
 /// Formats a number with commas between thousands, from 10,000 on.
