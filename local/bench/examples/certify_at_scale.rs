@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use domain::{Basis, PollId, Recount};
+use domain::{Basis, PollId, Recount, Timestamp};
 use ledger::Ledger;
 use local_stores::scratch::Scratch;
 use runtime::Clock;
@@ -68,8 +68,10 @@ async fn main() -> Result<()> {
 
 async fn create_poll(ledger: &Ledger) -> Result<PollId> {
     let contestants: Vec<_> = (1..=CONTESTANTS).map(|number| json!({"name": number.to_string()})).collect();
-    let now = Clock::system().now();
-    let draft = json!({"title": "Scale", "contestants": contestants, "opensAt": now, "closesAt": now});
+    let now = Clock::system().now().millis();
+    let [opens_at, closes_at] = [now - 3_600_000, now - 1_000].map(Timestamp::from_millis);
+    let draft =
+        json!({"title": "Scale", "contestants": contestants, "opensAt": opens_at, "closesAt": closes_at});
     Ok(ledger.create_poll(&serde_json::from_value(draft)?, "crew").await?.poll.id)
 }
 

@@ -13,6 +13,9 @@ use crate::{
     polls::Poll,
 };
 
+/// Rows of rejections of one voter in one poll.
+const ROWS_MAX: i64 = 1_000;
+
 /// Examples reported for each kind of difference.
 const EXAMPLES_MAX: usize = 5;
 
@@ -70,7 +73,7 @@ impl LedgerDiff {
         let mut seen = vec![false; book.rejected.len()];
         let mut decided = vec![false; book.either.len()];
         let sql = "SELECT message_id, reason, cast_at, poll::bigint AS poll FROM rejections";
-        let mut rows = sqlx::query(sql).fetch(connection);
+        let mut rows = sqlx::query(sql).fetch(&mut *connection);
         while let Some(row) = rows.try_next().await? {
             let (id, name): (Uuid, String) = (row.try_get("message_id")?, row.try_get("reason")?);
             let reason = book::reason(&name);
@@ -113,14 +116,38 @@ impl LedgerDiff {
             *self.rejected.entry(name).or_default() += 1;
         }
         drop(rows);
+        let mut uncounted = self.counted_without_row(connection).await?;
         for ((message, reason), _) in book.rejected.iter().zip(seen).filter(|(_, seen)| !seen) {
             let reason = reason_name(*reason);
+            if let Some(left) = uncounted.get_mut(reason).filter(|left| **left > 0) {
+                *left -= 1;
+                *self.rejected.entry(reason.to_owned()).or_default() += 1;
+                continue;
+            }
             self.differ("to be rejected, and not rejected", || format!("message …{message:016x}: {reason}"));
         }
         // A message that was not rejected must count or be a duplicate of a counted one.
         let counts = book.either.iter().zip(decided).filter(|(_, rejected)| !rejected);
         book.counts.extend(counts.map(|(either, _)| either.count));
         Ok(())
+    }
+
+    /// Returns the rejections that are counted and have no row, by reason. Only a voter with the maximum of rows for a
+    /// poll may have such rejections; they may be counted again when they are redelivered.
+    async fn counted_without_row(&mut self, connection: &mut PgConnection) -> Result<BTreeMap<String, i64>> {
+        let sql = "SELECT reason, sum(count)::bigint - \
+                       (SELECT count(*) FROM rejections WHERE rejections.reason = counted.reason) AS beyond, \
+                       EXISTS (SELECT FROM rejections GROUP BY poll, voter HAVING count(*) >= $1) AS is_any_full \
+                   FROM rejection_counts AS counted GROUP BY reason";
+        let mut beyond = BTreeMap::new();
+        for row in sqlx::query(sql).bind(ROWS_MAX).fetch_all(connection).await? {
+            let (reason, count): (String, i64) = (row.try_get("reason")?, row.try_get("beyond")?);
+            if count < 0 || count > 0 && !row.try_get::<bool, _>("is_any_full")? {
+                self.differ("rejections counted, and not recorded", || format!("{reason}: {count}"));
+            }
+            beyond.insert(reason, count);
+        }
+        Ok(beyond)
     }
 
     /// Records a vote that was cast in time and is in no certificate. Only a message withheld by the queue may be.
