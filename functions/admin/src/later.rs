@@ -4,6 +4,7 @@ use api::{NO_STORE, Problem, json_response};
 use domain::{Action, LaterDocument, PollId};
 use lambda_http::{Body, Request, Response, http::StatusCode};
 use ledger::Issued;
+use runtime::telemetry::error_chain;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -31,8 +32,8 @@ impl Handler {
             tracing::info!(poll = id.0, number, "certificate.issued");
         }
         let until = Instant::now() + self.audit_timeout / 2;
-        while !self.advance_later_certificate(id).await? && Instant::now() < until {}
         self.wake(id).await;
+        while Instant::now() < until && !self.advance_later_certificate(id, until).await {}
         let poll = ledger.polls(&[id]).await?.pop().ok_or_else(Problem::poll_not_found)?.poll;
         let first = ledger.certificate(id).await?.ok_or_else(not_certified)?;
         let later = ledger.later_certificates(id).await?.into_iter().find(|later| later.number == number);
@@ -46,10 +47,17 @@ impl Handler {
     }
 
     /// Reads one piece of the poll's votes: for the supplement of the first certificate, then for the later one.
-    async fn advance_later_certificate(&self, id: PollId) -> Result<bool, ledger::Error> {
-        let (ledger, limit) = (&self.stores.ledger, self.audit_timeout);
-        Ok(ledger.advance_supplement(id, PIECE_ROWS, limit).await?
-            && ledger.advance_later_certificate(id, PIECE_ROWS, limit).await?)
+    /// Returns whether both are finished; a failure is logged.
+    async fn advance_later_certificate(&self, id: PollId, until: Instant) -> bool {
+        let (ledger, limit) = (&self.stores.ledger, || until.saturating_duration_since(Instant::now()));
+        let advanced = async {
+            Ok(ledger.advance_supplement(id, PIECE_ROWS, limit()).await?
+                && ledger.advance_later_certificate(id, PIECE_ROWS, limit()).await?)
+        };
+        advanced.await.unwrap_or_else(|error: ledger::Error| {
+            tracing::warn!(error = error_chain(&error), poll = id.0, "certificate.not_supplemented");
+            false
+        })
     }
 }
 

@@ -1,7 +1,6 @@
 //! Certifies closed polls independently: a failure of one poll is logged and does not affect the others.
 
 use domain::{Basis, Observation, Poll, Timestamp};
-use futures_util::future::join_all;
 use ledger::Observed;
 use runtime::telemetry::error_chain;
 
@@ -10,7 +9,7 @@ use crate::{Handler, SHIFT};
 impl Handler {
     /// Observes the counting, records what each closed poll waits for, and certifies the polls that wait for nothing.
     pub(crate) async fn certify_due(&self) {
-        let polls = match self.stores.ledger.uncertified(SHIFT).await {
+        let polls = match self.certifying.uncertified(SHIFT).await {
             Ok(polls) if polls.is_empty() => return,
             Ok(polls) => polls,
             Err(error) => {
@@ -27,11 +26,14 @@ impl Handler {
         };
         let observed: Vec<_> = polls.iter().filter_map(|poll| self.judge(poll, &observation)).collect();
         if !observed.is_empty()
-            && let Err(error) = self.stores.ledger.note_closings(&observed).await
+            && let Err(error) = self.certifying.note_closings(&observed).await
         {
             tracing::error!(error = error_chain(&error), "closings.not_noted");
         }
-        join_all(observed.iter().filter(|one| one.waiting.is_none()).map(|one| self.certify(one))).await;
+        // One after the other: each excludes all batches for a moment.
+        for ready in observed.iter().filter(|one| one.waiting.is_none()) {
+            self.certify(ready).await;
+        }
     }
 
     /// Judges the evidence for a closed poll. Returns `None` if it is not closed.
@@ -45,7 +47,7 @@ impl Handler {
     /// Certifies the poll, unless its close has moved since the observation.
     async fn certify(&self, ready: &Observed) {
         let (poll, basis) = (ready.poll, Basis::Evidence);
-        match self.stores.ledger.certify_by(poll, Some(ready.closes_at), basis, None).await {
+        match self.certifying.certify_by(poll, Some(ready.closes_at), basis, None).await {
             Ok(certified) => {
                 tracing::info!(poll = poll.0, basis = basis.name(), ?certified, "poll.certified");
             }

@@ -31,7 +31,7 @@ impl Handler {
     }
 
     async fn observe(&self) -> Result<Observation, ledger::Error> {
-        let mut observation = self.stores.ledger.observe(self.policy.kept()).await?;
+        let mut observation = self.certifying.observe(self.policy.kept()).await?;
         // Redis and the queue are read after the ledger. So a batch that began before the probes were read is
         // visible, unless it has ended, and the queue's count includes no probe that the ledger lacks.
         let read_at = Instant::now();
@@ -88,7 +88,7 @@ impl Handler {
         let is_known =
             |&(known, seen): &(Sign, Timestamp)| known == sign && seen.saturating_add(CLOCK_SKEW) >= at;
         if !observation.signs.iter().any(is_known) {
-            self.stores.ledger.note_sign(sign, ago).await?;
+            self.certifying.note_sign(sign, ago).await?;
         }
         observation.signs.push((sign, at));
         Ok(())
@@ -96,10 +96,10 @@ impl Handler {
 
     /// Sends probes concurrently. A probe that the queue did not accept stays recorded as unsent.
     async fn send_probes(&self, count: usize, handled: Option<u64>) -> Result<(), ledger::Error> {
-        let probes = self.stores.ledger.begin_probes(count, handled, self.policy.kept()).await?;
+        let probes = self.certifying.begin_probes(count, handled, self.policy.kept()).await?;
         let sent = join_all(probes.iter().map(|&probe| self.send_probe(probe))).await;
         let sent: Vec<_> = sent.into_iter().flatten().collect();
-        self.stores.ledger.probes_sent(&sent).await
+        self.certifying.probes_sent(&sent).await
     }
 
     async fn send_probe(&self, probe: ProbeId) -> Option<ProbeId> {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use aws::Aws;
 use domain::{CertificationPolicy, Timestamp, VoterHasher};
 use lambda_runtime::Diagnostic;
-use ledger::Publishable;
+use ledger::{Ledger, Publishable};
 use ranking::Lease;
 use runtime::{
     Clock,
@@ -27,7 +27,10 @@ use runtime::{
     telemetry::error_chain,
 };
 use stores::Stores;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep},
+};
 
 pub use start::Start;
 
@@ -53,6 +56,10 @@ const CLAIM_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Handler {
     stores: Stores,
+    /// For the certifications, beside the publishing.
+    certifying: Ledger,
+    /// For the supplements, beside both.
+    supplementing: Ledger,
     aws: Aws,
     bucket: String,
     queue_url: String,
@@ -104,8 +111,11 @@ impl Handler {
         let hasher = reader.parsed("VOTER_HASH_KEY");
         let metrics_namespace = reader.text("METRICS_NAMESPACE");
         let built = || {
+            let stores: Stores = stores?;
             Some(Self {
-                stores: stores?,
+                certifying: stores.ledger.beside(),
+                supplementing: stores.ledger.beside(),
+                stores,
                 aws: aws?,
                 bucket: bucket?,
                 queue_url: queue_url?,
@@ -136,13 +146,13 @@ impl Handler {
                 None
             }
         };
-        self.forget_rejections().await;
         let worked = self.work(lease.as_ref(), end).await;
         if let Some(lease) = lease
             && let Err(error) = self.stores.ranking.release(lease).await
         {
             tracing::warn!(error = error_chain(&error), "ranking.unavailable");
         }
+        self.forget_rejections().await;
         worked.map_err(|error| {
             tracing::error!(error = error_chain(&error), "results.failed");
             Error(error)
@@ -166,11 +176,15 @@ impl Handler {
     }
 
     async fn work(&self, lease: Option<&Lease>, end: Instant) -> Result<(), ledger::Error> {
-        tokio::select! {
-            published = self.keep_publishing(lease, end) => published,
-            () = self.keep_certifying() => Ok(()),
-            () = self.keep_supplementing() => Ok(()),
-        }
+        let (stop, stopped) = watch::channel(false);
+        let publishing = async {
+            let published = self.keep_publishing(lease, end).await;
+            stop.send_replace(true);
+            published
+        };
+        let (published, (), ()) =
+            tokio::join!(publishing, self.keep_certifying(stopped.clone()), self.keep_supplementing(stopped));
+        published
     }
 
     /// Publishes at every tick, until there is nothing to do, another instance has the lease, or the shift ends.
@@ -190,21 +204,31 @@ impl Handler {
         Ok(())
     }
 
-    /// Observes the counting and certifies at every tick.
-    async fn keep_certifying(&self) {
+    /// Observes the counting and certifies at every tick. It is stopped between two ticks only: probes that were sent
+    /// and not recorded as sent would count as a sign of failure.
+    async fn keep_certifying(&self, mut stopped: Stopped) {
         let mut ticks = ticks();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
             self.certify_due().await;
         }
     }
 
-    /// Supplements certificates, piece after piece.
-    async fn keep_supplementing(&self) {
-        let mut ticks = ticks();
-        loop {
-            ticks.tick().await;
-            while self.supplement_due().await {}
+    /// Supplements certificates, piece after piece. A piece that is not finished when it is stopped is made again.
+    async fn keep_supplementing(&self, mut stopped: Stopped) {
+        let supplementing = async {
+            let mut ticks = ticks();
+            loop {
+                ticks.tick().await;
+                while self.supplement_due().await {}
+            }
+        };
+        tokio::select! {
+            () = supplementing => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
         }
     }
 
@@ -245,6 +269,9 @@ impl Handler {
         }
     }
 }
+
+/// Becomes true when a shift is over.
+type Stopped = watch::Receiver<bool>;
 
 fn ticks() -> Interval {
     let mut ticks = interval(TICK);

@@ -19,14 +19,14 @@ const FORGOTTEN_ROWS: u32 = 10_000;
 impl Handler {
     /// Deletes rejections that no redelivery can need any more. A failure is logged; the next shift tries again.
     pub(crate) async fn forget_rejections(&self) {
-        if let Err(error) = self.stores.ledger.forget_rejections(FORGOTTEN_ROWS).await {
+        if let Err(error) = self.supplementing.forget_rejections(FORGOTTEN_ROWS).await {
             tracing::warn!(error = error_chain(&error), "rejections.not_forgotten");
         }
     }
 
     /// Advances each unfinished certificate by one piece. Returns whether one of them can be advanced further.
     pub(crate) async fn supplement_due(&self) -> bool {
-        let polls = self.stores.ledger.unsupplemented().await.unwrap_or_else(|error| {
+        let polls = self.supplementing.unsupplemented().await.unwrap_or_else(|error| {
             tracing::error!(error = error_chain(&error), "certificates.not_read");
             Vec::new()
         });
@@ -48,7 +48,7 @@ impl Handler {
 
     /// Advances a poll's supplement, then its later certificates. Returns whether all are complete.
     async fn supplement(&self, poll: PollId) -> Result<bool, ledger::Error> {
-        let ledger = &self.stores.ledger;
+        let ledger = &self.supplementing;
         if !ledger.advance_supplement(poll, PIECE_ROWS, PIECE_LIMIT).await? {
             return Ok(false);
         }

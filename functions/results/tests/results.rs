@@ -24,7 +24,7 @@ use domain::{
 use flate2::read::GzDecoder;
 use ledger::{Batch, Certified, Counted, Ledger, Outcome};
 use local_stores::scratch::Scratch;
-use ranking::{FirstVotes, RankingStore, VotersUpdate};
+use ranking::{RankingStore, VotersUpdate};
 use results::{Handler, Start, Tick};
 use runtime::Clock;
 use serde_json::{Value, json};
@@ -338,22 +338,22 @@ async fn voters_are_estimated_where_none_is_missing() {
         fixture.file(&poll)["turnout"].clone()
     };
     assert_eq!(turnout().await, json!({"votes": 0, "voters": 0, "votersError": 0.0081}), "nobody has voted");
-    let add = async |voters: Vec<i64>, first: Option<FirstVotes>| {
-        let first = first.map(|first| (poll.id, first)).into_iter().collect();
+    let add = async |voters: Vec<i64>, is_first: bool| {
+        let first = is_first.then_some(poll.id).into_iter().collect();
         let update = VotersUpdate { voters: [(poll.id, voters)].into(), first, ..VotersUpdate::default() };
         fixture.ranking.raise_batch(&[].into(), &update, Uuid::new_v4(), 0).await.unwrap();
     };
     counted(fixture.count(&poll, &["alice", "bob", "carol", "bob"]).await);
     assert_eq!(turnout().await, json!({"votes": 4, "voters": null, "votersError": null}), "on their way");
-    add(vec![1, 2, 3, 2], Some(FirstVotes::Known)).await;
+    add(vec![1, 2, 3, 2], true).await;
     assert_eq!(turnout().await, json!({"votes": 4, "voters": 3, "votersError": 0.0081}));
-    add(vec![3, 4], None).await;
+    add(vec![3, 4], false).await;
     assert_eq!(turnout().await["voters"], 4);
     let client = redis::Client::open(fixture.scratch.redis_url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("FLUSHDB").exec_async(&mut connection).await.unwrap();
     assert_eq!(turnout().await, json!({"votes": 4, "voters": null, "votersError": null}), "all are lost");
-    add(vec![5], None).await;
+    add(vec![5], false).await;
     assert_eq!(turnout().await["voters"], json!(null), "some are lost");
 }
 

@@ -212,7 +212,7 @@ impl Handler {
             let counting = self.crash_points.within(Point::Counting, self.stores.ledger.count(&batch));
             if let Outcome::Counted(mut counted) = counting.await? {
                 self.repeats.record(counted.counted < batch.votes());
-                let voters = voters::update(&counted, batch.voters(), &polls);
+                let voters = voters::update(&counted, batch.voters());
                 let totals = std::mem::take(&mut counted.tallies).into_iter();
                 let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
                 let totals = totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect();

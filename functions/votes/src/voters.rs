@@ -2,11 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use domain::Voters;
+use domain::{PollId, Voters};
 use ledger::Counted;
-use ranking::{FirstVotes, VotersUpdate};
-
-use crate::definitions::Polls;
+use ranking::VotersUpdate;
 
 /// Maximum number of voters that wait for Redis, 80 kB. Beyond it their polls have no estimate any more.
 const WAITING_MAX: usize = 10_000;
@@ -36,39 +34,31 @@ impl UnsentVoters {
     }
 }
 
-/// Returns the update for a counted batch.
-pub fn update(counted: &Counted, voters: Voters, polls: &Polls) -> VotersUpdate {
-    let total = |poll| counted.tallies.get(poll).map_or(0, |tally| tally.values().sum::<u64>());
+/// Returns the update for a counted batch. With first votes for a contestant, the ledger returns the totals of all, so a
+/// sum equal to the batch's votes is the poll's.
+pub fn update(counted: &Counted, voters: Voters) -> VotersUpdate {
+    let total = |poll: &PollId| counted.tallies.get(poll).map_or(0, |tally| tally.values().sum::<u64>());
     let valid: u64 = voters.values().map(|voters| voters.len() as u64).sum();
     // A batch with duplicates knows the number of its new votes, but not their polls.
     let has_duplicates = counted.counted < valid;
     let are_all_first = voters.keys().map(total).sum::<u64>() == counted.counted;
-    let first_votes = |(poll, voters): (_, &Vec<i64>)| {
-        let is_first = if has_duplicates { are_all_first } else { total(poll) == voters.len() as u64 };
-        let definition = polls.get(poll)?.as_ref().filter(|_| is_first)?;
-        let has_all_totals = counted.tallies.get(poll)?.len() >= definition.contestants.len();
-        let first = if has_all_totals {
-            FirstVotes::Known
-        } else {
-            FirstVotes::IfTotalIs { epoch: definition.epoch, votes: total(poll) }
-        };
-        Some((*poll, first))
+    let is_first = |poll: &PollId, voters: &Vec<i64>| {
+        if has_duplicates { are_all_first } else { total(poll) == voters.len() as u64 }
     };
-    let first = voters.iter().filter_map(first_votes).collect();
+    let first =
+        voters.iter().filter(|(poll, voters)| is_first(poll, voters)).map(|(poll, _)| *poll).collect();
     VotersUpdate { voters, first, ..VotersUpdate::default() }
 }
 
 #[cfg(test)]
 mod tests {
-    use domain::PollId;
-
     use super::*;
 
     fn update_of(poll: i32, voters: impl IntoIterator<Item = i64>) -> VotersUpdate {
         let poll = PollId(poll);
         VotersUpdate {
             voters: [(poll, voters.into_iter().collect())].into(),
-            first: [(poll, FirstVotes::Known)].into(),
+            first: [poll].into(),
             ..VotersUpdate::default()
         }
     }
@@ -80,7 +70,7 @@ mod tests {
         let mut next = update_of(2, [3]);
         unsent.move_into(&mut next);
         assert_eq!(next.voters, [(PollId(1), vec![1, 2]), (PollId(2), vec![3])].into());
-        assert_eq!(next.first, [(PollId(2), FirstVotes::Known)].into());
+        assert_eq!(next.first, [PollId(2)].into());
         let mut after = update_of(2, [4]);
         unsent.move_into(&mut after);
         assert_eq!(after, update_of(2, [4]));

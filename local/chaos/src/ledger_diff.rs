@@ -135,17 +135,20 @@ impl LedgerDiff {
     /// Returns the rejections that are counted and have no row, by reason. Only a voter with the maximum of rows for a
     /// poll may have such rejections; they may be counted again when they are redelivered.
     async fn counted_without_row(&mut self, connection: &mut PgConnection) -> Result<BTreeMap<String, i64>> {
-        let sql = "SELECT reason, sum(count)::bigint - \
-                       (SELECT count(*) FROM rejections WHERE rejections.reason = counted.reason) AS beyond, \
-                       EXISTS (SELECT FROM rejections GROUP BY poll, voter HAVING count(*) >= $1) AS is_any_full \
-                   FROM rejection_counts AS counted GROUP BY reason";
+        let sql = "SELECT poll, reason, count - (SELECT count(*) FROM rejections \
+                           WHERE rejections.poll = counted.poll AND rejections.reason = counted.reason) AS beyond, \
+                       poll IN (SELECT poll FROM rejections GROUP BY poll, voter HAVING count(*) >= $1) AS has_full \
+                   FROM rejection_counts AS counted";
         let mut beyond = BTreeMap::new();
         for row in sqlx::query(sql).bind(ROWS_MAX).fetch_all(connection).await? {
             let (reason, count): (String, i64) = (row.try_get("reason")?, row.try_get("beyond")?);
-            if count < 0 || count > 0 && !row.try_get::<bool, _>("is_any_full")? {
-                self.differ("rejections counted, and not recorded", || format!("{reason}: {count}"));
+            if count < 0 || count > 0 && !row.try_get::<bool, _>("has_full")? {
+                let poll: i32 = row.try_get("poll")?;
+                self.differ("rejections counted, and not recorded", || {
+                    format!("poll {poll}: {reason}: {count}")
+                });
             }
-            beyond.insert(reason, count);
+            *beyond.entry(reason).or_default() += count;
         }
         Ok(beyond)
     }

@@ -78,7 +78,7 @@ impl Postgres {
             programs.initialize(&data).await?;
         }
         // A socket's path may have 107 bytes; a data folder deep in a home directory easily exceeds that.
-        let socket_folder = tempfile::Builder::new().prefix("votes-pg-").tempdir_in("/tmp")?;
+        let socket_folder = socket_folder(folder)?;
         programs.hand_over(socket_folder.path())?;
         let mut command = programs.command("postgres");
         command.arg("-D").arg(&data).arg("-k").arg(socket_folder.path());
@@ -234,9 +234,7 @@ impl Programs {
         let wanted = folder.canonicalize()?.join("postgres");
         let data = match &self.user {
             Some(user) if !may_reach(user, &wanted) => {
-                let digest = Sha256::digest(wanted.as_os_str().as_encoded_bytes());
-                let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-                let elsewhere = PathBuf::from(format!("/var/tmp/votes-{name}"));
+                let elsewhere = PathBuf::from(format!("/var/tmp/votes-{}", digest_of(&wanted)));
                 eprintln!(
                     "PostgreSQL runs as {}, which cannot enter {}: its data is in {}",
                     user.name,
@@ -310,4 +308,19 @@ fn may_reach(user: &User, path: &Path) -> bool {
         };
         folder.mode() >> shift & 1 == 1
     })
+}
+
+/// Creates the folder of the server's socket. Its name follows from the data folder's: the socket is the ledger's address,
+/// by which Redis keeps its data from one run to the next.
+fn socket_folder(folder: &Path) -> Result<TempDir> {
+    let name = format!("votes-pg-{}", digest_of(&folder.canonicalize()?));
+    // A killed run has left it. The caller holds the data folder's lock, so no other run uses it.
+    let _ = fs::remove_dir_all(Path::new("/tmp").join(&name));
+    Ok(tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir_in("/tmp")?)
+}
+
+/// Returns 16 hexadecimal digits that stand for a path.
+fn digest_of(path: &Path) -> String {
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -225,7 +225,8 @@ impl Observation {
             probe.decided_at.is_some_and(|decided| decided > probe.sent_at.saturating_add(policy.probe_late))
         };
         let late = self.probes.iter().filter(is_late).filter_map(|probe| probe.decided_at).max();
-        let unsent = self.probes.iter().filter(|probe| probe.failed).map(|probe| probe.sent_at).max();
+        let unsent = self.probes.iter().filter(|probe| probe.failed && probe.decided_at.is_none());
+        let unsent = unsent.map(|probe| probe.sent_at).max();
         let vanished =
             self.outstanding.iter().filter(|&&at| at.saturating_add(policy.probe_late) < self.now).max();
         let found = [

@@ -92,7 +92,8 @@ CREATE TABLE votes (
 CREATE TABLE show_votes PARTITION OF votes FOR VALUES FROM (MINVALUE) TO (1000000000);
 CREATE TABLE rehearsal_votes PARTITION OF votes FOR VALUES FROM (1000000000) TO (MAXVALUE);
 
--- The numbers of batches in the order of their inserts. It cycles after some years of votes without a break.
+-- The numbers of batches. Batches insert side by side, so a number is a name, and says nothing of the order of commits. It
+-- cycles after some years of votes without a break.
 CREATE SEQUENCE batches AS integer CYCLE;
 
 -- A message is rejected once, for one reason. The tag is that of the client's id.
@@ -107,10 +108,11 @@ CREATE TABLE rejections (
     id_tag     bigint,
     named      bigint,               -- the number in the message if no poll had it
     poll       integer     NOT NULL, -- 0: the message names no existing poll
+    place      smallint    NOT NULL DEFAULT 1, -- among the voter's rows for this poll, from 1
     reason     text        NOT NULL
 );
 
-CREATE INDEX rejections_by_voter ON rejections (poll, voter);
+CREATE INDEX rejections_by_voter ON rejections (poll, voter, place);
 
 -- For a new poll: whether messages were rejected for the lack of it.
 CREATE INDEX rejections_by_name ON rejections (named) WHERE named IS NOT NULL;
@@ -278,8 +280,8 @@ CREATE FUNCTION mark_log() RETURNS pg_lsn LANGUAGE sql VOLATILE AS $$SELECT pg_l
 -- rejected_message_tags: fields of late votes, empty if the batch has none. added_*: the votes of each contestant if
 -- all votes count. current: whether the batch was judged by the current definitions (version 0: no such poll); if
 -- not, nothing was counted. counted: the number of inserted votes. recorded_reasons: the reason of each new
--- rejection, recorded or only counted. tally_*: absolute totals. If every message of the batch is a newly counted vote, they are the changed
--- totals; else those of every contestant of every poll in it, since totals from an earlier delivery may not have
+-- rejection, recorded or only counted. tally_*: absolute totals. If every message of the batch is a newly counted vote, and
+-- none is a contestant's first, they are the changed totals; else those of every contestant of every poll in it, since totals from an earlier delivery may not have
 -- reached the ranking.
 --
 -- redelivered: a message of the batch was delivered before. unannounced: an announcement of the function instance has
@@ -300,6 +302,7 @@ CREATE PROCEDURE count_votes(
 DECLARE
     look_back boolean;
     batch_number integer;
+    has_first_votes boolean;
 BEGIN
     -- A waiting transaction that holds a snapshot keeps dead tally versions alive, and every other batch must skip
     -- over them: fifty waiting batches halve the throughput. So a ROLLBACK, which has nothing to undo, releases the
@@ -378,10 +381,10 @@ BEGIN
         UPDATE tallies SET votes = tallies.votes + added.votes
         FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
         WHERE tallies.poll = added.poll AND tallies.contestant = added.contestant
-        RETURNING tallies.poll, tallies.contestant, tallies.votes
+        RETURNING tallies.poll, tallies.contestant, tallies.votes, tallies.votes = added.votes AS is_first
     )
-    SELECT array_agg(poll), array_agg(contestant), array_agg(votes)
-    INTO tally_polls, tally_contestants, tally_votes FROM raised;
+    SELECT array_agg(poll), array_agg(contestant), array_agg(votes), coalesce(bool_or(is_first), false)
+    INTO tally_polls, tally_contestants, tally_votes, has_first_votes FROM raised;
 
     -- Every contestant has a tally, unless an operator has deleted it. Then it restarts from zero until the poll is
     -- rebuilt.
@@ -408,17 +411,16 @@ BEGIN
             WHERE NOT EXISTS (SELECT FROM votes WHERE votes.poll = polls.id AND votes.key = rejected.key)
                 AND NOT EXISTS (SELECT FROM rejections WHERE rejections.message_id = rejected.message_id)
             ORDER BY message_id
-        ), of_voter AS (
-            SELECT poll, voter, rows_max, (SELECT count(*) FROM (
-                    SELECT FROM rejections WHERE rejections.poll = new.poll AND rejections.voter = new.voter
-                    LIMIT 1000) AS earlier) AS earlier
-            FROM new GROUP BY poll, voter, rows_max
+        ), numbered AS (
+            SELECT *, row_number() OVER (PARTITION BY poll, voter ORDER BY message_id) + coalesce((
+                SELECT place FROM rejections WHERE rejections.poll = new.poll AND rejections.voter = new.voter
+                ORDER BY place DESC LIMIT 1), 0) AS place
+            FROM new
         ), recorded AS (
-            INSERT INTO rejections (message_id, cast_at, voter, id_tag, named, poll, reason)
-            SELECT message_id, cast_at, voter, id_tag, named, poll, reason
-            FROM (SELECT *, row_number() OVER (PARTITION BY poll, voter ORDER BY message_id) AS place FROM new) AS new
-            JOIN of_voter USING (poll, voter, rows_max)
-            WHERE earlier + place <= rows_max
+            INSERT INTO rejections (message_id, cast_at, voter, id_tag, named, poll, place, reason)
+            SELECT message_id, cast_at, voter, id_tag, named, poll, place, reason
+            FROM numbered
+            WHERE place <= rows_max
             ORDER BY message_id
         ), recounted AS (
             INSERT INTO rejection_counts AS total (poll, reason, count)
@@ -449,7 +451,7 @@ BEGIN
         SELECT array_agg(reason) INTO recorded_reasons FROM new;
     END IF;
 
-    IF tally_polls IS NULL OR counted < cardinality(vote_keys) OR cardinality(rejected_messages) > 0 THEN
+    IF tally_polls IS NULL OR has_first_votes OR counted < cardinality(vote_keys) OR cardinality(rejected_messages) > 0 THEN
         SELECT array_agg(poll), array_agg(contestant), array_agg(votes)
         INTO tally_polls, tally_contestants, tally_votes
         FROM tallies WHERE poll = ANY (judged_polls);

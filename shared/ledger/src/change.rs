@@ -71,6 +71,10 @@ impl Ledger {
             }
             for sql in [
                 "/* delete_poll */ DELETE FROM tallies WHERE poll = $1",
+                "/* delete_poll */ INSERT INTO rejection_counts AS total (poll, reason, count) \
+                 SELECT 0, reason, count FROM rejection_counts WHERE poll = $1 \
+                 ON CONFLICT (poll, reason) DO UPDATE SET count = total.count + excluded.count",
+                "/* delete_poll */ DELETE FROM rejection_counts WHERE poll = $1",
                 "/* delete_poll */ DELETE FROM closings WHERE poll = $1",
                 "/* delete_poll */ DELETE FROM polls WHERE id = $1",
                 "/* delete_poll */ INSERT INTO deleted_files (poll) VALUES ($1)",

@@ -74,6 +74,7 @@ impl Connector {
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
             ("jit", "off"),
+            ("default_transaction_isolation", "read committed"),
             ("statement_timeout", server_timeout.as_str()),
             ("idle_in_transaction_session_timeout", &server_timeout),
             ("idle_session_timeout", IDLE_SESSION_TIMEOUT_MS),

@@ -17,7 +17,8 @@ use domain::{PollId, Timestamp};
 const FAILURES_MAX: i32 = 10;
 
 const ROW: &str = "exports.*, certified_at, \
-    (SELECT coalesce(sum(count::bigint), 0)::bigint FROM jsonb_each_text(certificates.tally) AS line (number, count)) AS total \
+    (SELECT coalesce(sum(count::bigint), 0)::bigint FROM jsonb_each_text( \
+        CASE WHEN supplemented_at IS NULL THEN tally ELSE recount END) AS line (number, count)) AS total \
     FROM exports LEFT JOIN certificates USING (poll)";
 
 /// The export of a certified poll's votes into a file, with its progress.
@@ -41,7 +42,7 @@ pub struct Export {
     pub failure: Option<String>,
     /// The time when the file was complete.
     pub finished_at: Option<Timestamp>,
-    /// The number of votes in the certificate.
+    /// The number of votes in the certificate, or of its recount.
     pub total: Option<u64>,
 }
 

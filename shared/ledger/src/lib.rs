@@ -67,7 +67,7 @@ use runtime::{Retry, telemetry::error_chain, tls::Authorities};
 const PING_AFTER: Duration = Duration::from_secs(30);
 
 /// A client of the ledger with one lazily opened connection. A Lambda instance handles one event at a time, so the
-/// number of instances bounds the number of connections.
+/// number of instances bounds the number of connections; `functions/results` has three.
 #[derive(Clone)]
 pub struct Ledger {
     connector: Connector,
@@ -87,6 +87,12 @@ impl Ledger {
 
     fn over(connector: Connector, timeout: Duration) -> Self {
         Self { connector: connector.for_functions(timeout), idle: Arc::default(), timeout }
+    }
+
+    /// Returns a client with a connection of its own, for work beside this one's.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { idle: Arc::default(), ..self.clone() }
     }
 
     /// Trusts these authorities instead of Amazon's. They have no effect if the URL does not request TLS.

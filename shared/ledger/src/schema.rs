@@ -42,7 +42,7 @@ const RIGHTS: [(&str, &str); 20] = [
     ("signs", "SELECT, INSERT, UPDATE"),
     ("tallies", "SELECT, INSERT, UPDATE, DELETE"),
     ("votes", "SELECT, INSERT"),
-    ("rejection_counts", "SELECT, INSERT, UPDATE"),
+    ("rejection_counts", "SELECT, INSERT, UPDATE, DELETE"),
     ("rejections", "SELECT, INSERT, DELETE"),
 ];
 
@@ -67,7 +67,10 @@ pub enum SchemaError {
     Database(#[from] Error),
     /// A migration failed, and earlier migrations stay applied. Or the database has migrations that differ from this
     /// release's.
-    #[error("the schema cannot be migrated to this release")]
+    #[error(
+        "the schema cannot be migrated to this release; data of a release with other migrations is usable by that \
+         release only: on one machine, choose another --data-dir or remove the data folder"
+    )]
     Migration(#[from] MigrateError),
     /// The role is missing, so the functions could not connect. A retry helps once the role exists.
     #[error(

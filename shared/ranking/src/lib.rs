@@ -53,7 +53,7 @@ pub use backlog::Backlog;
 pub use batches::Batches;
 pub use error::{AddressError, Defect, Error, Outage};
 pub use lease::Lease;
-pub use voters::{FirstVotes, VOTERS_ERROR, VotersUpdate};
+pub use voters::{VOTERS_ERROR, VotersUpdate};
 
 use crate::breaker::Breaker;
 use domain::{ContestantNumber, LedgerAddress, Poll, PollId, PollWithTally, Tally, Timestamp, Voters};

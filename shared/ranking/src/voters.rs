@@ -4,7 +4,7 @@
 //! A marker for each poll says that no voter is missing. The batch with the poll's first votes sets it. A later batch
 //! that finds no voters deletes it, since Redis has lost or evicted them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use redis::Pipeline;
 
@@ -14,16 +14,10 @@ use domain::{PollId, Voters};
 /// The relative standard error of an estimate: <https://redis.io/docs/latest/commands/pfcount/>
 pub const VOTERS_ERROR: f64 = 0.0081;
 
-/// Script: sets or deletes a poll's marker, then adds voters. Keys: voters, marker, ranking. Arguments: lifetime,
-/// [`FirstVotes::argument`], voters. Lua passes on only some thousand arguments at a time.
+/// Script: sets or deletes a poll's marker, then adds voters. Keys: voters, marker. Arguments: lifetime, 1 if the votes are
+/// the poll's first, voters. Lua passes on only some thousand arguments at a time.
 const ADD_VOTERS: &str = "
-local first = tonumber(ARGV[2])
-local votes = 0
-if first > 0 then
-  local found = redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES')
-  for index = 2, #found, 2 do votes = votes + found[index] end
-end
-if first == votes then redis.call('SET', KEYS[2], 1)
+if ARGV[2] == '1' then redis.call('SET', KEYS[2], 1)
 elseif redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) end
 for index = 3, #ARGV, 1000 do
   redis.call('PFADD', KEYS[1], unpack(ARGV, index, math.min(index + 999, #ARGV)))
@@ -37,37 +31,10 @@ return 1";
 pub struct VotersUpdate {
     /// The voters by poll.
     pub voters: Voters,
-    /// The polls whose first votes are those of these voters.
-    pub first: BTreeMap<PollId, FirstVotes>,
+    /// The polls whose first votes are those of these voters. A concurrent later batch may have reached Redis before.
+    pub first: BTreeSet<PollId>,
     /// Polls that have lost voters: they have no estimate any more.
     pub lost: BTreeSet<PollId>,
-}
-
-/// How a batch knows that its votes are a poll's first. A concurrent later batch may have reached Redis before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstVotes {
-    /// The batch knows the totals of all contestants, and they are its own votes.
-    Known,
-    /// The batch knows only the totals of its own contestants. Its votes are the first if the ranking of this epoch,
-    /// after the batch's update, has no others.
-    IfTotalIs {
-        /// The poll's epoch.
-        epoch: i32,
-        /// The batch's votes in this poll, at least one.
-        votes: u64,
-    },
-}
-
-impl FirstVotes {
-    /// Returns the script's argument, and the epoch of the ranking. The argument is the number of votes that the
-    /// ranking must have, 0 where it does not matter, and -1 for a batch with later votes.
-    fn argument(first: Option<&Self>) -> (i64, i32) {
-        match first {
-            None => (-1, 0),
-            Some(Self::Known) => (0, 0),
-            Some(&Self::IfTotalIs { epoch, votes }) => (votes.cast_signed(), epoch),
-        }
-    }
 }
 
 impl RankingStore {
@@ -89,10 +56,10 @@ impl RankingStore {
 
     pub(super) fn add_voters(&self, pipeline: &mut Pipeline, update: &VotersUpdate) {
         for (&poll, voters) in &update.voters {
-            let (first, epoch) = FirstVotes::argument(update.first.get(&poll));
-            let command = pipeline.cmd("EVAL").arg(ADD_VOTERS).arg(3);
-            command.arg(&[self.voters_key(poll), self.whole_key(poll), self.ranking_key(poll, epoch)]);
-            command.arg(self.lifetime_seconds).arg(first).arg(voters).ignore();
+            let is_first = u8::from(update.first.contains(&poll));
+            let command = pipeline.cmd("EVAL").arg(ADD_VOTERS).arg(2);
+            command.arg(&[self.voters_key(poll), self.whole_key(poll)]);
+            command.arg(self.lifetime_seconds).arg(is_first).arg(voters).ignore();
         }
         for &poll in &update.lost {
             pipeline.del(self.whole_key(poll)).ignore();

@@ -26,7 +26,7 @@ async fn the_functions_may_count_and_read_and_neither_change_votes_nor_tables() 
         "DELETE FROM votes",
         "TRUNCATE votes",
         "UPDATE rejections SET reason = 'none'",
-        "DELETE FROM rejection_counts",
+        "TRUNCATE rejection_counts",
         "UPDATE journal SET who = 'nobody'",
         "DELETE FROM journal",
         "UPDATE late_votes SET contestant = 2",

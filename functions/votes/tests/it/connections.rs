@@ -27,7 +27,7 @@ impl Counter {
 
     async fn count(&mut self) -> (usize, usize) {
         let sql = "SELECT count(*) FROM pg_stat_activity \
-                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
         let database: i64 = sqlx::query_scalar(sql).fetch_one(&mut self.database).await.unwrap();
         let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut self.redis).await.unwrap();
         let ours = list.lines().filter(|line| line.contains(&self.redis_number)).count();

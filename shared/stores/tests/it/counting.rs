@@ -260,7 +260,11 @@ async fn totals_of_every_contestant_come_with_whatever_is_not_new() {
             .collect()
     };
     let told: Vec<(i16, u64)> = totals(&[vote(1, 1), vote(2, 2)]).await;
-    assert_eq!(told, [(1, 1), (2, 1)]);
+    assert_eq!(
+        told,
+        [(1, 1), (2, 1), (3, 0)],
+        "with a contestant's first vote: a batch must know whether it is the poll's"
+    );
     let told: Vec<_> = totals(&[vote(3, 2)]).await;
     assert_eq!(told, [(2, 2)]);
     let told: Vec<_> = totals(&[vote(3, 2), vote(4, 3)]).await;

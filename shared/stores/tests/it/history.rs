@@ -1,7 +1,7 @@
 //! No cost grows with history. The cost of a statement is the number of pages that the server reads: unlike its time,
 //! it is the same on every machine.
 
-use domain::{Basis, Inquiry, Poll, Rejection};
+use domain::{Basis, Inquiry, Message, Poll, Rejection};
 use ledger::{Batch, Ledger};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -42,7 +42,7 @@ async fn costs(with_history: bool) -> Costs {
     let warm = fixture.second_ledger();
     count(&fixture, &warm, &poll, 0).await;
     if with_history {
-        add_history(&mut owner, &poll).await;
+        add_history(&fixture, &mut owner, &poll).await;
     }
     owner.close().await.unwrap();
     let new = || fixture.second_ledger();
@@ -140,13 +140,15 @@ async fn count(fixture: &Fixture, ledger: &Ledger, poll: &Poll, first: u128) {
     refused.judged_by(poll.id, poll.version);
     for message in 0..BATCH {
         let message = fixture.message(u128::MAX - first * BATCH - message, &json!({"poll": poll.id.0}));
+        let message = Message { voter: Some(fixture.hasher.voter("mallory")), ..message };
         rejected(&mut refused, &message, Rejection::BeforeOpening);
     }
     ledger.count(&refused).await.unwrap();
 }
 
-/// Adds certified polls with votes and rejections, and rejections of the open poll by other voters.
-async fn add_history(owner: &mut PgConnection, Poll { id, .. }: &Poll) {
+/// Adds certified polls with votes and rejections, and rejections of the open poll: by other voters, and as many rows as one
+/// voter may have.
+async fn add_history(fixture: &Fixture, owner: &mut PgConnection, Poll { id, .. }: &Poll) {
     let sql = format!(
         "INSERT INTO polls (title, opens_at, closes_at, results, contestants, frozen_at, edition, published) \
              SELECT 'Earlier', now() - interval '2 days', now() - interval '1 day', 'live', '[]', now(), 1, 1 \
@@ -156,10 +158,14 @@ async fn add_history(owner: &mut PgConnection, Poll { id, .. }: &Poll) {
          INSERT INTO tallies (poll, contestant, votes) SELECT id, 1, 400 FROM polls WHERE id <> {id}; \
          INSERT INTO votes (key, poll, voter, cast_at, contestant) \
              SELECT gen_random_uuid(), {id} + 1 + n % {CERTIFIED}, n, now(), 1 FROM generate_series(1, {HISTORY}) AS n; \
+         INSERT INTO rejection_counts (poll, reason, count) SELECT id, 'afterClosing', 200 FROM polls WHERE id <> {id}; \
          INSERT INTO rejections (message_id, cast_at, voter, poll, reason) \
              SELECT gen_random_uuid(), now(), n, {id} + n % 2 * (1 + n % {CERTIFIED}), 'afterClosing' \
-             FROM generate_series(1, {HISTORY}) AS n",
-        id = id.0
+             FROM generate_series(1, {HISTORY}) AS n; \
+         INSERT INTO rejections (message_id, cast_at, voter, poll, place, reason) \
+             SELECT gen_random_uuid(), now(), {mallory}, {id}, n, 'afterClosing' FROM generate_series(1, 1000) AS n",
+        id = id.0,
+        mallory = fixture.hasher.voter("mallory").ledger_column()
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(owner).await.unwrap();
 }

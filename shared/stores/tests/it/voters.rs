@@ -1,16 +1,16 @@
 //! An estimate of a poll's voters is given only where none is missing.
 
 use domain::{ContestantNumber, PollId};
-use ranking::{FirstVotes, RankingStore, VotersUpdate};
+use ranking::{RankingStore, VotersUpdate};
 
 use crate::support::{Fixture, uuid};
 
 const POLL: PollId = PollId(1);
 
 /// Sends a batch of voters, and a total of the first contestant.
-async fn send(ranking: &RankingStore, total: u64, voters: &[i64], first: Option<FirstVotes>) {
+async fn send(ranking: &RankingStore, total: u64, voters: &[i64], is_first: bool) {
     let totals = [((POLL, 1), [(ContestantNumber(1), total)].into())].into();
-    let first = first.map(|first| (POLL, first)).into_iter().collect();
+    let first = is_first.then_some(POLL).into_iter().collect();
     let update = VotersUpdate { voters: [(POLL, voters.to_vec())].into(), first, ..VotersUpdate::default() };
     ranking.raise_batch(&totals, &update, uuid(1), 0).await.unwrap();
 }
@@ -33,12 +33,12 @@ async fn the_first_batch_makes_an_estimate_whole_in_any_order_of_arrival() {
     let fixture = Fixture::new().await;
     let ranking = fixture.ranking();
     assert_eq!(estimate(&ranking).await, None);
-    send(&ranking, 5, &[4, 5], None).await;
+    send(&ranking, 5, &[4, 5], false).await;
     assert_eq!(estimate(&ranking).await, None, "the first votes are missing");
-    send(&ranking, 3, &[1, 2, 3], Some(FirstVotes::Known)).await;
+    send(&ranking, 3, &[1, 2, 3], true).await;
     assert_eq!(estimate(&ranking).await, Some(5));
     let many: Vec<_> = (0..12_500).collect();
-    send(&ranking, 13_000, &many, None).await;
+    send(&ranking, 13_000, &many, false).await;
     let voters = estimate(&ranking).await.unwrap();
     assert!(voters.abs_diff(12_500) < 500, "{voters}");
 }
@@ -47,23 +47,12 @@ async fn the_first_batch_makes_an_estimate_whole_in_any_order_of_arrival() {
 async fn an_evicted_estimate_is_not_taken_for_whole() {
     let fixture = Fixture::new().await;
     let ranking = fixture.ranking();
-    send(&ranking, 3, &[1, 2, 3], Some(FirstVotes::Known)).await;
+    send(&ranking, 3, &[1, 2, 3], true).await;
     evict_voters(&fixture).await;
     assert_eq!(estimate(&ranking).await, None);
     for voter in [4, 5] {
-        send(&ranking, 5, &[voter], None).await;
+        send(&ranking, 5, &[voter], false).await;
         assert_eq!(estimate(&ranking).await, None, "three are missing");
-    }
-}
-
-/// The first vote of a contestant is not always the first of the poll.
-#[tokio::test]
-async fn a_batch_that_knows_some_totals_is_first_only_where_the_ranking_has_no_others() {
-    for (total, expected) in [(2, Some(2)), (9, None)] {
-        let fixture = Fixture::new().await;
-        let ranking = fixture.ranking();
-        send(&ranking, total, &[1, 2], Some(FirstVotes::IfTotalIs { epoch: 1, votes: 2 })).await;
-        assert_eq!(estimate(&ranking).await, expected, "{total}");
     }
 }
 
@@ -71,7 +60,7 @@ async fn a_batch_that_knows_some_totals_is_first_only_where_the_ranking_has_no_o
 async fn a_poll_that_has_lost_voters_has_no_estimate() {
     let fixture = Fixture::new().await;
     let ranking = fixture.ranking();
-    send(&ranking, 3, &[1, 2, 3], Some(FirstVotes::Known)).await;
+    send(&ranking, 3, &[1, 2, 3], true).await;
     let lost = VotersUpdate { lost: [POLL].into(), ..VotersUpdate::default() };
     ranking.raise_batch(&[].into(), &lost, uuid(1), 0).await.unwrap();
     assert_eq!(estimate(&ranking).await, None);
