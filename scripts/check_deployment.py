@@ -13,6 +13,7 @@ import parameters
 from sam_template import expect, of_type, read_transformed, report, variables
 
 # Explained in docs/OPERATIONS.md, "Connections".
+CONNECTIONS_OF_AN_INSTANCE = {"ResultsFunction": 3}  # One otherwise.
 INSTANCES_AT_A_DEPLOYMENT = 2  # The last release's instances keep their connections until Lambda ends them.
 CONNECTIONS_KEPT = 20  # Reserved for PostgreSQL, RDS and the crew's psql.
 
@@ -77,7 +78,7 @@ def check_connections(template):
             if "DATABASE_URL" in variables(function):
                 reserved = function["Properties"].get("ReservedConcurrentExecutions")
                 expect(reserved is not None, f"{function_name} has no bound on its connections")
-                functions += value(reserved or 0)
+                functions += value(reserved or 0) * CONNECTIONS_OF_AN_INSTANCE.get(function_name, 1)
         used = functions * INSTANCES_AT_A_DEPLOYMENT + CONNECTIONS_KEPT
         limit = value({"Ref": "DatabaseConnectionsMax"})
         expect(used <= limit, f"{name}: functions may hold {used} connections, DatabaseConnectionsMax is {limit}")
