@@ -84,13 +84,8 @@ impl Handler {
             if !self.stores.ledger.rebuild(id, &who, self.audit_timeout).await? {
                 return Err(Problem::poll_not_found());
             }
-            let loaded_at = self.clock.now();
-            let loaded = self.stores.ledger.polls(&[id]).await?;
-            self.stores
-                .ranking
-                .keep_polls(&loaded, loaded_at)
-                .await
-                .map_err(|error| ranking_not_written(&error))?;
+            let (_, kept) = self.stores.catalog.load_and_keep(&[id]).await?;
+            kept.map_err(|error| ranking_not_written(&error))?;
             self.run_audit(id).await
         })
         .await

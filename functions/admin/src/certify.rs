@@ -7,14 +7,11 @@ use domain::{
     Action, Basis, Certificate, ContestantNumber, Order, Poll, PollId, Recount, Timestamp, Waiting,
 };
 use lambda_http::{Body, Request, Response, http::StatusCode};
-use ledger::Certified;
+use ledger::{Certified, PIECE_ROWS};
 use runtime::telemetry::error_chain;
 use serde::{Deserialize, Serialize};
 
 use crate::{Handler, body, order::order_if_match, read::tagged};
-
-/// Votes of one piece of a supplement, which takes about a second.
-pub(crate) const PIECE_ROWS: u32 = 200_000;
 
 /// The optional body.
 #[derive(Debug, Default, Deserialize)]

@@ -8,7 +8,7 @@ use runtime::telemetry::error_chain;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::{Handler, certify::PIECE_ROWS, order::order_if_match, read::tagged};
+use crate::{Handler, order::order_if_match, read::tagged};
 
 impl Handler {
     /// Issues a certificate with all late votes so far. Answers 201 with its document; 200 if the last certificate
@@ -49,12 +49,8 @@ impl Handler {
     /// Reads one piece of the poll's votes: for the supplement of the first certificate, then for the later one.
     /// Returns whether both are finished; a failure is logged.
     async fn advance_later_certificate(&self, id: PollId, until: Instant) -> bool {
-        let (ledger, limit) = (&self.stores.ledger, || until.saturating_duration_since(Instant::now()));
-        let advanced = async {
-            Ok(ledger.advance_supplement(id, PIECE_ROWS, limit()).await?
-                && ledger.advance_later_certificate(id, PIECE_ROWS, limit()).await?)
-        };
-        advanced.await.unwrap_or_else(|error: ledger::Error| {
+        let limit = until.saturating_duration_since(Instant::now());
+        self.stores.ledger.advance_certificates(id, limit).await.unwrap_or_else(|error| {
             tracing::warn!(error = error_chain(&error), poll = id.0, "certificate.not_supplemented");
             false
         })

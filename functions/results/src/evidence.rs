@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use domain::{Observation, Poll, ProbeId, Sign, Timestamp, attribute};
+use domain::{Counting, Observation, Poll, ProbeId, Sign, Timestamp, attribute};
 use futures_util::future::join_all;
 use ranking::{Backlog, Batches};
-use runtime::telemetry::{CountingMetric, error_chain};
+use runtime::telemetry::{Condition, error_chain};
 use tokio::time::Instant;
 
 use crate::Handler;
@@ -21,7 +21,8 @@ impl Handler {
     /// The ledger does not answer. Missing answers of Redis and the queue are part of the observation.
     pub(crate) async fn observe_and_probe(&self, polls: &[Poll]) -> Result<Observation, ledger::Error> {
         let observation = self.observe().await?;
-        self.report(&observation);
+        let is_stopped = matches!(observation.counting(self.policy), Counting::Stopped(_));
+        self.report(Condition::CountingStopped, is_stopped);
         let closes = polls.iter().filter_map(|poll| crate::certify::closed_at(poll, observation.now));
         let due = observation.probes_due(closes);
         if due > 0 {
@@ -119,14 +120,5 @@ impl Handler {
         {
             tracing::warn!(error = error_chain(&error), "backlog.not_passed_on");
         }
-    }
-
-    /// Prints the metric that tells whether counting has stopped.
-    fn report(&self, observation: &Observation) {
-        let stopped = matches!(observation.counting(self.policy), domain::Counting::Stopped(_));
-        println!(
-            "{}",
-            CountingMetric { namespace: &self.metrics_namespace, at: self.clock.now(), stopped }.line()
-        );
     }
 }

@@ -24,7 +24,7 @@ use ranking::Lease;
 use runtime::{
     Clock,
     environment::{self, Reader},
-    telemetry::error_chain,
+    telemetry::{Condition, ConditionMetric, error_chain},
 };
 use stores::Stores;
 use tokio::{
@@ -259,6 +259,13 @@ impl Handler {
             self.record_published(poll).await;
         }
         Ok(Tick::Busy)
+    }
+
+    /// Prints the metric of a condition.
+    fn report(&self, condition: Condition, holds: bool) {
+        let metric =
+            ConditionMetric { namespace: &self.metrics_namespace, at: self.clock.now(), condition, holds };
+        println!("{}", metric.line());
     }
 
     /// Overwrites ranking and definitions in Redis with the ledger's.

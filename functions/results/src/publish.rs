@@ -8,7 +8,7 @@ use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, stream};
 use ledger::Publishable;
 use ranking::VOTERS_ERROR;
-use runtime::telemetry::{RecountMetric, error_chain};
+use runtime::telemetry::{Condition, error_chain};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -134,8 +134,7 @@ impl Handler {
         if differs {
             tracing::error!(poll = poll.0, "certificate.recount_differs");
         }
-        let metric = RecountMetric { namespace: &self.metrics_namespace, at: self.clock.now(), differs };
-        println!("{}", metric.line());
+        self.report(Condition::RecountDiffers, differs);
     }
 
     /// Returns the estimated number of voters of each poll, where none is missing.

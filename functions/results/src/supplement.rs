@@ -3,13 +3,10 @@
 
 use std::time::Duration;
 
-use domain::PollId;
 use runtime::telemetry::error_chain;
 
 use crate::Handler;
 
-/// Votes read in one piece. Some hundred thousand take a second.
-const PIECE_ROWS: u32 = 200_000;
 /// Timeout of a piece. The last one counts all of the poll's voters.
 const PIECE_LIMIT: Duration = Duration::from_secs(50);
 
@@ -32,7 +29,7 @@ impl Handler {
         });
         let mut is_unfinished = false;
         for poll in polls {
-            match self.supplement(poll).await {
+            match self.supplementing.advance_certificates(poll, PIECE_LIMIT).await {
                 Ok(is_done) => is_unfinished |= !is_done,
                 Err(error) => {
                     tracing::error!(
@@ -44,14 +41,5 @@ impl Handler {
             }
         }
         is_unfinished
-    }
-
-    /// Advances a poll's supplement, then its later certificates. Returns whether all are complete.
-    async fn supplement(&self, poll: PollId) -> Result<bool, ledger::Error> {
-        let ledger = &self.supplementing;
-        if !ledger.advance_supplement(poll, PIECE_ROWS, PIECE_LIMIT).await? {
-            return Ok(false);
-        }
-        ledger.advance_later_certificate(poll, PIECE_ROWS, PIECE_LIMIT).await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// inserted twice; with more, a single retry would slow many batches down.
 const MEMORY: u32 = 20;
 
-/// What this instance remembers of its last batches.
+/// The number of batches for which this instance still expects repeated votes.
 #[derive(Debug, Default)]
 pub struct Repeats(AtomicU32);
 

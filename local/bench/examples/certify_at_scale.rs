@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use domain::{Basis, PollId, Recount, Timestamp};
-use ledger::Ledger;
+use ledger::{Ledger, PIECE_ROWS};
 use local_stores::scratch::Scratch;
 use runtime::Clock;
 use serde_json::json;
@@ -18,8 +18,6 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 const CONTESTANTS: i16 = 10;
 /// Longer than any call that ends.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// As in `functions/results`.
-const PIECE_ROWS: u32 = 200_000;
 /// Votes of one earlier poll.
 const EARLIER_POLL_VOTES: u64 = 1_000_000;
 const FIRST_EARLIER_POLL: u64 = 1_000_000;

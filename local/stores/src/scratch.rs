@@ -71,7 +71,7 @@ impl Scratch {
         Some(value.to_owned())
     }
 
-    /// Returns the URL of the same ledger for a user whom it refuses: a ledger that is away, with the same address.
+    /// Returns the ledger's URL with a user that the server refuses: an unavailable ledger with the same address.
     ///
     /// # Errors
     /// The URL is not a PostgreSQL URL.

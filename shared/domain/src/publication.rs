@@ -64,11 +64,11 @@ pub struct Certificate {
     pub tally: Tally,
     /// Rejected messages that named this poll, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// What a pass over the votes adds later. `None` until the pass is finished.
+    /// The findings of a pass over the votes. `None` until the pass is finished.
     pub supplement: Option<Supplement>,
 }
 
-/// What a pass over all votes of a certified poll found. It changes nothing in the certificate.
+/// The findings of a pass over all votes of a certified poll. The pass changes nothing in the certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Supplement {
     /// The end of the pass.

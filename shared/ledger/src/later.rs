@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256, digest::common::hazmat::SerializableState};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::{
     Error, Ledger,
@@ -15,7 +13,7 @@ use super::{
     change::{LockedPoll, lock_poll},
     journal::{append_entry, conflict},
     polls::timestamp,
-    supplement::{COLUMNS, new_edition, resume_hash},
+    supplement::{COLUMNS, new_edition, read_lines, resume_hash},
 };
 use domain::{Basis, ContestantNumber, LateVotes, LaterCertificate, Order, PollId};
 
@@ -147,28 +145,20 @@ async fn hash_piece(
 ) -> Result<(), sqlx::Error> {
     let (number, last_late): (i32, i64) = (before.try_get("number")?, before.try_get("last_late")?);
     let (after, mut hash) = resume_hash(before)?;
-    // Each of the two tables is read in the order of its key, and no further than the piece.
-    let sql = "/* seal_later */ SELECT key AS last FROM ( \
-                   SELECT key FROM ( \
-                       (SELECT key FROM votes WHERE poll = $1 AND key > $2 ORDER BY key LIMIT $3) UNION ALL \
-                       (SELECT key FROM late_votes WHERE poll = $1 AND number <= $4 AND key > $2 ORDER BY key LIMIT $3) \
-                   ) AS either ORDER BY key LIMIT $3) AS piece ORDER BY key DESC LIMIT 1";
-    let last = sqlx::query(sql).bind(poll.0).bind(after).bind(i64::from(rows)).bind(last_late);
-    let Some(last) = last.fetch_optional(&mut *transaction).await? else {
-        return finish(transaction, poll, number, last_late, hash).await;
-    };
-    let last: Uuid = last.try_get("last")?;
     let late = late_rows(poll, last_late);
-    let between = format!("key > '{after}' AND key <= '{last}'");
-    // COPY takes no parameters; numbers and UUIDs need no quoting.
-    let lines = format!(
+    // Each of the two tables is read in the order of its key, and no further than the piece. COPY takes no parameters;
+    // numbers and UUIDs need no quoting.
+    let piece = format!("AND key > '{after}' ORDER BY key LIMIT {rows}");
+    let copy = format!(
         "COPY (/* seal_later */ SELECT {COLUMNS} FROM ( \
-             SELECT key, cast_at, voter, contestant, ballot FROM votes WHERE poll = {} AND {between} \
-             UNION ALL SELECT key, cast_at, voter, contestant, ballot FROM {late} AND {between}) AS vote ORDER BY key) \
+             (SELECT key, cast_at, voter, contestant, ballot FROM votes WHERE poll = {} {piece}) UNION ALL \
+             (SELECT key, cast_at, voter, contestant, ballot FROM {late} {piece})) AS vote ORDER BY key LIMIT {rows}) \
          TO STDOUT (FORMAT csv)",
         poll.0
     );
-    hash_lines(transaction, &lines, &mut hash).await?;
+    let Some(last) = read_lines(transaction, &copy, &mut hash, |_| Ok(())).await? else {
+        return finish(transaction, poll, number, last_late, hash).await;
+    };
     let sql = "/* seal_later */ UPDATE later_certificates SET hashed_to = $3, hash_state = $4 \
                WHERE poll = $1 AND number = $2";
     let state = hash.serialize();
@@ -188,7 +178,7 @@ async fn finish(
     let lines =
         format!("COPY (/* seal_later */ SELECT {COLUMNS} FROM {late} ORDER BY key) TO STDOUT (FORMAT csv)");
     let mut late_hash = Sha256::new();
-    hash_lines(transaction, &lines, &mut late_hash).await?;
+    read_lines(transaction, &lines, &mut late_hash, |_| Ok(())).await?;
     let sql = format!(
         "/* seal_later */ UPDATE later_certificates SET digest = $3, late_digest = $4, hash_state = NULL, \
              certified_at = date_trunc('milliseconds', clock_timestamp()), \
@@ -207,18 +197,6 @@ async fn finish(
 /// Returns a FROM clause for a poll's late votes up to a number.
 fn late_rows(poll: PollId, last_late: i64) -> String {
     format!("late_votes WHERE late_votes.poll = {} AND late_votes.number <= {last_late}", poll.0)
-}
-
-async fn hash_lines(
-    transaction: &mut PgConnection,
-    copy: &str,
-    hash: &mut Sha256,
-) -> Result<(), sqlx::Error> {
-    let mut lines = transaction.copy_out_raw(copy).await?;
-    while let Some(line) = lines.try_next().await? {
-        hash.update(&line);
-    }
-    Ok(())
 }
 
 fn later_certificate(row: &PgRow) -> Result<LaterCertificate, sqlx::Error> {

@@ -57,6 +57,7 @@ pub use journal::{Conflict, JournalEntry};
 pub use later::Issued;
 pub use results::Publishable;
 pub use schema::{Role, RoleError, Schema, SchemaError};
+pub use supplement::PIECE_ROWS;
 
 use self::connect::Connector;
 use domain::{LedgerAddress, PollId, VoteKey, Voter};
@@ -207,7 +208,7 @@ impl fmt::Debug for Ledger {
     }
 }
 
-/// How long a holder of the definition lock, for whom all batches wait, waits for another lock.
+/// Timeout of other locks for a holder of the definition lock, since all batches wait for it.
 const LOCK_TIMEOUT: &str = "1s";
 
 /// Takes the definition lock exclusively until the transaction ends, which excludes batches: see `fence` in the

@@ -18,6 +18,9 @@ use domain::PollId;
 pub(super) const COLUMNS: &str =
     "key, (date_part('epoch', cast_at) * 1000)::bigint, voter, contestant, ballot";
 
+/// The votes of one piece, which take about a second.
+pub const PIECE_ROWS: u32 = 200_000;
+
 /// The number of characters of the key at the beginning of a line.
 const KEY_LENGTH: usize = 36;
 /// The contestant's place in a line.
@@ -38,6 +41,19 @@ impl Ledger {
                    ) AS unfinished ORDER BY poll LIMIT 100";
         let rows = self.fetch_all(sqlx::query(sql)).await?;
         Ok(rows.iter().map(|row| row.try_get("poll").map(PollId)).collect::<Result<_, _>>()?)
+    }
+
+    /// Advances a poll's supplement by one piece, then, once it is finished, its oldest unfinished later certificate.
+    /// Returns whether all are finished. Idempotent. `limit` bounds the whole call.
+    ///
+    /// # Errors
+    /// [`Error::Outage`], [`Error::Defect`].
+    pub async fn advance_certificates(&self, poll: PollId, limit: Duration) -> Result<bool, Error> {
+        self.within(limit, async {
+            Ok(self.advance_supplement(poll, PIECE_ROWS, limit).await?
+                && self.advance_later_certificate(poll, PIECE_ROWS, limit).await?)
+        })
+        .await
     }
 
     /// Adds at most `rows` votes to the supplement of a poll's certificate, and returns whether it is finished. The
@@ -81,13 +97,12 @@ async fn add_piece(
         poll.0
     );
     let mut read = 0;
-    let mut lines = transaction.copy_out_raw(&copy).await?;
-    while let Some(line) = lines.try_next().await? {
-        hash.update(&line);
-        (after, read) = (key(&line)?, read + 1);
-        *recount.entry(contestant(&line)?).or_default() += 1;
-    }
-    drop(lines);
+    let last = read_lines(transaction, &copy, &mut hash, |line| {
+        read += 1;
+        *recount.entry(contestant(line)?).or_default() += 1;
+        Ok(())
+    });
+    after = last.await?.unwrap_or(after);
     if read < rows {
         finish(transaction, poll, hash, recount).await?;
         return Ok(true);
@@ -96,6 +111,24 @@ async fn add_piece(
     let update = sqlx::query(sql).bind(poll.0).bind(after).bind(hash.serialize().as_slice().to_vec());
     update.bind(Json(recount)).execute(transaction).await?;
     Ok(false)
+}
+
+/// Hashes the votes that a COPY statement returns, and passes each line to `take`. Returns the key of the last one.
+pub(super) async fn read_lines(
+    transaction: &mut PgConnection,
+    copy: &str,
+    hash: &mut Sha256,
+    mut take: impl FnMut(&[u8]) -> Result<(), sqlx::Error>,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    let mut last = None;
+    let mut lines = transaction.copy_out_raw(copy).await?;
+    // Each message of the protocol is one line.
+    while let Some(line) = lines.try_next().await? {
+        hash.update(&line);
+        last = Some(key(&line)?);
+        take(&line)?;
+    }
+    Ok(last)
 }
 
 async fn finish(

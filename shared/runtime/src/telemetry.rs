@@ -34,41 +34,36 @@ pub struct BatchMetrics<'a> {
     pub ranking_lag: Duration,
 }
 
-/// One observation of the counting status.
+/// A condition that an alarm watches: its metric is 1 while it holds, else 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Votes wait, and nothing counts them.
+    CountingStopped,
+    /// The votes of a certified poll, counted one by one, are not those of its certificate.
+    RecountDiffers,
+}
+
+/// One observation of a condition.
 #[derive(Debug)]
-pub struct CountingMetric<'a> {
+pub struct ConditionMetric<'a> {
     /// See [`BatchMetrics::namespace`].
     pub namespace: &'a str,
     /// The time of the observation.
     pub at: Timestamp,
-    /// Whether counting has stopped.
-    pub stopped: bool,
+    /// The observed condition.
+    pub condition: Condition,
+    /// Whether it holds.
+    pub holds: bool,
 }
 
-impl CountingMetric<'_> {
+impl ConditionMetric<'_> {
     /// Returns the line to print.
     pub fn line(&self) -> Value {
-        let metrics = vec![("CountingStopped", "Count", json!(u8::from(self.stopped)))];
-        line(self.namespace, self.at, None, metrics)
-    }
-}
-
-/// One recount of a certified poll's votes.
-#[derive(Debug)]
-pub struct RecountMetric<'a> {
-    /// See [`BatchMetrics::namespace`].
-    pub namespace: &'a str,
-    /// The time of the recount.
-    pub at: Timestamp,
-    /// Whether it differs from the certificate.
-    pub differs: bool,
-}
-
-impl RecountMetric<'_> {
-    /// Returns the line to print.
-    pub fn line(&self) -> Value {
-        let metrics = vec![("RecountDiffers", "Count", json!(u8::from(self.differs)))];
-        line(self.namespace, self.at, None, metrics)
+        let name = match self.condition {
+            Condition::CountingStopped => "CountingStopped",
+            Condition::RecountDiffers => "RecountDiffers",
+        };
+        line(self.namespace, self.at, None, vec![(name, "Count", json!(u8::from(self.holds)))])
     }
 }
 
@@ -154,9 +149,12 @@ mod tests {
         };
         let mut lines = metrics.lines();
         assert_eq!(lines.len(), 2);
-        lines.push(CountingMetric { namespace: "Votes/one", at: metrics.at, stopped: true }.line());
+        let condition = |condition| {
+            ConditionMetric { namespace: "Votes/one", at: metrics.at, condition, holds: true }.line()
+        };
+        lines.push(condition(Condition::CountingStopped));
         assert_eq!(lines[2]["CountingStopped"], 1);
-        lines.push(RecountMetric { namespace: "Votes/one", at: metrics.at, differs: true }.line());
+        lines.push(condition(Condition::RecountDiffers));
         assert_eq!(lines[3]["RecountDiffers"], 1);
         for line in &lines {
             let directive = &line["_aws"]["CloudWatchMetrics"][0];

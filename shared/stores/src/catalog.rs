@@ -76,10 +76,23 @@ impl Catalog {
     /// # Errors
     /// If the ledger does not answer.
     pub async fn load(&self, ids: &[PollId]) -> Result<Vec<PollWithTally>, ledger::Error> {
+        let (loaded, kept) = self.load_and_keep(ids).await?;
+        or_log(kept);
+        Ok(loaded)
+    }
+
+    /// Does the same as [`Self::load`], and returns whether Redis has taken the polls.
+    ///
+    /// # Errors
+    /// If the ledger does not answer.
+    pub async fn load_and_keep(
+        &self,
+        ids: &[PollId],
+    ) -> Result<(Vec<PollWithTally>, Result<(), ranking::Error>), ledger::Error> {
         let loaded_at = self.clock.now();
         let loaded = self.ledger.polls(ids).await?;
-        or_log(self.ranking.keep_polls(&loaded, loaded_at).await);
-        Ok(loaded)
+        let kept = self.ranking.keep_polls(&loaded, loaded_at).await;
+        Ok((loaded, kept))
     }
 
     /// Returns a poll for a public reader, and `None` for a draft. While the ledger is unavailable, a cache entry of any age
