@@ -186,7 +186,7 @@ impl Fixture {
                 request: VoteRequest::parse(&body),
             };
             match judge(&message, Some(poll), &self.hasher) {
-                Ok(vote) => batch.vote(message.id, &vote),
+                Ok(vote) => batch.vote(message.id, vote),
                 Err(rejected) => batch.rejection(&message, rejected),
             }
         }

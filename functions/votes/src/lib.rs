@@ -232,7 +232,7 @@ impl Handler {
         for message in messages {
             let poll = definitions::poll_of(message).and_then(|id| polls.get(&id)?.as_deref());
             match judge(message, poll, &self.hasher) {
-                Ok(vote) => batch.vote(message.id, &vote),
+                Ok(vote) => batch.vote(message.id, vote),
                 Err(rejected) => batch.rejection(message, rejected),
             }
         }

@@ -12,11 +12,11 @@ use emulator::sqs::{Attribute, NewMessage, Queue};
 /// Number of voters: enough that a batch hardly ever has one voter twice.
 const VOTERS: u64 = 1_000_000;
 
-/// Votes between a vote and its retry: one and a half of the template's batches.
-const RETRIED_AFTER: u64 = 450;
-
 /// Votes of one millisecond, for their clients' ids: 9,000 votes a second.
 const VOTES_PER_MS: u64 = 9;
+
+/// Votes between a vote and its retry: those of a second, after which our page retries first.
+const RETRIED_AFTER: u64 = 1_000 * VOTES_PER_MS;
 
 /// The polls and contestants to vote for.
 #[derive(Debug, Clone)]
@@ -50,16 +50,16 @@ struct Ballot {
 
 impl Ballots {
     /// Sends votes to the queue as the gateway does, numbered from `first`. With `retried`, they have ids of their
-    /// clients, and so many of a hundred are sent a second time, a batch and a half later.
+    /// clients, and so many of a hundred are sent a second time, a second of votes later.
     ///
     /// # Errors
     /// The queue rejects a message.
     pub fn cast(&self, first: u64, count: u64, retried: Option<u64>, queue: &Arc<Queue>) -> Result<()> {
         for number in first..first + count {
             self.send(number, retried.is_some(), queue)?;
-            let is_retried = (number - first) % 100 < retried.unwrap_or(0);
-            if let Some(earlier) = number.checked_sub(RETRIED_AFTER).filter(|&n| is_retried && n >= first) {
-                self.send(earlier, true, queue)?;
+            // Votes sent earlier may be of the warm-up. So a whole number of batches stays one, and none waits for its window.
+            if (number - first) % 100 < retried.unwrap_or(0) {
+                self.send(number.saturating_sub(RETRIED_AFTER), true, queue)?;
             }
         }
         Ok(())

@@ -13,15 +13,7 @@ use domain::{ContestantNumber, Message, PollId, ProbeId, Rejected, Tally, Timest
 pub struct Batch {
     judged_polls: Vec<i32>,
     judged_versions: Vec<i32>,
-    vote_keys: Vec<Uuid>,
-    vote_messages: Vec<Uuid>,
-    vote_voters: Vec<i64>,
-    vote_cast_at: Vec<OffsetDateTime>,
-    vote_polls: Vec<i32>,
-    vote_contestants: Vec<i16>,
-    vote_ballots: Vec<Option<i16>>,
-    vote_message_tags: Vec<Option<i64>>,
-    vote_id_tags: Vec<Option<i64>>,
+    votes: Vec<(Uuid, Vote)>,
     rejected_messages: Vec<Uuid>,
     rejected_voters: Vec<Option<i64>>,
     rejected_id_tags: Vec<Option<i64>>,
@@ -49,23 +41,8 @@ impl Batch {
     }
 
     /// Adds a vote that counts unless its key has been counted already.
-    pub fn vote(&mut self, message: Uuid, vote: &Vote) {
-        self.vote_keys.push(vote.key.0);
-        self.vote_messages.push(message);
-        self.vote_voters.push(vote.voter.ledger_column());
-        self.vote_cast_at.push(vote.cast_at.into());
-        self.vote_polls.push(vote.poll.0);
-        self.vote_contestants.push(vote.contestant.0);
-        if vote.ballot.is_some() {
-            // Votes before the first ballot get NULL. After the last ballot, the server assumes NULL.
-            let before = self.vote_keys.len() - 1;
-            self.vote_ballots.resize(before, None);
-            self.vote_message_tags.resize(before, None);
-            self.vote_id_tags.resize(before, None);
-            self.vote_ballots.push(vote.ballot);
-            self.vote_message_tags.push(vote.message_tag.map(|tag| tag.0));
-            self.vote_id_tags.push(vote.id_tag.map(|tag| tag.0));
-        }
+    pub fn vote(&mut self, message: Uuid, vote: Vote) {
+        self.votes.push((message, vote));
     }
 
     /// Adds a rejected message. It is a duplicate instead if its key was counted under an earlier definition of the
@@ -114,34 +91,72 @@ impl Batch {
     /// Returns the voters of its votes, duplicates included.
     pub fn voters(&self) -> Voters {
         let mut voters = Voters::new();
-        for (&poll, &voter) in self.vote_polls.iter().zip(&self.vote_voters) {
-            voters.entry(PollId(poll)).or_default().push(voter);
+        for (_, vote) in &self.votes {
+            voters.entry(vote.poll).or_default().push(vote.voter.ledger_column());
         }
         voters
     }
 
-    /// Returns the votes of each contestant of each poll if all votes count.
-    fn added(&self) -> BTreeMap<(i32, i16), i64> {
-        let mut added = BTreeMap::new();
-        for (&poll, &contestant) in self.vote_polls.iter().zip(&self.vote_contestants) {
-            *added.entry((poll, contestant)).or_default() += 1;
-        }
-        added
-    }
-
     /// Returns the number of its votes, repeated ones included.
     pub fn votes(&self) -> u64 {
-        self.vote_keys.len() as u64
+        self.votes.len() as u64
     }
 
     /// Returns the number of messages, without probes.
     pub fn len(&self) -> usize {
-        self.vote_keys.len() + self.rejected_messages.len()
+        self.votes.len() + self.rejected_messages.len()
     }
 
     /// Returns whether the batch has no messages.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Votes in the columns that `count_votes` takes, ascending by poll, key and time of casting.
+#[derive(Default)]
+struct VoteColumns {
+    keys: Vec<Uuid>,
+    messages: Vec<Uuid>,
+    voters: Vec<i64>,
+    cast_at: Vec<OffsetDateTime>,
+    polls: Vec<i32>,
+    contestants: Vec<i16>,
+    /// Filled up to the last vote with a ballot, like the tags: the server assumes NULL after it.
+    ballots: Vec<Option<i16>>,
+    message_tags: Vec<Option<i64>>,
+    id_tags: Vec<Option<i64>>,
+    /// The votes of each contestant if all votes count.
+    added: BTreeMap<(i32, i16), i64>,
+}
+
+impl VoteColumns {
+    fn new(votes: &[(Uuid, Vote)]) -> Self {
+        let mut votes: Vec<_> = votes.iter().collect();
+        votes.sort_unstable_by_key(|(_, vote)| (vote.poll, vote.key.0, vote.cast_at));
+        let mut columns = Self::default();
+        for (message, vote) in votes {
+            columns.push(*message, vote);
+        }
+        columns
+    }
+
+    fn push(&mut self, message: Uuid, vote: &Vote) {
+        if vote.ballot.is_some() {
+            self.ballots.resize(self.keys.len(), None);
+            self.message_tags.resize(self.keys.len(), None);
+            self.id_tags.resize(self.keys.len(), None);
+            self.ballots.push(vote.ballot);
+            self.message_tags.push(vote.message_tag.map(|tag| tag.0));
+            self.id_tags.push(vote.id_tag.map(|tag| tag.0));
+        }
+        self.keys.push(vote.key.0);
+        self.messages.push(message);
+        self.voters.push(vote.voter.ledger_column());
+        self.cast_at.push(vote.cast_at.into());
+        self.polls.push(vote.poll.0);
+        self.contestants.push(vote.contestant.0);
+        *self.added.entry((vote.poll.0, vote.contestant.0)).or_default() += 1;
     }
 }
 
@@ -176,21 +191,21 @@ impl Ledger {
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ CALL count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
                    $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)";
-        let added = batch.added();
-        let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = added.keys().copied().unzip();
-        let added_votes: Vec<i64> = added.into_values().collect();
+        let votes = VoteColumns::new(&batch.votes);
+        let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = votes.added.keys().copied().unzip();
+        let added_votes: Vec<i64> = votes.added.into_values().collect();
         let query = sqlx::query(sql)
             .bind(&batch.judged_polls)
             .bind(&batch.judged_versions)
-            .bind(&batch.vote_keys)
-            .bind(&batch.vote_messages)
-            .bind(&batch.vote_voters)
-            .bind(&batch.vote_cast_at)
-            .bind(&batch.vote_polls)
-            .bind(&batch.vote_contestants)
-            .bind(&batch.vote_ballots)
-            .bind(&batch.vote_message_tags)
-            .bind(&batch.vote_id_tags)
+            .bind(votes.keys)
+            .bind(votes.messages)
+            .bind(votes.voters)
+            .bind(votes.cast_at)
+            .bind(votes.polls)
+            .bind(votes.contestants)
+            .bind(votes.ballots)
+            .bind(votes.message_tags)
+            .bind(votes.id_tags)
             .bind(added_polls)
             .bind(added_contestants)
             .bind(added_votes)

@@ -89,7 +89,7 @@ impl Fixture {
         let mut batch = Batch::default();
         batch.judged_by(poll.id, poll.version);
         match judge(&message, Some(poll), &self.hasher) {
-            Ok(vote) => batch.vote(message.id, &vote),
+            Ok(vote) => batch.vote(message.id, vote),
             Err(rejected) => batch.rejection(&message, rejected),
         }
         self.ledger.count(&batch).await.unwrap();

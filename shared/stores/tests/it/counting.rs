@@ -88,7 +88,7 @@ async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
                         let id = (worker * BATCHES + turn) * VOTES + vote;
                         let message =
                             fixture.message(id, &json!({"poll": poll.id.0, "contestant": id % 10 + 1}));
-                        batch.vote(message.id, &judge(&message, Some(poll), &fixture.hasher).unwrap());
+                        batch.vote(message.id, judge(&message, Some(poll), &fixture.hasher).unwrap());
                     }
                 }
                 assert!(matches!(ledger.count(&batch).await.unwrap(), Outcome::Counted(_)));

@@ -93,7 +93,7 @@ impl Fixture {
         batch.judged_by(poll.id, poll.version);
         for message in messages {
             match judge(message, Some(poll), &self.hasher) {
-                Ok(vote) => batch.vote(message.id, &vote),
+                Ok(vote) => batch.vote(message.id, vote),
                 Err(rejected) => batch.rejection(message, rejected),
             }
         }
