@@ -147,7 +147,7 @@ async fn write(ledger: Ledger, mut poll: Poll, pause: Duration, batches: Arc<Bat
             batch.judged_by(poll.id, poll.version);
             for id in &ids {
                 let key = VoteKey(Uuid::from_u128(prefix | id.as_u128() >> 36));
-                batch.vote(*id, &domain::Vote { key, ..sample });
+                batch.vote(*id, domain::Vote { key, ..sample });
             }
             match ledger.count(&batch).await? {
                 Outcome::Counted(counted) => {

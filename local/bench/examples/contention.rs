@@ -261,7 +261,7 @@ fn batch(polls: &[Poll], sample: &Vote, shift: u32) -> Batch {
             cast_at: now,
             ..*sample
         };
-        batch.vote(message, &vote);
+        batch.vote(message, vote);
     }
     batch
 }
