@@ -46,12 +46,17 @@ ROUTES = {
 USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction", "ResultsFunction", "ExportFunction"]
 # Paths of the contract that are files and no routes of the API.
 FILES = {"GET /results/{id}.json", "GET /results/{id}.certificate-{number}.json"}
+# Public reads and a voter's own answers each have a HEAD route beside the GET route, in the template alone.
+HEADS = {route.replace("GET", "HEAD"): scopes for route, scopes in ROUTES.items() if route.startswith("GET /polls")}
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 # The stores of tests and of `make run`.
 STORES = pathlib.Path("local/stores/deployed")
 OUTAGE_SECONDS = 24 * 3600
+# The edge may keep an absence for as long, and wait for as long for an origin that hangs: pages give up after 10 s.
+ABSENCE_SECONDS = 3
+GIVE_UP_SECONDS = 10
 INVALIDATIONS_RETRY_SECONDS = 30
 # The time for which a poller may wait for a quiet queue to fill its batch.
 STRETCHED_WINDOW_SECONDS = 20
@@ -77,9 +82,10 @@ def scopes(operation):
 def check_routes(resources):
     body = resources["Api"]["Properties"]["Body"]
     found = dict(operations(body))
-    expect(found.keys() == ROUTES.keys(), f"routes differ: {sorted(found.keys() ^ ROUTES.keys())}")
+    expected = ROUTES | HEADS
+    expect(found.keys() == expected.keys(), f"routes differ: {sorted(found.keys() ^ expected.keys())}")
     for route, operation in found.items():
-        expect(scopes(operation) == ROUTES.get(route), f"{route}: security is {operation.get('security')}")
+        expect(scopes(operation) == expected.get(route), f"{route}: security is {operation.get('security')}")
         expect("x-amazon-apigateway-integration" in operation, f"{route}: has no integration")
         check_integration(route, operation["x-amazon-apigateway-integration"], resources)
     for resource in ("AWS::ApiGatewayV2::Route", "AWS::ApiGatewayV2::Integration"):
@@ -299,6 +305,8 @@ def check_cache(resources):
         shielded = behavior["TargetOriginId"] in shielded_origins(distribution)
         expect(cached or not shielded, f"{behavior['PathPattern']}: Origin Shield costs money without use for it")
     check_edge_paths(distribution, patterns)
+    check_absences(resources)
+    check_origins(resources, distribution)
 
 
 def shielded_origins(distribution):
@@ -315,6 +323,39 @@ def check_edge_paths(distribution, patterns):
         expect(named, f"{route}: no behavior routes it to the API")
     origins = {origin["Id"]: origin for origin in distribution["Origins"]}
     expect(origins["reads"]["DomainName"] == origins["api"]["DomainName"], "reads and writes must use one gateway")
+
+
+def check_absences(resources):
+    """Checks that an address without an object costs the origins little and is forgotten soon."""
+    distribution = resources["Distribution"]["Properties"]["DistributionConfig"]
+    strict = {"EventType": "viewer-request", "FunctionARN": {"Fn::GetAtt": ["PublicPaths", "FunctionARN"]}}
+    for behavior in distribution["CacheBehaviors"]:
+        pattern = behavior["PathPattern"]
+        if pattern.startswith(("/polls", "/results")):
+            expect(strict in behavior.get("FunctionAssociations", []), f"{pattern}: a path has many spellings")
+            expect("OPTIONS" in behavior["AllowedMethods"], f"{pattern}: a preflight gets 403")
+    kept = {rule["ErrorCode"]: rule["ErrorCachingMinTTL"] for rule in distribution["CustomErrorResponses"]}
+    expect(kept.get(404) == ABSENCE_SECONDS, f"a 404 is kept for {kept.get(404)} s")
+    header = variables(resources["PollsFunction"])["ABSENCE_CACHE_CONTROL"]
+    expect(f"s-maxage={ABSENCE_SECONDS}" in header and "stale" not in header, f"ABSENCE_CACHE_CONTROL: {header}")
+
+
+def check_origins(resources, distribution):
+    """Checks that an origin of cached paths that hangs is given up before the pages give up."""
+    cached = {distribution["DefaultCacheBehavior"]["TargetOriginId"]}
+    for behavior in distribution["CacheBehaviors"]:
+        if behavior["CachePolicyId"] != CACHING_DISABLED:
+            cached.add(behavior["TargetOriginId"])
+    for origin in distribution["Origins"]:
+        config = origin.get("CustomOriginConfig") or origin["S3OriginConfig"]
+        attempt = origin.get("ConnectionTimeout", 10) + config.get("OriginReadTimeout", 30)
+        longest = origin.get("ConnectionAttempts", 3) * attempt
+        if origin["Id"] in cached:
+            expect(longest <= GIVE_UP_SECONDS, f"{origin['Id']}: the edge waits {longest} s for an origin that hangs")
+    reads = next(origin for origin in distribution["Origins"] if origin["Id"] == "reads")
+    lease_ms = int(variables(resources["PollsFunction"])["RELOAD_LEASE_MS"])
+    patience_ms = 1000 * reads["CustomOriginConfig"]["OriginReadTimeout"]
+    expect(patience_ms >= lease_ms, "reads: the edge gives up on a reader that waits for another's reload")
 
 
 def check_pages(resources):

@@ -119,6 +119,9 @@ fn parameters(arguments: &RunArguments, machine: &Machine) -> BTreeMap<String, S
         ("VoterHashKey", machine.voter_hash_key.clone()),
         ("JwtIssuer", issuer_url(arguments.port)),
         ("JwtAudience", AUDIENCE.to_owned()),
+        // On one machine all viewers have one address.
+        ("WafRequestsPerAddress", "2000000000".to_owned()),
+        ("WafPollReadsPerAddress", "0".to_owned()),
     ];
     let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
     own.chain(arguments.parameter.iter().cloned()).collect()

@@ -65,6 +65,7 @@ impl Scratch {
             "AWS_ENDPOINT_URL" => "http://127.0.0.1:9",
             "AWS_REGION" => "us-east-1",
             "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => "local",
+            "ABSENCE_CACHE_CONTROL" => "public, max-age=1, s-maxage=3, x-absence",
             "PUBLIC_CACHE_CONTROL" => "public, max-age=1, s-maxage=3",
             _ => return None,
         };
