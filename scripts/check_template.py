@@ -23,6 +23,7 @@ ROUTES = {
     "GET /polls/{id}": PUBLIC,
     "GET /polls/{id}/ranking": PUBLIC,
     "GET /polls/{id}/votes/mine": TOKEN,
+    "GET /votes/mine": TOKEN,
     "POST /admin/polls": ADMIN,
     "GET /admin/polls": ADMIN,
     "GET /admin/polls/{id}": ADMIN,
@@ -47,7 +48,7 @@ USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction", "ResultsFun
 # Paths of the contract that are files and no routes of the API.
 FILES = {"GET /results/{id}.json", "GET /results/{id}.certificate-{number}.json"}
 # Public reads and a voter's own answers each have a HEAD route beside the GET route, in the template alone.
-HEADS = {route.replace("GET", "HEAD"): scopes for route, scopes in ROUTES.items() if route.startswith("GET /polls")}
+HEADS = {route.replace("GET", "HEAD"): scopes for route, scopes in ROUTES.items() if re.match("GET /(polls|votes)", route)}
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
@@ -331,13 +332,42 @@ def check_absences(resources):
     strict = {"EventType": "viewer-request", "FunctionARN": {"Fn::GetAtt": ["PublicPaths", "FunctionARN"]}}
     for behavior in distribution["CacheBehaviors"]:
         pattern = behavior["PathPattern"]
-        if pattern.startswith(("/polls", "/results")):
+        if pattern.startswith(("/polls", "/results", "/votes/")):
             expect(strict in behavior.get("FunctionAssociations", []), f"{pattern}: a path has many spellings")
             expect("OPTIONS" in behavior["AllowedMethods"], f"{pattern}: a preflight gets 403")
     kept = {rule["ErrorCode"]: rule["ErrorCachingMinTTL"] for rule in distribution["CustomErrorResponses"]}
     expect(kept.get(404) == ABSENCE_SECONDS, f"a 404 is kept for {kept.get(404)} s")
     header = variables(resources["PollsFunction"])["ABSENCE_CACHE_CONTROL"]
     expect(f"s-maxage={ABSENCE_SECONDS}" in header and "stale" not in header, f"ABSENCE_CACHE_CONTROL: {header}")
+
+
+def check_firewall(resources):
+    """Checks that the firewall limits votes, lookups and reads of polls, and answers in the contract's form."""
+    acl = resources["WebAcl"]["Properties"]
+    rules = [rule["Fn::If"][1] if "Fn::If" in rule else rule for rule in acl["Rules"]]
+    priorities = [rule["Priority"] for rule in rules]
+    expect(len(set(priorities)) == len(priorities), f"WebAcl: priorities {priorities}")
+    for name, limit, key in (
+        ("poll-reads", "WafPollReadsPerAddress", "IP"),
+        ("votes-per-token", "WafVotesPerToken", "CUSTOM_KEYS"),
+        ("lookups-per-token", "WafLookupsPerToken", "CUSTOM_KEYS"),
+    ):
+        rule = next(rule for rule in rules if rule["Name"] == name)
+        rate = rule["Statement"]["RateBasedStatement"]
+        expect(rate["Limit"] == {"Ref": limit} and rate["EvaluationWindowSec"] == 60, f"{name}: not {limit} a minute")
+        expect(rate["AggregateKeyType"] == key, f"{name}: counts by {rate['AggregateKeyType']}")
+        headers = [one["Header"]["Name"] for one in rate.get("CustomKeys", [])]
+        expect(headers == (["authorization"] if key == "CUSTOM_KEYS" else []), f"{name}: counts by {headers}")
+        answer = rule["Action"]["Block"]["CustomResponse"]
+        names = {header["Name"] for header in answer["ResponseHeaders"]}
+        expect(answer["ResponseCode"] == 429 and "Retry-After" in names, f"{name}: answers {answer}")
+        body = json.loads(acl["CustomResponseBodies"][answer["CustomResponseBodyKey"]]["Content"])
+        expect(body["error"].keys() == {"code", "message"}, f"{name}: answers {body}")
+    values = variables(resources["AdminFunction"])
+    limited = {"Fn::If": ["VotesAreLimited", {"Ref": "WafVotesPerToken"}, "0"]}
+    expect(values["VOTES_PER_TOKEN"] == limited, "AdminFunction: does not know whether votes are limited")
+    closed = {"Fn::If": ["HasDomain", "closed", "open"]}
+    expect(values["GATEWAY_ADDRESS"] == closed, "AdminFunction: does not know whether the edge can be bypassed")
 
 
 def check_origins(resources, distribution):
@@ -404,6 +434,7 @@ def main():
     check_certification(resources)
     check_results(resources)
     check_pages(resources)
+    check_firewall(resources)
     check_store_versions(resources)
     report(f"{len(ROUTES)} routes, secured; limits and timeouts agree")
 

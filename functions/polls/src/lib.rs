@@ -85,10 +85,8 @@ impl Handler {
             "GET /polls" => self.polls(request).await,
             "GET /polls/{id}" => self.poll(request).await,
             "GET /polls/{id}/ranking" => self.ranking(request).await,
-            "GET /polls/{id}/votes/mine" => {
-                let answer = self.votes_mine(request).await;
-                return answer.unwrap_or_else(|problem| problem.into_response(NO_STORE));
-            }
+            "GET /polls/{id}/votes/mine" => return personal(self.votes_mine(request).await),
+            "GET /votes/mine" => return personal(self.votes_mine_of_polls(request).await),
             _ => Err(Problem::new(StatusCode::NOT_FOUND, "routeNotFound", "There is no such route.")),
         };
         answer.unwrap_or_else(|problem| {
@@ -113,9 +111,15 @@ impl Handler {
     }
 
     async fn ranking(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        let id = self.existing(request).await?;
+        let id = poll_id(request)?;
+        if !self.numbers.may_exist(id, &self.stores.ledger).await {
+            return Err(Problem::poll_not_found());
+        }
         let Cached { value, loaded_at } = self.stores.catalog.standing(id).await?;
-        let Some(PollWithTally { poll, tally }) = value else { return Err(self.absent().await) };
+        let Some(PollWithTally { poll, tally }) = value else {
+            self.numbers.learn(&self.stores.ledger).await;
+            return Err(Problem::poll_not_found());
+        };
         let now = self.clock.now();
         if !poll.shows_results(now) {
             let message =
@@ -128,26 +132,19 @@ impl Handler {
     }
 
     async fn find(&self, request: &Request) -> Result<Poll, Problem> {
-        let id = self.existing(request).await?;
-        match self.stores.catalog.poll(id).await? {
-            Some(poll) => Ok(poll),
-            None => Err(self.absent().await),
-        }
+        self.find_number(poll_id(request)?).await?.ok_or_else(Problem::poll_not_found)
     }
 
-    /// Returns the `{id}` of the path, unless no poll can have it.
-    async fn existing(&self, request: &Request) -> Result<PollId, Problem> {
-        let id = poll_id(request)?;
-        if self.numbers.may_exist(id, &self.stores.ledger).await {
-            Ok(id)
-        } else {
-            Err(Problem::poll_not_found())
+    /// Returns the public poll of a number.
+    async fn find_number(&self, id: PollId) -> Result<Option<Poll>, Problem> {
+        if !self.numbers.may_exist(id, &self.stores.ledger).await {
+            return Ok(None);
         }
-    }
-
-    async fn absent(&self) -> Problem {
-        self.numbers.learn(&self.stores.ledger).await;
-        Problem::poll_not_found()
+        let found = self.stores.catalog.poll(id).await?;
+        if found.is_none() {
+            self.numbers.learn(&self.stores.ledger).await;
+        }
+        Ok(found)
     }
 
     /// Returns a cacheable response, or 304 if `If-None-Match` names it. The entity tag is a hash of `identity`.
@@ -167,6 +164,11 @@ impl Handler {
         response.headers_mut().insert(header::ETAG, tag);
         response
     }
+}
+
+/// Returns an answer about one voter, which no cache may store.
+fn personal(answer: Result<Response<Body>, Problem>) -> Response<Body> {
+    answer.unwrap_or_else(|problem| problem.into_response(NO_STORE))
 }
 
 /// A header value, validated at start.

@@ -73,11 +73,16 @@ async fn numbers_without_a_poll_do_not_take_the_ranking_away() {
     until("the ranking is at the edge", || stack.as_anyone("/polls/1/ranking").0 == 200);
     let until = Instant::now() + Duration::from_secs(8);
     thread::scope(|scope| {
+        // Some 600 requests a second, as many as four addresses may send without `WafPollReadsPerAddress`.
         let flood = |first: i64| {
             let stack = &stack;
             scope.spawn(move || {
                 let asked = (first..).step_by(4).take_while(|_| Instant::now() < until);
-                asked.map(|id| stack.as_anyone(&format!("/polls/{id}/ranking")).0).collect::<Vec<_>>()
+                let ask = |id| {
+                    thread::sleep(Duration::from_millis(5));
+                    stack.as_anyone(&format!("/polls/{id}/ranking")).0
+                };
+                asked.map(ask).collect::<Vec<_>>()
             })
         };
         let floods: Vec<_> = (1_000_000..1_000_004).map(flood).collect();
@@ -91,10 +96,8 @@ async fn numbers_without_a_poll_do_not_take_the_ranking_away() {
         assert!(read > 50);
         let statuses: Vec<u16> = floods.into_iter().flat_map(|flood| flood.join().unwrap()).collect();
         assert!(statuses.len() > 1_000, "no flood: {}", statuses.len());
-        assert!(
-            statuses.contains(&503) && !statuses.contains(&429),
-            "the function bounds reads, not the throttle"
-        );
+        let count = |status| statuses.iter().filter(|&&one| one == status).count();
+        assert!(count(503) > count(404) && count(429) == 0, "{} {} {}", count(404), count(503), count(429));
     });
 }
 
@@ -119,4 +122,32 @@ async fn a_poll_is_visible_in_three_seconds_however_often_it_was_asked_for() {
     }
     let seconds = opened.elapsed();
     assert!(seconds < ABSENT + Duration::from_millis(500), "{seconds:?}");
+}
+
+#[tokio::test]
+async fn a_token_above_its_rate_is_refused_and_other_voters_are_not() {
+    let scratch = Scratch::new().await.unwrap();
+    let limits = ["--parameter", "WafVotesPerToken=10", "--parameter", "WafLookupsPerToken=10"];
+    let stack = TestStack::start(&scratch, &limits);
+    let (one, other) = (stack.token_of_any_issuer("one"), stack.token_of_any_issuer("other"));
+    let vote = r#"{"poll":1,"contestant":1}"#;
+    let cast: Vec<u16> = (0..12).map(|_| stack.cast(&one, vote).0).collect();
+    assert_eq!(cast, [[202; 10].as_slice(), &[429; 2]].concat());
+    let (_, body) = stack.cast(&one, vote);
+    let error = &serde_json::from_str::<serde_json::Value>(&body).unwrap()["error"];
+    assert_eq!(error["code"], "tooManyRequests", "{body}");
+    assert_eq!(stack.cast(&other, vote).0, 202);
+    for path in ["/polls/1/votes/mine", "/votes/mine?polls=1"].iter().cycle().take(10) {
+        assert_eq!(stack.as_voter(path).0, 200, "{path}");
+    }
+    assert_eq!(stack.as_voter("/votes/mine?polls=1").0, 429);
+    assert_eq!(stack.as_anyone("/polls/1").0, 200);
+}
+
+#[tokio::test]
+async fn without_the_rule_no_token_is_refused() {
+    let scratch = Scratch::new().await.unwrap();
+    let stack = TestStack::start(&scratch, &["--parameter", "WafVotesPerToken=0"]);
+    let token = stack.token_of_any_issuer("one");
+    assert!((0..130).all(|_| stack.cast(&token, "{}").0 == 202));
 }
