@@ -1,7 +1,7 @@
 //! A voter's used ballots and the receipts of votes: `GET /polls/{id}/votes/mine` for one poll, `GET /votes/mine` for
 //! several.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use api::{NO_STORE, Problem, json_response, parse_poll_id};
 use domain::{Inquiry, Poll, PollId, Receipt, Voter};
@@ -52,8 +52,8 @@ impl Handler {
         let asked = Asked::read(request)?;
         let mut polls = BTreeMap::new();
         for &id in asked.polls.iter().chain(asked.votes.iter().map(|(poll, _)| poll)) {
-            if !polls.contains_key(&id) {
-                polls.insert(id, self.find_number(id).await?);
+            if let Entry::Vacant(place) = polls.entry(id) {
+                place.insert(self.find_number(id).await?);
             }
         }
         let (mut ballots, mut votes) = (Vec::new(), Vec::new());

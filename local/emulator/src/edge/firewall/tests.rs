@@ -6,7 +6,7 @@ use tokio::time::advance;
 use super::*;
 use crate::template::Resource;
 
-fn firewall(rules: Value) -> Result<Firewall> {
+fn firewall(rules: &Value) -> Result<Firewall> {
     let properties = json!({
         "Rules": rules,
         "CustomResponseBodies": {"slow": {"ContentType": "APPLICATION_JSON", "Content": "{\"error\":{}}"}},
@@ -44,7 +44,7 @@ fn ask(firewall: &Firewall, method: &str, uri: &str, token: &str) -> Option<Resp
 
 #[tokio::test(start_paused = true)]
 async fn a_token_above_its_rate_is_refused_and_others_are_not() {
-    let firewall = firewall(by_token(&votes())).unwrap();
+    let firewall = firewall(&by_token(&votes())).unwrap();
     for token in ["Bearer a", "bearer  A", "BEARER a"] {
         assert!(ask(&firewall, "POST", "/votes", token).is_none(), "{token}");
     }
@@ -65,7 +65,7 @@ async fn a_token_above_its_rate_is_refused_and_others_are_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rate_falls_as_its_window_passes() {
-    let firewall = firewall(by_token(&votes())).unwrap();
+    let firewall = firewall(&by_token(&votes())).unwrap();
     assert_eq!((0..9).filter(|_| ask(&firewall, "POST", "/votes", "a").is_none()).count(), 3);
     advance(Duration::from_secs(61)).await;
     assert!(ask(&firewall, "POST", "/votes", "a").is_some(), "most of the last minute still counts");
@@ -79,7 +79,7 @@ async fn a_rate_falls_as_its_window_passes() {
 async fn addresses_are_counted_apart() {
     let rules = json!([{"Name": "rate", "Priority": 0, "Action": {"Block": {}},
         "Statement": {"RateBasedStatement": {"Limit": 2, "AggregateKeyType": "IP"}}}]);
-    let firewall = firewall(rules).unwrap();
+    let firewall = firewall(&rules).unwrap();
     let ask = |last: u8| {
         let mut request = Request::get("/").body(()).unwrap();
         request.extensions_mut().insert(Viewer(Ipv4Addr::new(192, 0, 2, last).into()));
@@ -92,10 +92,10 @@ async fn addresses_are_counted_apart() {
 fn other_rules_are_left_out_and_unknown_parts_refused() {
     let size = json!([{"Name": "size", "Priority": 0, "Action": {"Block": {}},
         "Statement": {"SizeConstraintStatement": {"Size": 1}}}]);
-    let firewall_of_size = firewall(size).unwrap();
+    let firewall_of_size = firewall(&size).unwrap();
     assert!(ask(&firewall_of_size, "POST", "/votes", "a").is_none());
     let unknown = by_token(&json!({"GeoMatchStatement": {"CountryCodes": ["BR"]}}));
-    let error = firewall(unknown).unwrap_err();
+    let error = firewall(&unknown).unwrap_err();
     assert!(format!("{error:#}").contains("path and method only"), "{error:#}");
 }
 
