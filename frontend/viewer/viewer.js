@@ -5,7 +5,8 @@ import { announce, el, find, setText } from "/shared/dom.js";
 import { everySecond, now, statusOf } from "/shared/clock.js";
 import { config, Feed, followStanding, isShown } from "/shared/feed.js";
 import { loadTexts, t } from "/shared/text.js";
-import { isSandboxed, onSession, resumeSignIn, sessionState, signIn, userName } from "/shared/session.js";
+import { isSandboxed, onSession, resumeSignIn, sessionState, signIn, signOut, userName, voter } from "/shared/session.js";
+import { forgetBallots, keepBallots, keepsBallots } from "/viewer/memory.js";
 import { Outbox } from "/viewer/outbox.js";
 import { Standing } from "/viewer/standing.js";
 
@@ -35,7 +36,7 @@ class Section {
   constructor(poll) {
     this.poll = poll;
     this.certificate = null;
-    this.ballot = new Ballot(poll, (contestant) => this.vote(contestant));
+    this.ballot = new Ballot(poll, { onVote: (contestant) => this.vote(contestant), onLookUp: () => this.lookUp() });
     this.standing = new Standing(poll, (text) => setText(find("#moves"), text));
     this.element = el("article", { class: "poll", id: `poll-${poll.id}` });
     const parts = [this.ballot.body, this.standing.element];
@@ -106,6 +107,11 @@ class Section {
 
   showVotes() {
     this.ballot.showVotes(outbox.of(this.poll.id), outbox.used(this.poll.id));
+  }
+
+  async lookUp() {
+    if (!(await outbox.lookUp(this.poll.id))) announce(t("said.notLookedUp"));
+    else if (outbox.of(this.poll.id).some(({ state }) => state === "sent")) announce(t("said.stillSent"));
   }
 
   remove() {
@@ -219,6 +225,9 @@ function showSession() {
   const button = find("#sign-in");
   button.hidden = state === "valid";
   setText(button, t(state === "ended" ? "signInAgain" : "signIn"));
+  setText(find("#sign-out"), t("signOut"));
+  setText(find("#keep-text"), t("keepBallots"));
+  find("#leave").hidden = state === "none";
   showNotice();
 }
 
@@ -234,6 +243,13 @@ async function startSignIn() {
 
 async function start() {
   find("#sign-in").addEventListener("click", startSignIn);
+  find("#sign-out").addEventListener("click", () => {
+    forgetBallots(voter());
+    signOut();
+  });
+  const keep = find("#keep");
+  keep.checked = keepsBallots();
+  keep.addEventListener("change", () => keepBallots(keep.checked));
   onSession(() => {
     showSession();
     sections.forEach((section) => section.showVotes());

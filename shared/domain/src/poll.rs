@@ -7,6 +7,11 @@ use super::{Tally, Timestamp};
 #[serde(transparent)]
 pub struct PollId(pub i32);
 
+impl PollId {
+    /// The first number of a rehearsal; a show's polls have lower ones.
+    pub const REHEARSALS_FROM: Self = Self(1_000_000_000);
+}
+
 /// The number of a contestant ("vote 7"): 1 to 32,767, unique within its poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

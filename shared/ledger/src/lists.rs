@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Error, Ledger,
@@ -79,6 +79,20 @@ impl Ledger {
         let sql = "/* polls_before */ SELECT * FROM polls WHERE id < $1 ORDER BY id DESC LIMIT 100";
         let rows = self.fetch_all(sqlx::query(sql).bind(id.0)).await?;
         Ok(rows.iter().map(poll).collect::<Result<_, _>>()?)
+    }
+
+    /// Returns the highest number of a show's poll, and that of any poll, rehearsals included; 0 without one. Two index
+    /// lookups.
+    ///
+    /// # Errors
+    /// [`Error::Outage`], [`Error::Defect`].
+    pub async fn highest_numbers(&self) -> Result<(PollId, PollId), Error> {
+        let sql = "/* highest_numbers */ SELECT \
+                       coalesce((SELECT max(id) FROM polls WHERE id < $1), 0) AS show, \
+                       coalesce((SELECT max(id) FROM polls), 0) AS highest";
+        let rows = self.fetch_all(sqlx::query(sql).bind(PollId::REHEARSALS_FROM.0)).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        Ok((PollId(row.try_get("show")?), PollId(row.try_get("highest")?)))
     }
 
     async fn listed(&self, sql: String) -> Result<Vec<Poll>, Error> {
