@@ -46,7 +46,12 @@ ROUTES = {
 }
 USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction", "ResultsFunction", "ExportFunction"]
 # Paths of the contract that are files and no routes of the API.
-FILES = {"GET /results/{id}.json", "GET /results/{id}.certificate-{number}.json"}
+FILES = {
+    "GET /results/polls.json",
+    "GET /results/{id}.json",
+    "GET /results/{id}.names-{hash}.json",
+    "GET /results/{id}.certificate-{number}.json",
+}
 # Public reads and a voter's own answers each have a HEAD route beside the GET route, in the template alone.
 HEADS = {route.replace("GET", "HEAD"): scopes for route, scopes in ROUTES.items() if re.match("GET /(polls|votes)", route)}
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
@@ -259,6 +264,8 @@ def check_results(resources):
         expect(lifetime["max-age"] > 0, f"{name}: max-age=0 ends the collapsing of simultaneous misses")
         stale = max(lifetime["stale-while-revalidate"], lifetime["stale-if-error"])
         expect(policy["MaxTTL"] >= lifetime["s-maxage"] + stale, f"{name}: MaxTTL cuts the stale directives short")
+    names = variables["NAMES_CACHE_CONTROL"]
+    expect("immutable" in names and "public" in names, "NAMES_CACHE_CONTROL: a page must read the names once")
     bucket = resources["ResultsBucket"]["Properties"]["PublicAccessBlockConfiguration"]
     expect(all(bucket.values()) and len(bucket) == 4, "the results' bucket must be private")
 
