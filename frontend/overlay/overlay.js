@@ -3,12 +3,14 @@
 
 import { countdown, everySecond, now, statusOf } from "/shared/clock.js";
 import { el, find, roll, setText } from "/shared/dom.js";
-import { followFile, followList, isShown } from "/shared/feed.js";
+import { followFile, followList, isShown, spread } from "/shared/feed.js";
 import { formatShare, loadTexts, t } from "/shared/text.js";
 
 const TOP = 5;
 const TOP_MAX = 8;
 const DAY_MS = 86_400_000;
+/** The list is requested this soon after an opening or a close. */
+const SOON_S = 3;
 /** Shares are animated in tenths of a percent. */
 const SHARE_STEPS = 1000;
 /** Title sizes in rem; the first that fits is used. The last holds 200 Chinese characters. */
@@ -29,6 +31,7 @@ let poll = null;
 let standing = null;
 let listVersion = 0;
 let certified = false;
+let lastStatus = null;
 let fittedFor = null;
 let latest = null;
 
@@ -143,6 +146,9 @@ function tick() {
   const left = until - now();
   setText(find("#timer"), left > 0 && left < DAY_MS ? countdown(until) : "");
   follow(status);
+  if (status === lastStatus) return;
+  lastStatus = status;
+  pollList.hasten(SOON_S * spread());
 }
 
 const pollList = followList({
@@ -152,7 +158,7 @@ const pollList = followList({
     listVersion = version;
     if (found) define(found);
   },
-  isOpen: () => Boolean(standing),
+  isOpen: () => poll !== null && statusNow() === "open",
 });
 
 async function start() {

@@ -15,13 +15,12 @@ export function deadline(ms) {
   return controller.signal;
 }
 
-/** The bucket answers 404, or 403 where it lists nothing. */
-const isMissing = ({ status }) => status === 404 || status === 403;
+const MISSING = 404;
 
 /** Returns a file's content, or null if there is no file. */
 async function read(path) {
   const response = await fetch(path, { signal: deadline(TIMEOUT_MS) });
-  if (isMissing(response)) return null;
+  if (response.status === MISSING) return null;
   if (!response.ok) throw new Error(response.status);
   return response.json();
 }
@@ -58,7 +57,7 @@ export class Feed {
    * `url()`: resolves to the address. `onData(body)`: a new body; resolves to false to get it again.
    * `onState("ok" | "offline" | "failing")`: on change. `pace(seconds)`: maps the file's interval to the page's.
    */
-  constructor({ url, onData, onState = () => {}, pace = (seconds) => seconds }) {
+  constructor({ url, onData, onState, pace = (seconds) => seconds }) {
     Object.assign(this, { url, onData, onState, pace, state: "ok" });
   }
 
@@ -67,8 +66,7 @@ export class Feed {
     this.#running = true;
     for (const name of ["online", "offline"]) addEventListener(name, this);
     document.addEventListener("visibilitychange", this);
-    if (seconds) this.#schedule(seconds);
-    else this.#request();
+    this.#schedule(seconds);
     return this;
   }
 
@@ -94,7 +92,7 @@ export class Feed {
   #setState(state) {
     if (state === this.state) return;
     this.state = state;
-    this.onState(state);
+    this.onState?.(state);
   }
 
   #schedule(seconds) {
@@ -114,7 +112,7 @@ export class Feed {
       const response = await fetch(url, { cache: "no-cache", signal: pending.signal });
       learnTime(response);
       if (response.ok) await this.#take(response);
-      else if (isMissing(response)) this.#schedule(INTERVAL_S * spread());
+      else if (response.status === MISSING) this.#schedule(INTERVAL_S * spread());
       else throw response;
     } catch {
       if (this.#running) this.#fail(isOffline() ? "offline" : "failing");

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, FILE, LIST, castVote, openControlRoom, waitForFile, inSeconds, makePoll, checkScreen, shows, describeConcurrently, newPage, until, viewer,
+  BASE, FILE, LIST, castVote, openControlRoom, waitForFile, inSeconds, makePoll, checkScreen, shows, describeConcurrently, newPage, until, viewer, waitForList,
 } from "./support.js";
 
 const DESK = { viewport: { width: 1280, height: 900 } };
@@ -149,6 +149,7 @@ describeConcurrently("a certified result", () => {
 
   test("a certified result is shown before its recount, and requested slowly until the digest is there", async (t) => {
     const poll = await closedPoll();
+    await waitForList(poll);
     const page = await newPage(t);
     const askedAt = [];
     await page.clock.install();

@@ -94,7 +94,11 @@ describeConcurrently("the overlay", () => {
       assert.ok(within(head.text, head.box) && within(head.box, box), `the title is cut: ${JSON.stringify(head)}`);
       await page.evaluate(() => (document.body.style.background = "#34495e"));
       if (name === "words") await checkScreen(page, "overlay-title");
-      else await checkAccess(page, `overlay-title, ${name}`);
+      else {
+        // Rows that fade in have no contrast yet.
+        await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState !== "running"));
+        await checkAccess(page, `overlay-title, ${name}`);
+      }
     });
   }
 

@@ -77,7 +77,7 @@ export const controlEnglish = {
   "control.results.afterClose": "Shown after closing",
   "control.results.hidden": "Hidden",
   "control.pace": "Pace of the viewers' pages",
-  "control.paceHint": "How soon they see a new standing and a close by hand. The cost is that of a million viewers.",
+  "control.paceHint": "How soon they see new figures and a close by hand. The cost is that of a million viewers.",
   "control.pace.auto": "Automatic: every 3 s near opening and close, else up to 10 s · about {usd} USD an hour",
   "control.pace.fixed": "Every {n} s · about {usd} USD an hour",
   "control.contestants": "Contestants",

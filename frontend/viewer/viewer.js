@@ -84,7 +84,7 @@ class Section {
     const { results } = this.poll;
     // The edge's copy may predate the hiding of the standing.
     this.standing.show(isShown(this.poll, this.status) ? file : { ...file, ranking: null }, results === "live" ? "hidden" : results);
-    this.follow();
+    if (this.certificate) this.follow();
   }
 
   showVotes() {
@@ -182,7 +182,8 @@ function showPolls(polls, version) {
   find("#empty").hidden = sections.size > 0;
   setText(find("#empty h2"), t("nothingOpen"));
   setText(find("#empty p"), t("nothingOpenMore"));
-  outbox.expire();
+  // A refusal is shown at its poll.
+  if (sections.size) outbox.expire();
 }
 
 /** Rebuilds the page in a language that loaded late. */
