@@ -16,6 +16,8 @@ from sam_template import expect, of_type, read_transformed, report, variables
 CONNECTIONS_OF_AN_INSTANCE = {"ResultsFunction": 3}  # One otherwise.
 INSTANCES_AT_A_DEPLOYMENT = 2  # The last release's instances keep their connections until Lambda ends them.
 CONNECTIONS_KEPT = 20  # Reserved for PostgreSQL, RDS and the crew's psql.
+REQUESTS_PER_SECOND_AND_INSTANCE = 10  # Lambda's limit on synchronous requests, by a function's reserved concurrency.
+ABOVE = 4  # How far the gateway's throttle stands above the function's limits.
 
 # Properties that protect a resource from deletion, each with its values for on and off.
 PROTECTIONS = {
@@ -82,6 +84,21 @@ def check_connections(template):
         used = functions * INSTANCES_AT_A_DEPLOYMENT + CONNECTIONS_KEPT
         limit = value({"Ref": "DatabaseConnectionsMax"})
         expect(used <= limit, f"{name}: functions may hold {used} connections, DatabaseConnectionsMax is {limit}")
+
+
+def check_throttles(template):
+    """Checks that reads meet the function's limit, whose 503 the edge replaces, long before the gateway's, whose 429 it
+    does not."""
+    for name, overrides in environments():
+
+        def value(parameter, overrides=overrides):
+            return int(overrides.get(parameter, template["Parameters"][parameter]["Default"]))
+
+        instances = value("PollsMaximumConcurrency")
+        taken = instances * REQUESTS_PER_SECOND_AND_INSTANCE
+        rate, burst = value("DefaultThrottleRate"), value("DefaultThrottleBurst")
+        expect(rate >= ABOVE * taken, f"{name}: PollsFunction takes {taken} requests/s, DefaultThrottleRate is {rate}")
+        expect(burst >= ABOVE * instances, f"{name}: PollsFunction takes {instances} at once, the burst is {burst}")
 
 
 def check_reserves(template):
@@ -283,6 +300,7 @@ def main():
     resources = template["Resources"]
     check_parameters(template)
     check_connections(template)
+    check_throttles(template)
     check_reserves(template)
     check_order(resources)
     check_network(resources)

@@ -23,6 +23,7 @@ ROUTES = {
     "GET /polls/{id}": PUBLIC,
     "GET /polls/{id}/ranking": PUBLIC,
     "GET /polls/{id}/votes/mine": TOKEN,
+    "GET /votes/mine": TOKEN,
     "POST /admin/polls": ADMIN,
     "GET /admin/polls": ADMIN,
     "GET /admin/polls/{id}": ADMIN,
@@ -45,13 +46,23 @@ ROUTES = {
 }
 USE_THE_LEDGER = ["VotesFunction", "PollsFunction", "AdminFunction", "ResultsFunction", "ExportFunction"]
 # Paths of the contract that are files and no routes of the API.
-FILES = {"GET /results/{id}.json", "GET /results/{id}.certificate-{number}.json"}
+FILES = {
+    "GET /results/polls.json",
+    "GET /results/{id}.json",
+    "GET /results/{id}.names-{hash}.json",
+    "GET /results/{id}.certificate-{number}.json",
+}
+# Public reads and a voter's own answers each have a HEAD route beside the GET route, in the template alone.
+HEADS = {route.replace("GET", "HEAD"): scopes for route, scopes in ROUTES.items() if re.match("GET /(polls|votes)", route)}
 HTTP_METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 GATEWAY_TIMEOUT_SECONDS = 30
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 # The stores of tests and of `make run`.
 STORES = pathlib.Path("local/stores/deployed")
 OUTAGE_SECONDS = 24 * 3600
+# The edge may keep an absence for as long, and wait for as long for an origin that hangs: pages give up after 10 s.
+ABSENCE_SECONDS = 3
+GIVE_UP_SECONDS = 10
 INVALIDATIONS_RETRY_SECONDS = 30
 # The time for which a poller may wait for a quiet queue to fill its batch.
 STRETCHED_WINDOW_SECONDS = 20
@@ -77,9 +88,10 @@ def scopes(operation):
 def check_routes(resources):
     body = resources["Api"]["Properties"]["Body"]
     found = dict(operations(body))
-    expect(found.keys() == ROUTES.keys(), f"routes differ: {sorted(found.keys() ^ ROUTES.keys())}")
+    expected = ROUTES | HEADS
+    expect(found.keys() == expected.keys(), f"routes differ: {sorted(found.keys() ^ expected.keys())}")
     for route, operation in found.items():
-        expect(scopes(operation) == ROUTES.get(route), f"{route}: security is {operation.get('security')}")
+        expect(scopes(operation) == expected.get(route), f"{route}: security is {operation.get('security')}")
         expect("x-amazon-apigateway-integration" in operation, f"{route}: has no integration")
         check_integration(route, operation["x-amazon-apigateway-integration"], resources)
     for resource in ("AWS::ApiGatewayV2::Route", "AWS::ApiGatewayV2::Integration"):
@@ -252,6 +264,8 @@ def check_results(resources):
         expect(lifetime["max-age"] > 0, f"{name}: max-age=0 ends the collapsing of simultaneous misses")
         stale = max(lifetime["stale-while-revalidate"], lifetime["stale-if-error"])
         expect(policy["MaxTTL"] >= lifetime["s-maxage"] + stale, f"{name}: MaxTTL cuts the stale directives short")
+    names = variables["NAMES_CACHE_CONTROL"]
+    expect("immutable" in names and "public" in names, "NAMES_CACHE_CONTROL: a page must read the names once")
     bucket = resources["ResultsBucket"]["Properties"]["PublicAccessBlockConfiguration"]
     expect(all(bucket.values()) and len(bucket) == 4, "the results' bucket must be private")
 
@@ -299,6 +313,8 @@ def check_cache(resources):
         shielded = behavior["TargetOriginId"] in shielded_origins(distribution)
         expect(cached or not shielded, f"{behavior['PathPattern']}: Origin Shield costs money without use for it")
     check_edge_paths(distribution, patterns)
+    check_absences(resources)
+    check_origins(resources, distribution)
 
 
 def shielded_origins(distribution):
@@ -315,6 +331,68 @@ def check_edge_paths(distribution, patterns):
         expect(named, f"{route}: no behavior routes it to the API")
     origins = {origin["Id"]: origin for origin in distribution["Origins"]}
     expect(origins["reads"]["DomainName"] == origins["api"]["DomainName"], "reads and writes must use one gateway")
+
+
+def check_absences(resources):
+    """Checks that an address without an object costs the origins little and is forgotten soon."""
+    distribution = resources["Distribution"]["Properties"]["DistributionConfig"]
+    strict = {"EventType": "viewer-request", "FunctionARN": {"Fn::GetAtt": ["PublicPaths", "FunctionARN"]}}
+    for behavior in distribution["CacheBehaviors"]:
+        pattern = behavior["PathPattern"]
+        if pattern.startswith(("/polls", "/results", "/votes/")):
+            expect(strict in behavior.get("FunctionAssociations", []), f"{pattern}: a path has many spellings")
+            expect("OPTIONS" in behavior["AllowedMethods"], f"{pattern}: a preflight gets 403")
+    kept = {rule["ErrorCode"]: rule["ErrorCachingMinTTL"] for rule in distribution["CustomErrorResponses"]}
+    expect(kept.get(404) == ABSENCE_SECONDS, f"a 404 is kept for {kept.get(404)} s")
+    header = variables(resources["PollsFunction"])["ABSENCE_CACHE_CONTROL"]
+    expect(f"s-maxage={ABSENCE_SECONDS}" in header and "stale" not in header, f"ABSENCE_CACHE_CONTROL: {header}")
+
+
+def check_firewall(resources):
+    """Checks that the firewall limits votes, lookups and reads of polls, and answers in the contract's form."""
+    acl = resources["WebAcl"]["Properties"]
+    rules = [rule["Fn::If"][1] if "Fn::If" in rule else rule for rule in acl["Rules"]]
+    priorities = [rule["Priority"] for rule in rules]
+    expect(len(set(priorities)) == len(priorities), f"WebAcl: priorities {priorities}")
+    for name, limit, key in (
+        ("poll-reads", "WafPollReadsPerAddress", "IP"),
+        ("votes-per-token", "WafVotesPerToken", "CUSTOM_KEYS"),
+        ("lookups-per-token", "WafLookupsPerToken", "CUSTOM_KEYS"),
+    ):
+        rule = next(rule for rule in rules if rule["Name"] == name)
+        rate = rule["Statement"]["RateBasedStatement"]
+        expect(rate["Limit"] == {"Ref": limit} and rate["EvaluationWindowSec"] == 60, f"{name}: not {limit} a minute")
+        expect(rate["AggregateKeyType"] == key, f"{name}: counts by {rate['AggregateKeyType']}")
+        headers = [one["Header"]["Name"] for one in rate.get("CustomKeys", [])]
+        expect(headers == (["authorization"] if key == "CUSTOM_KEYS" else []), f"{name}: counts by {headers}")
+        answer = rule["Action"]["Block"]["CustomResponse"]
+        names = {header["Name"] for header in answer["ResponseHeaders"]}
+        expect(answer["ResponseCode"] == 429 and "Retry-After" in names, f"{name}: answers {answer}")
+        body = json.loads(acl["CustomResponseBodies"][answer["CustomResponseBodyKey"]]["Content"])
+        expect(body["error"].keys() == {"code", "message"}, f"{name}: answers {body}")
+    values = variables(resources["AdminFunction"])
+    limited = {"Fn::If": ["VotesAreLimited", {"Ref": "WafVotesPerToken"}, "0"]}
+    expect(values["VOTES_PER_TOKEN"] == limited, "AdminFunction: does not know whether votes are limited")
+    closed = {"Fn::If": ["HasDomain", "closed", "open"]}
+    expect(values["GATEWAY_ADDRESS"] == closed, "AdminFunction: does not know whether the edge can be bypassed")
+
+
+def check_origins(resources, distribution):
+    """Checks that an origin of cached paths that hangs is given up before the pages give up."""
+    cached = {distribution["DefaultCacheBehavior"]["TargetOriginId"]}
+    for behavior in distribution["CacheBehaviors"]:
+        if behavior["CachePolicyId"] != CACHING_DISABLED:
+            cached.add(behavior["TargetOriginId"])
+    for origin in distribution["Origins"]:
+        config = origin.get("CustomOriginConfig") or origin["S3OriginConfig"]
+        attempt = origin.get("ConnectionTimeout", 10) + config.get("OriginReadTimeout", 30)
+        longest = origin.get("ConnectionAttempts", 3) * attempt
+        if origin["Id"] in cached:
+            expect(longest <= GIVE_UP_SECONDS, f"{origin['Id']}: the edge waits {longest} s for an origin that hangs")
+    reads = next(origin for origin in distribution["Origins"] if origin["Id"] == "reads")
+    lease_ms = int(variables(resources["PollsFunction"])["RELOAD_LEASE_MS"])
+    patience_ms = 1000 * reads["CustomOriginConfig"]["OriginReadTimeout"]
+    expect(patience_ms >= lease_ms, "reads: the edge gives up on a reader that waits for another's reload")
 
 
 def check_pages(resources):
@@ -363,6 +441,7 @@ def main():
     check_certification(resources)
     check_results(resources)
     check_pages(resources)
+    check_firewall(resources)
     check_store_versions(resources)
     report(f"{len(ROUTES)} routes, secured; limits and timeouts agree")
 

@@ -1,7 +1,7 @@
 """Computes the cost tables of docs/OPERATIONS.md from docs/prices.json and docs/measured.json.
 
-Prints them; with --write inserts them into the page; with --check fails if the page differs. To add a cost: a price in
-docs/prices.json, and a row in `idle`, `votes_cost` or `viewers_cost`; then --write.
+Prints them; with --write inserts them into the page, and the cost of each pace into the desk's; with --check fails if one
+differs. To add a cost: a price in docs/prices.json, and a row in `idle`, `votes_cost` or `viewers_cost`; then --write.
 """
 
 import argparse
@@ -22,8 +22,15 @@ PEAK_VOTES_PER_SECOND = 9_000  # The template's VotesThrottleRate.
 
 # CloudFront's additional metrics, each billed: hit rate, origin latency, and the rates of six errors.
 EDGE_METRICS = 8
-# Caches between the edge and the origin; with Origin Shield only one of them asks. Encodings: brotli, gzip and plain.
-REGIONAL_CACHES, ENCODINGS = 15, 3
+# Caches between the edge and the origin; with Origin Shield only one of them asks. A file has one encoding.
+REGIONAL_CACHES = 15
+# How often a page requests a poll's file, `Pace` in shared/domain. By the clock it is a tenth of the distance to the
+# nearest opening or close, within these bounds.
+PACES = ["auto", 3, 5, 10]
+AUTO_SECONDS_MIN, AUTO_SECONDS_MAX, AUTO_PART = 3, 10, 10
+# A page adds up to a half to each interval, `spread` in frontend/shared/feed.js.
+SPREAD = 1.25
+DESK = pathlib.Path("frontend/control/pace.js")
 # Requests of the queue, each billed as one: a vote is sent by itself, received with nine others and deleted with nine.
 QUEUE_REQUESTS_PER_VOTE = 1 + 1 / 10 + 1 / 10
 # A vote's line in the gateway's access log: values of the usual length for each field of its format.
@@ -120,10 +127,9 @@ def publishing(invocations, duration_ms):
 
 
 def publishing_sentence():
-    """Returns the sentence on an open poll's hour: one function at work throughout, and its file every 3 s."""
-    every = MEASURED["poll_every_seconds"]
-    files = 3_600 / every / MILLION * PRICES["million"]["files written"]
-    hour = publishing(60, 60_000)
+    """Returns the sentence on an open poll's hour: one function at work throughout, the list and its file every 3 s."""
+    files = 3_600 / MEASURED["written_every_seconds"] / MILLION * PRICES["million"]["files written"]
+    hour = publishing(60, 60_000) + files
     return f"Publishing an open poll: {hour + files:.3f} USD an hour, {files:.3f} more for each poll that is open beside it.\n"
 
 
@@ -146,25 +152,32 @@ def votes_cost(votes, kind, queued):
     }
 
 
-def viewers_cost(viewers, hours, objects):
-    """Returns the cost of viewers who request this many objects each time, by item."""
-    per_million, seconds = PRICES["million"], hours * 3_600
-    requests = viewers * objects * seconds / MEASURED["poll_every_seconds"]
-    asked = origin_requests(hours, objects)
-    gb_seconds = asked * MEASURED["batch"]["duration_ms"] / 1_000 * MEASURED["memory_mb"] / 1_024
+def requests_an_hour(pace):
+    """Returns the requests of a page in an hour of one poll, from its opening to its close."""
+    seconds = 3_600
+    if pace != "auto":
+        return seconds / (pace * SPREAD)
+    distances = (min(second, seconds - second) for second in range(seconds))
+    intervals = (min(max(distance // AUTO_PART, AUTO_SECONDS_MIN), AUTO_SECONDS_MAX) for distance in distances)
+    return sum(1 / (interval * SPREAD) for interval in intervals)
+
+
+def viewers_cost(viewers, pace):
+    """Returns the cost of viewers who follow a poll's file for an hour, by item."""
+    per_million = PRICES["million"]
+    requests = viewers * requests_an_hour(pace)
+    asked = origin_requests()
     return {
         "edge requests": requests / MILLION * per_million["edge requests"],
-        "edge traffic": edge_traffic(requests * MEASURED["ranking_bytes"] / GB),
-        "firewall": requests / MILLION * per_million["firewall requests"],
-        "origin": asked / MILLION * (per_million["gateway requests"] + per_million["invocations"])
-        + gb_seconds * PRICES["GB-second arm64"],
-        "Origin Shield": asked / MILLION * per_million["Origin Shield requests"],
+        "edge traffic": edge_traffic(requests * MEASURED["file_bytes"] / GB),
+        "origin, with Origin Shield": asked / MILLION * (per_million["files read"] + per_million["Origin Shield requests"]),
+        "firewall; with `Waf=off` nothing": requests / MILLION * per_million["firewall requests"],
     }
 
 
-def origin_requests(hours, objects):
-    """Returns the upper bound: each of the edge's regional caches asks once for each expiry and encoding."""
-    return hours * 3_600 / MEASURED["poll_every_seconds"] * objects * REGIONAL_CACHES * ENCODINGS
+def origin_requests():
+    """Returns the upper bound for a file and an hour: each of the edge's regional caches asks once for each expiry."""
+    return 3_600 / MEASURED["written_every_seconds"] * REGIONAL_CACHES
 
 
 def usd(amount):
@@ -198,20 +211,30 @@ def votes_table():
 
 
 def viewers_table():
-    one, two = viewers_cost(MILLION, 1, 1), viewers_cost(MILLION, 1, 2)
-    rows = [[what, usd(one[what]), usd(two[what])] for what in one]
-    rows.append(["**together**", *(f"**{usd(sum(costs.values()))}**" for costs in (one, two))])
-    header = ["USD for a million viewers, one hour", "the ranking alone", "our pages: polls and ranking"]
+    costs = {pace: viewers_cost(MILLION, pace) for pace in PACES}
+    rows = [["requests of a page", *(f"{requests_an_hour(pace):,.0f}" for pace in PACES)]]
+    rows += [[what, *(usd(of[what]) for of in costs.values())] for what in costs["auto"]]
+    totals = [sum(of.values()) for of in costs.values()]
+    firewall = [list(of.values())[-1] for of in costs.values()]
+    rows.append(["**together**", *(f"**{usd(total)}**" for total in totals)])
+    rows.append(["with `Waf=off`", *(usd(total - off) for total, off in zip(totals, firewall))])
+    header = ["USD for a million viewers, one hour, by the poll's pace", "auto", "3 s", "5 s", "10 s"]
     return table(header, rows) + "\n" + origin_sentence()
 
 
+def desk_line():
+    """Returns the line of the desk's script with the cost of each pace, rounded to tens."""
+    costs = {str(pace): round(sum(viewers_cost(MILLION, pace).values()), -1) for pace in PACES}
+    return "const USD = { " + ", ".join(f'"{pace}": {cost:.0f}' for pace, cost in costs.items()) + " };"
+
+
 def origin_sentence():
-    every = MEASURED["poll_every_seconds"]
-    asked, in_all = origin_requests(1, 1), MILLION * 3_600 / every
+    every = MEASURED["written_every_seconds"]
+    asked, in_all = origin_requests(), MILLION * requests_an_hour(3)
     return (
-        f"The origin: 3,600 s / {every} s × {REGIONAL_CACHES} regional caches × {ENCODINGS} encodings = {asked:,.0f} "
-        f"requests an hour at most for an object,\n"
-        f"of {in_all:,.0f}: the edge answers all but 1 in {in_all / asked:,.0f}. The number does not grow with the viewers.\n"
+        f"The origin: 3,600 s / {every} s × {REGIONAL_CACHES} regional caches = {asked:,.0f} requests an hour at most for a file,\n"
+        f"of {in_all:,.0f} at a pace of 3 s: the edge answers all but 1 in {in_all / asked:,.0f}. The number does not grow with "
+        f"the viewers.\n"
     )
 
 
@@ -239,6 +262,7 @@ def main():
     if not (arguments.check or arguments.write):
         print(computed)
         return
+    desk = DESK.read_text(encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     written, end, after = rest.partition(END)
@@ -246,8 +270,11 @@ def main():
         sys.exit(f"{PAGE} lacks the markers for the tables: {BEGIN.strip()} … {END.strip()}")
     if arguments.write:
         PAGE.write_text(f"{before}{BEGIN}\n{computed}\n{END}{after}", encoding="utf-8")
+        DESK.write_text(re.sub(r"^const USD = .*$", desk_line(), desk, flags=re.MULTILINE), encoding="utf-8")
     elif written.strip() != computed.strip():
         sys.exit(f"{PAGE}: the cost tables are not what scripts/cost.py computes: run it with --write")
+    elif desk_line() not in desk:
+        sys.exit(f"{DESK}: the costs are not what scripts/cost.py computes: run it with --write")
     else:
         print(f"{PAGE}: the cost tables are as computed; {usd(sum(idle().values()))} USD a month idle")
 

@@ -7,7 +7,10 @@ cd "$(dirname "$0")/.."
 source scripts/stack.sh
 
 SCENARIO=${SCENARIO:-vote}
-VOTERS=${VOTERS:-1000}
+# The edge takes 120 votes a minute of each token (WafVotesPerToken). SCENARIO=show votes as fast as it can.
+if [[ -z ${VOTERS:-} ]]; then
+    [[ $SCENARIO == show ]] && VOTERS=6000 || VOTERS=$((${RATE:-0} > 1000 ? RATE : 1000))
+fi
 TOKENS_SECONDS_MAX=300 # Each of the stack's tokens is an RSA signature.
 
 # One program with the edge and a fleet of handlers, since the throttles of a stack would protect it.

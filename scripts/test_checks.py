@@ -20,6 +20,7 @@ class Checks(unittest.TestCase):
             check_deployment.check_maintenance,
             check_deployment.check_log_levels,
             check_deployment.check_parameters,
+            check_deployment.check_throttles,
         ):
             check(template)
         return list(sam_template.failures)
@@ -74,6 +75,14 @@ class Checks(unittest.TestCase):
         self.assert_fails("LogLevel does nothing", lambda _, resources: environment(resources).pop("RUST_LOG"))
         levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
         self.assert_fails("voters included", lambda t, _: t["Parameters"]["LogLevel"].update(AllowedValues=levels))
+
+    def test_what_would_refuse_reads_with_a_429(self):
+        def default(parameter, value):
+            return lambda template, _: template["Parameters"][parameter].update(Default=value)
+
+        self.assert_fails("DefaultThrottleRate is 500", default("DefaultThrottleRate", 500))
+        self.assert_fails("the burst is 50", default("DefaultThrottleBurst", 50))
+        self.assert_fails("takes 400 requests/s", default("PollsMaximumConcurrency", 40))
 
 
 if __name__ == "__main__":

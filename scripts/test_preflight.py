@@ -188,7 +188,7 @@ class Preflight(unittest.TestCase):
         full = {"GetServiceQuota": lambda _: {"Quota": {"Value": 1.0}}}
         problems, notes = self.findings(full)
         self.assertRegex(problems[0], "has 1 of 1 networks")
-        self.assertRegex(notes[-1], "takes 1 requests a second .* together \\(9500\\)")
+        self.assertRegex(notes[-1], "takes 1 requests a second .* together \\(10000\\)")
         none = {"DescribeOrderableDBInstanceOptions": lambda _: "<OrderableDBInstanceOptions/>"}
         self.only_problem("RDS has no db.t4g.small for PostgreSQL", none)
 

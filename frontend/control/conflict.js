@@ -4,6 +4,7 @@ import { compare, merged } from "/control/changes.js";
 import { el, find } from "/shared/dom.js";
 import { formatExact, formatWhen } from "/control/texts.js";
 import { formatNumber, t } from "/shared/text.js";
+import { paceText } from "/control/pace.js";
 
 const FIELDS = {
   title: "control.question",
@@ -11,6 +12,7 @@ const FIELDS = {
   closesAt: "control.closesAt",
   votesPerVoter: "control.votesPerVoter",
   results: "control.results",
+  pace: "control.pace",
 };
 
 /** Returns the label of a value. */
@@ -25,6 +27,7 @@ export function valueText(key, value) {
   if (value === undefined) return t("control.absent");
   if (value === null) return t("control.none");
   if (key === "opensAt" || key === "closesAt") return formatExact(value);
+  if (key === "pace") return paceText(value);
   if (key === "results") return t(`control.results.${value}`);
   if (typeof value === "object") return [value.number, value.name, value.imageUrl].filter(Boolean).join(" · ");
   return typeof value === "number" ? formatNumber(value) : String(value);

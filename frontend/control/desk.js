@@ -7,7 +7,7 @@ import { archive, remove, withdraw } from "/control/removal.js";
 import { countdown, now, statusOf } from "/shared/clock.js";
 import { el, find, setText } from "/shared/dom.js";
 import { Errata } from "/control/errata.js";
-import { followStanding } from "/shared/standing.js";
+import { followFile } from "/shared/standing.js";
 import { formatMoment, t } from "/shared/text.js";
 import { formatWhen } from "/control/texts.js";
 import { Journal } from "/control/journal.js";
@@ -18,9 +18,7 @@ import { PollForm } from "/control/form.js";
 const SOON_MS = 10_000;
 const DAY_MS = 86_400_000;
 /** A complete certified file changes only after a late vote. */
-const FINAL_SLOWER = 10;
-/** The interval of requests for a certified file whose votes are being recounted. */
-const RECOUNT_S = 10;
+const FINAL_S = 30;
 const NOT_FOUND = 404;
 
 /** Returns `draft`, `scheduled`, `open` or `closed`. */
@@ -62,12 +60,12 @@ export class Desk {
     const removal = { type: "button", class: "danger", id: "delete", onclick: () => this.#remove() };
     this.remove = el("button", removal, t("control.delete"));
     this.elements = this.#arrange();
-    // Only the file, which has turnout and certificate even if the standing is hidden.
-    const pace = (seconds) => {
-      const { certified, isComplete } = this.certification;
-      return isComplete ? seconds * FINAL_SLOWER : certified ? RECOUNT_S : seconds;
-    };
-    this.file = followStanding({ poll, shown: false, pace, onData: (body) => this.#takeFile(body) }).start();
+    // The file has turnout and certificate even if the standing is hidden. There is none before the opening.
+    this.file = followFile(poll.id, {
+      onData: (file) => this.#takeFile(file),
+      pace: (seconds) => (this.certification.isComplete ? FINAL_S : seconds),
+    });
+    this.isFollowing = false;
     this.#show();
   }
 
@@ -151,6 +149,10 @@ export class Desk {
     const { state, poll } = this;
     const opened = Boolean(poll.opensAt) && now() >= Date.parse(poll.opensAt);
     const certified = state === "certified";
+    if (opened && !this.isFollowing) {
+      this.isFollowing = true;
+      this.file.start();
+    }
     this.badge.className = `state ${state}`;
     setText(this.badge, poll.archivedAt ? t("control.archivedState", { state: t(`state.${state}`) }) : this.#stateText(state));
     this.archive.hidden = !(state === "closed" || certified) || Boolean(poll.archivedAt);

@@ -6,13 +6,14 @@ import { ContestantFields } from "/control/contestants.js";
 import { differing, draftOf, patchOf, valuesOf } from "/control/changes.js";
 import { formatExact } from "/control/texts.js";
 import { MomentField } from "/control/moment-field.js";
+import { PACES, paceText } from "/control/pace.js";
 import { t } from "/shared/text.js";
 
 const RESULTS = ["live", "afterClose", "hidden"];
 const TITLE_MAX = 200;
 const BALLOTS_MAX = 100;
 const BLANK = {
-  ...{ title: "", opensAt: null, closesAt: null, votesPerVoter: null, results: "live" },
+  ...{ title: "", opensAt: null, closesAt: null, votesPerVoter: null, results: "live", pace: "auto" },
   contestants: [],
 };
 
@@ -52,6 +53,7 @@ export class PollForm {
   constructor({ save, load, withdraw }) {
     Object.assign(this, { save, load });
     const options = RESULTS.map((value) => el("option", { value }, t(`control.results.${value}`)));
+    const paces = PACES.map((value) => el("option", { value }, paceText(value)));
     this.opensAt = new MomentField(t("control.opensAt"), t("control.opensHint"));
     this.closesAt = new MomentField(t("control.closesAt"), t("control.closesHint"));
     this.contestants = new ContestantFields({ onWithdraw: withdraw, onChange: () => this.#follow() });
@@ -62,12 +64,13 @@ export class PollForm {
       closesAt: this.closesAt,
       votesPerVoter: plain(el("input", { type: "number", min: 1, max: BALLOTS_MAX }), number),
       results: plain(el("select", {}, ...options)),
+      pace: plain(el("select", { name: "pace" }, ...paces), { read: (text) => Number(text) || text }),
     };
     this.#build();
   }
 
   #build() {
-    const { title, votesPerVoter, results } = this.controls;
+    const { title, votesPerVoter, results, pace } = this.controls;
     this.heading = el("h3", {});
     this.final = el("p", { class: "final", hidden: true }, t("control.final"));
     this.gaps = el("p", { class: "gaps", hidden: true });
@@ -85,6 +88,7 @@ export class PollForm {
         this.closesAt.element,
         labelled(t("control.votesPerVoter"), votesPerVoter.element, t("control.votesHint")),
         labelled(t("control.results"), results.element),
+        labelled(t("control.pace"), pace.element, t("control.paceHint"), true),
       ),
       this.gaps,
       this.contestants.element,

@@ -3,6 +3,7 @@
 import { call } from "/control/api.js";
 import { el } from "/shared/dom.js";
 import { formatExact, formatWhen } from "/control/texts.js";
+import { paceText } from "/control/pace.js";
 import { t } from "/shared/text.js";
 
 /** Returns the text of a name, or the name itself: newer services may send unknown names. */
@@ -31,10 +32,16 @@ function contestantText(contestant) {
   return [number, name, imageUrl, withdrawn].filter(Boolean).join(" · ");
 }
 
+/** The texts of fields with a few values. */
+const KNOWN = {
+  results: (value) => (value ? t(`control.results.${value}`) : t("control.none")),
+  pace: (value) => (value ? paceText(value) : t("control.none")),
+};
+
 /** Returns `[name, from, to]` of each difference; each contestant is a difference of its own. */
 function lines(field, { from, to }) {
   if (field !== "contestants") {
-    const known = field === "results" ? (value) => (value ? t(`control.results.${value}`) : t("control.none")) : text;
+    const known = KNOWN[field] ?? text;
     return [[named("control.field", field), known(from), known(to)]];
   }
   const [before, after] = [from, to].map((list) => new Map((list ?? []).map((contestant) => [contestant.number, contestant])));

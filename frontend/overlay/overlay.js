@@ -1,14 +1,16 @@
 // The broadcast overlay: /overlay/?poll=1; &top=5, &side=end and &lang=pt are optional. It runs for hours: it creates its
-// rows once, keeps only the last answer, and shows old data rather than an error on air.
+// rows once, keeps only the last file, and shows old data rather than an error on air.
 
 import { countdown, everySecond, now, statusOf } from "/shared/clock.js";
 import { el, find, roll, setText } from "/shared/dom.js";
-import { config, Feed, followStanding, isShown } from "/shared/feed.js";
+import { followFile, followList, isShown, spread } from "/shared/feed.js";
 import { formatShare, loadTexts, t } from "/shared/text.js";
 
 const TOP = 5;
 const TOP_MAX = 8;
 const DAY_MS = 86_400_000;
+/** The list is requested this soon after an opening or a close. */
+const SOON_S = 3;
 /** Shares are animated in tenths of a percent. */
 const SHARE_STEPS = 1000;
 /** Title sizes in rem; the first that fits is used. The last holds 200 Chinese characters. */
@@ -27,8 +29,9 @@ const freeRows = [];
 const rows = new Map();
 let poll = null;
 let standing = null;
-let standingShown = false;
+let listVersion = 0;
 let certified = false;
+let lastStatus = null;
 let fittedFor = null;
 let latest = null;
 
@@ -75,18 +78,25 @@ function showRows(entries) {
   assignRows(entries);
 }
 
-/** Returns whether the standing is public. A certified one stays so, however old the definition. */
-function isPublic() {
-  return certified ? poll.results !== "hidden" : isShown(poll, statusOf(poll));
+const statusNow = () => (certified ? "certified" : statusOf(poll));
+
+/** Shows a definition, unless a newer one is on air. */
+function define(newer) {
+  if (newer.listVersion < poll?.listVersion) return;
+  poll = newer;
+  setText(find("#title"), poll.title);
+  board.hidden = false;
+  tick();
 }
 
-function show(body) {
-  latest = body;
-  certified = Boolean(body.certified);
+function show(file) {
+  latest = file;
+  certified ||= file.certified;
+  if (file.listVersion > listVersion && !certified) pollList.hasten(0);
+  define(file);
   // The edge may have cached a ranking from before it was hidden.
-  showRows((isPublic() && body.ranking?.slice(0, top)) || []);
-  const votes = body.ranking ? body.totalVotes : body.turnout?.votes;
-  if (votes != null) setText(find("#total"), t("overlay.total", { n: votes }));
+  showRows((isShown(poll, statusNow()) && file.ranking?.slice(0, top)) || []);
+  setText(find("#total"), t("overlay.total", { n: file.turnout.votes }));
   tick();
 }
 
@@ -119,21 +129,16 @@ function fitTitle() {
 /** Follows the standing from the opening to the certification: a certified standing does not change. */
 function follow(status) {
   const wanted = status !== "scheduled" && status !== "certified";
-  const shown = isPublic();
-  if (!shown) showRows([]);
-  if (standing && (!wanted || shown !== standingShown)) {
-    standing.stop();
-    standing = null;
-  }
-  if (!wanted || standing) return;
-  standingShown = shown;
-  standing = followStanding({ poll, shown, onData: show }).start();
+  if (!isShown(poll, status)) showRows([]);
+  if (wanted === Boolean(standing)) return;
+  standing?.stop();
+  standing = wanted ? followFile(id, { onData: show }).start() : null;
 }
 
 function tick() {
   if (!poll) return;
   fitTitle();
-  const status = certified ? "certified" : statusOf(poll);
+  const status = statusNow();
   const state = find("#state");
   setText(state, t(`state.${status}`));
   state.className = status;
@@ -141,21 +146,26 @@ function tick() {
   const left = until - now();
   setText(find("#timer"), left > 0 && left < DAY_MS ? countdown(until) : "");
   follow(status);
+  if (status === lastStatus) return;
+  lastStatus = status;
+  pollList.hasten(SOON_S * spread());
 }
+
+const pollList = followList({
+  choose: (polls) => [polls.find((one) => one.id === id) ?? { id }],
+  known: () => poll,
+  onPolls([found], version) {
+    listVersion = version;
+    if (found) define(found);
+  },
+  isOpen: () => poll !== null && statusNow() === "open",
+});
 
 async function start() {
   board.classList.toggle("end", query.get("side") === "end");
   makeRows();
   await loadTexts({ onLate: () => latest && show(latest) });
-  new Feed({
-    url: async () => `${(await config()).api}/polls/${id}`,
-    onData: (body) => {
-      poll = body;
-      setText(find("#title"), poll.title);
-      board.hidden = false;
-      tick();
-    },
-  }).start();
+  pollList.start();
   everySecond(tick);
   document.fonts.addEventListener("loadingdone", tick);
 }

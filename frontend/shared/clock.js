@@ -11,15 +11,12 @@ let deviceOriginMs = 0;
 
 const deviceOrigin = () => Date.now() - performance.now();
 
-/** Returns an answer's `Date` in milliseconds; NaN without one. */
-export const dateOf = (response) => Date.parse(response.headers.get("date"));
-
 /**
  * Learns the time from an answer. `Date` and `Age` are whole seconds, so the true time is up to 2 s later, and the
  * latest of all answers is closest.
  */
 export function learnTime(response) {
-  const origin = dateOf(response) + Number(response.headers.get("age") ?? 0) * 1000 - performance.now();
+  const origin = Date.parse(response.headers.get("date")) + Number(response.headers.get("age") ?? 0) * 1000 - performance.now();
   if (!Number.isFinite(origin)) return;
   if (originMs === null || origin > originMs || origin < originMs - DRIFT_MS_MAX) originMs = origin;
   deviceOriginMs = deviceOrigin();

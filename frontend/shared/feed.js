@@ -1,13 +1,12 @@
-// Polling of public data: at the pace of the edge's TTL with jitter, with backoff after failures, and not while the page
-// is hidden.
+// Polling of public files: at the pace that each file states, with jitter, with backoff after failures, and not while the
+// page is hidden.
 
-import { dateOf, learnTime, now } from "/shared/clock.js";
+import { learnTime } from "/shared/clock.js";
 
+/** As long as the edge keeps a file. */
 const INTERVAL_S = 3;
 const RETRY_S_MAX = 60;
 const TIMEOUT_MS = 10_000;
-/** A poll's file exists a minute after its opening at the latest. An earlier request would miss the cache. */
-const FILE_S = 60;
 
 /** Replaces `AbortSignal.timeout`, which some phones lack. */
 export function deadline(ms) {
@@ -16,19 +15,35 @@ export function deadline(ms) {
   return controller.signal;
 }
 
-let loading = null;
+const MISSING = 404;
 
-/** Loads /config.json, which is written at publication. */
-export function config() {
-  loading ??= fetch("/config.json", { signal: deadline(TIMEOUT_MS) }).then((response) => {
-    if (!response.ok) throw new Error(`config.json: ${response.status}`);
-    return response.json();
-  });
-  loading.catch(() => (loading = null));
-  return loading;
+/** Returns a file's content, or null if there is no file. */
+async function read(path) {
+  const response = await fetch(path, { signal: deadline(TIMEOUT_MS) });
+  if (response.status === MISSING) return null;
+  if (!response.ok) throw new Error(response.status);
+  return response.json();
 }
 
+const reading = new Map();
+
+/** Reads a file that does not change while the page is open. */
+function readOnce(path) {
+  if (!reading.has(path)) {
+    const forget = (body) => body ?? reading.delete(path);
+    reading.set(path, read(path));
+    reading.get(path).then(forget, () => forget());
+  }
+  return reading.get(path);
+}
+
+/** Loads /config.json, which is written at publication. */
+export const config = () => readOnce("/config.json");
+
 const isOffline = () => navigator.onLine === false;
+
+/** Spreads the requests of many pages: a factor on an interval. */
+export const spread = () => 1 + Math.random() / 2;
 
 export class Feed {
   #timer = null;
@@ -39,21 +54,19 @@ export class Feed {
   #due = 0;
 
   /**
-   * `url()`: resolves to the address, or null for none now. `onData(body, dateMs)`: a new body; returns false to reject
-   * it. `onState("ok" | "offline" | "failing")`: on change. `onRefused(status, code, dateMs)`: an error answer; returns
-   * the seconds until the next request, `Infinity` to stop, null for a failure. `pace(seconds)`: maps the edge's TTL to the
-   * interval.
+   * `url()`: resolves to the address. `onData(body)`: a new body; resolves to false to get it again.
+   * `onState("ok" | "offline" | "failing")`: on change. `pace(seconds)`: maps the file's interval to the page's.
    */
-  constructor({ url, onData, onState = () => {}, onRefused = () => null, pace = (seconds) => seconds }) {
-    Object.assign(this, { url, onData, onState, onRefused, pace, state: "ok" });
+  constructor({ url, onData, onState, pace = (seconds) => seconds }) {
+    Object.assign(this, { url, onData, onState, pace, state: "ok" });
   }
 
-  start() {
-    if (this.#running) return this;
+  /** `seconds`: the wait, where many pages start at one moment. */
+  start(seconds = 0) {
     this.#running = true;
     for (const name of ["online", "offline"]) addEventListener(name, this);
     document.addEventListener("visibilitychange", this);
-    this.#request();
+    this.#schedule(seconds);
     return this;
   }
 
@@ -65,6 +78,11 @@ export class Feed {
     document.removeEventListener("visibilitychange", this);
   }
 
+  /** Requests within some seconds, if the next request is later. */
+  hasten(seconds) {
+    if (this.#due - performance.now() > seconds * 1000) this.#schedule(seconds);
+  }
+
   handleEvent() {
     if (isOffline()) return this.#setState("offline");
     clearTimeout(this.#timer);
@@ -74,7 +92,7 @@ export class Feed {
   #setState(state) {
     if (state === this.state) return;
     this.state = state;
-    this.onState(state);
+    this.onState?.(state);
   }
 
   #schedule(seconds) {
@@ -91,12 +109,11 @@ export class Feed {
     try {
       // Revalidates the browser's copy; the edge answers 304 from its own.
       const url = await this.url();
-      if (!url) return this.#schedule(this.pace(INTERVAL_S));
       const response = await fetch(url, { cache: "no-cache", signal: pending.signal });
       learnTime(response);
-      if (!this.#running) return;
       if (response.ok) await this.#take(response);
-      else await this.#refuse(response);
+      else if (response.status === MISSING) this.#schedule(INTERVAL_S * spread());
+      else throw response;
     } catch {
       if (this.#running) this.#fail(isOffline() ? "offline" : "failing");
     } finally {
@@ -109,24 +126,11 @@ export class Feed {
     const tag = response.headers.get("etag");
     const body = await response.json();
     if (!this.#running) return;
-    const lifetime = response.headers.get("cache-control") ?? "";
-    const interval = Number(/s-maxage=(\d+)/.exec(lifetime)?.[1] ?? /max-age=(\d+)/.exec(lifetime)?.[1] ?? INTERVAL_S);
+    const isKnown = tag && tag === this.#tag;
+    this.#tag = isKnown || (await this.onData(body)) !== false ? tag : null;
     this.#failures = 0;
     this.#setState("ok");
-    const isKnown = tag && tag === this.#tag;
-    this.#tag = isKnown || this.onData(body, dateOf(response)) !== false ? tag : null;
-    this.#schedule(this.pace(Math.max(1, interval)) * (1 + Math.random() / 2));
-  }
-
-  async #refuse(response) {
-    const body = await response.json().catch(() => null);
-    if (!this.#running) return;
-    // A refusal may hide the data: the next body is new, whatever its tag.
-    this.#tag = null;
-    const seconds = this.onRefused(response.status, body?.error?.code, dateOf(response));
-    if (seconds === null) this.#fail("failing");
-    else if (seconds === Infinity) this.stop();
-    else this.#schedule(seconds);
+    this.#schedule(this.pace(body.nextInSeconds ?? INTERVAL_S) * spread());
   }
 
   #fail(state) {
@@ -136,47 +140,59 @@ export class Feed {
   }
 }
 
-// A poll's standing: from its file if there is one, else from the ranking; never both at a time.
+// Polls as their public files have them: the list, each poll's file, and the file of its names, which is read once.
+// `listVersion` tells which of two definitions of a poll is newer.
+
+/** The interval of the list while an open poll's file tells of a newer one. */
+const LIST_S = 60;
+
+const fileOf = async (name) => (await config()).results.replace("{id}", name);
+
+/** Adds title and contestants to a poll of the list, or to a poll's file; null if there are none. */
+async function named(poll) {
+  if (poll.title) return poll;
+  if (!poll.names) {
+    const file = await read(await fileOf(poll.id));
+    return file && named({ listVersion: Infinity, ...file, id: poll.id });
+  }
+  const names = await readOnce(poll.names);
+  return names && { ...poll, title: names.title, contestants: names.contestants };
+}
 
 /** Returns whether a poll's standing is public in a status. */
 export function isShown({ results }, status) {
-  return results === "live" || (results === "afterClose" && status === "closed");
+  return results === "live" || (results === "afterClose" && (status === "closed" || status === "certified"));
 }
 
 /**
- * Returns a feed of a poll's file or ranking, not started. `shown`: whether the standing is public; the file has the
- * turnout even if not. `onData(body)`, `pace(seconds)`: as in `Feed`. A null ranking hides the standing: the service may
- * withhold it before this page has the poll's new definition.
+ * Returns a feed of the list, not started. `choose(polls)`: those to show. `known(id)`: a poll with names, if there is one.
+ * `onPolls(polls, listVersion)`: the chosen ones with their names. `isOpen()`: whether an open poll's file is followed.
  */
-export function followStanding({ poll: { id, opensAt }, shown, onData, pace = (seconds) => seconds }) {
-  let misses = 0;
-  const fileDelayMs = () => FILE_S * 1000 * 2 ** misses * (1 + Math.random() / 2);
-  let fileDue = Date.parse(opensAt) + fileDelayMs();
-  let file = null;
-  let requested = null;
-  let withheldMs = 0;
+export function followList({ choose, known, onPolls, isOpen, onState }) {
   return new Feed({
-    async url() {
-      const { api, results } = await config();
-      file = results?.replace("{id}", id) ?? null;
-      if (file && now() >= fileDue) requested = file;
-      else requested = shown ? `${api}/polls/${id}/ranking` : null;
-      return requested;
+    url: () => fileOf("polls"),
+    onState,
+    pace: (seconds) => (isOpen() ? LIST_S : seconds),
+    async onData({ listVersion, polls }) {
+      const entry = (poll) => (poll.names ? { listVersion, ...poll } : { ...known(poll.id), listVersion, ...poll });
+      const chosen = await Promise.all(choose(polls).map((poll) => named(entry(poll))));
+      onPolls(chosen.filter(Boolean), listVersion);
+      return chosen.every(Boolean);
     },
-    // Rejects a cached body from before the standing was hidden.
-    onData: (body, dateMs) => !(dateMs <= withheldMs) && onData(body),
+  });
+}
+
+/** Returns a feed of a poll's file, not started. `onData(file)`: with `id` and all names. */
+export function followFile(id, { onData, onState, pace }) {
+  return new Feed({
+    url: () => fileOf(id),
+    onState,
     pace,
-    onRefused(status, code, dateMs) {
-      if (code === "resultsWithheld") {
-        withheldMs = dateMs;
-        onData({ ranking: null });
-        return pace(INTERVAL_S) * (1 + Math.random());
-      }
-      if (status !== 404 && status !== 403) return null;
-      if (requested !== file) return file ? fileDelayMs() / 1000 : Infinity;
-      fileDue = now() + fileDelayMs();
-      misses += 1;
-      return 0;
+    async onData(body) {
+      const file = await named({ listVersion: Infinity, ...body, id });
+      if (!file) return false;
+      const names = new Map(file.contestants.map(({ number, name }) => [number, name]));
+      onData({ ...file, ranking: file.ranking?.map((line) => ({ ...line, name: names.get(line.contestant) })) });
     },
   });
 }

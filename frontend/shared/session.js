@@ -77,6 +77,12 @@ export function endSession() {
   notify();
 }
 
+/** Forgets the token and its person. The issuer may still know them. */
+export function signOut() {
+  [token, name, voterId] = [null, "", null];
+  endSession();
+}
+
 /** Whether the page is in a sandboxed frame without an origin, where no sign-in is possible. */
 export const isSandboxed = self.origin === "null";
 

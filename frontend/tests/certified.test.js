@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, castVote, openControlRoom, waitForFile, inSeconds, makePoll, pretendOpenedLongAgo, checkScreen, shows, describeConcurrently, newPage, until, viewer,
+  BASE, FILE, LIST, castVote, openControlRoom, waitForFile, inSeconds, makePoll, checkScreen, shows, describeConcurrently, newPage, until, viewer, waitForList,
 } from "./support.js";
 
 const DESK = { viewport: { width: 1280, height: 900 } };
@@ -28,24 +28,26 @@ function certifiedFile(poll, certificate, votes = [3, 1, 1]) {
     return { rank, contestant: i + 1, name, votes: votes[i], share: total ? votes[i] / total : 0 };
   });
   const turnout = certificate.digest ? { votes: total, voters: 4, votersError: 0 } : { votes: total, voters: 4, votersError: 0.0081 };
-  return { poll: poll.id, totalVotes: total, ranking, turnout, asOf: inSeconds(-5), status: "closed", certified: true, certificate };
+  const { id, ...definition } = poll;
+  const figures = { totalVotes: total, ranking, turnout, asOf: inSeconds(-5) };
+  return { ...definition, poll: id, status: "closed", certified: true, certificate, nextInSeconds: 10, ...figures };
 }
 
 const closedPoll = () => makePoll({ opensAt: inSeconds(-3600), closesAt: inSeconds(-60) });
 
 /** Answers requests for the standing with `file()`. */
-const stubStanding = (page, file) => page.route(/\/ranking$|\/results\//, async (route) => route.fulfill({ json: await file() }));
+const stubStanding = (page, file) => page.route(FILE, async (route) => route.fulfill({ json: await file() }));
 
 /** Counts the requests for a poll's standing. */
 function countStandingRequests(page) {
   const asked = { count: 0 };
-  page.on("request", (request) => (asked.count += /\/ranking$|\/results\//.test(request.url()) ? 1 : 0));
+  page.on("request", (request) => (asked.count += FILE.test(request.url()) ? 1 : 0));
   return asked;
 }
 
-/** Waits for two requests for the poll itself: the standing would have been requested, too. */
-async function waitForPolling(page, poll) {
-  for (let i = 0; i < 2; i++) await page.waitForResponse(`**/polls/${poll.id}`);
+/** Waits for two requests for the list: the standing would have been requested, too. */
+async function waitForPolling(page) {
+  for (let i = 0; i < 2; i++) await page.waitForResponse(LIST);
 }
 
 describeConcurrently("a certified result", () => {
@@ -56,7 +58,6 @@ describeConcurrently("a certified result", () => {
     const [watcher, overlay, desk] = await Promise.all([
       newPage(t), newPage(t, ON_AIR), newPage(t, { ...DESK, expected: OUTSTANDING }),
     ]);
-    await Promise.all([watcher, overlay, desk].map(pretendOpenedLongAgo));
     const asked = [countStandingRequests(watcher), countStandingRequests(overlay)];
     await Promise.all([
       watcher.goto(viewer(poll)), overlay.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`), openControlRoom(desk, poll),
@@ -105,12 +106,11 @@ describeConcurrently("a certified result", () => {
     await checkScreen(overlay, "overlay-certified");
 
     const before = asked.map(({ count }) => count);
-    await Promise.all([waitForPolling(watcher, poll), waitForPolling(overlay, poll)]);
+    await Promise.all([waitForPolling(watcher), waitForPolling(overlay)]);
     assert.deepEqual(asked.map(({ count }) => count), before, "a final standing is requested again");
 
     // A page opened now shows the final result first.
     const late = await newPage(t, { colorScheme: "dark", locale: "pt-BR" });
-    await pretendOpenedLongAgo(late);
     await late.goto(viewer(poll));
     await shows(late.locator(".poll .state"), "Resultado certificado");
     await shows(late.locator(".row").first(), "Bruno");
@@ -120,7 +120,7 @@ describeConcurrently("a certified result", () => {
   test("before the certification, viewers and crew are told that votes may be outstanding", async (t) => {
     const poll = await closedPoll();
     const [page, desk] = await Promise.all([newPage(t), newPage(t, { ...DESK, expected: OUTSTANDING })]);
-    const file = { ...certifiedFile(poll, BEFORE), certified: false, certificate: undefined };
+    const file = { ...certifiedFile(poll, BEFORE), certified: false, certificate: undefined, listVersion: 1 };
     await Promise.all([page, desk].map((page) => stubStanding(page, () => file)));
     const error = { code: "votesOutstanding", message: "Votes may be outstanding." };
     await desk.route("**/certify", (route) => route.fulfill({ status: 409, json: { error } }));
@@ -149,6 +149,7 @@ describeConcurrently("a certified result", () => {
 
   test("a certified result is shown before its recount, and requested slowly until the digest is there", async (t) => {
     const poll = await closedPoll();
+    await waitForList(poll);
     const page = await newPage(t);
     const askedAt = [];
     await page.clock.install();
@@ -174,12 +175,12 @@ describeConcurrently("a certified result", () => {
     assert.doesNotMatch(await certificate.textContent(), /recounted/);
     const gaps = askedAt.slice(1).map((at, i) => at - askedAt[i]);
     assert.ok(gaps.every((gap) => gap >= RECOUNT_MS_MIN), `requested after ${gaps} ms`);
-    // The poll itself is requested every 3 to 4.5 s.
+    // The list is requested every 3 to 15 s.
     let polled = 0;
-    page.on("response", (response) => (polled += response.url().endsWith(`/polls/${poll.id}`)));
+    page.on("response", (response) => (polled += response.url().endsWith("/results/polls.json")));
     await until("half a minute has passed", async () => {
       await page.clock.runFor(1000);
-      return polled === 10;
+      return polled >= 4;
     });
     assert.equal(askedAt.length, 3, "a complete file is requested again");
   });
@@ -214,7 +215,6 @@ describeConcurrently("a certified result", () => {
     await castVote(poll.id, 1, "rui");
     await waitForFile(poll, 1);
     const page = await newPage(t);
-    await pretendOpenedLongAgo(page);
     await page.goto(viewer(poll));
     await shows(page.locator(".withheld"), "keeps its standing to itself");
     await shows(page.locator(".total"), /1 vote, .* about 1 voter /);

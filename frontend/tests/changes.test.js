@@ -14,6 +14,7 @@ const POLL = {
   closesAt: "2026-11-25T20:00:00.400Z",
   votesPerVoter: null,
   results: "live",
+  pace: "auto",
   contestants: [{ number: 1, name: "Ana", imageUrl: null }, { number: 2, name: "Bia", imageUrl: null }],
 };
 
@@ -78,7 +79,7 @@ describe("changes", () => {
 
   test("a new poll is a draft, with all its fields", () => {
     assert.deepEqual(draftOf(changed({ opensAt: null })), {
-      ...{ title: "Who stays?", opensAt: null, closesAt: POLL.closesAt, votesPerVoter: null, results: "live", draft: true },
+      ...{ title: "Who stays?", opensAt: null, closesAt: POLL.closesAt, votesPerVoter: null, results: "live", pace: "auto", draft: true },
       contestants: POLL.contestants,
     });
   });

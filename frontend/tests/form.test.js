@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { crew, openControlRoom, waitForFile, inSeconds, makePoll, TIMEOUT_MS, checkScreen, shows, describeConcurrently, newPage, until } from "./support.js";
+import { BASE, crew, openControlRoom, waitForFile, inSeconds, makePoll, TIMEOUT_MS, checkScreen, shows, describeConcurrently, newPage, until } from "./support.js";
 
 const DESK = { viewport: { width: 1280, height: 900 } };
 const BERLIN = { ...DESK, timezoneId: "Europe/Berlin" };
@@ -50,6 +50,26 @@ describeConcurrently("the crew's form", () => {
       await shows(page.locator("#desk .state"), "Closed");
     });
   }
+
+  test("the pace of the viewers' pages is set while the poll is open, and the desk says what it costs", async (t) => {
+    const poll = await makePoll({ pace: "auto" });
+    const page = await newPage(t, DESK);
+    await openControlRoom(page, poll);
+    const pace = page.locator("form [name=pace]");
+    assert.equal(await pace.inputValue(), "auto");
+    const texts = await pace.locator("option").allTextContents();
+    assert.deepEqual(texts.map((text) => /(Automatic|Every \d+ s).* about [\d,]+ USD an hour$/.exec(text)?.[1]), [
+      "Automatic", "Every 3 s", "Every 5 s", "Every 10 s",
+    ]);
+    await pace.selectOption("5");
+    assert.deepEqual(await save(page), { pace: 5 });
+    assert.equal((await definition(poll)).pace, 5);
+    await until("the file says so", async () => {
+      return (await (await fetch(`${BASE}/results/${poll.id}.json`)).json()).nextInSeconds === 5;
+    });
+    await page.locator("#journal summary").click();
+    await shows(page.locator("#journal-entries"), /Pace: Automatic.* → Every 5 s/);
+  });
 
   test("a colleague has moved the close: saving another field leaves it there, and the form follows", async (t) => {
     const poll = await makePoll({ closesAt: wholeMinute() });

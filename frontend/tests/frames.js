@@ -3,7 +3,7 @@
 
 import { test } from "node:test";
 
-import { BASE, fakeStanding, makePoll, describeConcurrently, newPage } from "./support.js";
+import { BASE, FILE, fakeFile, makePoll, describeConcurrently, newPage } from "./support.js";
 
 const ON_AIR = { viewport: { width: 1920, height: 1080 } };
 const SECONDS = 20;
@@ -35,8 +35,7 @@ describeConcurrently("frames", () => {
     await measure(t, "an empty page", page);
     let answers = 0;
     // A new standing each second, with other contestants in another order: three times the rate on air.
-    const headers = { "cache-control": "public, max-age=1" };
-    await page.route(/\/ranking$|\/results\//, (route) => route.fulfill({ json: fakeStanding(poll, ++answers), headers }));
+    await page.route(FILE, (route) => route.fulfill({ json: { ...fakeFile(poll, ++answers), nextInSeconds: 1 } }));
     await page.goto(`${BASE}/overlay/?poll=${poll.id}`);
     await page.locator("#rows li.shown").first().waitFor();
     await measure(t, "the overlay, all bars moving", page);

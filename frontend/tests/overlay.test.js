@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, castVote, fakeStanding, checkAccess, crew, inSeconds, makePoll, pretendOpenedLongAgo, checkScreen, shows, describeConcurrently, newPage, until,
+  BASE, FILE, LIST, castVote, fakeFile, checkAccess, crew, inSeconds, makePoll, checkScreen, shows, describeConcurrently, newPage, until,
 } from "./support.js";
 
 const ON_AIR = { viewport: { width: 1920, height: 1080 } };
@@ -34,7 +34,7 @@ const boxes = (locator) =>
 const within = (inner, outer) =>
   inner.left >= outer.left - 0.5 && inner.right <= outer.right + 0.5 && inner.top >= outer.top - 0.5 && inner.bottom <= outer.bottom + 0.5;
 
-const votes = (answer) => `${fakeStanding({}, answer).totalVotes} votes`;
+const votes = (answer) => `${fakeFile({}, answer).totalVotes} votes`;
 
 describeConcurrently("the overlay", () => {
   test("standing and countdown, on a transparent background", async (t) => {
@@ -94,7 +94,11 @@ describeConcurrently("the overlay", () => {
       assert.ok(within(head.text, head.box) && within(head.box, box), `the title is cut: ${JSON.stringify(head)}`);
       await page.evaluate(() => (document.body.style.background = "#34495e"));
       if (name === "words") await checkScreen(page, "overlay-title");
-      else await checkAccess(page, `overlay-title, ${name}`);
+      else {
+        // Rows that fade in have no contrast yet.
+        await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState !== "running"));
+        await checkAccess(page, `overlay-title, ${name}`);
+      }
     });
   }
 
@@ -132,55 +136,41 @@ describeConcurrently("the overlay", () => {
     await until("it has the largest size, in its own font", async () => (await size()) === "72px");
   });
 
-  test("a standing that the crew hides is off the air, and cached copies of it stay hidden", async (t) => {
-    const poll = await makePoll();
-    const page = await newPage(t, ON_AIR);
-    await pretendOpenedLongAgo(page);
-    let files = 0;
-    await page.route("**/results/*.json", (route) => {
-      files += 1;
-      return route.fulfill({ json: fakeStanding(poll, files), headers: { "cache-control": "public, max-age=1" } });
-    });
-    await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
-    await page.locator("#rows li.shown").nth(2).waitFor();
-    await crew("PATCH", `/admin/polls/${poll.id}`, { results: "hidden" });
-    const rows = page.locator("#rows li");
-    await until("no row is seen", async () => (await rows.filter({ visible: true }).count()) === 0);
-    const before = files;
-    await until("two more files have come", () => files > before + 1);
-    assert.equal(await rows.filter({ visible: true }).count(), 0);
-    assert.equal(await page.locator("#rows").evaluate((list) => list.clientHeight), 0);
-    await page.evaluate(() => (document.body.style.background = "#34495e"));
-    await checkScreen(page, "overlay-hidden");
-  });
-
   for (const results of ["hidden", "afterClose"]) {
-    test(`a standing that is ${results} is off the air even if the poll's definition is unavailable, and is back when public`, async (t) => {
-      // Soon after the opening the page requests the ranking, not the file.
-      const poll = await makePoll({ opensAt: inSeconds(-1) });
-      const page = await newPage(t, { ...ON_AIR, expected: /403|503/ });
+    test(`a standing that is ${results} is off the air, cached copies of it stay hidden, and it is back when public`, async (t) => {
+      const poll = await makePoll();
+      const page = await newPage(t, { ...ON_AIR, expected: /503/ });
       await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
       await page.locator("#rows li.shown").nth(2).waitFor();
-      await page.route(`**/polls/${poll.id}`, (route) => route.fulfill({ status: 503, body: "" }));
-      let old = await (await fetch(`${BASE}/polls/${poll.id}/ranking`)).json();
-      const date = new Date().toUTCString();
+      await page.route(LIST, (route) => route.fulfill({ status: 503, body: "" }));
+      // Another edge still serves an old file, every other time.
+      let files = 0;
+      await page.route(FILE, (route) => ((files += 1) % 2 ? route.continue() : route.fulfill({ json: fakeFile(poll, files) })));
       await crew("PATCH", `/admin/polls/${poll.id}`, { results });
-      const rows = page.locator("#rows li").filter({ visible: true });
-      await until("no row is seen", async () => (await rows.count()) === 0);
-      // Another edge still serves an old ranking.
-      await page.route("**/ranking", (route) => {
-        if (!old) return route.continue();
-        const headers = { date, "cache-control": "public, max-age=1", etag: '"old"', "access-control-expose-headers": "*" };
-        return route.fulfill({ json: old, headers });
-      });
-      await page.waitForResponse((response) => response.url().endsWith("/ranking") && response.ok());
-      await page.waitForResponse((response) => response.url().endsWith("/ranking") && response.ok());
-      assert.equal(await rows.count(), 0, "the old ranking is on air");
-      old = null;
+      const rows = page.locator("#rows li");
+      await until("no row is seen", async () => (await rows.filter({ visible: true }).count()) === 0);
+      const before = files;
+      await until("two old files have come", () => files > before + 3);
+      assert.equal(await rows.filter({ visible: true }).count(), 0);
+      assert.equal(await page.locator("#rows").evaluate((list) => list.clientHeight), 0);
+      await page.evaluate(() => (document.body.style.background = "#34495e"));
+      if (results === "hidden") await checkScreen(page, "overlay-hidden");
+      await page.unroute(FILE);
       await crew("PATCH", `/admin/polls/${poll.id}`, { results: "live" });
-      await until("three rows are seen", async () => (await rows.count()) === 3);
+      await until("three rows are seen", async () => (await rows.filter({ visible: true }).count()) === 3);
     });
   }
+
+  test("before the opening the title is on air, and the standing follows by itself", async (t) => {
+    const poll = await makePoll({ opensAt: null });
+    const page = await newPage(t, ON_AIR);
+    await page.goto(`${BASE}/overlay/?poll=${poll.id}&top=3`);
+    await shows(page.locator("#title"), poll.title);
+    await shows(page.locator("#state"), "Not open yet");
+    await crew("POST", `/admin/polls/${poll.id}/open`);
+    await page.locator("#rows li.shown").nth(2).waitFor();
+    await shows(page.locator("#state"), "Open");
+  });
 
   test("a language that loads late: English is on air, then the language, and never a key", async (t) => {
     const poll = await makePoll();
@@ -207,7 +197,7 @@ describeConcurrently("the overlay", () => {
 
   test("without a poll there is nothing on air", async (t) => {
     const page = await newPage(t, { ...ON_AIR, expected: /404/ });
-    const answer = page.waitForResponse("**/polls/2147483647");
+    const answer = page.waitForResponse("**/results/2147483647.json");
     await page.goto(`${BASE}/overlay/?poll=2147483647`);
     await answer;
     assert.ok(await page.locator("#board").isHidden());
@@ -219,7 +209,7 @@ describeConcurrently("the overlay", () => {
     const page = await newPage(t, ON_AIR);
     await page.clock.install();
     let answers = 0;
-    await page.route(/\/ranking$|\/results\//, (route) => route.fulfill({ json: fakeStanding(poll, ++answers) }));
+    await page.route(FILE, (route) => route.fulfill({ json: fakeFile(poll, ++answers) }));
     await page.goto(`${BASE}/overlay/?poll=${poll.id}`);
     const total = page.locator("#total");
     const measure = await page.context().newCDPSession(page);

@@ -4,12 +4,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, card, castVote, fakeStanding, checkAccess, crew, signInAs, holdReceipts, inSeconds, makePoll, mine, notice,
-  pretendOpenedLongAgo, checkScreen, shows, describeConcurrently, newPage, until, viewer,
+  BASE, FILE, LIST, card, castVote, fakeFile, checkAccess, crew, signInAs, inSeconds, learns, makePoll, mine, notice,
+  checkScreen, shows, describeConcurrently, newPage, until, viewer,
 } from "./support.js";
 
 const state = (page) => page.locator(".poll .state");
-
+/** Less than a pace of 10 s, and more than one of 3 s with its spread. */
+const SLOW_MS_MIN = 9_000;
 
 /** A sample of a right-to-left language, since no shipped language is one. */
 const ARABIC = {
@@ -26,7 +27,7 @@ const ARABIC = {
 /** Counts a page's requests for the voter's used ballots. */
 function countMine(page) {
   const asked = { count: 0 };
-  page.on("request", (request) => (asked.count += request.url().endsWith("/votes/mine") ? 1 : 0));
+  page.on("request", (request) => (asked.count += request.url().includes("/votes/mine") ? 1 : 0));
   return asked;
 }
 
@@ -40,7 +41,7 @@ describeConcurrently("a viewer", () => {
     const poll = await makePoll();
     await castVote(poll.id, 1, "earlier");
     const page = await newPage(t);
-    const release = await holdReceipts(page);
+    const asked = countMine(page);
     await page.goto(viewer(poll));
     const row = page.locator(".row");
     await shows(row.first(), "Ada");
@@ -50,10 +51,10 @@ describeConcurrently("a viewer", () => {
     await card(page, 3).click();
     await signInAs(page, "maria");
     await shows(mine(page, 3), "sent");
-    release();
-    await shows(mine(page, 3), "1 counted");
+    assert.equal(asked.count, 0, "nobody has asked by hand");
+    await learns(page, 3, "1 counted");
     await card(page, 3).click();
-    await shows(mine(page, 3), "2 counted");
+    await learns(page, 3, "2 counted");
     await shows(row.first(), "Carmen");
     await shows(row.first().locator(".votes"), /^2$/);
     await shows(page.locator("#moves"), "Carmen is now rank 1.");
@@ -66,7 +67,6 @@ describeConcurrently("a viewer", () => {
   test("the ballots run out", async (t) => {
     const poll = await makePoll({ votesPerVoter: 2 });
     const page = await newPage(t);
-    const release = await holdReceipts(page, 1);
     await page.goto(viewer(poll));
     await shows(page.locator(".tray"), "2 votes each");
     await card(page, 1).click();
@@ -74,103 +74,156 @@ describeConcurrently("a viewer", () => {
     await shows(page.locator(".tray"), "1 of 2 votes left");
     await card(page, 2).click();
     await shows(page.locator(".tray"), "All your votes are used.");
-    await page.locator(".mine", { hasText: "1 counted" }).first().waitFor();
     await card(page, 2).click();
-    release();
-    // Another announcement at the same time does not replace the answer to the tap.
-    await page.locator(".mine", { hasText: "1 counted" }).nth(1).waitFor();
     await shows(page.locator("#announcer"), "All your votes are used.");
-    assert.equal(await mine(page, 2).textContent(), "1 counted");
+    await learns(page, 1, "1 counted");
+    await learns(page, 2, "1 counted");
     await checkScreen(page, "viewer-ballots-used");
     // The same voter has none left on another device either.
     const other = await newPage(t);
     await other.goto(viewer(poll));
     await card(other, 3).click();
     await signInAs(other, "ines");
-    await shows(mine(other, 3), "1 not counted");
+    await learns(other, 3, "1 not counted");
     await shows(other.locator(".tray"), "All your votes are used.");
   });
 
-  test("a vote in a poll with a limit waits for no read", async (t) => {
-    const poll = await makePoll({ votesPerVoter: 3 });
+  test("a vote in a poll with a limit waits for no read, over reloads and tabs", async (t) => {
+    const poll = await makePoll({ votesPerVoter: 4 });
     const page = await newPage(t);
-    const asked = countMine(page);
-    await page.route("**/votes/mine", (route) => route.fulfill({ status: 429, body: "" }));
+    const asked = countMine(page.context());
     const ballots = [];
-    page.on("request", (request) => {
+    page.context().on("request", (request) => {
       if (request.method() === "POST" && request.url().endsWith("/votes")) ballots.push(request.postDataJSON().ballot);
     });
     await page.goto(viewer(poll));
     await card(page, 1).click();
     await signInAs(page, "paula");
-    await shows(mine(page, 1), "1 counted");
+    await shows(mine(page, 1), "1 sent");
     await card(page, 2).click();
-    await shows(mine(page, 2), "1 counted");
-    // The tab remembers the used ballots after a reload and a new sign-in.
+    await shows(mine(page, 2), "1 sent");
+    // The device remembers the used ballots after a reload and a new sign-in.
     await page.goto(viewer(poll));
     await page.locator("#sign-in").click();
     await signInAs(page, "paula");
-    await shows(page.locator(".tray"), "1 of 3 votes left");
+    await shows(page.locator(".tray"), "2 of 4 votes left");
     await card(page, 3).click();
-    await shows(mine(page, 3), "1 counted");
-    assert.deepEqual([ballots, asked.count], [[1, 2, 3], 0]);
+    await shows(mine(page, 3), "1 sent");
+    const tab = await page.context().newPage();
+    await tab.goto(viewer(poll));
+    await tab.locator("#sign-in").click();
+    await signInAs(tab, "paula");
+    await shows(tab.locator(".tray"), "1 of 4 votes left");
+    await card(tab, 3).click();
+    await shows(mine(tab, 3), "1 sent");
+    await shows(page.locator(".tray"), "All your votes are used.");
+    assert.deepEqual([ballots, asked.count], [[1, 2, 3, 4], 0]);
     // Another voter has ballots of their own.
     await page.goto(viewer(poll));
     await page.locator("#sign-in").click();
     await signInAs(page, "rosa");
-    await shows(page.locator(".tray"), "3 votes each");
+    await shows(page.locator(".tray"), "4 votes each");
   });
 
-  test("a ballot that another device has used: the page asks once, and offers the next one", async (t) => {
+  test("after a sign-out the device knows nothing of the voter, unless it is to", async (t) => {
+    const poll = await makePoll({ votesPerVoter: 3 });
+    const page = await newPage(t);
+    await page.goto(viewer(poll));
+    await card(page, 1).click();
+    await signInAs(page, "vera");
+    await shows(page.locator(".tray"), "2 of 3 votes left");
+    const kept = () => page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]));
+    await page.locator("#keep").check();
+    await page.locator("#sign-out").click();
+    await shows(page.locator("#sign-in"), "Sign in");
+    assert.match(await kept(), /vera/);
+    await page.locator("#sign-in").click();
+    await signInAs(page, "vera");
+    await shows(page.locator(".tray"), "2 of 3 votes left");
+    await page.locator("#keep").uncheck();
+    await page.locator("#sign-out").click();
+    await shows(page.locator("#sign-in"), "Sign in");
+    assert.doesNotMatch(await kept(), /vera/);
+  });
+
+  test("a ballot that another device has used: the answer by hand tells, and the page offers the next one", async (t) => {
     const poll = await makePoll({ votesPerVoter: 2 });
     await castVote(poll.id, 1, "olga", { ballot: 1 });
     const page = await newPage(t);
-    const asked = countMine(page);
     await page.goto(viewer(poll));
     await card(page, 3).click();
     await signInAs(page, "olga");
-    await shows(mine(page, 3), "1 not counted");
+    await learns(page, 3, "1 not counted");
     await shows(page.locator(".refusal"), "this vote was used on another device. Tap again to use your next one.");
     await shows(page.locator(".tray"), "1 of 2 votes left");
     await card(page, 3).click();
-    await shows(mine(page, 3), "1 counted · 1 not counted");
-    assert.equal(asked.count, 1);
+    await learns(page, 3, "1 counted · 1 not counted");
   });
 
-  test("a standing that the crew hides is gone, and cached copies of it stay hidden", async (t) => {
+  test("a standing that the crew hides is gone, and cached copies of it stay hidden; it is back when public", async (t) => {
     const poll = await makePoll();
     await castVote(poll.id, 1, "somebody");
-    const page = await newPage(t);
-    await pretendOpenedLongAgo(page);
-    let files = 0;
-    await page.route("**/results/*.json", (route) => {
-      files += 1;
-      return route.fulfill({ json: fakeStanding(poll, files), headers: { "cache-control": "public, max-age=1" } });
-    });
+    const page = await newPage(t, { expected: /503/ });
     await page.goto(viewer(poll));
     await page.locator(".row").first().waitFor();
+    await page.route(LIST, (route) => route.fulfill({ status: 503, body: "" }));
+    // Another edge still serves an old file, every other time.
+    let files = 0;
+    await page.route(FILE, (route) => ((files += 1) % 2 ? route.continue() : route.fulfill({ json: fakeFile(poll, files) })));
     await crew("PATCH", `/admin/polls/${poll.id}`, { results: "hidden" });
     await shows(page.locator(".withheld"), "keeps its standing to itself");
     const before = files;
-    await until("two more files have come", () => files > before + 1);
+    await until("two old files have come", () => files > before + 3);
     assert.equal(await page.locator(".row").count(), 0);
+    await page.unroute(FILE);
+    await crew("PATCH", `/admin/polls/${poll.id}`, { results: "live" });
+    await page.locator(".row").first().waitFor();
   });
 
-  for (const source of ["ranking", "file"]) {
-    test(`a standing that the ${source} withholds is gone, whatever the poll's definition says, and is back when public`, async (t) => {
-      const poll = await makePoll({ opensAt: inSeconds(-1) });
-      const page = await newPage(t, { expected: /403|503/ });
-      if (source === "file") await pretendOpenedLongAgo(page);
-      await page.goto(viewer(poll));
-      await page.locator(".row").first().waitFor();
-      await page.route(`**/polls/${poll.id}`, (route) => route.fulfill({ status: 503, body: "" }));
-      await crew("PATCH", `/admin/polls/${poll.id}`, { results: "hidden" });
-      await shows(page.locator(".withheld"), "keeps its standing to itself");
-      assert.equal(await page.locator(".row").count(), 0);
-      await crew("PATCH", `/admin/polls/${poll.id}`, { results: "live" });
-      await page.locator(".row").first().waitFor();
-    });
-  }
+  test("a page requests one object a tick, and names and pictures once per change", async (t) => {
+    const poll = await makePoll();
+    const page = await newPage(t);
+    const asked = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    const namesAsked = () => asked.filter((path) => path.includes(".names-")).length;
+    const filesAsked = () => asked.filter((path) => FILE.test(path)).length;
+    await page.goto(viewer(poll));
+    await page.locator(".row").first().waitFor();
+    await until("five files have come", () => filesAsked() > 4);
+    assert.equal(namesAsked(), 1);
+    assert.ok(asked.every((path) => !path.startsWith("/polls")), "a request to the origin");
+    const contestants = poll.contestants.map(({ number, name }) => ({ number, name: number === 2 ? "Brunilda" : name }));
+    await crew("PATCH", `/admin/polls/${poll.id}`, { title: "Who wins?", contestants });
+    await shows(page.locator(".poll h2"), "Who wins?");
+    await shows(card(page, 2), "Brunilda");
+    await page.locator(".row").filter({ hasText: "Brunilda" }).waitFor();
+    assert.equal(namesAsked(), 2);
+  });
+
+  test("a page requests at the pace that the crew sets, and after its own vote every 3 s until it is decided", async (t) => {
+    const poll = await makePoll({ pace: 10 });
+    const page = await newPage(t);
+    const askedAt = [];
+    page.on("request", (request) => FILE.test(request.url()) && askedAt.push(Date.now()));
+    const gaps = () => askedAt.slice(1).map((at, i) => at - askedAt[i]);
+    await page.goto(viewer(poll));
+    await page.locator(".row").first().waitFor();
+    askedAt.length = 0;
+    await until("three files have come", () => askedAt.length > 2);
+    assert.ok(gaps().every((ms) => ms > SLOW_MS_MIN), `requested after ${gaps()} ms`);
+    await page.locator("#sign-in").click();
+    await signInAs(page, "paced");
+    await shows(page.locator("#who"), "Signed in as paced");
+    await card(page, 1).click();
+    await shows(mine(page, 1), "1 sent");
+    askedAt.length = 0;
+    await until("four files have come", () => askedAt.length > 3);
+    assert.ok(gaps().every((ms) => ms < SLOW_MS_MIN), `requested after ${gaps()} ms`);
+    await learns(page, 1, "1 counted");
+    const after = askedAt.length;
+    await until("two more files have come", () => askedAt.length > after + 2);
+    assert.ok(gaps().at(-1) > SLOW_MS_MIN, `requested after ${gaps()} ms`);
+  });
 
   test("offline and back: the vote waits, and counts once", async (t) => {
     const poll = await makePoll();
@@ -178,7 +231,7 @@ describeConcurrently("a viewer", () => {
     await page.goto(viewer(poll));
     await card(page, 1).click();
     await signInAs(page, "jonas");
-    await shows(mine(page, 1), "1 counted");
+    await learns(page, 1, "1 counted");
     const before = await card(page, 3).boundingBox();
     await page.context().setOffline(true);
     await shows(notice(page), "No connection.");
@@ -188,7 +241,7 @@ describeConcurrently("a viewer", () => {
     await shows(page.locator("#announcer"), "waits for the connection");
     await checkScreen(page, "viewer-offline");
     await page.context().setOffline(false);
-    await shows(mine(page, 2), "1 counted");
+    await learns(page, 2, "1 counted");
     await notice(page).waitFor({ state: "hidden" });
     const audit = await crew("GET", `/admin/polls/${poll.id}/audit`);
     assert.equal(audit.ledgerVotes, 2);
@@ -207,7 +260,7 @@ describeConcurrently("a viewer", () => {
     await page.goto(viewer(poll));
     await card(page, 1).click();
     await signInAs(page, "kai");
-    await shows(mine(page, 1), "1 counted");
+    await learns(page, 1, "1 counted");
     assert.equal(sent, 2);
     const audit = await crew("GET", `/admin/polls/${poll.id}/audit`);
     assert.equal(audit.ledgerVotes, 1);
@@ -223,7 +276,7 @@ describeConcurrently("a viewer", () => {
     await checkScreen(page, "viewer-sign-in-ended");
     await card(page, 4).click();
     await signInAs(page, "lena");
-    await shows(mine(page, 4), "1 counted");
+    await learns(page, 4, "1 counted");
     await notice(page).waitFor({ state: "hidden" });
   });
 
@@ -245,7 +298,7 @@ describeConcurrently("a viewer", () => {
     await crew("POST", `/admin/polls/${poll.id}/close`);
     release();
     await shows(state(page), "Closed");
-    await shows(mine(page, 1), "1 not counted");
+    await learns(page, 1, "1 not counted");
     await shows(page.locator("#announcer"), "the poll had closed.");
     await shows(page.locator(".refusal"), "Vote for Ada not counted: the poll had closed.");
     assert.ok(await card(page, 2).isDisabled());
@@ -272,19 +325,32 @@ describeConcurrently("a viewer", () => {
     await shows(page.locator(".row").first(), "Ada");
   });
 
-  test("a missing result file is requested once", async (t) => {
-    const poll = await makePoll({ opensAt: inSeconds(-3600) });
+  test("a file that is not there yet is requested at the edge's pace", async (t) => {
+    const poll = await makePoll();
     const page = await newPage(t, { expected: /404/ });
-    const asked = [];
-    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
-    await page.route("**/config.json", async (route) => {
-      const response = await route.fetch();
-      await route.fulfill({ response, json: { ...(await response.json()), results: "/nothing/{id}.json" } });
-    });
+    const askedAt = [];
+    await page.route(FILE, (route) => (askedAt.push(Date.now()) < 4 ? route.fulfill({ status: 404, body: "" }) : route.continue()));
     await page.goto(viewer(poll));
     await shows(page.locator(".row").first(), "Ada");
-    await until("the ranking has been asked for twice", () => asked.filter((path) => path.endsWith("/ranking")).length > 1);
-    assert.equal(asked.filter((path) => path.startsWith("/nothing/")).length, 1);
+    const gaps = askedAt.slice(1).map((at, i) => at - askedAt[i]);
+    assert.ok(gaps.every((ms) => ms > 2900), `requested after ${gaps} ms`);
+    assert.ok(await notice(page).isHidden());
+  });
+
+  test("pages do not all request the file at the moment of an opening", async (t) => {
+    const poll = await makePoll({ opensAt: inSeconds(20), draft: false });
+    const page = await newPage(t);
+    // The last of all pages.
+    await page.addInitScript(() => (Math.random = () => 0.99));
+    const askedAt = [];
+    page.on("request", (request) => FILE.test(request.url()) && askedAt.push(Date.now()));
+    await page.goto(viewer(poll));
+    await shows(state(page), "Not open yet");
+    // Until the list has the poll, the page looks for its file.
+    askedAt.length = 0;
+    await shows(state(page), "Open");
+    await page.locator(".row").first().waitFor();
+    assert.ok(askedAt[0] - Date.parse(poll.opensAt) > 2000, `requested ${askedAt[0] - Date.parse(poll.opensAt)} ms after the opening`);
   });
 
   test("the service is unavailable: the page says so, keeps its data, and recovers by itself", async (t) => {
@@ -292,7 +358,7 @@ describeConcurrently("a viewer", () => {
     const page = await newPage(t, { expected: /503/ });
     await page.goto(viewer(poll));
     await shows(page.locator(".row").first(), "Ada");
-    const asked = `**/polls/${poll.id}`;
+    const asked = "**/results/**";
     await page.route(asked, (route) => route.fulfill({ status: 503, body: "" }));
     await shows(notice(page), "The service does not answer now.");
     assert.ok(await card(page, 1).isEnabled());
@@ -303,7 +369,7 @@ describeConcurrently("a viewer", () => {
 
   test("no poll is open", async (t) => {
     const page = await newPage(t);
-    await page.route("**/polls", (route) => route.fulfill({ json: { polls: [] } }));
+    await page.route(LIST, (route) => route.fulfill({ json: { listVersion: 1, nextInSeconds: 10, polls: [] } }));
     await page.goto(BASE);
     await shows(page.locator("#empty"), "No poll is open now");
     await checkScreen(page, "viewer-no-poll");

@@ -76,6 +76,10 @@ export const controlEnglish = {
   "control.results.live": "Shown live",
   "control.results.afterClose": "Shown after closing",
   "control.results.hidden": "Hidden",
+  "control.pace": "Pace of the viewers' pages",
+  "control.paceHint": "How soon they see new figures and a close by hand. The cost is that of a million viewers.",
+  "control.pace.auto": "Automatic: every 3 s near opening and close, else up to 10 s · about {usd} USD an hour",
+  "control.pace.fixed": "Every {n} s · about {usd} USD an hour",
   "control.contestants": "Contestants",
   "control.number": "Number",
   "control.name": "Name",
@@ -193,5 +197,6 @@ export const controlEnglish = {
   "control.yes": "yes",
   "control.no": "no",
   "control.field.results": "Standing",
+  "control.field.pace": "Pace",
   "control.field.contestants": "Contestants",
 };

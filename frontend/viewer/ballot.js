@@ -13,8 +13,8 @@ export class Ballot {
   #cards = new Map();
   #status = null;
 
-  /** `onVote(contestant)`: called for each tap. */
-  constructor(poll, onVote) {
+  /** `onVote(contestant)`: called for each tap. `onLookUp()`: the viewer asks what became of the votes. */
+  constructor(poll, { onVote, onLookUp }) {
     this.onVote = onVote;
     this.state = el("p", { class: "state" });
     this.title = el("bdi", {});
@@ -25,7 +25,13 @@ export class Ballot {
     this.stubs = el("span", { class: "stubs", "aria-hidden": "true" });
     this.tray = el("div", { class: "tray" }, this.stubs, this.left);
     this.refusal = el("p", { class: "refusal" });
-    this.body = el("div", { class: "ballot" }, this.list, this.tray, this.refusal);
+    this.lookup = el("button", { type: "button", class: "quiet lookup idle" }, t("lookUp"));
+    this.lookup.addEventListener("click", async () => {
+      this.lookup.disabled = true;
+      await onLookUp();
+      this.lookup.disabled = false;
+    });
+    this.body = el("div", { class: "ballot" }, this.list, this.tray, this.refusal, this.lookup);
     this.update(poll);
   }
 
@@ -107,6 +113,7 @@ export class Ballot {
       if (states.length) card.dataset.cast = states[0];
       else delete card.dataset.cast;
     }
+    this.lookup.classList.toggle("idle", !votes.some(({ state }) => state === "sent"));
     this.#showLeft(used);
   }
 

@@ -1,21 +1,18 @@
 // The voter's own votes: waiting → sent → counted or refused. Each has an id minted here, so retries are idempotent:
-// a vote is sent until an answer confirms it. Waiting votes survive the redirect to the issuer and back.
+// a vote is sent until an answer confirms it. Waiting votes survive the redirect to the issuer and back. No vote waits for
+// a read, and none is followed by one: the service is asked about votes when the viewer asks, or when ballots conflict.
 
 import { knowsTime, learnTime, now } from "/shared/clock.js";
 import { deadline } from "/shared/feed.js";
 import { bearer, endSession, onSession, restore, save, voter } from "/shared/session.js";
+import { onOtherTab, rememberBallots, rememberedBallots } from "/viewer/memory.js";
 
 const VOTES_KEY = "votes";
-const BALLOTS_KEY = "ballots";
 const TIMEOUT_MS = 10_000;
 /** A vote that could not be sent expires after this time. */
 const WAIT_MS_MAX = 10 * 60_000;
-/** The batch window is 3 s: an earlier request finds no receipt. */
-const FIRST_RECEIPT_MS = 4_500;
-const RECEIPT_MS_MAX = 60_000;
-const RECEIPTS_MAX = 20;
-/** If a vote stays unknown for longer, another device may have used its ballot. */
-const CONFLICT_MS = 20_000;
+/** The service's limit of votes in one request. */
+const LOOKUP_MAX = 20;
 const RETRY_MS_MAX = 30_000;
 
 const jitter = (ms) => ms * (0.75 + Math.random() / 2);
@@ -35,26 +32,23 @@ export class Outbox {
   #votes = [];
   /** By poll: ballots used by earlier pages and other devices, as far as known. */
   #used = new Map();
-  /** The subset that the service confirmed. */
-  #known = new Map();
   #sending = false;
-  #reading = false;
-  #timers = {};
+  #timer = null;
 
   /** `api()`: resolves to the API's address. `onChange(vote)`: its state changed. `onMine(poll)`: used ballots changed. */
   constructor({ api, onChange, onMine }) {
     Object.assign(this, { api, onChange, onMine });
     this.#votes = (restore(VOTES_KEY) ?? []).map((vote) => ({ ...vote, restored: true }));
+    const recall = () => (this.#used = rememberedBallots(voter()));
     onSession(() => {
-      const stored = restore(BALLOTS_KEY);
-      this.#used = new Map(stored?.voter === voter() ? stored.polls.map(([poll, used]) => [poll, new Set(used)]) : []);
-      this.#known.clear();
+      recall();
       this.#send();
     });
-    const proceed = () => {
-      this.#send();
-      this.#readReceipts();
-    };
+    onOtherTab(() => {
+      const polls = new Set([...this.#used.keys(), ...recall().keys()]);
+      for (const poll of polls) this.onMine(poll);
+    });
+    const proceed = () => this.#send();
     addEventListener("online", proceed);
     document.addEventListener("visibilitychange", proceed);
   }
@@ -105,32 +99,50 @@ export class Outbox {
     }
   }
 
-  /** Reads the voter's used ballots; returns success. Only after a conflict, or a tap with no ballot left. */
+  /** Reads the voter's used ballots; returns success. Only after a conflict: no ballot is left as far as this page knows. */
   async readMine(poll) {
-    const response = await this.#call(`/polls/${poll}/votes/mine`);
+    return this.#lookUp([poll], []);
+  }
+
+  /**
+   * Asks what became of a poll's sent votes, because the viewer wants to know; returns success. A ballot that is used, by
+   * none of these votes, was used on another device.
+   */
+  async lookUp(poll) {
+    const sent = this.of(poll).filter(({ state }) => state === "sent");
+    return this.#lookUp([poll], sent.slice(0, LOOKUP_MAX));
+  }
+
+  async #lookUp(polls, votes) {
+    const query = [`polls=${polls}`, ...(votes.length ? [`votes=${votes.map(({ poll, id }) => `${poll}:${id}`)}`] : [])];
+    const response = await this.#call(`/votes/mine?${query.join("&")}`);
     if (!response?.ok) return false;
-    const used = new Set((await response.json()).used);
-    this.#used.set(poll, used);
-    this.#known.set(poll, used);
-    this.onMine(poll);
+    const answer = await response.json();
+    for (const { poll, ballots } of answer.polls) {
+      this.#used.set(poll, new Set(ballots.used));
+      this.#save(poll);
+      this.onMine(poll);
+    }
+    for (const { receipt } of answer.votes) {
+      const vote = votes.find(({ id }) => id === receipt.id);
+      const ballotUsed = answer.polls.some(({ poll, ballots }) => poll === vote.poll && ballots.used.includes(vote.ballot));
+      if (receipt.outcome === "counted") this.#setState(vote, "counted");
+      else if (receipt.outcome === "rejected") this.#setState(vote, "refused", receipt.reason);
+      // The ballots were read before the receipt.
+      else if (ballotUsed) this.#setState(vote, "refused", "ballotUsed");
+    }
     return true;
   }
 
-  #save() {
+  #save(poll = null) {
     save(VOTES_KEY, this.#votes.filter((vote) => vote.state === "waiting"));
-    const polls = new Set([...this.#used.keys(), ...this.#votes.filter(({ ballot }) => ballot).map(({ poll }) => poll)]);
-    if (voter()) save(BALLOTS_KEY, { voter: voter(), polls: [...polls].map((poll) => [poll, [...this.used(poll)]]) });
+    if (voter() && poll !== null && this.used(poll).size) rememberBallots(voter(), poll, this.used(poll));
   }
 
   #setState(vote, state, reason = null) {
     Object.assign(vote, { state, reason });
-    this.#save();
+    this.#save(vote.ballot ? vote.poll : null);
     this.onChange(vote);
-  }
-
-  #schedule(name, ms, run) {
-    clearTimeout(this.#timers[name]);
-    this.#timers[name] = setTimeout(run, ms);
   }
 
   /** Returns null without a session or an answer. */
@@ -156,9 +168,11 @@ export class Outbox {
       for (let vote; (vote = this.#votes.find((vote) => vote.state === "waiting")); ) {
         if (!bearer()) return;
         if (!(await this.#sendOne(vote))) {
-          const ms = Math.min(RETRY_MS_MAX, 1000 * 2 ** vote.tries++);
+          const ms = Math.max(vote.pauseMs ?? 0, Math.min(RETRY_MS_MAX, 1000 * 2 ** vote.tries++));
           this.onChange(vote);
-          return this.#schedule("send", jitter(ms), () => this.#send());
+          clearTimeout(this.#timer);
+          this.#timer = setTimeout(() => this.#send(), jitter(ms));
+          return;
         }
       }
     } finally {
@@ -175,16 +189,10 @@ export class Outbox {
       headers: { "content-type": "application/json" },
       body: JSON.stringify(ballot ? { poll, contestant, id, ballot } : { poll, contestant, id }),
     });
+    vote.pauseMs = (Number(response?.headers.get("retry-after")) || 0) * 1000;
     if (!response || response.status === 429 || response.status >= 500) return false;
-    if (response.ok) {
-      vote.reads = 0;
-      vote.sentAt = performance.now();
-      vote.due = vote.sentAt + jitter(FIRST_RECEIPT_MS);
-      this.#setState(vote, "sent");
-      this.#readReceipts();
-    } else {
-      this.#setState(vote, "refused", String(response.status));
-    }
+    if (response.ok) this.#setState(vote, "sent");
+    else this.#setState(vote, "refused", String(response.status));
     return true;
   }
 
@@ -197,42 +205,7 @@ export class Outbox {
     };
     const ballot = free() ?? ((await this.readMine(vote.poll)) ? free() : null);
     Object.assign(vote, { ballot, voter: voter() });
-    this.#save();
+    this.#save(vote.poll);
     return ballot !== null;
-  }
-
-  async #readReceipts() {
-    if (this.#reading || document.hidden) return;
-    const next = this.#votes.filter((vote) => vote.state === "sent" && vote.due).sort((a, b) => a.due - b.due)[0];
-    if (!next || !bearer()) return;
-    const left = next.due - performance.now();
-    if (left > 0) return this.#schedule("read", left, () => this.#readReceipts());
-    this.#reading = true;
-    try {
-      await this.#readReceipt(next);
-    } finally {
-      this.#reading = false;
-    }
-    this.#schedule("read", 250, () => this.#readReceipts());
-  }
-
-  async #readReceipt(vote) {
-    const last = vote.reads + 1 >= RECEIPTS_MAX;
-    const inDoubt = vote.ballot && vote.unknown && performance.now() - vote.sentAt > CONFLICT_MS;
-    const isKnown = () => this.#known.get(vote.poll)?.has(vote.ballot);
-    if (inDoubt && !isKnown() && (last || !vote.checked)) vote.checked = await this.readMine(vote.poll);
-    // Checked before the receipt is read: if the vote is unknown then, another one used the ballot.
-    const usedBefore = isKnown();
-    const response = await this.#call(`/polls/${vote.poll}/votes/mine?id=${vote.id}`);
-    vote.reads += 1;
-    vote.due = performance.now() + jitter(Math.min(RECEIPT_MS_MAX, 2_500 * 1.5 ** vote.reads));
-    if (response?.status === 404) vote.due = null;
-    if (!response?.ok) return;
-    const receipt = await response.json();
-    if (receipt.outcome === "counted") this.#setState(vote, "counted");
-    else if (receipt.outcome === "rejected") this.#setState(vote, "refused", receipt.reason);
-    else if (usedBefore) this.#setState(vote, "refused", "ballotUsed");
-    else if (last) this.#setState(vote, "refused", "undecided");
-    else vote.unknown = true;
   }
 }

@@ -38,10 +38,10 @@ export class Standing {
     setText(this.heading, t(key));
   }
 
-  /** Shows a ranking or a poll's file. `reason`: why its ranking is missing, if it is. */
+  /** Shows a poll's file. `reason`: why its ranking is missing, if it is. */
   show(body, reason) {
     const isDifferent = body.certificate?.recount === "different";
-    const isUnconfirmed = body.certified === false && body.status === "closed";
+    const isUnconfirmed = !body.certified && body.status === "closed";
     setText(this.pending, isDifferent ? t("recountDiffers") : isUnconfirmed ? t("unconfirmed") : "");
     if (body.certificate) this.#showCertificate(body.certificate);
     if (!body.ranking) return this.withhold(reason, body);
@@ -54,7 +54,7 @@ export class Standing {
     });
     const max = shown[0]?.votes || 1;
     for (const entry of shown) this.#fill(this.#rows.get(entry.contestant), entry, max);
-    this.#count(body, body.totalVotes);
+    this.#count(body);
     if (body.certificate) this.#announceResult(body.ranking);
     else this.#announceRisen(shown);
   }
@@ -66,14 +66,13 @@ export class Standing {
       this.list.replaceChildren(el("li", { class: "withheld" }));
     }
     setText(find(".withheld", this.list), t(`withheld.${reason}`));
-    if (body?.turnout) this.#count(body, body.turnout.votes);
+    if (body) this.#count(body);
     else setText(this.total, "");
   }
 
-  #count(body, votes) {
-    const parts = [t("total", { n: votes, when: formatClock(Date.parse(body.asOf)) })];
-    if (body.turnout?.voters != null) {
-      const { voters: n, votersError: error } = body.turnout;
+  #count({ asOf, turnout: { votes, voters: n, votersError: error } }) {
+    const parts = [t("total", { n: votes, when: formatClock(Date.parse(asOf)) })];
+    if (n != null) {
       parts.push(error ? t("turnoutAbout", { n, error: formatShare(error) }) : t("turnout", { n }));
     }
     setText(this.total, parts.join(" · "));

@@ -3,20 +3,18 @@
 import { Ballot } from "/viewer/ballot.js";
 import { announce, el, find, setText } from "/shared/dom.js";
 import { everySecond, now, statusOf } from "/shared/clock.js";
-import { config, Feed, followStanding, isShown } from "/shared/feed.js";
+import { config, followFile, followList, isShown, spread } from "/shared/feed.js";
 import { loadTexts, t } from "/shared/text.js";
-import { isSandboxed, onSession, resumeSignIn, sessionState, signIn, userName } from "/shared/session.js";
+import { isSandboxed, onSession, resumeSignIn, sessionState, signIn, signOut, userName, voter } from "/shared/session.js";
+import { forgetBallots, keepBallots, keepsBallots } from "/viewer/memory.js";
 import { Outbox } from "/viewer/outbox.js";
 import { Standing } from "/viewer/standing.js";
 
 const DAY_MS = 86_400_000;
 const CLOSED_MAX = 2;
 const SCHEDULED_MAX = 3;
-/** The last batches arrive within this time of the close; the result then hardly changes until certification. */
-const SETTLED_MS = 120_000;
-const SETTLED_SLOWER = 10;
-/** The interval of requests for a certified file that has no digest yet. */
-const CERTIFIED_S = 10;
+/** The interval until a vote of this page is decided, and the time in which all pages start at an opening. */
+const SOON_S = 3;
 
 /** `?poll=7` shows that poll alone, whatever its state. */
 const only = Number(new URLSearchParams(location.search).get("poll")) || null;
@@ -26,6 +24,7 @@ const notice = find("#notice");
 const sections = new Map();
 const problems = { polls: "ok", signIn: "ok", news: null };
 let latest = null;
+let listVersion = 0;
 
 const api = async () => (await config()).api;
 const outbox = new Outbox({ api, onChange: onVote, onMine: (poll) => sections.get(poll)?.showVotes() });
@@ -35,7 +34,7 @@ class Section {
   constructor(poll) {
     this.poll = poll;
     this.certificate = null;
-    this.ballot = new Ballot(poll, (contestant) => this.vote(contestant));
+    this.ballot = new Ballot(poll, { onVote: (contestant) => this.vote(contestant), onLookUp: () => this.lookUp() });
     this.standing = new Standing(poll, (text) => setText(find("#moves"), text));
     this.element = el("article", { class: "poll", id: `poll-${poll.id}` });
     const parts = [this.ballot.body, this.standing.element];
@@ -46,7 +45,9 @@ class Section {
     this.update(poll);
   }
 
+  /** Shows a definition, unless a newer one is shown. */
   update(poll) {
+    if (poll.listVersion < this.poll.listVersion) return;
     this.poll = poll;
     this.ballot.update(poll);
     this.showVotes();
@@ -55,57 +56,44 @@ class Section {
 
   tick() {
     const status = this.ballot.tick(this.certificate);
-    if (status !== "certified") this.standing.setTitle(status === "closed" ? "result" : "standing");
+    this.standing.setTitle({ closed: "result", certified: "state.certified" }[status] ?? "standing");
     if (status === this.status && this.poll.results === this.results) return;
     this.results = this.poll.results;
+    // Every page sees the opening and the close at the same moment.
+    const isEvent = this.status;
     this.status = status;
-    this.follow();
+    this.follow(isEvent ? Math.random() * SOON_S : 0);
+    if (isEvent) list.hasten(SOON_S * spread());
   }
 
-  /** Returns whether the standing is public. A certified one stays so, however old the definition. */
-  isShown() {
-    return this.certificate ? this.poll.results !== "hidden" : isShown(this.poll, statusOf(this.poll));
-  }
-
-  /** Follows the standing while it may exist and is in view, until the certified file is complete. */
-  follow() {
-    const { results } = this.poll;
-    const shown = this.isShown();
+  /** Follows the file while it may exist and is in view, until the certified one is complete. `seconds`: the first wait. */
+  follow(seconds = 0) {
     if (this.status === "scheduled") this.standing.withhold("scheduled");
-    else if (!shown && !this.certificate) this.standing.withhold(results);
+    else if (!isShown(this.poll, this.status) && !this.certificate) this.standing.withhold(this.poll.results);
     const wanted = this.visible && !this.certificate?.digest && this.status !== "scheduled";
-    if (this.feed && (!wanted || shown !== this.shown)) {
-      this.feed.stop();
-      this.feed = null;
-    }
-    if (!wanted || this.feed) return;
-    this.shown = shown;
-    this.feed = followStanding({
-      poll: this.poll,
-      shown,
-      onData: (body) => this.take(body),
-      pace: (seconds) => (this.certificate ? CERTIFIED_S : this.settled() ? seconds * SETTLED_SLOWER : seconds),
-    }).start();
+    if (wanted === Boolean(this.feed)) return;
+    this.feed?.stop();
+    const pace = (seconds) => (outbox.of(this.poll.id).some(({ state }) => state === "sent") ? SOON_S : seconds);
+    this.feed = wanted ? followFile(this.poll.id, { onData: (file) => this.take(file), onState, pace }).start(seconds) : null;
   }
 
-  settled() {
-    return this.status === "closed" && now() - Date.parse(this.poll.closesAt) > SETTLED_MS;
-  }
-
-  take(body) {
-    if (body.certified) this.certificate = body.certificate;
+  take(file) {
+    if (file.certified) this.certificate = file.certificate;
+    if (file.listVersion > listVersion && !file.certified) list.hasten(0);
+    this.update(file);
     const { results } = this.poll;
-    // The edge's copy of the body or the definition may predate the hiding of the standing.
-    this.standing.show(this.isShown() ? body : { ...body, ranking: null }, results === "live" ? "hidden" : results);
-    if (this.certificate) {
-      this.standing.setTitle("state.certified");
-      this.tick();
-      this.follow();
-    }
+    // The edge's copy may predate the hiding of the standing.
+    this.standing.show(isShown(this.poll, this.status) ? file : { ...file, ranking: null }, results === "live" ? "hidden" : results);
+    if (this.certificate) this.follow();
   }
 
   showVotes() {
     this.ballot.showVotes(outbox.of(this.poll.id), outbox.used(this.poll.id));
+  }
+
+  async lookUp() {
+    if (!(await outbox.lookUp(this.poll.id))) announce(t("said.notLookedUp"));
+    else if (outbox.of(this.poll.id).some(({ state }) => state === "sent")) announce(t("said.stillSent"));
   }
 
   remove() {
@@ -140,6 +128,7 @@ function onVote(vote) {
   const section = sections.get(vote.poll);
   if (!section) return;
   section.showVotes();
+  if (vote.state === "sent") section.feed?.hasten(SOON_S * spread());
   const name = section.poll.contestants.find(({ number }) => number === vote.contestant)?.name ?? vote.contestant;
   const key = vote.state !== "waiting" ? vote.state : sessionState() === "valid" ? "waiting" : "signIn";
   if (key === "waiting" && !vote.tries) return;
@@ -156,9 +145,15 @@ function reasonText({ reason, poll, limit }) {
   return text === key ? t("reason.other", { reason }) : text;
 }
 
+function onState(state) {
+  problems.polls = state;
+  showNotice();
+}
+
 /** Returns the polls to show, the most relevant first. */
 function choose(polls) {
-  if (only) return polls.filter(({ id }) => id === only);
+  // One that is not in the list has a file.
+  if (only) return [polls.find(({ id }) => id === only) ?? { id: only }];
   const by = (status) => polls.filter((poll) => statusOf(poll) === status);
   const time = (text, none) => (text ? Date.parse(text) : none);
   const open = by("open").sort((a, b) => time(a.closesAt, Infinity) - time(b.closesAt, Infinity) || a.id - b.id);
@@ -171,11 +166,12 @@ function choose(polls) {
   return [...open, ...scheduled.slice(0, SCHEDULED_MAX), ...closed.slice(0, CLOSED_MAX)];
 }
 
-function showPolls({ polls }) {
-  latest = { polls };
+function showPolls(polls, version) {
+  latest = [polls, version];
+  listVersion = version;
   const first = !sections.size;
-  for (const poll of polls) sections.get(poll.id)?.update(poll);
-  for (const poll of choose(polls)) {
+  for (const poll of polls) {
+    sections.get(poll.id)?.update(poll);
     if (sections.has(poll.id)) continue;
     const section = new Section(poll);
     sections.set(poll.id, section);
@@ -186,14 +182,15 @@ function showPolls({ polls }) {
   find("#empty").hidden = sections.size > 0;
   setText(find("#empty h2"), t("nothingOpen"));
   setText(find("#empty p"), t("nothingOpenMore"));
-  outbox.expire();
+  // A refusal is shown at its poll.
+  if (sections.size) outbox.expire();
 }
 
 /** Rebuilds the page in a language that loaded late. */
 function rebuild() {
   for (const section of sections.values()) section.remove();
   sections.clear();
-  if (latest) showPolls(latest);
+  if (latest) showPolls(...latest);
   showSession();
 }
 
@@ -219,6 +216,9 @@ function showSession() {
   const button = find("#sign-in");
   button.hidden = state === "valid";
   setText(button, t(state === "ended" ? "signInAgain" : "signIn"));
+  setText(find("#sign-out"), t("signOut"));
+  setText(find("#keep-text"), t("keepBallots"));
+  find("#leave").hidden = state === "none";
   showNotice();
 }
 
@@ -232,22 +232,29 @@ async function startSignIn() {
   }
 }
 
+const list = followList({
+  choose,
+  known: (id) => sections.get(id)?.poll,
+  onPolls: showPolls,
+  isOpen: () => [...sections.values()].some(({ feed, status }) => feed && status === "open"),
+  onState,
+});
+
 async function start() {
   find("#sign-in").addEventListener("click", startSignIn);
+  find("#sign-out").addEventListener("click", () => {
+    forgetBallots(voter());
+    signOut();
+  });
+  const keep = find("#keep");
+  keep.checked = keepsBallots();
+  keep.addEventListener("change", () => keepBallots(keep.checked));
   onSession(() => {
     showSession();
     sections.forEach((section) => section.showVotes());
   });
   await loadTexts({ onLate: rebuild });
-  const feed = new Feed({
-    url: async () => `${await api()}/polls${only ? `/${only}` : ""}`,
-    onData: (body) => showPolls(only ? { polls: [body] } : body),
-    onState: (state) => {
-      problems.polls = state;
-      showNotice();
-    },
-  });
-  feed.start();
+  list.start();
   everySecond(() => sections.forEach((section) => section.tick()));
   await resumeSignIn().catch(() => (problems.signIn = "failed"));
   showSession();

@@ -14,6 +14,7 @@ mod audit;
 mod body;
 mod certify;
 mod change;
+mod edge;
 mod export;
 mod journal;
 mod later;
@@ -34,7 +35,7 @@ use runtime::{
 };
 use stores::Stores;
 
-use crate::export::Exports;
+use crate::{edge::Edge, export::Exports};
 
 /// The function's handler, built once at start.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub struct Handler {
     exports: Exports,
     aws: Aws,
     wake_queue_url: String,
+    edge: Edge,
     clock: Clock,
 }
 
@@ -61,6 +63,7 @@ impl Handler {
         let aws = Aws::read(&mut reader, &clock);
         let wake_queue_url = reader.text("WAKE_QUEUE_URL");
         let exports = exports(&mut reader, aws.clone());
+        let edge = Edge::read(&mut reader);
         let built = || {
             Some(Self {
                 stores: stores?,
@@ -69,10 +72,16 @@ impl Handler {
                 exports: exports?,
                 aws: aws?,
                 wake_queue_url: wake_queue_url?,
+                edge: edge?,
                 clock,
             })
         };
         reader.finish(built())
+    }
+
+    /// Returns whether the edge limits votes by token, and no client can bypass it.
+    pub fn votes_are_limited(&self) -> bool {
+        self.edge.limits_votes()
     }
 
     /// Answers one HTTP request of the gateway, which has checked the scope. Never fails: every failure becomes a

@@ -8,6 +8,7 @@
 //! 3. Add a test to `functions/polls/tests/it/reads.rs`.
 
 mod mine;
+mod numbers;
 
 use std::{
     convert::Infallible,
@@ -16,7 +17,7 @@ use std::{
 
 use api::{NO_STORE, Problem, json_response, poll_id, route_key};
 use domain::PollWithTally;
-use domain::{Poll, Ranking, VoterHasher};
+use domain::{Poll, PollId, Ranking, VoterHasher};
 use lambda_http::{
     Body, Request, Response,
     http::{HeaderValue, StatusCode, header},
@@ -30,12 +31,16 @@ use serde::Serialize;
 use serde_json::json;
 use stores::Stores;
 
+use crate::numbers::Numbers;
+
 /// The function's handler, built once at start.
 #[derive(Debug)]
 pub struct Handler {
     stores: Stores,
     hasher: VoterHasher,
     public_cache_control: String,
+    absence_cache_control: String,
+    numbers: Numbers,
     clock: Clock,
 }
 
@@ -48,9 +53,18 @@ impl Handler {
         let mut reader = Reader::new(lookup);
         let (stores, hasher) = (Stores::read(&mut reader, &clock), reader.parsed("VOTER_HASH_KEY"));
         let public_cache_control = reader.parsed::<HeaderText>("PUBLIC_CACHE_CONTROL");
-        let config = stores.zip(hasher).zip(public_cache_control);
-        let ((stores, hasher), HeaderText(public_cache_control)) = reader.finish(config)?;
-        Ok(Self { stores, hasher, public_cache_control, clock })
+        let absence_cache_control = reader.parsed::<HeaderText>("ABSENCE_CACHE_CONTROL");
+        let built = || {
+            Some(Self {
+                stores: stores?,
+                hasher: hasher?,
+                public_cache_control: public_cache_control?.0,
+                absence_cache_control: absence_cache_control?.0,
+                numbers: Numbers::default(),
+                clock,
+            })
+        };
+        reader.finish(built())
     }
 
     /// Answers one HTTP request of the gateway. Never fails: every failure becomes a response.
@@ -59,21 +73,27 @@ impl Handler {
     /// None.
     pub async fn handle(&self, request: Request) -> Result<Response<Body>, Infallible> {
         let route = route_key(&request).unwrap_or_default();
-        let answer = match route.as_str() {
-            "GET /polls" => self.polls(&request).await,
-            "GET /polls/{id}" => self.poll(&request).await,
-            "GET /polls/{id}/ranking" => self.ranking(&request).await,
-            "GET /polls/{id}/votes/mine" => {
-                let answer = self.votes_mine(&request).await;
-                return Ok(answer.unwrap_or_else(|problem| problem.into_response(NO_STORE)));
-            }
+        // HEAD is GET without the body.
+        let Some(path) = route.strip_prefix("HEAD ") else { return Ok(self.answer(&route, &request).await) };
+        let mut response = self.answer(&format!("GET {path}"), &request).await;
+        *response.body_mut() = Body::Empty;
+        Ok(response)
+    }
+
+    async fn answer(&self, route: &str, request: &Request) -> Response<Body> {
+        let answer = match route {
+            "GET /polls" => self.polls(request).await,
+            "GET /polls/{id}" => self.poll(request).await,
+            "GET /polls/{id}/ranking" => self.ranking(request).await,
+            "GET /polls/{id}/votes/mine" => return personal(self.votes_mine(request).await),
+            "GET /votes/mine" => return personal(self.votes_mine_of_polls(request).await),
             _ => Err(Problem::new(StatusCode::NOT_FOUND, "routeNotFound", "There is no such route.")),
         };
-        Ok(answer.unwrap_or_else(|problem| {
+        answer.unwrap_or_else(|problem| {
             // A client error is the same for everyone and cacheable. A server error must not outlive its request.
             let is_server_error = problem.status.is_server_error();
-            problem.into_response(if is_server_error { NO_STORE } else { &self.public_cache_control })
-        }))
+            problem.into_response(if is_server_error { NO_STORE } else { &self.absence_cache_control })
+        })
     }
 
     async fn polls(&self, request: &Request) -> Result<Response<Body>, Problem> {
@@ -91,8 +111,15 @@ impl Handler {
     }
 
     async fn ranking(&self, request: &Request) -> Result<Response<Body>, Problem> {
-        let Cached { value, loaded_at } = self.stores.catalog.standing(poll_id(request)?).await?;
-        let PollWithTally { poll, tally } = value.ok_or_else(Problem::poll_not_found)?;
+        let id = poll_id(request)?;
+        if !self.numbers.may_exist(id, &self.stores.ledger).await {
+            return Err(Problem::poll_not_found());
+        }
+        let Cached { value, loaded_at } = self.stores.catalog.standing(id).await?;
+        let Some(PollWithTally { poll, tally }) = value else {
+            self.numbers.learn(&self.stores.ledger).await;
+            return Err(Problem::poll_not_found());
+        };
         let now = self.clock.now();
         if !poll.shows_results(now) {
             let message =
@@ -105,8 +132,19 @@ impl Handler {
     }
 
     async fn find(&self, request: &Request) -> Result<Poll, Problem> {
-        let id = poll_id(request)?;
-        self.stores.catalog.poll(id).await?.ok_or_else(Problem::poll_not_found)
+        self.find_number(poll_id(request)?).await?.ok_or_else(Problem::poll_not_found)
+    }
+
+    /// Returns the public poll of a number.
+    async fn find_number(&self, id: PollId) -> Result<Option<Poll>, Problem> {
+        if !self.numbers.may_exist(id, &self.stores.ledger).await {
+            return Ok(None);
+        }
+        let found = self.stores.catalog.poll(id).await?;
+        if found.is_none() {
+            self.numbers.learn(&self.stores.ledger).await;
+        }
+        Ok(found)
     }
 
     /// Returns a cacheable response, or 304 if `If-None-Match` names it. The entity tag is a hash of `identity`.
@@ -126,6 +164,11 @@ impl Handler {
         response.headers_mut().insert(header::ETAG, tag);
         response
     }
+}
+
+/// Returns an answer about one voter, which no cache may store.
+fn personal(answer: Result<Response<Body>, Problem>) -> Response<Body> {
+    answer.unwrap_or_else(|problem| problem.into_response(NO_STORE))
 }
 
 /// A header value, validated at start.

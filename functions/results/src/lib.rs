@@ -1,4 +1,5 @@
-//! The results function: writes each poll's file every 3 s, from the opening until the certified result is published.
+//! The results function: writes each poll's file every 3 s, from the opening until the certified result is published, and
+//! the list of polls after every change.
 //! The function also repairs the ranking, certifies closed polls once the evidence shows that no vote is outstanding,
 //! and supplements certificates by a pass over the votes. These three run beside each other, so none waits for another.
 //!
@@ -10,6 +11,8 @@ mod ahead;
 mod certify;
 mod deleted;
 mod evidence;
+mod list;
+mod names;
 mod publish;
 mod start;
 mod supplement;
@@ -32,6 +35,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval, sleep},
 };
 
+use publish::Edition;
 pub use start::Start;
 
 /// The interval of publishing: as long as the edge caches a file.
@@ -66,6 +70,8 @@ pub struct Handler {
     invalidations_url: String,
     live_cache_control: String,
     certified_cache_control: String,
+    names_cache_control: String,
+    last_list: list::LastList,
     policy: CertificationPolicy,
     hasher: VoterHasher,
     metrics_namespace: String,
@@ -107,6 +113,7 @@ impl Handler {
         let invalidations_url = reader.text("INVALIDATIONS_QUEUE_URL");
         let live = reader.text("LIVE_CACHE_CONTROL");
         let certified = reader.text("CERTIFIED_CACHE_CONTROL");
+        let names = reader.text("NAMES_CACHE_CONTROL");
         let policy = stores::certification_policy(&mut reader);
         let hasher = reader.parsed("VOTER_HASH_KEY");
         let metrics_namespace = reader.text("METRICS_NAMESPACE");
@@ -122,6 +129,8 @@ impl Handler {
                 invalidations_url: invalidations_url?,
                 live_cache_control: live?,
                 certified_cache_control: certified?,
+                names_cache_control: names?,
+                last_list: list::LastList::default(),
                 policy: policy?,
                 hasher: hasher?,
                 metrics_namespace: metrics_namespace?,
@@ -152,6 +161,7 @@ impl Handler {
         {
             tracing::warn!(error = error_chain(&error), "ranking.unavailable");
         }
+        self.delete_unused_names().await;
         self.forget_rejections().await;
         worked.map_err(|error| {
             tracing::error!(error = error_chain(&error), "results.failed");
@@ -243,11 +253,15 @@ impl Handler {
         Ok(published)
     }
 
-    /// Publishes all polls that are due.
+    /// Publishes the list and all polls that are due. The list comes first: a page that learns of a newer one finds it.
     async fn publish_due(&self) -> Result<Tick, ledger::Error> {
         let deleted = self.delete_files().await?;
         let (as_of, started) = (self.clock.now(), Instant::now());
+        let current = self.current_polls().await?;
         let due = self.stores.ledger.publishable(SHIFT).await?;
+        let names =
+            self.write_names(current.polls.iter().chain(due.iter().map(|one| &one.loaded.poll))).await?;
+        self.publish_list(&current, &names, !due.is_empty()).await;
         if due.is_empty() {
             let is_busy = deleted || !self.stores.ledger.unsupplemented().await?.is_empty();
             return Ok(if is_busy { Tick::Busy } else { Tick::Idle });
@@ -255,7 +269,9 @@ impl Handler {
         self.delete_ahead(&due).await;
         self.repair(&due, as_of).await;
         let later = self.later_certificates(&due).await;
-        for poll in self.publish(&due, later, as_of, started + WRITE_DEADLINE).await {
+        let edition =
+            Edition { names: &names, list_version: current.version, as_of, until: started + WRITE_DEADLINE };
+        for poll in self.publish(&due, later, &edition).await {
             self.record_published(poll).await;
         }
         Ok(Tick::Busy)

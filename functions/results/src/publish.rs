@@ -1,9 +1,9 @@
 //! Writes the result files, `results/{id}.json`.
 
-use std::{future::ready, io::Write};
+use std::{collections::HashMap, future::ready, io::Write};
 
 use aws::Serving;
-use domain::{Certificate, LaterCertificate, LaterDocument, Poll, PollId, Publication, Recount, Timestamp};
+use domain::{Certificate, LaterCertificate, LaterDocument, PollId, Publication, Recount, Timestamp};
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, stream};
 use ledger::Publishable;
@@ -14,24 +14,35 @@ use tokio::time::Instant;
 
 use crate::Handler;
 
+/// The context of a tick's files.
+pub(crate) struct Edition<'a> {
+    /// The paths of the names' files.
+    pub(crate) names: &'a HashMap<PollId, String>,
+    /// The version of the public list.
+    pub(crate) list_version: i64,
+    /// The time before the polls were read.
+    pub(crate) as_of: Timestamp,
+    /// No file is begun later.
+    pub(crate) until: Instant,
+}
+
 /// Concurrent writes: a thousand files, at some 50 ms each, are written within a tick.
-const CONCURRENT_WRITES: usize = 32;
+pub(crate) const CONCURRENT_WRITES: usize = 32;
 
 impl Handler {
     /// Writes the file of each poll that is no draft. Returns the polls whose certified file is published. Failures
-    /// are logged and retried at the next tick; so are files not begun before `until`. `later` holds the result of
+    /// are logged and retried at the next tick; so are files not begun in time. `later` holds the result of
     /// [`Handler::later_certificates`] for each poll. All writes end before it returns, so an older file never replaces
     /// a newer one.
     pub(crate) async fn publish<'a>(
         &self,
         polls: &'a [Publishable],
         later: Vec<Option<Vec<LaterCertificate>>>,
-        as_of: Timestamp,
-        until: Instant,
+        edition: &Edition<'_>,
     ) -> Vec<&'a Publishable> {
         let voters = self.voters(polls).await;
         let due = polls.iter().zip(voters).zip(later);
-        let writing = due.map(|((one, voters), later)| self.publish_one(one, voters, later, as_of, until));
+        let writing = due.map(|((one, voters), later)| self.publish_one(one, voters, later, edition));
         stream::iter(writing).buffer_unordered(CONCURRENT_WRITES).filter_map(ready).collect().await
     }
 
@@ -41,27 +52,31 @@ impl Handler {
         one: &'a Publishable,
         voters: Option<(u64, f64)>,
         later: Option<Vec<LaterCertificate>>,
-        as_of: Timestamp,
-        until: Instant,
+        edition: &Edition<'_>,
     ) -> Option<&'a Publishable> {
         let poll = &one.loaded.poll;
         if poll.is_draft(self.clock.now()) {
             return None;
         }
-        if Instant::now() > until {
+        if Instant::now() > edition.until {
             tracing::error!(poll = poll.id.0, "file.not_begun");
             return None;
         }
         let later = later?;
         let certificate = one.certificate.as_ref();
-        let file = Publication::new(poll, &one.loaded.tally, certificate, voters, as_of, self.clock.now());
-        let file = file.with_late(certificate.and(one.late), &later);
+        let (as_of, now) = (edition.as_of, self.clock.now());
+        let file = Publication::new(poll, &one.loaded.tally, certificate, voters, as_of, now);
+        let file = match certificate {
+            Some(_) => file.with_late(one.late, &later),
+            // Without its names the poll cannot be shown; the failure of their write is logged.
+            None => file.with_names_at(edition.names.get(&poll.id)?, edition.list_version),
+        };
         let cache_control =
             if certificate.is_some() { &self.certified_cache_control } else { &self.live_cache_control };
         let key = format!("results/{}.json", poll.id.0);
-        let is_done = self.write(poll, &key, cache_control, &file).await
+        let is_done = self.write(&key, cache_control, &file).await
             && certificate.is_some()
-            && self.request_invalidation(&key).await;
+            && self.request_invalidation(&[key]).await;
         is_done.then_some(one)
     }
 
@@ -90,30 +105,35 @@ impl Handler {
         for one in &later {
             let document = LaterDocument::public(poll, first, one, self.clock.now());
             let key = one.object_key(poll.id);
-            if !self.write(poll, &key, &self.certified_cache_control, &document).await {
+            if !self.write(&key, &self.certified_cache_control, &document).await {
                 return None;
             }
         }
         Some(later)
     }
 
-    /// Writes a file. Returns whether it succeeded; a failure is logged.
-    async fn write(&self, poll: &Poll, key: &str, cache_control: &str, file: &impl Serialize) -> bool {
+    async fn write(&self, key: &str, cache_control: &str, file: &impl Serialize) -> bool {
+        self.put(key, cache_control, &serde_json::to_vec(file).expect("a file is plain data")).await
+    }
+
+    /// Writes a file of JSON. Returns whether it succeeded; a failure is logged.
+    pub(crate) async fn put(&self, key: &str, cache_control: &str, body: &[u8]) -> bool {
         let serving = Serving { content_type: "application/json", content_encoding: "gzip", cache_control };
-        let body = gzip(&serde_json::to_vec(file).expect("a file is plain data"));
-        let written = self.aws.put_object(&self.bucket, key, serving, body.into()).await;
+        let written = self.aws.put_object(&self.bucket, key, serving, gzip(body).into()).await;
         if let Err(error) = &written {
-            tracing::error!(error = error_chain(error), poll = poll.id.0, "file.not_written");
+            tracing::error!(error = error_chain(error), key, "file.not_written");
         }
         written.is_ok()
     }
 
-    /// Requests an invalidation of the file, whose previous version the edge may cache for a minute. Returns
+    /// Requests an invalidation of files whose previous version the edge may cache for a minute or longer. Returns
     /// whether the request succeeded. A file without it does not count as published.
-    pub(crate) async fn request_invalidation(&self, key: &str) -> bool {
-        let asked = self.aws.ask_to_invalidate(&self.invalidations_url, &[&format!("/{key}")]).await;
+    pub(crate) async fn request_invalidation(&self, keys: &[String]) -> bool {
+        let paths: Vec<_> = keys.iter().map(|key| format!("/{key}")).collect();
+        let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+        let asked = self.aws.ask_to_invalidate(&self.invalidations_url, &paths).await;
         if let Err(error) = &asked {
-            tracing::warn!(error = error_chain(error), key, "invalidation.not_asked_for");
+            tracing::warn!(error = error_chain(error), ?keys, "invalidation.not_asked_for");
         }
         asked.is_ok()
     }

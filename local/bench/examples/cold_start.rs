@@ -113,6 +113,7 @@ fn template(id: &str, binary: &str, folder: &Path, stores: &Stores) -> Result<Te
                 "REDIS_URL": stores.redis_url, "REDIS_TIMEOUT_MS": "500", "TLS_CA_FILE": folder.join("authority.pem"),
                 "RANKING_TTL_SECONDS": "600", "POLL_CACHE_SECONDS": "3", "RELOAD_LEASE_MS": "6500",
                 "BATCH_TIMEOUT_MS": "12000", "METRICS_NAMESPACE": "Votes/cold", "PUBLIC_CACHE_CONTROL": "no-store",
+                "ABSENCE_CACHE_CONTROL": "no-store",
                 "VOTER_HASH_KEY": "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
             }},
         },

@@ -34,7 +34,8 @@ const READY_POLL: Duration = Duration::from_millis(100);
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time beyond the load: k6 fetches its tokens first and waits for the last vote at the end.
 const K6_TIMEOUT: Duration = Duration::from_secs(300);
-/// Few voters, since each token needs a signature.
+/// Few voters, since each token needs a signature; but one for each vote a second, so that a token sends half of the 120
+/// votes a minute that the edge allows.
 const VOTERS: u64 = 2_000;
 
 /// Maximum connections of k6: 50 ms of answers at the target's rate.
@@ -128,7 +129,9 @@ async fn measure(
     let before = usage::ended_children();
     let output = File::create(&log)?;
     let mut k6 = Command::new("scripts/loadtest.sh");
-    k6.env("SCENARIO", "vote").env("BASE_URL", base_url).env("VOTERS", VOTERS.to_string());
+    k6.env("SCENARIO", "vote")
+        .env("BASE_URL", base_url)
+        .env("VOTERS", VOTERS.max(plan.front_door_rate).to_string());
     k6.env("RATE", plan.front_door_rate.to_string()).env("DURATION", plan.front_door_seconds.to_string());
     k6.env("VUS", CONNECTIONS.to_string());
     // Slow answers must not fail k6; the figures show them.

@@ -3,6 +3,7 @@
 pub mod behavior;
 mod cache;
 mod compression;
+pub mod firewall;
 mod forward;
 mod freshness;
 mod function;
@@ -22,7 +23,10 @@ use std::{
 use anyhow::{Context, Result};
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+        request::Parts,
+    },
 };
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -144,6 +148,9 @@ impl Edge {
 
     /// Handles a viewer request.
     pub async fn handle(self: &Arc<Self>, mut request: Request<Body>) -> Response<Body> {
+        if let Some(blocked) = self.distribution.firewall.as_ref().and_then(|wall| wall.block(&request)) {
+            return blocked;
+        }
         if let Some(root) = self.distribution.root.as_ref().filter(|_| request.uri().path() == "/") {
             *request.uri_mut() = Uri::try_from(root).unwrap_or_default();
         }
@@ -303,7 +310,7 @@ impl Edge {
         for (name, value) in previous.into_iter().flat_map(Entry::validators) {
             request.headers_mut().insert(name, value);
         }
-        let (mut response, route) = origin.fetch(request).await;
+        let (mut response, route) = fetch_or_give_up(config, origin.as_ref(), request).await;
         self.counters.count_origin(route);
         forward::remove_hop_by_hop(response.headers_mut());
         // The `Date` of a cached response is the time of the origin response: viewers add `Age` to it.
@@ -391,9 +398,29 @@ fn run_function(
             *request.uri_mut() = uri;
             Ok(request)
         }
-        Ok(function::Outcome::Answer(answer)) => Err(Box::new(answer.map(|()| Body::empty()))),
+        Ok(function::Outcome::Answer(answer)) => Err(Box::new(answer.map(Body::from))),
         Err(error) => Err(Box::new(error_response(StatusCode::SERVICE_UNAVAILABLE, &format!("{error:#}")))),
     }
+}
+
+/// Sends a request to an origin. A read is tried again after each read timeout, as often as the origin's
+/// configuration says; then the answer is 504.
+async fn fetch_or_give_up(
+    config: &OriginConfig,
+    origin: &dyn Origin,
+    request: Request<Body>,
+) -> (Response<Bytes>, String) {
+    let (parts, mut body) = request.into_parts();
+    let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+    for _ in 0..if is_read { config.attempts } else { 1 } {
+        let attempt = Request::from_parts(parts.clone(), std::mem::take(&mut body));
+        if let Ok(answer) = tokio::time::timeout(config.read_timeout, origin.fetch(attempt)).await {
+            return answer;
+        }
+    }
+    let mut response = Response::new(Bytes::from_static(b"The origin gave no answer in time.\n"));
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    (response, "none".to_owned())
 }
 
 async fn outcome_of(receiver: &mut tokio::sync::watch::Receiver<Option<Outcome>>) -> Option<Outcome> {

@@ -14,7 +14,7 @@ pub mod routes;
 mod send_message;
 #[cfg(test)]
 mod tests;
-mod throttle;
+pub(crate) mod throttle;
 
 use std::{
     net::{IpAddr, Ipv4Addr},

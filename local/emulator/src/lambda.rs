@@ -21,7 +21,11 @@ use std::{
 use anyhow::Context as _;
 use axum::body::Bytes;
 
-use crate::{cloudwatch::CloudWatch, template::Template};
+use crate::{
+    cloudwatch::CloudWatch,
+    http_api::{definition::Throttle, throttle::Bucket},
+    template::Template,
+};
 use processes::memory;
 
 use instance::{Instance, Outcome};
@@ -32,10 +36,13 @@ pub use settings::{find_binary, timeout_seconds};
 /// Lambda's limit on the request payload and on the response payload of a synchronous invocation.
 pub const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
 
+/// Lambda's limit on the synchronous requests per second for each unit of a function's concurrency.
+const REQUESTS_PER_SECOND_AND_INSTANCE: u32 = 10;
+
 /// The error of an invocation.
 #[derive(Debug, Clone)]
 pub enum InvokeError {
-    /// The function is at its concurrency limit.
+    /// The function is at its limit of concurrency or of requests per second.
     Throttled,
     /// The function's `Timeout` elapsed; the instance was killed.
     TimedOut,
@@ -49,7 +56,9 @@ pub enum InvokeError {
 impl std::fmt::Display for InvokeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Throttled => f.write_str("throttled: the function is at its concurrency limit"),
+            Self::Throttled => {
+                f.write_str("throttled: the function is at its limit of concurrency or requests")
+            }
             Self::TimedOut => f.write_str("timed out"),
             Self::Crashed(reason) => write!(f, "crashed: {reason}"),
             Self::Unhandled(error) => write!(f, "error: {error}"),
@@ -104,6 +113,8 @@ struct Function {
     settings: Arc<Settings>,
     logs: Arc<CloudWatch>,
     pool: Mutex<Pool>,
+    /// Bounds the requests of clients, not the invocations of event sources.
+    request_rate: Bucket,
     environment_hook: OnceLock<Arc<dyn EnvironmentHook>>,
     invocations: AtomicU64,
     errors: AtomicU64,
@@ -157,6 +168,17 @@ impl Functions {
         };
         let invocation = tokio::spawn(async move { found.invoke(payload).await });
         invocation.await.unwrap_or_else(|error| Err(InvokeError::Crashed(error.to_string())))
+    }
+
+    /// Invokes a function for a client's request, within the function's limit of requests per second.
+    ///
+    /// # Errors
+    /// As [`Self::invoke`].
+    pub async fn request(&self, function: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
+        if self.by_id.get(function).is_some_and(|function| !function.request_rate.admit()) {
+            return Err(InvokeError::Throttled);
+        }
+        self.invoke(function, payload).await
     }
 
     /// Sets a hook that adds environment variables to each new process. Later calls have no effect.
@@ -233,9 +255,13 @@ impl Functions {
 
 impl Function {
     fn new(settings: Settings, logs: Arc<CloudWatch>) -> Self {
+        let concurrency = u32::try_from(settings.concurrency_max).unwrap_or(u32::MAX);
+        let per_second = concurrency.saturating_mul(REQUESTS_PER_SECOND_AND_INSTANCE);
+        let rate = Throttle { requests_per_second: per_second.into(), burst: per_second };
         Self {
             settings: Arc::new(settings),
             logs,
+            request_rate: Bucket::new(rate),
             pool: Mutex::default(),
             environment_hook: OnceLock::new(),
             invocations: AtomicU64::new(0),

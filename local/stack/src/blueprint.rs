@@ -19,6 +19,9 @@ pub const AUDIENCE: &str = "votes";
 /// Template path of the variables that name the migrations' database user and the role that they grant to.
 const MIGRATE_VARIABLES: &str = "MigrateFunction.Environment.Variables";
 
+/// Template path of the variable that says whether clients reach the gateway beside the edge. On one machine none can.
+const GATEWAY_ADDRESS: &str = "AdminFunction.Environment.Variables.GATEWAY_ADDRESS";
+
 /// Values of this machine for the template's parameters.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -119,6 +122,9 @@ fn parameters(arguments: &RunArguments, machine: &Machine) -> BTreeMap<String, S
         ("VoterHashKey", machine.voter_hash_key.clone()),
         ("JwtIssuer", issuer_url(arguments.port)),
         ("JwtAudience", AUDIENCE.to_owned()),
+        // On one machine all viewers have one address.
+        ("WafRequestsPerAddress", "2000000000".to_owned()),
+        ("WafPollReadsPerAddress", "0".to_owned()),
     ];
     let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
     own.chain(arguments.parameter.iter().cloned()).collect()
@@ -132,7 +138,7 @@ fn overrides(arguments: &RunArguments, machine: &Machine) -> Vec<String> {
         let variables = [("DATABASE_URL", url.as_str()), ("APPLICATION_ROLE", FUNCTIONS_ROLE)];
         variables.map(|(name, value)| format!("{MIGRATE_VARIABLES}.{name}={}", json!(value)))
     });
-    owner.chain(arguments.set.iter().cloned()).collect()
+    owner.chain([format!("{GATEWAY_ADDRESS}=closed")]).chain(arguments.set.iter().cloned()).collect()
 }
 
 fn only<'a>(template: &'a Template, kind: &'a str) -> Result<&'a Resource> {

@@ -196,9 +196,10 @@ impl Assembly {
 
 /// Removes indentation and comments on lines of their own from scripts and style sheets: a third of a phone's
 /// download. No line of a multi-line text may therefore begin like a comment. In style sheets it also removes
-/// newlines after punctuation.
+/// newlines after punctuation, and the spaces around it.
 fn without_comments(path: &str, text: &str) -> String {
-    if !path.ends_with(".js") && !path.ends_with(".css") {
+    let is_style = path.ends_with(".css");
+    if !is_style && !path.ends_with(".js") {
         return text.to_owned();
     }
     let mut kept = String::with_capacity(text.len());
@@ -206,8 +207,9 @@ fn without_comments(path: &str, text: &str) -> String {
     for line in text.lines().map(str::trim) {
         in_comment |= line.starts_with("/*");
         if !in_comment && !line.is_empty() && !line.starts_with("//") {
-            kept.push_str(line);
-            if !path.ends_with(".css") || !line.ends_with(['{', '}', ';', ',']) {
+            let line = if is_style { line.replace(": ", ":").replace(" {", "{") } else { line.to_owned() };
+            kept.push_str(&line);
+            if !is_style || !line.ends_with(['{', '}', ';', ',']) {
                 kept.push('\n');
             }
         }

@@ -25,7 +25,7 @@ pub struct Integrations {
 
 impl Backend for Integrations {
     fn invoke(&self, function: String, payload: Bytes) -> BoxFuture<'_, Result<Bytes, InvokeError>> {
-        Box::pin(async move { self.functions.invoke(&function, payload).await })
+        Box::pin(async move { self.functions.request(&function, payload).await })
     }
 
     fn send(&self, queue_url: &str, message: NewMessage) -> Option<Result<Sent, SendError>> {

@@ -60,11 +60,14 @@ impl Scratch {
             "EXPORTS_BUCKET" => "exports",
             "EXPORT_LINK_SECONDS" => "900",
             "CALL_TIMEOUT_MS" => "2000",
+            "VOTES_PER_TOKEN" => "120",
+            "GATEWAY_ADDRESS" => "closed",
             "WAKE_QUEUE_URL" => "http://127.0.0.1:9/000000000000/WakeQueue",
             // Nothing listens on this port: tests that need AWS start their own endpoint.
             "AWS_ENDPOINT_URL" => "http://127.0.0.1:9",
             "AWS_REGION" => "us-east-1",
             "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => "local",
+            "ABSENCE_CACHE_CONTROL" => "public, max-age=1, s-maxage=3, x-absence",
             "PUBLIC_CACHE_CONTROL" => "public, max-age=1, s-maxage=3",
             _ => return None,
         };

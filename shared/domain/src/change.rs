@@ -13,8 +13,8 @@
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    AfterOpening, Contestant, ContestantNumber, Draft, Erratum, Gap, Invalid, NameHistory, Poll, Results,
-    Status, Timestamp,
+    AfterOpening, Contestant, ContestantNumber, Draft, Erratum, Gap, Invalid, NameHistory, Pace, Poll,
+    Results, Status, Timestamp,
     definition::{DraftContestant, ERRATA_MAX, ERRATUM_CHARS_MAX, GAPS_MAX, check_window, is_visible_text},
 };
 
@@ -32,6 +32,8 @@ pub struct Patch {
     votes_per_voter: Option<Option<i16>>,
     #[serde(default, deserialize_with = "given")]
     results: Option<Results>,
+    #[serde(default, deserialize_with = "given")]
+    pace: Option<Pace>,
     #[serde(default, deserialize_with = "given")]
     draft: Option<bool>,
     #[serde(default, deserialize_with = "given")]
@@ -102,6 +104,7 @@ impl Poll {
             closes_at: patch.closes_at.unwrap_or(self.closes_at),
             votes_per_voter: patch.votes_per_voter.unwrap_or(self.votes_per_voter),
             results: patch.results.unwrap_or(self.results),
+            pace: patch.pace.unwrap_or(self.pace),
             draft: patch.draft.unwrap_or(self.draft),
             contestants: patch.contestants.unwrap_or_else(unchanged),
         };
@@ -116,6 +119,7 @@ impl Poll {
             closes_at: draft.closes_at,
             votes_per_voter: draft.votes_per_voter,
             results: draft.results,
+            pace: draft.pace,
             draft: draft.draft,
             contestants,
             ..self.clone()

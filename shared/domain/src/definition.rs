@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Contestant, ContestantNumber, Invalid, Results, Timestamp};
+use super::{Contestant, ContestantNumber, Invalid, Pace, Results, Timestamp};
 
 pub(super) const TITLE_CHARS_MAX: usize = 200;
 pub(super) const NAME_CHARS_MAX: usize = 200;
@@ -38,6 +38,9 @@ pub struct Draft {
     /// The visibility of the standing. Absent: live, for everyone.
     #[serde(default)]
     pub results: Results,
+    /// How often pages request the poll's file. Absent: by the clock.
+    #[serde(default)]
+    pub pace: Pace,
     /// Whether the poll is hidden from the public until it opens. Absent: it is hidden.
     #[serde(default = "draft_by_default")]
     pub draft: bool,

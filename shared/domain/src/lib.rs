@@ -19,8 +19,11 @@ mod late;
 mod ledger_address;
 mod message;
 mod names;
+mod pace;
 mod poll;
 mod probe;
+mod public_list;
+mod public_names;
 mod publication;
 mod ranking;
 mod receipt;
@@ -42,11 +45,14 @@ pub use late::{LateVotes, LaterCertificate, LaterDocument};
 pub use ledger_address::LedgerAddress;
 pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest, attribute};
 pub use names::NameHistory;
+pub use pace::Pace;
 pub use poll::{
     Contestant, ContestantNumber, CrewView, Erratum, Gap, Poll, PollId, PollView, PollWithTally, Results,
     Status,
 };
 pub use probe::ProbeId;
+pub use public_list::PublicList;
+pub use public_names::NamesFile;
 pub use publication::{Certificate, Publication, Recount, Supplement, Turnout};
 pub use ranking::{Ranking, Standing, Tally};
 pub use receipt::{Inquiry, Receipt};

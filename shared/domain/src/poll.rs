@@ -1,11 +1,16 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Tally, Timestamp};
+use super::{Pace, Tally, Timestamp};
 
 /// A poll's number: positive, assigned by the ledger, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PollId(pub i32);
+
+impl PollId {
+    /// The first number of a rehearsal; a show's polls have lower ones.
+    pub const REHEARSALS_FROM: Self = Self(1_000_000_000);
+}
 
 /// The number of a contestant ("vote 7"): 1 to 32,767, unique within its poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,6 +91,8 @@ pub struct Poll {
     pub votes_per_voter: Option<i16>,
     /// The visibility of the standing.
     pub results: Results,
+    /// How often pages request the poll's file.
+    pub pace: Pace,
     /// The options, ascending by number.
     pub contestants: Vec<Contestant>,
     /// Whether the poll is hidden from the public until it opens. See [`is_draft`](Self::is_draft).
@@ -152,6 +159,7 @@ impl Poll {
     pub fn crew_view(&self, now: Timestamp) -> CrewView<'_> {
         CrewView {
             poll: self.view(now),
+            pace: self.pace,
             draft: self.is_draft(now),
             archived_at: self.archived_at,
             version: self.version,
@@ -181,6 +189,7 @@ impl Poll {
 pub struct CrewView<'a> {
     #[serde(flatten)]
     poll: PollView<'a>,
+    pace: Pace,
     draft: bool,
     archived_at: Option<Timestamp>,
     version: i32,
@@ -236,6 +245,7 @@ pub(crate) mod tests {
             closes_at: Some(at(2_000)),
             votes_per_voter: None,
             results: Results::Live,
+            pace: Pace::Auto,
             contestants: vec![contestant(1, "Ana"), contestant(2, "Bia"), contestant(7, "Caio")],
             draft: false,
             archived_at: None,
@@ -279,11 +289,12 @@ pub(crate) mod tests {
     #[test]
     fn what_a_poll_does_not_have_is_not_shown() {
         let shown = serde_json::to_value(poll().view(at(1))).unwrap();
-        for absent in ["gaps", "errata", "draft", "archivedAt", "version"] {
+        for absent in ["gaps", "errata", "pace", "draft", "archivedAt", "version"] {
             assert!(shown.get(absent).is_none(), "{absent}");
         }
         assert!(shown["contestants"][0].get("withdrawnAt").is_none());
         let crew = serde_json::to_value(poll().crew_view(at(1))).unwrap();
+        assert_eq!(crew["pace"], "auto");
         assert_eq!((&crew["draft"], &crew["archivedAt"]), (&false.into(), &serde_json::Value::Null));
         assert_eq!((&crew["version"], &crew["id"]), (&1.into(), &1.into()));
     }

@@ -7,18 +7,28 @@ use super::{
     Status, Tally, Timestamp, late::hex,
 };
 
-/// The public file of a poll, with all data that a page needs.
+/// The public file of a poll. A page that follows the poll requests this file alone. A certified file has the names
+/// too, so that what is certified is one document; any other names the file that has them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Publication<'a> {
     poll: PollId,
-    title: &'a str,
+    next_in_seconds: u8,
+    /// The version of the public list. Absent from a certified file, which never changes with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list_version: Option<i64>,
+    /// The path of the names' file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    names: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
     status: Status,
     opens_at: Option<Timestamp>,
     closes_at: Option<Timestamp>,
     votes_per_voter: Option<i16>,
     results: Results,
-    contestants: &'a [Contestant],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contestants: Option<&'a [Contestant]>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     gaps: &'a [Gap],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -128,7 +138,7 @@ struct PublicSupplement {
 }
 
 impl<'a> Publication<'a> {
-    /// Builds the file of an open or closed poll. The figures of its certificate, once there is one, replace all
+    /// Builds the file of an open or closed poll, complete with all names. The figures of its certificate, once there is one, replace all
     /// others. The file contains no standing while the poll withholds it at `now`.
     pub fn new(
         poll: &'a Poll,
@@ -151,13 +161,16 @@ impl<'a> Publication<'a> {
             poll.shows_results(now).then_some((standing.total_votes, standing.ranking)).unzip();
         Self {
             poll: poll.id,
-            title: &poll.title,
+            next_in_seconds: poll.next_in_seconds(now),
+            list_version: None,
+            names: None,
+            title: Some(&poll.title),
             status: poll.status(now),
             opens_at: poll.opens_at,
             closes_at: poll.closes_at,
             votes_per_voter: poll.votes_per_voter,
             results: poll.results,
-            contestants: &poll.contestants,
+            contestants: Some(&poll.contestants),
             gaps: &poll.gaps,
             errata: &poll.errata,
             turnout,
@@ -169,6 +182,16 @@ impl<'a> Publication<'a> {
             total_votes,
             ranking,
         }
+    }
+
+    /// Replaces all names by the path of their file, and adds the version of the public list, for a page that has
+    /// both already.
+    #[must_use]
+    pub fn with_names_at(mut self, path: &'a str, list_version: i64) -> Self {
+        for line in self.ranking.iter_mut().flatten() {
+            line.name = None;
+        }
+        Self { names: Some(path), list_version: Some(list_version), title: None, contestants: None, ..self }
     }
 
     /// Adds the late votes and the later certificates of a certified poll.
@@ -203,7 +226,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        ContestantNumber,
+        ContestantNumber, Pace,
         poll::tests::{at, poll},
     };
 
@@ -275,6 +298,29 @@ mod tests {
         let without_zero = [(ContestantNumber(1), 3), (ContestantNumber(7), 1)].into_iter().collect();
         assert_eq!(recount(without_zero), Some(Recount::Equal), "a contestant without votes has no row");
         assert_eq!(recount(Tally::new()), Some(Recount::Different));
+    }
+
+    #[test]
+    fn an_open_polls_file_has_figures_and_the_path_of_its_names() {
+        let poll = Poll { pace: Pace::Every5, ..poll() };
+        let full = Publication::new(&poll, &tally([3, 0, 2]), None, None, at(1_500), at(1_500));
+        let file = serde_json::to_value(full.with_names_at("/results/1.names-ab.json", 7)).unwrap();
+        assert_eq!(file["names"], "/results/1.names-ab.json");
+        assert_eq!((&file["listVersion"], &file["nextInSeconds"]), (&json!(7), &json!(5)));
+        assert_eq!(file["ranking"][0], json!({"rank": 1, "contestant": 1, "votes": 3, "share": 0.6}));
+        for text in ["Ana", "Bia", "Caio", "Who stays?", "title", "contestants"] {
+            assert!(!file.to_string().contains(text), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_certified_file_is_one_document_with_all_names() {
+        let (poll, certificate) = (Poll { frozen_at: Some(at(9_000)), ..poll() }, certificate());
+        let file = Publication::new(&poll, &tally([3, 0, 2]), Some(&certificate), None, at(9_500), at(9_500));
+        let file = serde_json::to_value(file).unwrap();
+        assert_eq!((&file["title"], &file["contestants"][2]["name"]), (&json!("Who stays?"), &json!("Caio")));
+        assert_eq!((&file["ranking"][0]["name"], &file["nextInSeconds"]), (&json!("Ana"), &json!(10)));
+        assert!(file.get("names").is_none() && file.get("listVersion").is_none(), "{file}");
     }
 
     #[test]

@@ -30,8 +30,9 @@ pub struct Standing {
     pub rank: usize,
     /// The contestant.
     pub contestant: ContestantNumber,
-    /// The contestant's name.
-    pub name: String,
+    /// The contestant's name. `None` in a file whose names are in another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Votes counted.
     pub votes: u64,
     /// The share of all votes, 0 to 1, with four decimals. 0 while there are no votes.
@@ -49,7 +50,7 @@ impl Ranking {
         for (index, (votes, contestant)) in order.into_iter().enumerate() {
             let rank =
                 ranking.last().filter(|above| above.votes == votes).map_or(index + 1, |above| above.rank);
-            let (contestant, name) = (contestant.number, contestant.name.clone());
+            let (contestant, name) = (contestant.number, Some(contestant.name.clone()));
             ranking.push(Standing { rank, contestant, name, votes, share: share(votes, total_votes) });
         }
         Self { poll: poll.id, total_votes, ranking, as_of, status: poll.status(now) }

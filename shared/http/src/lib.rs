@@ -119,9 +119,45 @@ pub fn route_key(request: &Request) -> Option<String> {
 /// Returns the `{id}` of the path.
 ///
 /// # Errors
-/// 404 if the parameter is not a positive number.
+/// 404 if the parameter is not a [poll's number](parse_poll_id).
 pub fn poll_id(request: &Request) -> Result<domain::PollId, Problem> {
     let parameters = request.path_parameters();
-    let id = parameters.first("id").and_then(|id| id.parse().ok()).filter(|&id| id > 0);
-    id.map(domain::PollId).ok_or_else(Problem::poll_not_found)
+    parameters.first("id").and_then(parse_poll_id).ok_or_else(Problem::poll_not_found)
+}
+
+/// Parses a poll's number: `[1-9][0-9]{0,9}` and nothing else, so that each poll has one address.
+pub fn parse_poll_id(text: &str) -> Option<domain::PollId> {
+    let is_strict =
+        text.len() <= 10 && !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_strict).map(domain::PollId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_polls_number_has_one_spelling() {
+        for (text, id) in [("1", 1), ("1000000000", 1_000_000_000), ("2147483647", i32::MAX)] {
+            assert_eq!(parse_poll_id(text), Some(domain::PollId(id)), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "01",
+            "+1",
+            "-1",
+            " 1",
+            "1 ",
+            "1.0",
+            "%31",
+            "2147483648",
+            "9999999999",
+            "1000000000000000000001",
+            "١",
+            "one",
+        ] {
+            assert_eq!(parse_poll_id(text), None, "{text}");
+        }
+    }
 }

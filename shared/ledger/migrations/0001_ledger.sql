@@ -7,6 +7,7 @@ CREATE TABLE polls (
     closes_at       timestamptz,
     votes_per_voter smallint,
     results         text        NOT NULL CHECK (results IN ('live', 'afterClose', 'hidden')),
+    pace            smallint    CHECK (pace IN (3, 5, 10)), -- seconds between two requests of a page; NULL: by the clock
     contestants     jsonb       NOT NULL, -- read and written whole, together with the version
     draft           boolean     NOT NULL DEFAULT false, -- not public before it opens
     archived_at     timestamptz, -- out of the public list
@@ -56,6 +57,16 @@ CREATE TABLE deleted_files (
     deleted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     removed_at timestamptz -- the first deletion; a writer in progress may have written the file again
 );
+
+-- The public files of polls' titles and contestants, each named by its content.
+CREATE TABLE names_files (
+    poll         integer NOT NULL,
+    hash         text    NOT NULL,
+    unused_since timestamptz DEFAULT clock_timestamp(), -- NULL: the poll's file and the list name it
+    PRIMARY KEY (poll, hash)
+);
+
+CREATE INDEX names_files_unused ON names_files (unused_since) WHERE unused_since IS NOT NULL;
 
 -- One row for each vote, with columns in the order that needs no padding: 80 bytes. There is no foreign key: it would
 -- lock the poll's row for every vote.

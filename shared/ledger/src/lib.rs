@@ -24,6 +24,7 @@ mod iam;
 mod journal;
 mod later;
 mod lists;
+mod names_files;
 mod polls;
 mod receipts;
 mod results;

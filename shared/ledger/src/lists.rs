@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Error, Ledger,
@@ -22,8 +22,25 @@ const IN_ORDER: &str = "ORDER BY place, CASE WHEN place IN (1, 3) THEN opens_at 
                         CASE WHEN place = 2 THEN closes_at END DESC, id DESC LIMIT 100";
 
 impl Ledger {
+    /// Returns the version of the public list: it is greater after each change of the list, and now and then after a
+    /// change of something else. A list that is read later is at least of this version.
+    ///
+    /// It is a moment in milliseconds, the later of the crew's last change and the last opening, since a draft becomes
+    /// public when it opens. A certification may set it back, which tells a reader nothing new.
+    ///
+    /// # Errors
+    /// [`Error::Outage`], [`Error::Defect`].
+    pub async fn list_version(&self) -> Result<i64, Error> {
+        let sql = "/* list_version */ SELECT coalesce(floor(1000 * extract(epoch FROM greatest( \
+                       (SELECT at FROM journal ORDER BY id DESC LIMIT 1), \
+                       (SELECT max(opens_at) FROM polls WHERE frozen_at IS NULL AND opens_at <= now()) \
+                   ))), 0)::bigint AS version";
+        let rows = self.fetch_all(sqlx::query(sql)).await?;
+        Ok(rows.first().map_or(Ok(0), |row| row.try_get("version"))?)
+    }
+
     /// Returns at most 100 polls for viewers: open, then opening within a day, then recently closed, then the other
-    /// scheduled ones. Drafts and archived polls are excluded.
+    /// scheduled ones. Drafts and archived polls are excluded. A poll that cannot be read is logged and left out.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
@@ -81,8 +98,22 @@ impl Ledger {
         Ok(rows.iter().map(poll).collect::<Result<_, _>>()?)
     }
 
+    /// Returns the highest number of a show's poll, and that of any poll, rehearsals included; 0 without one. Two index
+    /// lookups.
+    ///
+    /// # Errors
+    /// [`Error::Outage`], [`Error::Defect`].
+    pub async fn highest_numbers(&self) -> Result<(PollId, PollId), Error> {
+        let sql = "/* highest_numbers */ SELECT \
+                       coalesce((SELECT max(id) FROM polls WHERE id < $1), 0) AS show, \
+                       coalesce((SELECT max(id) FROM polls), 0) AS highest";
+        let rows = self.fetch_all(sqlx::query(sql).bind(PollId::REHEARSALS_FROM.0)).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        Ok((PollId(row.try_get("show")?), PollId(row.try_get("highest")?)))
+    }
+
     async fn listed(&self, sql: String) -> Result<Vec<Poll>, Error> {
         let rows = self.fetch_all(sqlx::query(AssertSqlSafe(sql))).await?;
-        Ok(rows.iter().map(poll).collect::<Result<_, _>>()?)
+        Ok(readable(&rows, poll))
     }
 }

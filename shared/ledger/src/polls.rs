@@ -3,7 +3,7 @@ use time::OffsetDateTime;
 
 use super::{Error, Ledger, journal::append_entry, take_definition_lock};
 use domain::{
-    Action, Contestant, ContestantNumber, Draft, Order, Poll, PollId, PollWithTally, Results, Tally,
+    Action, Contestant, ContestantNumber, Draft, Order, Pace, Poll, PollId, PollWithTally, Results, Tally,
     Timestamp, changes,
 };
 use runtime::telemetry::error_chain;
@@ -25,8 +25,8 @@ impl Ledger {
     pub async fn create_poll(&self, draft: &Draft, who: &str) -> Result<PollWithTally, Error> {
         let contestants = draft.check()?;
         let sql = "/* create_poll */ INSERT INTO polls \
-                   (title, opens_at, closes_at, votes_per_voter, results, contestants, draft) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7 AND NOT coalesce($2 <= clock_timestamp(), false)) RETURNING *";
+                   (title, opens_at, closes_at, votes_per_voter, results, pace, contestants, draft) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8 AND NOT coalesce($2 <= clock_timestamp(), false)) RETURNING *";
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
@@ -39,6 +39,7 @@ impl Ledger {
                 .bind(draft.closes_at.map(OffsetDateTime::from))
                 .bind(draft.votes_per_voter)
                 .bind(name(draft.results))
+                .bind(draft.pace.seconds().map(i16::from))
                 .bind(Json(&contestants))
                 .bind(draft.draft)
                 // As in `lock_poll`.
@@ -113,6 +114,7 @@ pub(super) fn poll(row: &PgRow) -> Result<Poll, sqlx::Error> {
         closes_at: moment("closes_at")?,
         votes_per_voter: row.try_get("votes_per_voter")?,
         results: results(row.try_get("results")?)?,
+        pace: pace(row.try_get("pace")?)?,
         contestants: row.try_get::<Json<Vec<Contestant>>, _>("contestants")?.0,
         draft: row.try_get("draft")?,
         archived_at: moment("archived_at")?,
@@ -148,4 +150,10 @@ fn results(name: &str) -> Result<Results, sqlx::Error> {
         .into_iter()
         .find(|&results| self::name(results) == name)
         .ok_or_else(|| sqlx::Error::Decode(format!("unknown results setting {name:?}").into()))
+}
+
+fn pace(seconds: Option<i16>) -> Result<Pace, sqlx::Error> {
+    let Some(seconds) = seconds else { return Ok(Pace::Auto) };
+    Pace::of_seconds(seconds.unsigned_abs().into())
+        .ok_or_else(|| sqlx::Error::Decode(format!("unknown pace {seconds}").into()))
 }

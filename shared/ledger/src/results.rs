@@ -70,12 +70,15 @@ impl Ledger {
         Ok(row.as_ref().map(certificate).transpose()?.flatten())
     }
 
-    /// Records that this edition of a certified poll's file was written. Idempotent.
+    /// Records that this edition of a certified poll's file was written. It has the names itself, so their own file is
+    /// unused. Idempotent.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].
     pub async fn published(&self, poll: PollId, edition: i32) -> Result<(), Error> {
-        let sql = "/* published */ UPDATE polls SET published = $2 WHERE id = $1 AND published < $2";
+        let sql = "/* published */ WITH unused AS ( \
+                       UPDATE names_files SET unused_since = clock_timestamp() WHERE poll = $1 AND unused_since IS NULL) \
+                   UPDATE polls SET published = $2 WHERE id = $1 AND published < $2";
         self.fetch_all(sqlx::query(sql).bind(poll.0).bind(edition)).await.map(drop)
     }
 }

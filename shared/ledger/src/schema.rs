@@ -23,7 +23,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 
 /// All rights of the functions' role, besides calling the schema's functions. They permit neither an update nor a
 /// deletion of votes and of journal entries.
-const RIGHTS: [(&str, &str); 20] = [
+const RIGHTS: [(&str, &str); 21] = [
     ("_sqlx_migrations", "SELECT"),
     ("SEQUENCE batches", "USAGE"),
     ("certificates", "SELECT, INSERT, UPDATE, DELETE"),
@@ -37,6 +37,7 @@ const RIGHTS: [(&str, &str); 20] = [
     ("late_arrivals", "SELECT, INSERT, UPDATE"),
     ("late_votes", "SELECT, INSERT"),
     ("later_certificates", "SELECT, INSERT, UPDATE"),
+    ("names_files", "SELECT, INSERT, UPDATE, DELETE"),
     ("polls", "SELECT, INSERT, UPDATE, DELETE"),
     ("probes", "SELECT, INSERT, UPDATE, DELETE"),
     ("signs", "SELECT, INSERT, UPDATE"),

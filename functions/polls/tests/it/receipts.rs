@@ -146,3 +146,46 @@ async fn a_warm_answer_is_one_round_trip_to_each_store() {
         assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
     }
 }
+
+#[tokio::test]
+async fn one_request_tells_of_several_polls_and_votes() {
+    let scratch = Scratch::new().await.unwrap();
+    let fixture = fixture(&scratch);
+    let (limited, open) = (fixture.poll(json!({"votesPerVoter": 2})).await, fixture.poll(json!({})).await);
+    let (id, missing) = (Uuid::new_v4(), Uuid::new_v4());
+    fixture.vote(&limited, "alice", 1, Some(2)).await;
+    fixture.cast(&open, "alice", &json!({"poll": open.id, "contestant": 3, "id": id})).await;
+    let ask = async |sub: Option<&str>, query: String| {
+        let asked = request_with_query("GET /votes/mine", "", &query, &json!({}), sub);
+        fixture.handler.handle(asked).await.unwrap()
+    };
+    let (one, two) = (limited.id.0, open.id.0);
+    let query = format!("polls={one},{two},999&votes={two}:{id},{one}:{missing},999:{id}");
+    let body = json_of(&ask(Some("alice"), query.clone()).await);
+    let ballots = json!([
+        {"poll": one, "ballots": {"limit": 2, "used": [2], "remaining": 1}},
+        {"poll": two, "ballots": {"limit": null, "used": [], "remaining": null}},
+    ]);
+    assert_eq!(body["polls"], ballots);
+    let first = &body["votes"][0];
+    assert_eq!((&first["poll"], &first["receipt"]["outcome"]), (&json!(two), &json!("counted")));
+    assert_eq!(body["votes"][1], json!({"poll": one, "receipt": {"id": missing, "outcome": "unknown"}}));
+    assert_eq!(body["votes"][2], json!({"poll": 999, "receipt": {"id": id, "outcome": "unknown"}}));
+    let others = json_of(&ask(Some("bob"), query.clone()).await);
+    assert_eq!(others["votes"][0]["receipt"]["outcome"], "unknown");
+    assert_eq!(problem(&ask(None, query).await), (401, json!("unauthorized")));
+    let many = |n: usize, one: &dyn Fn(usize) -> String| (1..=n).map(one).collect::<Vec<_>>().join(",");
+    for (query, code) in [
+        (String::new(), "nothingAsked"),
+        ("polls=01".to_owned(), "invalidPolls"),
+        ("polls=".to_owned(), "invalidPolls"),
+        (format!("polls={}", many(21, &|n| n.to_string())), "invalidPolls"),
+        (format!("votes={id}"), "invalidVotes"),
+        (format!("votes=1:{id}x"), "invalidVotes"),
+        (format!("votes={}", many(21, &|n| format!("{n}:{id}"))), "invalidVotes"),
+    ] {
+        assert_eq!(problem(&ask(Some("alice"), query.clone()).await), (400, json!(code)), "{query}");
+    }
+    let most = format!("polls={}&votes={}", many(20, &|n| n.to_string()), many(20, &|n| format!("{n}:{id}")));
+    assert_eq!(ask(Some("alice"), most).await.status(), 200);
+}

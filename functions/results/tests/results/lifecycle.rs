@@ -27,7 +27,8 @@ async fn a_deleted_polls_file_goes_with_it() {
     let fixture = Fixture::new((60, 60)).await;
     let poll = fixture.poll(json!({"opensAt": ago(-30_000)})).await;
     fixture.handler.tick().await.unwrap();
-    assert!(fixture.object(&poll).is_some());
+    let names = fixture.file(&poll)["names"].as_str().unwrap().to_owned();
+    assert!(fixture.object_at(&names).is_some());
     assert!(fixture.ledger.delete_poll(poll.id, &Order::new("crew", Action::Delete)).await.unwrap());
     fixture.cloud.lock().unwrap().refuses_deletions = true;
     assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy);
@@ -35,11 +36,11 @@ async fn a_deleted_polls_file_goes_with_it() {
     fixture.cloud.lock().unwrap().refuses_deletions = false;
     fixture.cloud.lock().unwrap().refuses_invalidations = true;
     assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy);
-    assert!(fixture.object(&poll).is_none());
+    assert!(fixture.object(&poll).is_none() && fixture.object_at(&names).is_none());
     fixture.cloud.lock().unwrap().refuses_invalidations = false;
     assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Busy, "the invalidation was refused");
     assert_eq!(fixture.handler.tick().await.unwrap(), Tick::Idle);
-    let command = format!(r#"{{"paths":["/results/{}.json"]}}"#, poll.id.0);
+    let command = format!(r#"{{"paths":["/results/{}.json","{names}"]}}"#, poll.id.0);
     assert_eq!(fixture.cloud.lock().unwrap().invalidations, [command]);
 }
 

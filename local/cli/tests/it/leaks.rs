@@ -71,7 +71,7 @@ async fn no_route_and_no_file_shows_a_withheld_standing() {
         let mut paths: Vec<_> =
             readable_paths().iter().map(|path| path.replace("{id}", &poll.to_string())).collect();
         assert!(paths.len() >= 7, "{paths:?}");
-        paths.push(file);
+        paths.extend([file, "/results/polls.json".to_owned()]);
         for path in paths {
             for (status, text) in [stack.as_anyone(&path), stack.as_voter(&path)] {
                 assert!(!shows_standing(poll, &text), "{results}: {path} answered {status}: {text}");
@@ -106,7 +106,7 @@ async fn no_route_and_no_file_shows_a_draft() {
     let file = format!("/results/{poll}.json");
     let mut paths: Vec<_> =
         readable_paths().iter().map(|path| path.replace("{id}", &poll.to_string())).collect();
-    paths.push(file.clone());
+    paths.extend([file.clone(), "/results/polls.json".to_owned()]);
     for path in &paths {
         for (status, text) in [stack.as_anyone(path), stack.as_voter(path)] {
             assert!(!text.contains(SECRET), "{path} answered {status}: {text}");
@@ -118,7 +118,13 @@ async fn no_route_and_no_file_shows_a_draft() {
     assert_eq!(mine(poll), mine(poll + 1_000), "a draft looks like an unknown poll");
     let (status, opened) = stack.as_crew("POST", &format!("/admin/polls/{poll}/open"), "");
     assert_eq!(status, 200, "{opened}");
-    until("it is public", || stack.as_anyone(&file).1.contains(SECRET));
+    let names = || {
+        let file: Value = serde_json::from_str(&stack.as_anyone(&file).1).ok()?;
+        Some(file["names"].as_str()?.to_owned())
+    };
+    until("it is public", || names().is_some_and(|names| stack.as_anyone(&names).1.contains(SECRET)));
+    let listed = format!("\"id\":{poll},");
+    until("the list's file has it", || stack.as_anyone("/results/polls.json").1.contains(&listed));
     until("it is listed", || stack.as_anyone("/polls").1.contains(SECRET));
     assert_eq!(mine(poll).0, 200);
 }

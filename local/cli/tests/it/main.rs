@@ -5,6 +5,7 @@
 
 mod cache_user;
 mod dead_letters;
+mod edge;
 mod evidence;
 mod identity;
 mod invalidations;

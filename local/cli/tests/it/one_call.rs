@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{LIMIT, TestFunctions};
 
 /// Environment variables of all functions; each function reads a part of them.
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 22] = [
     "DATABASE_URL",
     "DATABASE_AUTH",
     "DATABASE_TIMEOUT_MS",
@@ -30,6 +30,9 @@ const VARIABLES: [&str; 19] = [
     "WAKE_QUEUE_URL",
     "METRICS_NAMESPACE",
     "PUBLIC_CACHE_CONTROL",
+    "ABSENCE_CACHE_CONTROL",
+    "VOTES_PER_TOKEN",
+    "GATEWAY_ADDRESS",
 ];
 
 /// A call of a function.

@@ -124,6 +124,18 @@ impl TestStack {
         self.request("GET", path, "", "").unwrap()
     }
 
+    /// Sends a request without a token, and returns the head of the answer.
+    pub fn head_of(&self, method: &str, path: &str, headers: &str) -> String {
+        exchange(self.port, method, path, headers, "").unwrap().0
+    }
+
+    /// Returns the number of requests that the edge has sent to its origins.
+    pub fn origin_requests(&self) -> f64 {
+        let (_, text) = self.request("GET", "/_local/metrics", "", "").unwrap();
+        let ours = text.lines().filter(|line| line.starts_with("edge_origin_requests_total"));
+        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// Casts a vote in the demo poll.
     pub fn vote(&self, contestant: u32) {
         self.vote_in(1, contestant);
@@ -208,6 +220,25 @@ impl Drop for TestStack {
 }
 
 fn send_request(port: u16, method: &str, path: &str, header: &str, body: &str) -> std::io::Result<Answer> {
+    let (head, body) = exchange(port, method, path, header, body)?;
+    let mut text = String::new();
+    if head.contains("content-encoding: gzip") {
+        GzDecoder::new(body.as_slice()).read_to_string(&mut text)?;
+    } else {
+        text = String::from_utf8_lossy(&body).into_owned();
+    }
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Ok((status, text))
+}
+
+/// Sends a request, and returns the head and the body of the answer.
+fn exchange(
+    port: u16,
+    method: &str,
+    path: &str,
+    header: &str,
+    body: &str,
+) -> std::io::Result<(String, Vec<u8>)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     write!(
         stream,
@@ -218,16 +249,8 @@ fn send_request(port: u16, method: &str, path: &str, header: &str, body: &str) -
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(answer.len());
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let body = answer.get(end + 4..).unwrap_or_default();
-    let mut text = String::new();
-    if head.contains("content-encoding: gzip") {
-        GzDecoder::new(body).read_to_string(&mut text)?;
-    } else {
-        text = String::from_utf8_lossy(body).into_owned();
-    }
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Ok((status, text))
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    Ok((head, answer.get(end + 4..).unwrap_or_default().to_vec()))
 }
 
 /// Waits for a condition.

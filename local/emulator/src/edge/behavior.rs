@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     edge::{
+        firewall::Firewall,
         freshness::ERROR_TTL,
         function::Function,
         policy::{CachePolicy, Lookup, Parameters, is_true, origin_request_policy},
@@ -113,6 +114,10 @@ fn glob(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|&c| c == b'*')
 }
 
+/// CloudFront's defaults of `OriginReadTimeout` and `ConnectionAttempts`.
+const READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+const ATTEMPTS_DEFAULT: u32 = 3;
+
 /// One of `Origins`.
 #[derive(Debug, Clone)]
 pub struct OriginConfig {
@@ -124,6 +129,10 @@ pub struct OriginConfig {
     pub path: String,
     /// `OriginCustomHeaders`.
     pub headers: Vec<(String, String)>,
+    /// `OriginReadTimeout`: how long one attempt waits for a response.
+    pub read_timeout: Duration,
+    /// `ConnectionAttempts`: how often a read is tried.
+    pub attempts: u32,
 }
 
 /// One of `CustomErrorResponses`.
@@ -148,6 +157,8 @@ pub struct Distribution {
     pub errors: Vec<ErrorRule>,
     /// `DefaultRootObject`: the path served for `/`.
     pub root: Option<String>,
+    /// `WebACLId`: the firewall before everything else.
+    pub firewall: Option<Firewall>,
 }
 
 impl Distribution {
@@ -183,7 +194,8 @@ impl Distribution {
         let errors =
             config["CustomErrorResponses"].as_array().into_iter().flatten().filter_map(read_error).collect();
         let root = config["DefaultRootObject"].as_str().map(|root| format!("/{root}"));
-        Ok(Self { behaviors, origins, errors, root })
+        let firewall = config["WebACLId"].as_str().map(|id| Firewall::find(id, resources)).transpose()?;
+        Ok(Self { behaviors, origins, errors, root, firewall })
     }
 
     /// Returns the first behavior whose path pattern matches, and its index.
@@ -205,6 +217,12 @@ fn read_origin(config: &Value) -> OriginConfig {
         domain_name: text(&config["DomainName"]),
         path: text(&config["OriginPath"]),
         headers: headers.map(|header| (text(&header["HeaderName"]), text(&header["HeaderValue"]))).collect(),
+        read_timeout: ["CustomOriginConfig", "S3OriginConfig"]
+            .iter()
+            .find_map(|kind| number(&config[*kind]["OriginReadTimeout"]))
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .unwrap_or(READ_TIMEOUT_DEFAULT),
+        attempts: number(&config["ConnectionAttempts"]).map_or(ATTEMPTS_DEFAULT, |attempts| attempts as u32),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Tests of the edge with a fake origin and a paused clock.
 mod invalidation;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Mutex, atomic::AtomicBool},
+    time::Duration,
+};
 
 use axum::body::to_bytes;
 use serde_json::{Value, json};
@@ -12,6 +15,8 @@ use crate::template::Resource;
 
 /// The latency of the fake origin.
 const LATENCY: Duration = Duration::from_millis(100);
+/// The latency of a fake origin that hangs.
+const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 type Answer = (u16, Vec<(&'static str, &'static str)>, &'static str);
 
@@ -19,6 +24,7 @@ type Answer = (u16, Vec<(&'static str, &'static str)>, &'static str);
 struct FakeOrigin {
     seen: Mutex<Vec<Request<()>>>,
     answer: Mutex<Answer>,
+    hangs: AtomicBool,
 }
 
 impl Origin for Arc<FakeOrigin> {
@@ -26,8 +32,9 @@ impl Origin for Arc<FakeOrigin> {
         let route = format!("{} {}", request.method(), request.uri().path());
         self.seen.lock().unwrap().push(request.map(drop));
         let (status, headers, body) = self.answer.lock().unwrap().clone();
+        let latency = if self.hangs.load(Ordering::Relaxed) { FOR_EVER } else { LATENCY };
         Box::pin(async move {
-            sleep(LATENCY).await;
+            sleep(latency).await;
             let mut response = Response::new(Bytes::from(body));
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             for (name, value) in headers {
@@ -293,6 +300,24 @@ async fn a_failing_origin_is_hidden_by_what_the_edge_has() {
     assert_eq!(fixture.origin_requests(), 2, "no origin request during the error's TTL");
     advance(Duration::from_secs(15)).await;
     assert_eq!(fixture.get("/polls").await.status, 503, "stale-if-error is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_hangs_is_given_up_in_seconds_and_outlived() {
+    let origins = json!({"Origins": [{"Id": "api", "DomainName": "api.test", "ConnectionAttempts": 2,
+        "CustomOriginConfig": {"OriginReadTimeout": 3}}]});
+    let fixture = Fixture::with(&origins, &[STALE]);
+    fixture.get("/polls").await;
+    fixture.origin.hangs.store(true, Ordering::Relaxed);
+    advance(Duration::from_secs(40)).await;
+    let asked = Instant::now();
+    let stale = fixture.get("/polls").await;
+    assert_eq!((stale.status, stale.body.as_str()), (200, "first"));
+    assert_eq!((asked.elapsed().as_secs(), fixture.origin_requests()), (6, 3), "two attempts of 3 s");
+    let asked = Instant::now();
+    assert_eq!(fixture.get("/polls/9").await.status, 504);
+    assert_eq!(fixture.ask("POST", "/votes", &[]).await.status, 504);
+    assert_eq!((asked.elapsed().as_secs(), fixture.origin_requests()), (9, 6), "a write is tried once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,5 +79,5 @@ fn comments_are_not_published() {
     assert_eq!(without_comments("/a.js", source), "const a = 1; // not on its own\nf();\n");
     assert_eq!(without_comments("/a.html", source), source);
     let style = "/* Why. */\na,\nb {\n  transition:\n    color 1s,\n    opacity 1s;\n}\n";
-    assert_eq!(without_comments("/a.css", style), "a,b {transition:\ncolor 1s,opacity 1s;}");
+    assert_eq!(without_comments("/a.css", style), "a,b{transition:\ncolor 1s,opacity 1s;}");
 }

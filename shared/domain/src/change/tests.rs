@@ -29,9 +29,18 @@ fn a_patch_changes_what_it_names_and_null_clears() {
     let after = patched_at(&poll(), OPEN, json!({"title": "Who goes?", "closesAt": null})).unwrap();
     assert_eq!(after, Poll { title: "Who goes?".to_owned(), closes_at: None, ..poll() });
     assert_eq!(patched_at(&poll(), OPEN, json!({})).unwrap(), poll());
-    for field in ["title", "results", "contestants", "draft"] {
+    for field in ["title", "results", "pace", "contestants", "draft"] {
         assert!(serde_json::from_value::<Patch>(json!({field: null})).is_err(), "{field}");
     }
+}
+
+#[test]
+fn the_pace_may_change_while_the_poll_is_open() {
+    let after = patched_at(&poll(), OPEN, json!({"pace": 10})).unwrap();
+    assert_eq!(after, Poll { pace: Pace::Every10, ..poll() });
+    assert_eq!(patched_at(&after, OPEN, json!({"pace": "auto"})).unwrap(), poll());
+    let certified = Poll { frozen_at: Some(at(3_000)), ..poll() };
+    assert_eq!(patched_at(&certified, 3_000, json!({"pace": 3})), Err(Invalid::Certified));
 }
 
 #[test]

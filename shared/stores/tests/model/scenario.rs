@@ -1,8 +1,8 @@
 //! The initial state of a check. The real `domain::judge` judges the votes and makes their keys.
 
 use domain::{
-    Contestant, ContestantNumber, Message, Poll, PollId, Rejected, Results, Timestamp, VoteKey, VoteRequest,
-    VoterHasher, judge,
+    Contestant, ContestantNumber, Message, Pace, Poll, PollId, Rejected, Results, Timestamp, VoteKey,
+    VoteRequest, VoterHasher, judge,
 };
 use uuid::Uuid;
 
@@ -164,6 +164,7 @@ fn poll(index: usize, (opens_at, closes_at, is_frozen): (i64, i64, bool)) -> Pol
         closes_at: Some(at(closes_at)),
         votes_per_voter: None,
         results: Results::Live,
+        pace: Pace::Auto,
         contestants: vec![Contestant {
             number: ContestantNumber(7),
             name: "Seven".to_owned(),

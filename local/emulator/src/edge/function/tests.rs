@@ -4,7 +4,7 @@ use super::*;
 use crate::template::Resource;
 
 fn function(code: &str) -> Function {
-    Function { code: code.to_owned() }
+    Function { code: code.into() }
 }
 
 fn run(code: &str, uri: &str) -> Result<Outcome> {
@@ -35,10 +35,13 @@ fn a_function_sees_method_path_and_query() {
 #[test]
 fn a_function_may_return_the_response() {
     let code = "function handler() { return { statusCode: 301, statusDescription: 'Moved Permanently',
-        headers: { location: { value: '/control/' } } }; }";
+        headers: { location: { value: '/control/' } }, body: 'moved' }; }";
     let Outcome::Answer(answer) = run(code, "/control").unwrap() else { panic!("it was forwarded") };
     assert_eq!(answer.status(), StatusCode::MOVED_PERMANENTLY);
-    assert_eq!(answer.headers()["location"], "/control/");
+    assert_eq!(
+        (&answer.headers()["location"], answer.body().as_str()),
+        (&"/control/".parse().unwrap(), "moved")
+    );
 }
 
 #[test]
