@@ -127,13 +127,14 @@ screens: stores browser build ## Renew the pictures in docs/screens
 
 # Prerequisites of the targets above.
 
+# `local` bundles the pages.
 .PHONY: build
-build:
+build: bundler
 	cargo build --workspace --locked
 
 # Programs and tests in one build: otherwise the features of the tests would compile half the tree again.
 .PHONY: tests
-tests:
+tests: bundler
 	cargo build --workspace --all-targets --locked
 
 # Lambda's artifacts, for this machine's architecture: built as for a deployment, but by cargo alone. A deployment uses
@@ -146,6 +147,10 @@ artifacts: tools
 .PHONY: stores
 stores:
 	@scripts/setup.sh stores http
+
+.PHONY: bundler
+bundler:
+	@scripts/setup.sh bundler
 
 .PHONY: distribution
 distribution:

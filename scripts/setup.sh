@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs missing system packages, with a line for each. Silent if none is missing.
-# Arguments: the needed parts, of: stores distribution python http browser
+# Arguments: the needed parts, of: stores distribution bundler python http browser
 # stores: the servers that are deployed, or the system's where those cannot be installed; distribution: the system's.
+# bundler: the pinned esbuild, or the system's where that cannot be installed.
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -52,6 +53,12 @@ for part in "$@"; do
         fi
         ;;
     distribution) need_distribution ;;
+    bundler)
+        if ! "$(dirname "$0")/bundler.sh"; then
+            echo "setup: using the system's package instead"
+            have esbuild || need "esbuild (it bundles the pages)" esbuild esbuild
+        fi
+        ;;
     python) have_python || need "Python with venv (the tools in .venv)" "python3 python3-venv" python ;;
     http)
         have curl || need "curl" "curl ca-certificates" curl

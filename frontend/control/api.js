@@ -1,6 +1,6 @@
 // The crew's routes.
 
-import { config } from "/shared/config.js";
+import { config } from "/shared/files.js";
 import { bearer, endSession } from "/shared/session.js";
 import { deadline } from "/shared/fallbacks.js";
 import { learnTime } from "/shared/clock.js";

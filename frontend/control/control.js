@@ -1,7 +1,7 @@
 // The control room: the list of polls, and the desk with one of them.
 
 import { ApiError, call, request } from "/control/api.js";
-import { config } from "/shared/config.js";
+import { config } from "/shared/files.js";
 import { Desk, stateOf } from "/control/desk.js";
 import { announce, find, setText } from "/shared/dom.js";
 import { everySecond, now } from "/shared/clock.js";

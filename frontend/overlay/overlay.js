@@ -3,7 +3,8 @@
 
 import { countdown, everySecond, now, statusOf } from "/shared/clock.js";
 import { el, find, roll, setText } from "/shared/dom.js";
-import { followFile, followList, isShown, spread } from "/shared/feed.js";
+import { followFile, followList, isShown } from "/shared/standing.js";
+import { spread } from "/shared/feed.js";
 import { formatShare, loadTexts, t } from "/shared/text.js";
 
 const TOP = 5;

@@ -4,10 +4,15 @@
 //
 // | API                                   | since                              | without it                             |
 // |---------------------------------------|------------------------------------|----------------------------------------|
-// | AbortSignal.timeout                   | Chrome 103, Firefox 100, Safari 16 | `deadline`, feed.js                    |
+// | AbortSignal.timeout                   | Chrome 103, Firefox 100, Safari 16 | `deadline`, below                      |
 // | Element.prototype.replaceChildren     | Chrome 86                          | polyfill in dom.js                     |
 // | HTMLDialogElement.prototype.showModal | Firefox 98, Safari 15.4            | `window.confirm`, confirm.js           |
 // | sessionStorage                        | unless site data is blocked        | memory, session.js                     |
 // | crypto.subtle                         | only with https                    | the page says that signing in failed   |
 
-export { deadline } from "/shared/feed.js";
+/** Replaces `AbortSignal.timeout`, which some phones lack. */
+export function deadline(ms) {
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(), ms);
+  return controller.signal;
+}

@@ -1,5 +1,7 @@
 // The session and the tab's storage. The token is only in memory here: it ends with the page.
 
+import { redeem, redirect, usePopup } from "/shared/sign-in.js";
+
 // Stored values survive reloads and the redirect to the issuer. Where storage is blocked (site data, a sandboxed
 // frame), access throws, and memory replaces it.
 
@@ -92,7 +94,6 @@ export async function signIn(crew = false) {
   const inPlace = isPersistent && window.parent === window;
   // Opened during the tap: popup blockers stop later ones.
   const popup = inPlace || isSandboxed ? null : window.open("", "_blank");
-  const { redirect, usePopup } = await import("/shared/sign-in.js");
   if (inPlace) await redirect(crew, (pending) => save(KEY, pending));
   else begin(await usePopup(popup, crew));
 }
@@ -100,7 +101,6 @@ export async function signIn(crew = false) {
 /** Redeems the code in the issuer's answer, if there is one. */
 export async function resumeSignIn() {
   if (!answer) return;
-  const { redeem } = await import("/shared/sign-in.js");
   begin(await redeem(answer));
 }
 

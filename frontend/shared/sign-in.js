@@ -1,12 +1,13 @@
-// OpenID Connect, code flow with PKCE; loaded at the first sign-in. During the redirect session.js stores the pending
-// sign-in (never a token).
+// OpenID Connect, code flow with PKCE. During the redirect session.js stores the pending sign-in (never a token).
 
-import * as oauth from "/vendor/oauth4webapi.js";
-
-import { config, deadline } from "/shared/feed.js";
+import { config } from "/shared/files.js";
+import { deadline } from "/shared/fallbacks.js";
 import { knowsTime, learnTime, now } from "/shared/clock.js";
 
 const TIME_TIMEOUT_MS = 5_000;
+
+/** The library, loaded at the first sign-in. */
+let oauth;
 
 /** Learns the server's time if it is uncertain. A cached answer would have an old time. */
 async function learnServerTime() {
@@ -24,6 +25,7 @@ function clock() {
 }
 
 async function discover() {
+  oauth = await import("/vendor/oauth4webapi.js");
   const { issuer, clientId, scope, crewScope } = await config();
   const url = new URL(issuer);
   // http is only for a local issuer.

@@ -2,7 +2,7 @@
 // they have loaded. To add a language: see control/texts.js.
 
 import { setText } from "/shared/dom.js";
-import { deadline } from "/shared/feed.js";
+import { deadline } from "/shared/fallbacks.js";
 import { english } from "/text/public.en.js";
 
 const FILES = new Map([["en", null], ["pt", "/text/public.pt.json"]]);

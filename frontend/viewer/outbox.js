@@ -3,7 +3,7 @@
 // a read, and none is followed by one: the service is asked about votes when the viewer asks, or when ballots conflict.
 
 import { knowsTime, learnTime, now } from "/shared/clock.js";
-import { deadline } from "/shared/feed.js";
+import { deadline } from "/shared/fallbacks.js";
 import { bearer, endSession, onSession, restore, save, voter } from "/shared/session.js";
 import { onOtherTab, rememberBallots, rememberedBallots } from "/viewer/memory.js";
 

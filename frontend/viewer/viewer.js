@@ -3,7 +3,9 @@
 import { Ballot } from "/viewer/ballot.js";
 import { announce, el, find, setText } from "/shared/dom.js";
 import { everySecond, now, statusOf } from "/shared/clock.js";
-import { config, followFile, followList, isShown, spread } from "/shared/feed.js";
+import { config } from "/shared/files.js";
+import { followFile, followList, isShown } from "/shared/standing.js";
+import { spread } from "/shared/feed.js";
 import { loadTexts, t } from "/shared/text.js";
 import { isSandboxed, onSession, resumeSignIn, sessionState, signIn, signOut, userName, voter } from "/shared/session.js";
 import { forgetBallots, keepBallots, keepsBallots } from "/viewer/memory.js";

@@ -1,8 +1,9 @@
-//! Prepares the pages for publishing. Every file except the HTML pages gets a name with a hash of its content, so
-//! that caches may keep it for ever; references to the file get the new name.
+//! Prepares the pages for publishing. Scripts and style sheets are bundled. Every file except the HTML pages gets a name
+//! with a hash of its content, so that caches may keep it for ever; references to the file get the new name.
 //!
 //! To add a file type: 1. add its `Content-Type` to `content_type`. 2. Add a file that browsers request by a fixed
 //! name to `FIXED_NAMES`, and a folder that is not published to `LEFT_OUT`.
+mod bundle;
 pub mod command;
 
 use std::{
@@ -71,24 +72,38 @@ pub struct Page {
 }
 
 /// Reads a folder of pages. A file comes before the files that refer to it, so that publishing in this order never
-/// leaves a reference to a missing file.
+/// leaves a reference to a missing file. Of the scripts and style sheets only those are published that a page names,
+/// each with its imports.
 ///
 /// # Errors
-/// A file has an unknown type, or files refer to each other in a cycle.
+/// A file has an unknown type, or a script or style sheet cannot be bundled.
 pub fn assemble(folder: &Path, config: &PagesConfig) -> Result<Vec<Page>> {
-    let mut sources = BTreeMap::new();
-    collect(folder, "", &mut sources)?;
-    ensure!(!sources.is_empty(), "there are no pages in {}", folder.display());
-    let mut assembly = Assembly {
-        // A path between quotes or brackets.
-        reference: Regex::new(r#"(["'(])(/[A-Za-z0-9_./-]+)(["')])"#)?,
-        sources,
-        names: BTreeMap::new(),
-        in_progress: BTreeSet::new(),
-        pages: Vec::new(),
-    };
-    for path in assembly.sources.keys().cloned().collect::<Vec<_>>() {
-        assembly.add(&path)?;
+    let mut assets = BTreeMap::new();
+    collect(folder, "", &mut assets)?;
+    ensure!(!assets.is_empty(), "there are no pages in {}", folder.display());
+    let pages: BTreeMap<_, _> = assets.extract_if(.., |path, _| is_page(path)).collect();
+    let code: BTreeMap<_, _> = assets.extract_if(.., |path, _| is_bundled(path)).collect();
+    // A path between quotes or brackets.
+    let reference = Regex::new(r#"(["'(])(/[A-Za-z0-9_./-]+)(["')])"#)?;
+    let mut entries = BTreeSet::new();
+    for page in pages.values() {
+        let text = str::from_utf8(page)?;
+        entries.extend(reference.captures_iter(text).map(|found| found[2].to_owned()));
+    }
+    entries.retain(|path| code.contains_key(path));
+    let out = tempfile::tempdir()?;
+    bundle::bundle(folder, &entries, out.path())?;
+    let mut bundles = BTreeMap::new();
+    collect(out.path(), "", &mut bundles)?;
+
+    let mut assembly = Assembly { reference, names: BTreeMap::new(), pages: Vec::new() };
+    for (path, body) in assets {
+        assembly.add(&path, body.into())?;
+    }
+    // A page may name a bundle; bundles and pages name assets.
+    for (path, body) in bundles.into_iter().chain(pages) {
+        let body = assembly.rewritten(str::from_utf8(&body)?).into();
+        assembly.add(&path, body)?;
     }
     let mut pages = assembly.pages;
     pages.push(Page {
@@ -136,96 +151,51 @@ fn collect(folder: &Path, prefix: &str, sources: &mut BTreeMap<String, Vec<u8>>)
 
 struct Assembly {
     reference: Regex,
-    sources: BTreeMap<String, Vec<u8>>,
     /// New name of each added file, by its path.
     names: BTreeMap<String, String>,
-    in_progress: BTreeSet<String>,
     pages: Vec<Page>,
 }
 
 impl Assembly {
-    /// Adds a file after the files that it refers to.
-    fn add(&mut self, path: &str) -> Result<()> {
-        if self.names.contains_key(path) {
-            return Ok(());
-        }
-        if !self.in_progress.insert(path.to_owned()) {
-            bail!("{path} refers to itself through other files: such names cannot hold hashes");
-        }
-        let content_type = content_type(path)?;
-        let is_page = path.ends_with(".html");
-        let keeps_name = is_page || FIXED_NAMES.contains(&path);
-        let source = self.sources[path].clone();
-        let body = match String::from_utf8(source) {
-            Ok(text) if path.starts_with(VENDOR) => text.into_bytes(),
-            Ok(text) if is_text(content_type) => self.rewritten(&without_comments(path, &text))?.into_bytes(),
-            Ok(text) => text.into_bytes(),
-            Err(binary) => binary.into_bytes(),
-        };
+    fn add(&mut self, path: &str, body: Bytes) -> Result<()> {
+        let keeps_name = is_page(path) || FIXED_NAMES.contains(&path);
         let name = if keeps_name { path.to_owned() } else { hashed(path, &body) };
-        self.names.insert(path.to_owned(), name.clone());
         self.pages.push(Page {
             key: name.trim_start_matches('/').to_owned(),
-            body: body.into(),
-            content_type,
-            cache_control: match (is_page, keeps_name) {
+            body,
+            content_type: content_type(path)?,
+            cache_control: match (is_page(path), keeps_name) {
                 (true, _) => A_MINUTE,
                 (false, true) => A_DAY,
                 (false, false) => FOR_EVER,
             },
         });
+        self.names.insert(path.to_owned(), name);
         Ok(())
     }
 
-    fn rewritten(&mut self, text: &str) -> Result<String> {
-        let reference = self.reference.clone();
-        for found in reference.captures_iter(text) {
-            // HTML pages keep their names, so links to them stay.
-            if self.sources.contains_key(&found[2]) && !found[2].ends_with(".html") {
-                self.add(&found[2])?;
-            }
-        }
-        Ok(reference
-            .replace_all(text, |found: &Captures<'_>| {
-                let path = self.names.get(&found[2]).map_or(&found[2], String::as_str);
-                format!("{}{path}{}", &found[1], &found[3])
-            })
-            .into_owned())
+    /// Gives the references to added files their new names.
+    fn rewritten(&self, text: &str) -> String {
+        let renamed = |found: &Captures<'_>| {
+            let path = self.names.get(&found[2]).map_or(&found[2], String::as_str);
+            format!("{}{path}{}", &found[1], &found[3])
+        };
+        self.reference.replace_all(text, renamed).into_owned()
     }
 }
 
-/// Removes indentation and comments on lines of their own from scripts and style sheets: a third of a phone's
-/// download. No line of a multi-line text may therefore begin like a comment. In style sheets it also removes
-/// newlines after punctuation, and the spaces around it.
-fn without_comments(path: &str, text: &str) -> String {
-    let is_style = path.ends_with(".css");
-    if !is_style && !path.ends_with(".js") {
-        return text.to_owned();
-    }
-    let mut kept = String::with_capacity(text.len());
-    let mut in_comment = false;
-    for line in text.lines().map(str::trim) {
-        in_comment |= line.starts_with("/*");
-        if !in_comment && !line.is_empty() && !line.starts_with("//") {
-            let line = if is_style { line.replace(": ", ":").replace(" {", "{") } else { line.to_owned() };
-            kept.push_str(&line);
-            if !is_style || !line.ends_with(['{', '}', ';', ',']) {
-                kept.push('\n');
-            }
-        }
-        in_comment &= !line.ends_with("*/");
-    }
-    kept
+fn is_page(path: &str) -> bool {
+    path.ends_with(".html")
+}
+
+fn is_bundled(path: &str) -> bool {
+    !path.starts_with(VENDOR) && (path.ends_with(".js") || path.ends_with(".css"))
 }
 
 fn hashed(path: &str, body: &[u8]) -> String {
     let hash: String = digest(&SHA256, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let (stem, extension) = path.rsplit_once('.').unwrap_or((path, ""));
     format!("{stem}.{}.{extension}", &hash[..HASH_DIGITS])
-}
-
-fn is_text(content_type: &str) -> bool {
-    content_type.contains("charset") || content_type == "application/json"
 }
 
 fn content_type(path: &str) -> Result<&'static str> {

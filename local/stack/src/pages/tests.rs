@@ -27,15 +27,21 @@ fn a_page_names_what_its_files_hold() {
     let of = |helper: &str| {
         let pages = assembled(&[
             ("index.html", r#"<script src="/app.js"></script><a href="/control/index.html">"#),
-            ("app.js", "import '/lib/helper.js';"),
-            ("lib/helper.js", helper),
+            ("app.js", "import { helper } from '/lib/helper.js'; console.log(helper, '/lib/texts.json');"),
+            ("lib/helper.js", &format!("// Why.\nexport const helper = {helper};")),
+            ("lib/texts.json", "{}"),
             ("control/index.html", "<p>"),
             ("tests/app.js", "not published"),
         ]);
         let pages = pages.unwrap();
         let page = pages.iter().find(|page| page.key == "index.html").unwrap().clone();
         let app = pages.iter().find(|page| page.key.starts_with("app.")).unwrap().clone();
-        assert!(pages.iter().all(|page| !page.key.starts_with("tests")));
+        let texts = pages.iter().find(|page| page.key.ends_with(".json")).unwrap();
+        let code = String::from_utf8_lossy(&app.body);
+        assert!(code.contains(helper) && code.contains(&format!("\"/{}\"", texts.key)), "{code}");
+        assert!(!code.contains("Why"), "comments are published: {code}");
+        let others = ["tests", "lib/helper"];
+        assert!(pages.iter().all(|page| !others.iter().any(|other| page.key.starts_with(other))));
         assert!(String::from_utf8_lossy(&page.body).contains(&format!("\"/{}\"", app.key)));
         assert!(String::from_utf8_lossy(&page.body).contains("\"/control/index.html\""));
         assert_eq!((page.cache_control, app.cache_control), (A_MINUTE, FOR_EVER));
@@ -43,17 +49,47 @@ fn a_page_names_what_its_files_hold() {
         assert!(at("index.html") > at(&app.key), "a page must come after the files that it refers to");
         app.key
     };
-    // A change of a file changes the names of all files that refer to it, up to the page.
+    // A change of a file changes the name of the bundle that holds it.
     assert_eq!(of("1"), of("1"));
     assert_ne!(of("1"), of("2"));
 }
 
 #[test]
 fn what_cannot_be_published_is_named() {
-    let circle = assembled(&[("a.js", "import '/b.js'"), ("b.js", "import '/a.js'")]).unwrap_err();
-    assert!(circle.to_string().contains("refers to itself"), "{circle}");
+    let page = ("index.html", r#"<script src="/app.js"></script>"#);
+    let missing = assembled(&[page, ("app.js", "import '/helper.js'")]).unwrap_err();
+    assert!(missing.to_string().contains("/helper.js"), "{missing}");
+    let newer = assembled(&[page, ("app.js", "await 1")]).unwrap_err();
+    assert!(newer.to_string().contains("Top-level await"), "{newer}");
     let odd = assembled(&[("a.exe", "")]).unwrap_err();
     assert!(odd.to_string().contains("/a.exe"), "{odd}");
+}
+
+#[test]
+fn third_party_files_are_published_unchanged() {
+    let source = "/* A licence. */\nexport const one = 1;\n";
+    let pages = assembled(&[
+        ("index.html", r#"<script src="/app.js"></script><link href="/app.css">"#),
+        ("app.js", "export const one = () => import('/vendor/one.js');"),
+        ("app.css", "@import '/base.css';"),
+        ("base.css", "@font-face { src: url('/fonts/one.woff2'); }"),
+        ("vendor/one.js", source),
+        ("vendor/one.txt", "The licence."),
+        ("fonts/one.woff2", ""),
+        ("fonts/one.txt", "Its licence."),
+    ])
+    .unwrap();
+    let find = |stem: &str, end: &str| {
+        let is_it = |page: &&Page| page.key.starts_with(stem) && page.key.ends_with(end);
+        pages.iter().find(is_it).unwrap_or_else(|| panic!("{stem} is not published"))
+    };
+    let names = |bundle: &Page, file: &Page| String::from_utf8_lossy(&bundle.body).contains(&file.key);
+    let vendor = find("vendor/one", ".js");
+    assert_eq!(vendor.body, source);
+    assert!(names(find("app", ".js"), vendor));
+    assert!(names(find("app", ".css"), find("fonts/one", ".woff2")));
+    find("vendor/one", ".txt");
+    find("fonts/one", ".txt");
 }
 
 #[test]
@@ -71,13 +107,4 @@ fn the_configuration_is_beside_the_pages() {
     let config = pages.iter().find(|page| page.key == "config.json").unwrap();
     let value: serde_json::Value = serde_json::from_slice(&config.body).unwrap();
     assert_eq!((&value["clientId"], &value["results"]), (&"votes".into(), &serde_json::Value::Null));
-}
-
-#[test]
-fn comments_are_not_published() {
-    let source = "// Why.\nconst a = 1; // not on its own\n\n/**\n * What.\n */\n  f();\n/* One. */\n";
-    assert_eq!(without_comments("/a.js", source), "const a = 1; // not on its own\nf();\n");
-    assert_eq!(without_comments("/a.html", source), source);
-    let style = "/* Why. */\na,\nb {\n  transition:\n    color 1s,\n    opacity 1s;\n}\n";
-    assert_eq!(without_comments("/a.css", style), "a,b{transition:\ncolor 1s,opacity 1s;}");
 }
