@@ -1,6 +1,7 @@
-// VOTERS voters (the number of TOKENS) cast VOTES votes in poll POLL through VUS connections, as fast as possible; or
-// RATE votes a second for DURATION seconds, if RATE is given, through at most VUS connections. Checks that every accepted
-// vote is in the ledger, and that ledger, tally and ranking agree.
+// VOTERS voters (the number of TOKENS) send VOTES requests in poll POLL through VUS connections, as fast as possible; or
+// RATE requests a second for DURATION seconds, if RATE is given, through at most VUS connections. Each request has LIST
+// votes of COUNT taps each, 1 by default; above that, a poll of their own is made. Checks that every accepted vote is in
+// the ledger, and that ledger, tally and ranking agree.
 
 import { check } from "k6";
 import exec from "k6/execution";
@@ -12,8 +13,12 @@ const VOTES = number("VOTES", 10000);
 const VUS = number("VUS", 100);
 const RATE = __ENV.RATE ? number("RATE") : null;
 const DURATION = number("DURATION", 60);
+const COUNT = number("COUNT", 1);
+const LIST = number("LIST", 1);
 const POLL = number("POLL", 1); // The local stack's demo poll.
-const CLIENT_IDS = __ENV.CLIENT_IDS === "1"; // Each vote has an id of its own, so that retries are safe.
+const CONTESTANTS = 10; // Of a poll of its own.
+// Each request has an id of its own, so that retries are safe.
+const CLIENT_IDS = __ENV.CLIENT_IDS === "1" || COUNT > 1 || LIST > 1;
 
 const nextToken = voterTokens(VUS);
 
@@ -40,28 +45,37 @@ export const options = {
 };
 
 export function setup() {
-  const poll = crew("GET", `/polls/${POLL}`, null, 200);
+  const poll = COUNT > 1 || LIST > 1 ? ownPoll() : crew("GET", `/polls/${POLL}`, null, 200);
   if (poll.status !== "open" || poll.votesPerVoter !== null) {
-    exec.test.abort(`poll ${POLL} must be open and without a limit for each voter`);
+    exec.test.abort(`poll ${poll.id} must be open and without a limit for each voter`);
   }
-  return { contestants: poll.contestants.map((c) => c.number), before: audit(POLL) };
+  return { poll: poll.id, contestants: poll.contestants.map((c) => c.number), before: audit(poll.id) };
 }
 
-export default function vote({ contestants }) {
-  const ballot = { poll: POLL, contestant: favourite(contestants) };
-  if (CLIENT_IDS) {
-    ballot.id = uuidV7();
-  }
-  if (castVote(nextToken(), ballot)) {
-    accepted.add(1);
+// Makes a poll whose votes may have COUNT taps.
+function ownPoll() {
+  const contestants = Array.from({ length: CONTESTANTS }, (_, i) => ({ number: i + 1, name: `Contestant ${i + 1}` }));
+  const poll = crew("POST", "/polls", { title: "Load test", tapsMax: COUNT, contestants }, 201);
+  return crew("POST", `/polls/${poll.id}/open`, null, 200);
+}
+
+export default function vote({ poll, contestants }) {
+  if (castVote(nextToken(), request(poll, contestants))) {
+    accepted.add(LIST * COUNT);
   }
 }
 
-export function teardown({ before }) {
+function request(poll, contestants) {
+  const vote = () => ({ contestant: favourite(contestants), ...(COUNT > 1 && { count: COUNT }) });
+  const votes = LIST > 1 ? { votes: Array.from({ length: LIST }, vote) } : vote();
+  return { poll, ...(CLIENT_IDS && { id: uuidV7() }), ...votes };
+}
+
+export function teardown({ poll, before }) {
   const lastPostMs = Date.now();
   const expected = counted("votes_accepted");
   const { audit: after, seconds } = waitUntilCounted(
-    POLL,
+    poll,
     lastPostMs,
     (a) => a.ledgerVotes - before.ledgerVotes >= expected && a.inSync,
   );
@@ -70,6 +84,7 @@ export function teardown({ before }) {
   secondsToCount.add(seconds);
   check(after, {
     "every accepted vote is in the ledger, once": () => expected > 0 && found === expected,
+    "each has one row": (a) => (a.casts - before.casts) * COUNT === expected,
     "no vote was rejected": (a) => a.rejectedVotes === before.rejectedVotes,
     "ledger, tally and ranking agree": (a) => a.inSync,
   });

@@ -1,11 +1,13 @@
 """Counts the votes of an export again, from the file alone: python scripts/recount.py poll-7.csv.gz [--result 7.json]
 
 Prints the votes of each contestant and the digest: SHA-256 over the uncompressed file, which has a line of CSV for each
-vote, in the order of their keys: key, moment of casting in milliseconds, voter's pseudonym, contestant, ballot. With
---result, the published file results/{id}.json or the answer of .../certify, it compares both, and exits with 1 if they
-differ. Digest and voters are in both once the service has recounted the votes. The published file also has the rules of
-counting: each vote must have been cast within its window, outside its gaps, and for no contestant that had been withdrawn.
-With --voters it counts the voters, too, which takes some 100 bytes of memory for each.
+vote, in the order of their keys: key, moment of casting in milliseconds, voter's pseudonym, contestant, ballot, count. A
+file from before votes had a count has five fields, and each of its lines is one vote.
+
+With --result, the published file results/{id}.json or the answer of .../certify, it compares both, and exits with 1 if
+they differ. Digest and voters are in both once the service has recounted the votes. The published file also has the rules
+of counting: each vote must have been cast within its window, outside its gaps, and for no contestant that had been
+withdrawn. With --voters it counts the voters, too, which takes some 100 bytes of memory for each.
 """
 
 import argparse
@@ -65,13 +67,13 @@ def recount(path, with_voters=False, window=None):
     """Returns (votes by contestant, voters or None, digest) of a file. Exits if a vote is outside the window."""
     digest, votes, voters, last = hashlib.sha256(), collections.Counter(), set(), b""
     for line in lines(path, digest):
-        key, cast, voter, contestant, _ = line.split(b",")
+        key, cast, voter, contestant, _, *count = line.split(b",")
         if key <= last:
             sys.exit(f"{path}: {key.decode()} follows {last.decode()}: a vote is there twice, or out of order")
         last = key
         if window and (violation := window.violation(int(cast), int(contestant))):
             sys.exit(f"{path}: {key.decode()} {violation}")
-        votes[int(contestant)] += 1
+        votes[int(contestant)] += int(count[0]) if count else 1
         if with_voters:
             voters.add(int(voter))
     return dict(sorted(votes.items())), len(voters) if with_voters else None, digest.hexdigest()

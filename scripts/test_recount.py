@@ -32,7 +32,7 @@ def published(votes, **changes):
 
 
 def text(votes):
-    return b"".join(b"%08d,%d,7,%d,\n" % (key, cast, contestant) for key, (cast, contestant) in enumerate(votes, 1))
+    return b"".join(b"%08d,%d,7,%d,,1\n" % (key, cast, contestant) for key, (cast, contestant) in enumerate(votes, 1))
 
 
 class Recount(unittest.TestCase):
@@ -74,6 +74,14 @@ class Recount(unittest.TestCase):
         del document["gaps"]
         self.assertIn("all cast", self.recounted(votes, document))
         self.assertIn("before the poll opened", self.recounted(votes, published(votes, opensAt=None)))
+
+    def test_a_line_stands_for_as_many_votes_as_its_count_and_for_one_without(self):
+        lines = [(b"%08d,%d,7,1,,5\n" % (1, OPENS), 5), (b"%08d,%d,7,1,\n" % (1, OPENS), 1)]
+        for line, votes in lines:
+            with tempfile.TemporaryDirectory() as folder:
+                file = pathlib.Path(folder, "poll.csv.gz")
+                file.write_bytes(gzip.compress(line))
+                self.assertEqual(recount.recount(file), ({1: votes}, None, hashlib.sha256(line).hexdigest()))
 
     def test_a_certificate_without_its_supplement_is_told_apart_from_none(self):
         votes = [(OPENS, 1)]

@@ -36,6 +36,8 @@ step "a small load"
 # `make loadtest` judges speed: beside the tests, this machine may be compiling.
 export BASE_URL PATIENCE=60
 SCENARIO=vote VOTERS=200 VOTES=3000 VUS=20 scripts/loadtest.sh
+SCENARIO=vote VOTERS=200 VOTES=1000 VUS=20 COUNT=10 scripts/loadtest.sh
+SCENARIO=vote VOTERS=200 VOTES=1000 VUS=20 LIST=10 scripts/loadtest.sh
 SCENARIO=polls USERS=300 DURATION=12 scripts/loadtest.sh
 SCENARIO=show VOTERS=1500 VUS=10 USERS=60 DURATION=12 scripts/loadtest.sh
 

@@ -1,10 +1,10 @@
 // The differences between versions of a poll, their merge, and the request bodies. Times are compared as instants, never
 // as texts. Imports nothing, so that tests can load it without a browser.
 //
-// A poll's values are a Map: `title`, `opensAt` and `closesAt` (milliseconds or null), `votesPerVoter`, `results`, `pace`,
-// and each contestant as `contestant.<number>`, or as `new.<n>` until it is saved.
+// A poll's values are a Map: `title`, `opensAt` and `closesAt` (milliseconds or null), `votesPerVoter`, `tapsMax`, `results`,
+// `pace`, and each contestant as `contestant.<number>`, or as `new.<n>` until it is saved.
 
-const PLAIN = ["title", "opensAt", "closesAt", "votesPerVoter", "results", "pace"];
+const PLAIN = ["title", "opensAt", "closesAt", "votesPerVoter", "tapsMax", "results", "pace"];
 const MOMENTS = ["opensAt", "closesAt"];
 
 const isContestant = (key) => key.startsWith("contestant.") || key.startsWith("new.");

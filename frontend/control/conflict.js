@@ -11,6 +11,7 @@ const FIELDS = {
   opensAt: "control.opensAt",
   closesAt: "control.closesAt",
   votesPerVoter: "control.votesPerVoter",
+  tapsMax: "control.tapsMax",
   results: "control.results",
   pace: "control.pace",
 };

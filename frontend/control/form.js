@@ -12,8 +12,9 @@ import { t } from "/shared/text.js";
 const RESULTS = ["live", "afterClose", "hidden"];
 const TITLE_MAX = 200;
 const BALLOTS_MAX = 100;
+const TAPS_MAX = 100;
 const BLANK = {
-  ...{ title: "", opensAt: null, closesAt: null, votesPerVoter: null, results: "live", pace: "auto" },
+  ...{ title: "", opensAt: null, closesAt: null, votesPerVoter: null, tapsMax: 1, results: "live", pace: "auto" },
   contestants: [],
 };
 
@@ -63,6 +64,10 @@ export class PollForm {
       opensAt: this.opensAt,
       closesAt: this.closesAt,
       votesPerVoter: plain(el("input", { type: "number", min: 1, max: BALLOTS_MAX }), number),
+      // With a limit each vote is one tap.
+      tapsMax: plain(el("input", { type: "number", min: 1, max: TAPS_MAX, required: true }), {
+        read: (text) => (this.controls.votesPerVoter.value ? 1 : Number(text)),
+      }),
       results: plain(el("select", {}, ...options)),
       pace: plain(el("select", { name: "pace" }, ...paces), { read: (text) => Number(text) || text }),
     };
@@ -70,13 +75,14 @@ export class PollForm {
   }
 
   #build() {
-    const { title, votesPerVoter, results, pace } = this.controls;
+    const { title, votesPerVoter, tapsMax, results, pace } = this.controls;
     this.heading = el("h3", {});
     this.final = el("p", { class: "final", hidden: true }, t("control.final"));
     this.gaps = el("p", { class: "gaps", hidden: true });
     this.held = el("p", { class: "held", role: "status", hidden: true }, t("control.held"));
     this.problem = el("p", { class: "problem", role: "alert" });
     this.button = el("button", { class: "strong" }, t("control.save"));
+    this.taps = labelled(t("control.tapsMax"), tapsMax.element, t("control.tapsHint"), true);
     this.fields = el(
       "div",
       {},
@@ -88,6 +94,7 @@ export class PollForm {
         this.closesAt.element,
         labelled(t("control.votesPerVoter"), votesPerVoter.element, t("control.votesHint")),
         labelled(t("control.results"), results.element),
+        this.taps,
         labelled(t("control.pace"), pace.element, t("control.paceHint"), true),
       ),
       this.gaps,
@@ -103,6 +110,7 @@ export class PollForm {
       event.preventDefault();
       this.#submit();
     });
+    votesPerVoter.element.addEventListener("input", () => this.#showTaps());
     // Deferred until the focus has moved: it may move within the same row.
     this.element.addEventListener("focusout", () => setTimeout(() => this.#follow()));
   }
@@ -150,6 +158,13 @@ export class PollForm {
   #fill(values) {
     for (const [key, control] of Object.entries(this.controls)) control.value = values.get(key);
     this.contestants.entries = [...values].filter(([key]) => isContestant(key));
+    this.#showTaps();
+  }
+
+  #showTaps() {
+    const { votesPerVoter, tapsMax } = this.controls;
+    this.taps.hidden = Boolean(votesPerVoter.value);
+    tapsMax.element.disabled = this.taps.hidden;
   }
 
   #adopt(poll, version) {
@@ -174,6 +189,7 @@ export class PollForm {
     if (clash || isFocused) return;
     for (const key of changed) if (!isContestant(key)) this.controls[key].value = next.get(key);
     if (contestantsChanged) this.contestants.entries = [...next].filter(([key]) => isContestant(key));
+    this.#showTaps();
     this.#base = next;
     this.#version = version;
   }

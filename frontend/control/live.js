@@ -20,6 +20,12 @@ function textOr(key, values, otherwise) {
 /** Returns the text of a common reason; rare ones are shown by their name in the API. */
 const reasonText = (reason) => textOr(`control.reason.${reason}`, {}, reason);
 
+/** Adds the taps of a sent vote to a note, where votes stand for several. */
+function turnoutText({ votes, casts }, note) {
+  const taps = Math.round((10 * votes) / casts) / 10;
+  return taps > 1 ? `${note} · ${t("control.note.taps", { n: taps })}` : note;
+}
+
 /** Returns the alarm when counting has stopped, else an empty text. */
 function stoppedText({ state, waiting, since } = {}) {
   if (state !== "stopped") return "";
@@ -85,7 +91,7 @@ export class Live {
     const rejected = reasons.reduce((sum, [, count]) => sum + count, 0);
     const note = reasons.map(([reason, count]) => `${reasonText(reason)} ${formatNumber(count)}`).join(", ");
     this.plots.rejected.add(rejected, note || t("control.note.rejected"));
-    this.plots.turnout.add(live.votes, this.#turnout ?? t("control.note.turnout"));
+    this.plots.turnout.add(live.votes, turnoutText(live, this.#turnout ?? t("control.note.turnout")));
     this.#show(this.stopped, stoppedText(live.counting));
     this.waitsFor = waitsText(live.certification);
     this.#show(this.waits, this.waitsFor && `${t("control.notCertified")} ${this.waitsFor}`);

@@ -13,6 +13,7 @@ const POLL = {
   opensAt: "2026-11-25T19:00:00.000Z",
   closesAt: "2026-11-25T20:00:00.400Z",
   votesPerVoter: null,
+  tapsMax: 50,
   results: "live",
   pace: "auto",
   contestants: [{ number: 1, name: "Ana", imageUrl: null }, { number: 2, name: "Bia", imageUrl: null }],
@@ -79,7 +80,8 @@ describe("changes", () => {
 
   test("a new poll is a draft, with all its fields", () => {
     assert.deepEqual(draftOf(changed({ opensAt: null })), {
-      ...{ title: "Who stays?", opensAt: null, closesAt: POLL.closesAt, votesPerVoter: null, results: "live", pace: "auto", draft: true },
+      ...{ title: "Who stays?", opensAt: null, closesAt: POLL.closesAt, votesPerVoter: null, tapsMax: 50, results: "live" },
+      ...{ pace: "auto", draft: true },
       contestants: POLL.contestants,
     });
   });

@@ -3,7 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BASE, crew, openControlRoom, waitForFile, inSeconds, makePoll, TIMEOUT_MS, checkScreen, shows, describeConcurrently, newPage, until } from "./support.js";
+import {
+  BASE, castVote, crew, openControlRoom, waitForFile, inSeconds, makePoll, TIMEOUT_MS, checkScreen, shows, describeConcurrently, newPage,
+  until,
+} from "./support.js";
 
 const DESK = { viewport: { width: 1280, height: 900 } };
 const BERLIN = { ...DESK, timezoneId: "Europe/Berlin" };
@@ -14,6 +17,12 @@ const definition = (poll) => crew("GET", `/admin/polls/${poll.id}`);
 const title = (page) => page.getByLabel("Question");
 const opens = (page) => page.getByLabel("Opens");
 const closes = (page) => page.getByLabel("Closes");
+
+/** Returns a file of `/results/`; null while there is none. */
+async function published(name) {
+  const response = await fetch(`${BASE}/results/${name}.json`);
+  return response.ok ? response.json() : null;
+}
 
 /** Returns a whole minute, two to three minutes ahead. */
 const wholeMinute = () => new Date(Math.ceil(Date.now() / 60_000 + 2) * 60_000).toISOString();
@@ -65,10 +74,46 @@ describeConcurrently("the crew's form", () => {
     assert.deepEqual(await save(page), { pace: 5 });
     assert.equal((await definition(poll)).pace, 5);
     await until("the file says so", async () => {
-      return (await (await fetch(`${BASE}/results/${poll.id}.json`)).json()).nextInSeconds === 5;
+      return (await published(poll.id))?.nextInSeconds === 5;
     });
     await page.locator("#journal summary").click();
     await shows(page.locator("#journal-entries"), /Pace: Automatic.* → Every 5 s/);
+  });
+
+  test("taps in a vote are set in a poll without a limit, and the desk shows how many a vote has", async (t) => {
+    const poll = await makePoll();
+    const page = await newPage(t, { ...DESK, expected: /409/ });
+    await openControlRoom(page, poll);
+    const taps = page.getByLabel("Taps in a vote");
+    assert.equal(await taps.inputValue(), "1");
+    await taps.fill("50");
+    await checkScreen(page, "control-taps");
+    assert.deepEqual(await save(page), { tapsMax: 50 });
+    await until("file and list say so", async () => {
+      const listed = (await published("polls"))?.polls.find(({ id }) => id === poll.id);
+      return listed?.tapsMax === 50 && (await published(poll.id))?.tapsMax === 50;
+    });
+    await castVote(poll.id, 1, "tapper", { count: 6 });
+    await castVote(poll.id, 1, "tapper");
+    await shows(page.locator(".plots"), "3.5 taps a vote sent");
+    await taps.fill("2");
+    await page.getByRole("button", { name: "Save", exact: true }).click();
+    await shows(page.locator("#poll-form .problem"), "it can be raised but not lowered");
+    await page.locator("#journal summary").click();
+    await shows(page.locator("#journal-entries"), "Taps in a vote: 1 → 50");
+  });
+
+  test("a poll that gets a limit loses its taps in a vote", async (t) => {
+    const poll = await makePoll({ opensAt: null, tapsMax: 20 });
+    const page = await newPage(t, DESK);
+    await openControlRoom(page, poll);
+    const taps = page.getByLabel("Taps in a vote");
+    assert.equal(await taps.inputValue(), "20");
+    await page.getByLabel("Votes per voter").fill("3");
+    assert.ok(await taps.isHidden());
+    assert.deepEqual(await save(page), { votesPerVoter: 3, tapsMax: 1 });
+    await page.getByLabel("Votes per voter").fill("");
+    assert.equal(await taps.inputValue(), "1");
   });
 
   test("a colleague has moved the close: saving another field leaves it there, and the form follows", async (t) => {

@@ -169,10 +169,11 @@ describeConcurrently("a phone whose clock is wrong", () => {
     const poll = await makePoll();
     const page = await newPage(t);
     await setClock(page, 20);
-    const vote = { id: crypto.randomUUID(), poll: poll.id, contestant: 1, limit: null, ballot: null, state: "waiting", reason: null, tries: 0 };
-    await page.addInitScript((vote) => {
-      if (!sessionStorage.getItem("votes")) sessionStorage.setItem("votes", JSON.stringify([vote]));
-    }, { ...vote, mintedAt: Date.now() - 60 * MINUTE_MS });
+    const votes = [{ contestant: 1, count: 1, ballot: null, state: "waiting", reason: null }];
+    const request = { id: crypto.randomUUID(), poll: poll.id, limit: null, votes, tries: 0, mintedAt: Date.now() - 60 * MINUTE_MS };
+    await page.addInitScript((request) => {
+      if (!sessionStorage.getItem("requests")) sessionStorage.setItem("requests", JSON.stringify([request]));
+    }, request);
     await page.goto(viewer(poll));
     await learns(page, 1, "1 not counted");
     await shows(page.locator(".refusal"), "it had waited too long to be sent.");

@@ -2,7 +2,7 @@
 
 import { el, find, setText } from "/shared/dom.js";
 import { countdown, now, statusOf } from "/shared/clock.js";
-import { formatMoment, t } from "/shared/text.js";
+import { formatMoment, formatNumber, t } from "/shared/text.js";
 
 const DAY_MS = 86_400_000;
 const SOON_MS = 10_000;
@@ -22,8 +22,10 @@ export class Ballot {
     this.head = el("header", { class: "head" }, this.state, this.timer, el("h2", {}, this.title));
     this.list = el("ul", { class: "cards" });
     this.left = el("span", {});
+    this.amount = el("select", { class: "numeral", onchange: () => this.#showAmount() });
+    this.amounts = el("label", { class: "amount" }, t("perTap"), this.amount);
     this.stubs = el("span", { class: "stubs", "aria-hidden": "true" });
-    this.tray = el("div", { class: "tray" }, this.stubs, this.left);
+    this.tray = el("div", { class: "tray" }, this.stubs, this.left, this.amounts);
     this.refusal = el("p", { class: "refusal" });
     this.lookup = el("button", { type: "button", class: "quiet lookup idle" }, t("lookUp"));
     this.lookup.addEventListener("click", async () => {
@@ -45,6 +47,8 @@ export class Ballot {
       this.#showPicture(card, contestant);
     }
     this.tray.hidden = !poll.votesPerVoter;
+    this.amounts.hidden = !(poll.votesPerVoter > 1);
+    this.#showAmount();
     this.tick();
   }
 
@@ -53,7 +57,7 @@ export class Ballot {
     mark.classList.toggle("long", number > 99);
     const name = el("span", { class: "name" }, el("b", {}, el("bdi", {})), el("span", { class: "mine" }));
     const card = el("button", { type: "button", class: "card", disabled: true });
-    card.append(el("span", { class: "unseen" }, t("castFor")), mark, name, el("span", { class: "box" }));
+    card.append(el("span", { class: "unseen" }), mark, name, el("span", { class: "box numeral", "aria-hidden": "true" }));
     card.addEventListener("click", () => this.onVote(number));
     this.#cards.set(number, card);
     // Ordered by number. Only new cards are inserted; existing cards are never reordered.
@@ -80,7 +84,7 @@ export class Ballot {
       this.#status = status;
       this.state.className = `state ${status}`;
       setText(this.state, t(`state.${status}`));
-      for (const card of this.#cards.values()) card.disabled = status !== "open";
+      for (const control of [...this.#cards.values(), this.amount]) control.disabled = status !== "open";
     }
     const [label, number] = this.timer.children;
     if (certificate) {
@@ -104,7 +108,7 @@ export class Ballot {
   showVotes(votes, used) {
     for (const [number, card] of this.#cards) {
       const own = votes.filter((vote) => vote.contestant === number);
-      const count = (state) => own.filter((vote) => vote.state === state).length;
+      const count = (state) => own.reduce((sum, vote) => sum + (vote.state === state ? vote.count : 0), 0);
       const states = ["waiting", "sent", "counted", "refused"].filter(count);
       const line = find(".mine", card);
       const form = states.length === 1 ? "mine" : "few";
@@ -122,6 +126,32 @@ export class Ballot {
     setText(this.refusal, text);
   }
 
+  /** Returns how many votes a tap gives, which is one again after it. */
+  takeAmount() {
+    const amount = Number(this.amount.value) || 1;
+    this.amount.value = 1;
+    this.#showAmount();
+    return amount;
+  }
+
+  #showAmount() {
+    const n = Number(this.amount.value) || 1;
+    for (const card of this.#cards.values()) {
+      setText(find(".unseen", card), t("castFor", { n }));
+      setText(find(".box", card), n > 1 ? `+${n}` : "");
+    }
+  }
+
+  /** Offers to give up to `left` votes with one tap. */
+  #showAmounts(left) {
+    this.amounts.classList.toggle("idle", left < 2);
+    if (this.amount.children.length === left) return;
+    const { value } = this.amount;
+    this.amount.replaceChildren(...Array.from({ length: left }, (_, i) => el("option", { value: i + 1 }, formatNumber(i + 1))));
+    this.amount.value = Math.min(value || 1, left);
+    this.#showAmount();
+  }
+
   #showLeft(used) {
     const limit = this.poll.votesPerVoter;
     this.list.classList.toggle("spent", Boolean(limit && used.size >= limit));
@@ -129,6 +159,7 @@ export class Ballot {
     const left = Math.max(0, limit - used.size);
     if (!used.size) setText(this.left, t("allowed", { n: limit }));
     else setText(this.left, left ? t("left", { n: left, limit }) : t("allUsed"));
+    this.#showAmounts(left);
     const stubs = limit > STUBS_MAX ? 0 : limit;
     if (this.stubs.children.length !== stubs) {
       this.stubs.replaceChildren(...Array.from({ length: stubs }, () => el("i")));

@@ -1,17 +1,27 @@
-// The voter's own votes: waiting → sent → counted or refused. Each has an id minted here, so retries are idempotent:
-// a vote is sent until an answer confirms it. Waiting votes survive the redirect to the issuer and back. No vote waits for
-// a read, and none is followed by one: the service is asked about votes when the viewer asks, or when ballots conflict.
+// The voter's own votes: waiting → sent → counted or refused. They travel in requests, each with an id minted here, so
+// retries are idempotent: a request is sent until an answer confirms it, and what it holds never changes. Waiting requests
+// survive the redirect to the issuer and back. No vote waits for a read, and none is followed by one: the service is asked
+// about votes when the viewer asks, or when ballots conflict.
+//
+// A request is `{ id, poll, limit, votes, … }`; a vote is `{ contestant, count, ballot, state, reason }`. Its place in
+// `votes` is a part of its identity.
 
 import { knowsTime, learnTime, now } from "/shared/clock.js";
 import { deadline } from "/shared/fallbacks.js";
 import { bearer, endSession, onSession, restore, save, voter } from "/shared/session.js";
 import { onOtherTab, rememberBallots, rememberedBallots } from "/viewer/memory.js";
 
-const VOTES_KEY = "votes";
+const REQUESTS_KEY = "requests";
+/** The service's limit of votes in a request. */
+const VOTES_MAX = 20;
+/** Taps within this time travel together, where a vote may stand for several. */
+const GATHER_MS = 1_000;
+/** The time that a request may take: at the end of a poll, taps are gathered for less. */
+const TRAVEL_MS = 1_000;
 const TIMEOUT_MS = 10_000;
-/** A vote that could not be sent expires after this time. */
+/** A request that could not be sent expires after this time. */
 const WAIT_MS_MAX = 10 * 60_000;
-/** The service's limit of votes in one request. */
+/** The service's limit of ids to look up in one request. */
 const LOOKUP_MAX = 20;
 const RETRY_MS_MAX = 30_000;
 
@@ -28,17 +38,37 @@ function mintId() {
   return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
 }
 
+const waits = ({ state }) => state === "waiting";
+const isSent = ({ state }) => state === "sent";
+
+const newVote = (contestant) => ({ contestant, count: 1, ballot: null, state: "waiting", reason: null });
+
+/** Returns a request's body. */
+function bodyOf({ id, poll, votes }) {
+  const content = ({ contestant, ballot, count }) => ({
+    contestant,
+    ...(ballot && { ballot }),
+    ...(count > 1 && { count }),
+  });
+  return votes.length > 1 ? { poll, id, votes: votes.map(content) } : { poll, ...content(votes[0]), id };
+}
+
 export class Outbox {
-  #votes = [];
+  #requests = [];
+  /** The requests that still gather taps, by poll. */
+  #gathering = new Map();
   /** By poll: ballots used by earlier pages and other devices, as far as known. */
   #used = new Map();
   #sending = false;
   #timer = null;
 
-  /** `api()`: resolves to the API's address. `onChange(vote)`: its state changed. `onMine(poll)`: used ballots changed. */
+  /**
+   * `api()`: resolves to the API's address. `onChange(request, votes)`: the state of these of its votes changed.
+   * `onMine(poll)`: used ballots changed.
+   */
   constructor({ api, onChange, onMine }) {
     Object.assign(this, { api, onChange, onMine });
-    this.#votes = (restore(VOTES_KEY) ?? []).map((vote) => ({ ...vote, restored: true }));
+    this.#requests = (restore(REQUESTS_KEY) ?? []).map((request) => ({ ...request, restored: true }));
     const recall = () => (this.#used = rememberedBallots(voter()));
     onSession(() => {
       recall();
@@ -48,54 +78,90 @@ export class Outbox {
       const polls = new Set([...this.#used.keys(), ...recall().keys()]);
       for (const poll of polls) this.onMine(poll);
     });
-    const proceed = () => this.#send();
-    addEventListener("online", proceed);
-    document.addEventListener("visibilitychange", proceed);
+    addEventListener("online", () => this.#send());
+    // A hidden page may not come back.
+    const finish = () => this.#gathering.forEach((request) => this.#finish(request));
+    addEventListener("pagehide", finish);
+    document.addEventListener("visibilitychange", () => (document.hidden ? finish() : this.#send()));
   }
 
   /** Returns a poll's votes, in casting order. */
   of(poll) {
-    return this.#votes.filter((vote) => vote.poll === poll);
+    return this.#of(poll).flatMap(({ votes }) => votes);
   }
 
-  /** Returns the ballots presumed used. Another device may have used more: then the vote conflicts. */
+  #of(poll) {
+    return this.#requests.filter((request) => request.poll === poll);
+  }
+
+  /** Returns the ballots presumed used. Another device may have used more: then a vote conflicts. */
   used(poll) {
-    const own = this.of(poll).filter((vote) => vote.ballot && vote.voter === voter() && vote.state !== "refused");
-    return new Set([...(this.#used.get(poll) ?? []), ...own.map((vote) => vote.ballot)]);
+    const own = this.#of(poll).filter((request) => request.voter === voter()).flatMap(({ votes }) => votes);
+    const ballots = own.filter(({ ballot, state }) => ballot && state !== "refused").map(({ ballot }) => ballot);
+    return new Set([...(this.#used.get(poll) ?? []), ...ballots]);
   }
 
-  /** Queues a vote, and sends it as soon as possible. */
-  cast(poll, contestant) {
-    const vote = {
+  /** Queues votes for a contestant, `n` of them where the poll has a limit, and sends them as soon as possible. */
+  cast(poll, contestant, n = 1) {
+    if (poll.tapsMax > 1) return this.#gather(poll, contestant);
+    for (let left = n; left > 0; left -= VOTES_MAX) {
+      this.#add(poll, Array.from({ length: Math.min(left, VOTES_MAX) }, () => newVote(contestant)));
+    }
+    this.#save();
+    this.#send();
+  }
+
+  #add(poll, votes) {
+    const request = {
       id: mintId(),
       poll: poll.id,
-      contestant,
       limit: poll.votesPerVoter,
-      ballot: null,
-      state: "waiting",
-      reason: null,
+      votes,
       mintedAt: knowsTime() ? now() : null,
       tries: 0,
     };
-    this.#votes.push(vote);
+    this.#requests.push(request);
+    this.onChange(request, votes);
+    return request;
+  }
+
+  /** Adds a tap to the votes that are sent together within a second, as far as they have room. */
+  #gather(poll, contestant) {
+    let request = this.#gathering.get(poll.id);
+    const vote = request?.votes.find((vote) => vote.contestant === contestant && vote.count < poll.tapsMax);
+    if (vote) vote.count += 1;
+    else if (request?.votes.length < VOTES_MAX) request.votes.push(newVote(contestant));
+    else {
+      if (request) this.#finish(request);
+      request = this.#add(poll, [newVote(contestant)]);
+      this.#gathering.set(poll.id, request);
+      const left = (Date.parse(poll.closesAt) || Infinity) - now() - TRAVEL_MS;
+      setTimeout(() => this.#finish(request), Math.min(GATHER_MS, left));
+      return;
+    }
+    this.onChange(request, request.votes);
+  }
+
+  /** Ends the gathering: only now is the request stored and sent, so what it holds never changes. */
+  #finish(request) {
+    if (this.#gathering.get(request.poll) !== request) return;
+    this.#gathering.delete(request.poll);
     this.#save();
-    this.onChange(vote);
     this.#send();
-    return vote;
   }
 
   /** Sends the votes that waited during the sign-in. */
   resume() {
     this.#send();
-    for (const vote of this.#votes) this.onChange(vote);
+    for (const request of this.#requests) this.onChange(request, request.votes);
   }
 
   /** Refuses an earlier page's votes that waited too long, once the server's time is known. */
   expire() {
     if (!knowsTime()) return;
-    for (const vote of this.#votes) {
-      const waits = vote.restored && vote.state === "waiting" && vote.mintedAt !== null;
-      if (waits && now() - vote.mintedAt > WAIT_MS_MAX) this.#setState(vote, "refused", "waitedTooLong");
+    for (const request of this.#requests) {
+      const isOld = request.restored && request.mintedAt !== null && now() - request.mintedAt > WAIT_MS_MAX;
+      if (isOld) this.#change(request, (vote) => waits(vote) && ["refused", "waitedTooLong"]);
     }
   }
 
@@ -109,12 +175,13 @@ export class Outbox {
    * none of these votes, was used on another device.
    */
   async lookUp(poll) {
-    const sent = this.of(poll).filter(({ state }) => state === "sent");
+    const sent = this.#of(poll).filter(({ votes }) => votes.some(isSent));
     return this.#lookUp([poll], sent.slice(0, LOOKUP_MAX));
   }
 
-  async #lookUp(polls, votes) {
-    const query = [`polls=${polls}`, ...(votes.length ? [`votes=${votes.map(({ poll, id }) => `${poll}:${id}`)}`] : [])];
+  async #lookUp(polls, requests) {
+    const ids = requests.map(({ poll, id }) => `${poll}:${id}`);
+    const query = [`polls=${polls}`, ...(ids.length ? [`votes=${ids}`] : [])];
     const response = await this.#call(`/votes/mine?${query.join("&")}`);
     if (!response?.ok) return false;
     const answer = await response.json();
@@ -124,25 +191,36 @@ export class Outbox {
       this.onMine(poll);
     }
     for (const { receipt } of answer.votes) {
-      const vote = votes.find(({ id }) => id === receipt.id);
-      const ballotUsed = answer.polls.some(({ poll, ballots }) => poll === vote.poll && ballots.used.includes(vote.ballot));
-      if (receipt.outcome === "counted") this.#setState(vote, "counted");
-      else if (receipt.outcome === "rejected") this.#setState(vote, "refused", receipt.reason);
-      // The ballots were read before the receipt.
-      else if (ballotUsed) this.#setState(vote, "refused", "ballotUsed");
+      const request = requests.find(({ id }) => id === receipt.id);
+      const used = answer.polls.find(({ poll }) => poll === request.poll)?.ballots.used ?? [];
+      // Of several votes, those are absent that are not decided.
+      const outcomes = receipt.votes ?? [{ place: 0, ...receipt }];
+      this.#change(request, ({ ballot }, place) => {
+        const { outcome, reason } = outcomes.find((outcome) => outcome.place === place) ?? {};
+        if (outcome === "counted") return ["counted"];
+        if (outcome === "rejected") return ["refused", reason];
+        // The ballots were read before the receipt.
+        return used.includes(ballot) && ["refused", "ballotUsed"];
+      });
     }
     return true;
   }
 
   #save(poll = null) {
-    save(VOTES_KEY, this.#votes.filter((vote) => vote.state === "waiting"));
+    const final = this.#requests.filter((request) => this.#gathering.get(request.poll) !== request);
+    save(REQUESTS_KEY, final.filter(({ votes }) => votes.some(waits)));
     if (voter() && poll !== null && this.used(poll).size) rememberBallots(voter(), poll, this.used(poll));
   }
 
-  #setState(vote, state, reason = null) {
-    Object.assign(vote, { state, reason });
-    this.#save(vote.ballot ? vote.poll : null);
-    this.onChange(vote);
+  /** Changes a request's votes. `next(vote, place)`: the new state and its reason, or false. */
+  #change(request, next) {
+    const changed = request.votes.filter((vote, place) => {
+      const [state, reason = null] = next(vote, place) || [vote.state];
+      return state !== vote.state && Object.assign(vote, { state, reason });
+    });
+    if (!changed.length) return;
+    this.#save(request.limit ? request.poll : null);
+    this.onChange(request, changed);
   }
 
   /** Returns null without a session or an answer. */
@@ -160,16 +238,20 @@ export class Outbox {
     }
   }
 
+  #next() {
+    return this.#requests.find((request) => this.#gathering.get(request.poll) !== request && request.votes.some(waits));
+  }
+
   async #send() {
     if (this.#sending) return;
     this.#sending = true;
     this.expire();
     try {
-      for (let vote; (vote = this.#votes.find((vote) => vote.state === "waiting")); ) {
+      for (let request; (request = this.#next()); ) {
         if (!bearer()) return;
-        if (!(await this.#sendOne(vote))) {
-          const ms = Math.max(vote.pauseMs ?? 0, Math.min(RETRY_MS_MAX, 1000 * 2 ** vote.tries++));
-          this.onChange(vote);
+        if (!(await this.#sendOne(request))) {
+          const ms = Math.max(request.pauseMs ?? 0, Math.min(RETRY_MS_MAX, 1000 * 2 ** request.tries++));
+          this.onChange(request, request.votes);
           clearTimeout(this.#timer);
           this.#timer = setTimeout(() => this.#send(), jitter(ms));
           return;
@@ -180,32 +262,39 @@ export class Outbox {
     }
   }
 
-  /** Returns whether the vote is settled; else it is retried. */
-  async #sendOne(vote) {
-    if (vote.limit && !(await this.#takeBallot(vote))) return this.#setState(vote, "refused", "allUsed"), true;
-    const { id, poll, contestant, ballot } = vote;
+  /** Returns whether the request is settled; else it is retried. */
+  async #sendOne(request) {
+    if (request.limit && request.voter !== voter() && !(await this.#takeBallots(request))) return true;
     const response = await this.#call("/votes", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify(ballot ? { poll, contestant, id, ballot } : { poll, contestant, id }),
+      body: JSON.stringify(bodyOf(request)),
     });
-    vote.pauseMs = (Number(response?.headers.get("retry-after")) || 0) * 1000;
+    request.pauseMs = (Number(response?.headers.get("retry-after")) || 0) * 1000;
     if (!response || response.status === 429 || response.status >= 500) return false;
-    if (response.ok) this.#setState(vote, "sent");
-    else this.#setState(vote, "refused", String(response.status));
+    this.#change(request, () => (response.ok ? ["sent"] : ["refused", String(response.status)]));
     return true;
   }
 
-  /** Assigns the next ballot presumed free; returns false if the service confirms that none is left. */
-  async #takeBallot(vote) {
-    if (vote.ballot && vote.voter === voter()) return true;
+  /** Assigns the next ballots presumed free, before the first sending. Returns whether there is one for any vote. */
+  async #takeBallots(request) {
+    const { poll, limit, votes } = request;
     const free = () => {
-      const used = this.used(vote.poll);
-      return Array.from({ length: vote.limit }, (_, i) => i + 1).find((ballot) => !used.has(ballot)) ?? null;
+      const used = this.used(poll);
+      return Array.from({ length: limit }, (_, i) => i + 1).filter((ballot) => !used.has(ballot));
     };
-    const ballot = free() ?? ((await this.readMine(vote.poll)) ? free() : null);
-    Object.assign(vote, { ballot, voter: voter() });
-    this.#save(vote.poll);
-    return ballot !== null;
+    if (free().length < votes.length) await this.readMine(poll);
+    const ballots = free();
+    request.voter = voter();
+    // Votes without a ballot leave the request: they are never sent.
+    const rest = { ...request, votes: votes.slice(ballots.length) };
+    if (ballots.length && rest.votes.length) {
+      request.votes = votes.slice(0, ballots.length);
+      this.#requests.push(rest);
+    }
+    votes.slice(0, ballots.length).forEach((vote, i) => (vote.ballot = ballots[i]));
+    this.#change(rest, () => ["refused", "allUsed"]);
+    this.#save(poll);
+    return ballots.length > 0;
   }
 }

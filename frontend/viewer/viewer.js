@@ -29,7 +29,7 @@ let latest = null;
 let listVersion = 0;
 
 const api = async () => (await config()).api;
-const outbox = new Outbox({ api, onChange: onVote, onMine: (poll) => sections.get(poll)?.showVotes() });
+const outbox = new Outbox({ api, onChange: onVotes, onMine: (poll) => sections.get(poll)?.showVotes() });
 
 /** One poll on the page. */
 class Section {
@@ -112,7 +112,7 @@ class Section {
       this.checked ??= outbox.readMine(id);
       return;
     }
-    outbox.cast(this.poll, contestant);
+    outbox.cast(this.poll, contestant, this.ballot.takeAmount());
     if (sessionState() !== "valid") startSignIn();
   }
 }
@@ -126,24 +126,34 @@ const observer = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "200px" });
 
-function onVote(vote) {
-  const section = sections.get(vote.poll);
+/** Shows votes whose state has changed, and announces those of one contestant and outcome together. */
+function onVotes(request, votes) {
+  const section = sections.get(request.poll);
   if (!section) return;
   section.showVotes();
-  if (vote.state === "sent") section.feed?.hasten(SOON_S * spread());
-  const name = section.poll.contestants.find(({ number }) => number === vote.contestant)?.name ?? vote.contestant;
-  const key = vote.state !== "waiting" ? vote.state : sessionState() === "valid" ? "waiting" : "signIn";
-  if (key === "waiting" && !vote.tries) return;
-  const text = t(`said.${key}`, { name, reason: reasonText(vote) });
+  if (votes.some(({ state }) => state === "sent")) section.feed?.hasten(SOON_S * spread());
+  const groups = new Map();
+  for (const vote of votes) {
+    const key = [vote.contestant, vote.state, vote.reason].join();
+    groups.set(key, { ...vote, count: vote.count + (groups.get(key)?.count ?? 0) });
+  }
+  for (const group of groups.values()) announceVotes(section, request, group);
+}
+
+function announceVotes(section, request, { contestant, state, reason, count: n }) {
+  const name = section.poll.contestants.find(({ number }) => number === contestant)?.name ?? contestant;
+  const key = state !== "waiting" ? state : sessionState() === "valid" ? "waiting" : "signIn";
+  if (key === "waiting" && !request.tries) return;
+  const text = t(`said.${key}`, { n, name, reason: reasonText(reason, n, request) });
   if (key === "refused") section.ballot.showRefusal(text);
   announce(text);
 }
 
-function reasonText({ reason, poll, limit }) {
+function reasonText(reason, n, { poll, limit }) {
   if (!reason) return "";
   const another = reason === "ballotUsed" && outbox.used(poll).size < limit;
   const key = `reason.${another ? "anotherLeft" : reason}`;
-  const text = t(key);
+  const text = t(key, { n });
   return text === key ? t("reason.other", { reason }) : text;
 }
 

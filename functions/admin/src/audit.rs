@@ -17,8 +17,10 @@ use crate::{Handler, order::order};
 #[serde(rename_all = "camelCase")]
 struct Audit {
     poll: PollId,
-    /// Votes in the ledger, counted row by row.
+    /// Votes in the ledger, added up row by row.
     ledger_votes: u64,
+    /// The rows of these votes. A vote of several taps has one.
+    casts: u64,
     tally_votes: u64,
     ranking_votes: u64,
     /// Rejected messages of this poll, by reason.
@@ -27,7 +29,7 @@ struct Audit {
     unattributed: BTreeMap<String, u64>,
     /// Votes that arrived after the poll's certificate; recorded, not counted.
     late: Option<LateVotes>,
-    /// Whether all three agree on every contestant.
+    /// Whether all three agree on every contestant, and the counter of rows is right.
     in_sync: bool,
     contestants: Vec<Line>,
 }
@@ -58,8 +60,10 @@ impl Audit {
             poll,
             ledger_votes: contestants.iter().map(|line| line.ledger).sum(),
             tally_votes: contestants.iter().map(|line| line.tally).sum(),
+            casts: ledger.ledger_casts,
             ranking_votes: contestants.iter().map(|line| line.ranking).sum(),
-            in_sync: contestants.iter().all(|line| line.ledger == line.tally && line.tally == line.ranking),
+            in_sync: ledger.ledger_casts == ledger.tally_casts
+                && contestants.iter().all(|line| line.ledger == line.tally && line.tally == line.ranking),
             contestants,
             rejected: ledger.rejected,
             unattributed: ledger.unattributed,
@@ -140,6 +144,8 @@ mod tests {
         assert!(audit(&[(1, 2), (2, 1)], &[(1, 2), (2, 1)], &[(1, 2), (2, 1)]).in_sync);
         assert!(!audit(&[(1, 2), (2, 1)], &[(1, 1), (2, 2)], &[(1, 2), (2, 1)]).in_sync);
         assert!(!audit(&[(1, 2), (2, 1)], &[(1, 2), (2, 1)], &[(1, 3)]).in_sync);
+        let drifted = ledger::Audit { ledger_casts: 1, ..Default::default() };
+        assert!(!Audit::new(PollId(1), drifted, &Tally::new()).in_sync);
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Handler {
     /// Creates a poll. With an opening in the past it is open at once and no draft.
     pub(crate) async fn create(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let draft: Draft = body::parse(request)?;
+        self.check_taps(1, draft.taps_max)?;
         let who = order(request, Action::Create).who;
         let created = self.stores.ledger.create_poll(&draft, &who).await?;
         self.write_through(&created).await;
@@ -48,7 +49,12 @@ impl Handler {
     pub(crate) async fn patch(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let patch: Patch = body::parse(request)?;
         let order = order_if_match(request, Action::Patch);
-        self.change(request, &order, |poll, facts, now| poll.patched(patch.clone(), facts, now)).await
+        let rule = |poll: &Poll, facts: &Facts, now| {
+            let after = poll.patched(patch.clone(), facts, now)?;
+            self.check_taps(poll.taps_max, after.taps_max)?;
+            Ok(after)
+        };
+        self.change(request, &order, rule).await
     }
 
     pub(crate) async fn open(&self, request: &Request) -> Result<Response<Body>, Problem> {
@@ -93,6 +99,12 @@ impl Handler {
         *response.status_mut() = StatusCode::NO_CONTENT;
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE));
         Ok(response)
+    }
+
+    /// Checks that `tapsMax` is raised only where each token's votes are limited. A poll that has it keeps it when the
+    /// limit is switched off, so that its other fields can still be changed.
+    fn check_taps(&self, before: i16, after: i16) -> Result<(), Invalid> {
+        if after > before && !self.votes_are_limited() { Err(Invalid::TapsUnlimited) } else { Ok(()) }
     }
 
     async fn change(

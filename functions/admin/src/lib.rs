@@ -80,7 +80,7 @@ impl Handler {
     }
 
     /// Returns whether the edge limits votes by token, and no client can bypass it.
-    pub fn votes_are_limited(&self) -> bool {
+    pub(crate) fn votes_are_limited(&self) -> bool {
         self.edge.limits_votes()
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use api::{NO_STORE, Problem, json_response, poll_id};
 use domain::{Counting, Poll, PollId, Sign, Timestamp, Waiting, WaitsFor};
 use lambda_http::{Body, Request, Response, http::StatusCode};
+use ledger::Progress;
 use ranking::Backlog;
 use runtime::telemetry::error_chain;
 use serde::Serialize;
@@ -18,8 +19,10 @@ use crate::Handler;
 #[serde(rename_all = "camelCase")]
 struct Live {
     poll: PollId,
-    /// Votes in the tally.
+    /// Votes in the tally: the sum of the counts.
     votes: u64,
+    /// The rows of these votes in the ledger.
+    casts: u64,
     /// Votes in the ranking, as viewers see it; null if Redis has none.
     ranking_votes: Option<u64>,
     /// Rejected messages of this poll, by reason.
@@ -89,11 +92,12 @@ impl Handler {
             tracing::warn!(error = error_chain(error), "ranking.unavailable");
         });
         let queue = queue.ok().flatten();
-        let (votes, rejected) = self.stores.ledger.progress(id).await?;
+        let Progress { votes, casts, rejected } = self.stores.ledger.progress(id).await?;
         let observation = self.stores.ledger.observe(self.policy.kept()).await?;
         let live = Live {
             poll: id,
             votes,
+            casts,
             ranking_votes,
             rejected,
             counting: CountingView::new(observation.counting(self.policy), queue.as_ref()),

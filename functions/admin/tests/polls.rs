@@ -102,7 +102,8 @@ impl Fixture {
         let sql = "INSERT INTO votes (key, voter, cast_at, poll, contestant) \
                    SELECT gen_random_uuid(), 1, now(), $1, 1 FROM generate_series(1, $2)";
         sqlx::query(sql).bind(id as i32).bind(votes).execute(&mut connection).await.unwrap();
-        let sql = "UPDATE tallies SET votes = votes + $2 WHERE poll = $1 AND contestant = 1";
+        let sql =
+            "UPDATE tallies SET votes = votes + $2, casts = casts + $2 WHERE poll = $1 AND contestant = 1";
         sqlx::query(sql).bind(id as i32).bind(votes).execute(&mut connection).await.unwrap();
     }
 
@@ -528,4 +529,33 @@ async fn late_votes_are_in_another_certificate_and_the_first_stays() {
         "a request that issued nothing is not in the journal: {journal}"
     );
     assert_eq!(fixture.call(certify, id, "").await.1, first);
+}
+
+#[tokio::test]
+async fn votes_of_several_taps_need_a_limit_by_token() {
+    let scratch = Scratch::new().await.unwrap();
+    let limited = Fixture::on(scratch.clone());
+    let tapped = json!({"tapsMax": 50});
+    let id = limited.created(tapped.clone()).await;
+    for (name, value) in [("VOTES_PER_TOKEN", "0"), ("GATEWAY_ADDRESS", "open")] {
+        let lookup =
+            |asked: &str| if asked == name { Some(value.to_owned()) } else { scratch.environment(asked) };
+        let handler = Handler::new(&lookup, Clock::system()).unwrap();
+        let fixture = Fixture { scratch: scratch.clone(), handler };
+        let (status, answer) = fixture.call("POST /admin/polls", 0, &draft(tapped.clone())).await;
+        assert_eq!((status, &answer["error"]["code"]), (422, &json!("votesNotLimited")), "{name}");
+        let single = fixture.created(json!({})).await;
+        let patch = async |id, taps_max| {
+            let body = json!({"tapsMax": taps_max, "title": "Again"}).to_string();
+            fixture.call("PATCH /admin/polls/{id}", id, &body).await.0
+        };
+        assert_eq!((patch(single, 1).await, patch(single, 2).await), (200, 422), "{name}");
+        assert_eq!((patch(id, 50).await, patch(id, 51).await), (200, 422), "{name}: what it has it keeps");
+    }
+    for (taps_max, changes) in [(0, json!({})), (101, json!({})), (2, json!({"votesPerVoter": 3}))] {
+        let mut changes = changes;
+        changes["tapsMax"] = json!(taps_max);
+        let (status, answer) = limited.call("POST /admin/polls", 0, &draft(changes)).await;
+        assert_eq!((status, &answer["error"]["code"]), (422, &json!("invalidTapsMax")), "{taps_max}");
+    }
 }

@@ -93,7 +93,7 @@ async fn certified(
                ('x' || substr(md5((n / 3)::text), 1, 16))::bit(64)::bigint, now() - n * interval '1 millisecond', $1, n % 12 + 1 \
                FROM generate_series(1, $2) AS n";
     sqlx::query(sql).bind(id).bind(votes).execute(&mut connection).await?;
-    let sql = "INSERT INTO tallies SELECT poll, contestant, count(*) FROM votes WHERE poll = $1 GROUP BY poll, contestant";
+    let sql = "INSERT INTO tallies SELECT poll, contestant, count(*), count(*) FROM votes WHERE poll = $1 GROUP BY poll, contestant";
     sqlx::query(sql).bind(id).execute(&mut connection).await?;
     sqlx::query("VACUUM ANALYZE votes").execute(&mut connection).await?;
     ledger.certify(PollId(id), Basis::Forced).await?;

@@ -21,7 +21,7 @@ use runtime::{
 };
 
 /// Votes read from the ledger in one call, which form one gzip member of the file, some 3 MB.
-const PIECE_VOTES: u64 = 100_000;
+const PIECE_CASTS: u64 = 100_000;
 
 /// Timeout of one piece. Reading and compressing it takes less than a second, longer on a busy database.
 const PIECE_LIMIT: Duration = Duration::from_secs(20);
@@ -190,22 +190,25 @@ impl Handler {
 
     /// Reads and compresses the votes after the checkpoint. The part is empty if the file has all votes.
     async fn part(&self, export: &Export) -> Result<Part, Error> {
-        let mut part = Part { body: Vec::new(), piece: Piece { last: None, votes: 0 }, is_last: false };
+        let mut part = Part { body: Vec::new(), piece: Piece::default(), is_last: false };
         while !part.is_last && part.body.len() < self.part_bytes {
             let before = part.body.len();
             let mut member = GzEncoder::new(&mut part.body, LEVEL);
             let after = part.piece.last.or(export.exported_to);
             let take = |line: &[u8]| member.write_all(line).expect("memory takes all that is written");
-            let reading = self.ledger.export_piece(export.poll, after, PIECE_VOTES, PIECE_LIMIT, take);
+            let reading = self.ledger.export_piece(export.poll, after, PIECE_CASTS, PIECE_LIMIT, take);
             let piece = reading.await?;
             member.finish().expect("memory takes all that is written");
-            part.is_last = piece.votes < PIECE_VOTES;
+            part.is_last = piece.casts < PIECE_CASTS;
             // A poll without votes still gets a file: one empty member.
-            if piece.votes == 0 && (before > 0 || !export.etags.is_empty()) {
+            if piece.casts == 0 && (before > 0 || !export.etags.is_empty()) {
                 part.body.truncate(before);
             }
-            part.piece =
-                Piece { last: piece.last.or(part.piece.last), votes: part.piece.votes + piece.votes };
+            part.piece = Piece {
+                last: piece.last.or(part.piece.last),
+                votes: part.piece.votes + piece.votes,
+                casts: part.piece.casts + piece.casts,
+            };
         }
         Ok(part)
     }

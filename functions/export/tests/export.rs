@@ -6,7 +6,7 @@ mod bucket;
 use std::{io::Read, time::Duration};
 
 use bucket::Bucket;
-use domain::{Basis, PollId};
+use domain::{Basis, PollId, Recount};
 use export::Handler;
 use flate2::read::MultiGzDecoder;
 use ledger::{Asked, Export, Ledger};
@@ -53,15 +53,30 @@ impl Fixture {
                    CASE n % 3 WHEN 0 THEN $1 + 1000 ELSE $1 END, n % 5 + 1, CASE n % 2 WHEN 0 THEN 7 END \
                    FROM generate_series(1, $2) AS n";
         sqlx::query(sql).bind(id).bind(votes / 2 * 3).execute(&mut self.connection).await.unwrap();
-        let sql = "INSERT INTO tallies SELECT poll, contestant, count(*) FROM votes WHERE poll = $1 GROUP BY poll, contestant";
+        let sql = "INSERT INTO tallies SELECT poll, contestant, count(*), count(*) FROM votes WHERE poll = $1 GROUP BY poll, contestant";
         sqlx::query(sql).bind(id).execute(&mut self.connection).await.unwrap();
         PollId(id)
     }
 
-    async fn certified(&mut self, votes: i32) -> PollId {
-        let poll = self.poll(votes).await;
+    /// Lets the votes without a ballot stand for as many taps as their contestant's number.
+    async fn tap(&mut self, poll: PollId) {
+        for sql in [
+            "UPDATE votes SET count = contestant WHERE poll = $1 AND ballot IS NULL",
+            "UPDATE tallies SET votes = (SELECT sum(count) FROM votes WHERE votes.poll = tallies.poll \
+                 AND votes.contestant = tallies.contestant) WHERE poll = $1",
+        ] {
+            sqlx::query(sql).bind(poll.0).execute(&mut self.connection).await.unwrap();
+        }
+    }
+
+    async fn certify(&self, poll: PollId) {
         self.ledger.certify(poll, Basis::Forced).await.unwrap();
         while !self.ledger.advance_supplement(poll, 100_000, LIMIT).await.unwrap() {}
+    }
+
+    async fn certified(&mut self, votes: i32) -> PollId {
+        let poll = self.poll(votes).await;
+        self.certify(poll).await;
         poll
     }
 
@@ -230,13 +245,18 @@ async fn a_ledger_that_is_not_what_was_certified_makes_no_file() {
 #[tokio::test]
 async fn the_documented_command_counts_the_file_again() {
     let mut fixture = Fixture::new().await;
-    let poll = fixture.certified(3_000).await;
+    let poll = fixture.poll(3_000).await;
+    fixture.tap(poll).await;
+    fixture.certify(poll).await;
     fixture.ask(poll).await;
     fixture.until_done(poll).await;
+    let done = fixture.found(poll).await;
+    assert_eq!((done.votes, done.total), (6_000, Some(6_000)), "of 3,000 lines");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("poll.csv.gz");
     let object = fixture.bucket.object(&fixture.found(poll).await.object_key()).unwrap();
     let certificate = fixture.ledger.certificate(poll).await.unwrap().unwrap();
+    assert_eq!(certificate.recount(), Some(Recount::Equal));
     let contestants: Vec<String> = certificate
         .tally
         .iter()
@@ -266,16 +286,19 @@ async fn the_documented_command_counts_the_file_again() {
     };
     std::fs::write(&path, &object).unwrap();
     let (agrees, text) = recount().await;
-    assert!(agrees && text.contains("votes: 3000\n"), "{text}");
+    assert!(agrees && text.contains("votes: 6000\n"), "{text}");
     let mut text = Vec::new();
     MultiGzDecoder::new(object.as_slice()).read_to_end(&mut text).unwrap();
-    // One vote for another contestant, and one vote twice.
+    // One vote for another contestant, one of more taps, and one vote twice.
     let line = text.iter().position(|&byte| byte == b'\n').unwrap() + 1;
     let mut forged = text.clone();
     let comma = forged[..line].iter().enumerate().filter(|&(_, &byte)| byte == b',').nth(2).unwrap().0;
     forged[comma + 1] = if forged[comma + 1] == b'1' { b'2' } else { b'1' };
+    let mut tapped = text.clone();
+    tapped[line - 2] = b'9';
     for (tampered, message) in [
         (forged, "says otherwise about votes, digest"),
+        (tapped, "says otherwise about votes, digest"),
         ([&text[..line], &text].concat(), "a vote is there twice"),
     ] {
         let mut file = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

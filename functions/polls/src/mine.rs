@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use api::{NO_STORE, Problem, json_response, parse_poll_id};
-use domain::{Inquiry, Poll, PollId, Receipt, Voter};
+use domain::{Inquiry, PlacedReceipt, Poll, PollId, Receipt, Voter};
 use lambda_http::{Body, Request, RequestExt, Response, http::StatusCode, request::RequestContext};
 use serde::Serialize;
 use serde_json::json;
@@ -17,12 +17,36 @@ const POLLS_MAX: usize = 20;
 /// Votes in a request: as many as travel together in one vote, and each costs up to 20 ms.
 const VOTES_MAX: usize = 20;
 
-/// The response about one vote.
+/// The response about the votes with one id.
 #[derive(Debug, Serialize)]
 struct Answer {
     id: Uuid,
     #[serde(flatten)]
-    receipt: Receipt,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Unknown { outcome: &'static str },
+    Single(Receipt),
+    Several { votes: Vec<PlacedReceipt> },
+}
+
+impl Answer {
+    /// Shows a single vote without its place, as a request with one vote has no places.
+    fn new(id: Uuid, mut votes: Vec<PlacedReceipt>) -> Self {
+        let is_single = matches!(votes.as_slice(), [PlacedReceipt { place: 0, .. }]);
+        let outcome = match votes.pop() {
+            None => Outcome::Unknown { outcome: "unknown" },
+            Some(single) if is_single => Outcome::Single(single.receipt),
+            Some(last) => {
+                votes.push(last);
+                Outcome::Several { votes }
+            }
+        };
+        Self { id, outcome }
+    }
 }
 
 /// The ballots of a voter in one poll.
@@ -34,7 +58,7 @@ struct Ballots {
 }
 
 impl Handler {
-    /// Answers with the caller's ballots, or with `?id=` with the receipt of one of the caller's votes.
+    /// Answers with the caller's ballots, or with `?id=` with the receipts of one of the caller's requests.
     pub(crate) async fn votes_mine(&self, request: &Request) -> Result<Response<Body>, Problem> {
         let voter = self.voter(request)?;
         let id = query_id(request)?;
@@ -65,7 +89,7 @@ impl Handler {
         for (id, vote) in asked.votes {
             let answer = match &polls[&id] {
                 Some(poll) => self.receipt(poll, voter, vote).await?,
-                None => Answer { id: vote, receipt: Receipt::Unknown },
+                None => Answer::new(vote, Vec::new()),
             };
             votes.push(json!({"poll": id, "receipt": answer}));
         }
@@ -85,7 +109,7 @@ impl Handler {
 
     async fn receipt(&self, poll: &Poll, voter: Voter, id: Uuid) -> Result<Answer, Problem> {
         let inquiry = Inquiry::new(poll, voter, id, self.clock.now(), &self.hasher);
-        Ok(Answer { id, receipt: self.stores.ledger.receipt(&inquiry).await? })
+        Ok(Answer::new(id, self.stores.ledger.receipts(&inquiry).await?))
     }
 
     /// Returns the caller, from the authorizer's claims only.

@@ -196,9 +196,8 @@ impl Fixture {
                 voter: Some(self.hasher.voter(voter)),
                 request: VoteRequest::parse(&body),
             };
-            match judge(&message, Some(poll), &self.hasher) {
-                Ok(vote) => batch.vote(message.id, vote),
-                Err(rejected) => batch.rejection(&message, rejected),
+            for outcome in judge(&message, Some(poll), &self.hasher) {
+                batch.add(&message, outcome);
             }
         }
         self.ledger.count(&batch).await.unwrap()
@@ -611,7 +610,7 @@ async fn the_digest_is_that_of_the_votes_in_any_pieces() {
         let mut connection = fixture.scratch.connect().await.unwrap();
         let expected: Vec<u8> = sqlx::query_scalar(
             "SELECT sha256(convert_to(string_agg(concat_ws(',', key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, \
-             contestant, coalesce(ballot::text, '')) || E'\\n', '' ORDER BY key), 'UTF8')) FROM votes WHERE poll = $1",
+             contestant, coalesce(ballot::text, ''), count) || E'\\n', '' ORDER BY key), 'UTF8')) FROM votes WHERE poll = $1",
         )
         .bind(poll.id.0)
         .fetch_one(&mut connection)

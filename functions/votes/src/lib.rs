@@ -178,7 +178,7 @@ impl Handler {
         // Each call has a timeout, but the number of calls grows when definitions change meanwhile.
         let counting = timeout(self.batch_timeout, self.count(messages, arrival, unannounced));
         let counted = counting.await.unwrap_or(Err(Error::BatchTimeout(self.batch_timeout)));
-        let (counted, totals, mut voters) =
+        let (counted, judged, totals, mut voters) =
             counted.inspect_err(|_| self.announcer.restore_failure(unannounced))?;
         self.crash_points.pass(Point::Committed);
         let handled = messages.len() as u64;
@@ -192,7 +192,7 @@ impl Handler {
             tracing::warn!(error = error_chain(error), "ranking.not_raised");
             self.unsent_voters.keep(voters);
         }
-        Ok(Done { counted, raised: raised.is_ok() })
+        Ok(Done { counted, judged, raised: raised.is_ok() })
     }
 
     /// Judges and counts the batch, and repeats both when a definition has changed meanwhile.
@@ -201,7 +201,7 @@ impl Handler {
         messages: &[Message],
         arrival: &Arrival,
         unannounced: bool,
-    ) -> Result<(Counted, Totals, VotersUpdate), Error> {
+    ) -> Result<(Counted, u64, Totals, VotersUpdate), Error> {
         let ids = polls_in(messages);
         let mut polls = self.definitions.find(&ids).await?;
         for _ in 0..JUDGEMENTS_MAX {
@@ -211,12 +211,12 @@ impl Handler {
             self.crash_points.pass(Point::Judged);
             let counting = self.crash_points.within(Point::Counting, self.stores.ledger.count(&batch));
             if let Outcome::Counted(mut counted) = counting.await? {
-                self.repeats.record(counted.counted < batch.votes());
-                let voters = voters::update(&counted, batch.voters());
+                self.repeats.record(counted.counted < batch.casts());
+                let voters = voters::update(&counted, batch.voters(), &batch.taps());
                 let totals = std::mem::take(&mut counted.tallies).into_iter();
                 let epoch = |id| polls.get(&id).and_then(Option::as_ref).map_or(0, |poll| poll.epoch);
                 let totals = totals.map(|(id, tally)| ((id, epoch(id)), tally)).collect();
-                return Ok((counted, totals, voters));
+                return Ok((counted, batch.len() as u64, totals, voters));
             }
             tracing::info!("batch.judged_again");
             polls = self.definitions.reload(&ids).await?;
@@ -231,9 +231,8 @@ impl Handler {
         }
         for message in messages {
             let poll = definitions::poll_of(message).and_then(|id| polls.get(&id)?.as_deref());
-            match judge(message, poll, &self.hasher) {
-                Ok(vote) => batch.vote(message.id, vote),
-                Err(rejected) => batch.rejection(message, rejected),
+            for outcome in judge(message, poll, &self.hasher) {
+                batch.add(message, outcome);
             }
         }
         batch
@@ -244,7 +243,7 @@ impl Handler {
     fn report(&self, mut done: Done, messages: &[Message], without_id: u64, started: Instant) {
         let at = self.clock.now();
         let oldest = messages.iter().map(|message| message.sent_at).min().unwrap_or(at);
-        let received = messages.len() as u64 + without_id;
+        let received = done.judged + without_id;
         if without_id > 0 {
             *done.counted.rejected.entry(Rejection::Unreadable.name().to_owned()).or_default() += without_id;
         }
@@ -272,5 +271,7 @@ type Totals = BTreeMap<(PollId, i32), Tally>;
 #[derive(Default)]
 struct Done {
     counted: Counted,
+    /// Votes of its messages, and malformed messages.
+    judged: u64,
     raised: bool,
 }

@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(message.id.to_string(), ID);
         assert_eq!(message.sent_at.millis(), 1_700_000_000_000);
         assert_eq!(message.voter, Some(hasher().voter("alice")));
-        assert_eq!(message.request.unwrap().contestant, 7);
+        assert_eq!(message.request.unwrap().votes[0].unwrap().contestant, 7);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The voters of a batch, for the estimates in Redis.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use domain::{PollId, Voters};
 use ledger::Counted;
@@ -34,19 +37,16 @@ impl UnsentVoters {
     }
 }
 
-/// Returns the update for a counted batch. With first votes for a contestant, the ledger returns the totals of all, so a
-/// sum equal to the batch's votes is the poll's.
-pub fn update(counted: &Counted, voters: Voters) -> VotersUpdate {
+/// Returns the update for a counted batch with so many `taps` of valid votes by poll. With first votes for a contestant,
+/// the ledger returns the totals of all, so a sum equal to the batch's taps is the poll's.
+pub fn update(counted: &Counted, voters: Voters, taps: &BTreeMap<PollId, u64>) -> VotersUpdate {
     let total = |poll: &PollId| counted.tallies.get(poll).map_or(0, |tally| tally.values().sum::<u64>());
-    let valid: u64 = voters.values().map(|voters| voters.len() as u64).sum();
-    // A batch with duplicates knows the number of its new votes, but not their polls.
-    let has_duplicates = counted.counted < valid;
-    let are_all_first = voters.keys().map(total).sum::<u64>() == counted.counted;
-    let is_first = |poll: &PollId, voters: &Vec<i64>| {
-        if has_duplicates { are_all_first } else { total(poll) == voters.len() as u64 }
-    };
-    let first =
-        voters.iter().filter(|(poll, voters)| is_first(poll, voters)).map(|(poll, _)| *poll).collect();
+    // A batch with duplicates knows the number of its new taps, but not their polls.
+    let has_duplicates = counted.taps < taps.values().sum();
+    let are_all_first = taps.keys().map(total).sum::<u64>() == counted.taps;
+    let is_first =
+        |(poll, taps): &(&PollId, &u64)| if has_duplicates { are_all_first } else { total(poll) == **taps };
+    let first = taps.iter().filter(is_first).map(|(poll, _)| *poll).collect();
     VotersUpdate { voters, first, ..VotersUpdate::default() }
 }
 

@@ -44,8 +44,12 @@ pub enum Part {
     First,
     /// Latency from vote to ranking during a surge, and the cost of 700,000 votes
     Surge,
-    /// Requests of `POST /votes` by k6
+    /// Requests of `POST /votes` by k6, each with one vote
     Front,
+    /// The same, each with one vote of ten taps
+    FrontTaps,
+    /// The same, each with ten votes
+    FrontLists,
     /// Time from process start to the first batch, package size and memory of each function
     Start,
     /// Capacity by contestants, open polls and votes in the ledger: none and 10 million

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    lag,
+    Part, lag,
     pipeline::VOTES_FUNCTION,
     plan::Plan,
     test_bed::TestBed,
@@ -34,23 +34,54 @@ const READY_POLL: Duration = Duration::from_millis(100);
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time beyond the load: k6 fetches its tokens first and waits for the last vote at the end.
 const K6_TIMEOUT: Duration = Duration::from_secs(300);
-/// Few voters, since each token needs a signature; but one for each vote a second, so that a token sends half of the 120
-/// votes a minute that the edge allows.
+/// Few voters, since each token needs a signature; but one for each request a second, so that a token sends half of the
+/// 120 requests a minute that the edge allows.
 const VOTERS: u64 = 2_000;
 
 /// Maximum connections of k6: 50 ms of answers at the target's rate.
 const CONNECTIONS: u64 = 300;
 
+/// The requests of one measurement.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// The part that it belongs to.
+    pub part: Part,
+    /// Taps of each vote.
+    count: u64,
+    /// Votes of each request.
+    list: u64,
+    /// Requests per second.
+    rate: u64,
+}
+
+impl Load {
+    /// Returns each part's requests.
+    pub fn of(plan: &Plan) -> [Self; 3] {
+        let [single, taps, lists] = plan.front_door_rates;
+        [
+            Self { part: Part::Front, count: 1, list: 1, rate: single },
+            Self { part: Part::FrontTaps, count: 10, list: 1, rate: taps },
+            Self { part: Part::FrontLists, count: 1, list: 10, rate: lists },
+        ]
+    }
+}
+
 /// The figures of the front door.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FrontDoor {
+    /// Taps of each vote.
+    pub count: u64,
+    /// Votes of each request.
+    pub list: u64,
     /// Seconds of k6's load.
     pub seconds: u64,
-    /// Requested votes per second.
+    /// Sent requests per second, as planned.
     pub asked_rate: u64,
-    /// Votes answered with 202. Each was found in the ledger, else there is no figure.
+    /// Votes answered with 202, the sum of their taps. Each was found in the ledger, else there is no figure.
     pub accepted: u64,
+    /// Seconds from the last request until all votes were counted.
+    pub counted_after_seconds: f64,
     /// Response time of `POST /votes`, in milliseconds.
     pub post_p99_ms: f64,
     /// Median latency from casting to the ranking, in milliseconds.
@@ -74,10 +105,11 @@ impl FrontDoor {
 ///
 /// # Errors
 /// The stack or k6 fails, or a vote was lost.
-pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<FrontDoor> {
-    let folder = test_bed.folder.path().join("front-door");
+pub async fn run(test_bed: &TestBed, plan: &Plan, load: Load) -> Result<FrontDoor> {
+    // Each load has a stack of its own, whose ledger is empty.
+    let folder = test_bed.folder.path().join(format!("front-door-{}-{}", load.count, load.list));
     let (mut stack, base_url) = start_stack(test_bed, &folder).await?;
-    let measured = measure(test_bed, plan, &base_url, &stack).await;
+    let measured = measure(test_bed, plan, load, &base_url, &stack).await;
     stop(&mut stack).await?;
     let (summary, k6_cpu_seconds, processes) = measured?;
     let lags = lag::read(&folder.join("logs").join(format!("{VOTES_FUNCTION}.log")))?;
@@ -86,8 +118,11 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<FrontDoor> {
         value.with_context(|| format!("k6 reported no {field} of {metric}"))
     };
     Ok(FrontDoor {
+        count: load.count,
+        list: load.list,
         seconds: plan.front_door_seconds,
-        asked_rate: plan.front_door_rate,
+        asked_rate: load.rate,
+        counted_after_seconds: figure("seconds_from_last_post_to_last_count", "value")?,
         accepted: figure("votes_accepted", "count")? as u64,
         post_p99_ms: figure("http_req_duration{name:POST /votes}", "p(99)")?,
         lag_p50_ms: lag::of_share(&lags, 0.5).context("no vote reached the ranking")?,
@@ -98,7 +133,7 @@ pub async fn run(test_bed: &TestBed, plan: &Plan) -> Result<FrontDoor> {
 }
 
 async fn start_stack(test_bed: &TestBed, folder: &Path) -> Result<(Child, String)> {
-    let urls_file = test_bed.folder.path().join("urls.json");
+    let urls_file = folder.with_extension("urls.json");
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["run", "--port", "0", "--aws-port", "0", "--urls-file"]).arg(&urls_file);
     command.arg("--data-dir").arg(folder).arg("--artifacts").arg(&test_bed.artifacts);
@@ -121,6 +156,7 @@ async fn start_stack(test_bed: &TestBed, folder: &Path) -> Result<(Child, String
 async fn measure(
     test_bed: &TestBed,
     plan: &Plan,
+    load: Load,
     base_url: &str,
     stack: &Child,
 ) -> Result<(Value, f64, Vec<Process>)> {
@@ -129,10 +165,9 @@ async fn measure(
     let before = usage::ended_children();
     let output = File::create(&log)?;
     let mut k6 = Command::new("scripts/loadtest.sh");
-    k6.env("SCENARIO", "vote")
-        .env("BASE_URL", base_url)
-        .env("VOTERS", VOTERS.max(plan.front_door_rate).to_string());
-    k6.env("RATE", plan.front_door_rate.to_string()).env("DURATION", plan.front_door_seconds.to_string());
+    k6.env("SCENARIO", "vote").env("BASE_URL", base_url).env("VOTERS", VOTERS.max(load.rate).to_string());
+    k6.env("COUNT", load.count.to_string()).env("LIST", load.list.to_string());
+    k6.env("RATE", load.rate.to_string()).env("DURATION", plan.front_door_seconds.to_string());
     k6.env("VUS", CONNECTIONS.to_string());
     // Slow answers must not fail k6; the figures show them.
     k6.env("PATIENCE", "60").env("K6_SUMMARY_EXPORT", &export).env_remove("TOKENS").env_remove("ADMIN_TOKEN");

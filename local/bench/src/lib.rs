@@ -33,6 +33,7 @@ use anyhow::{Context as _, Result};
 pub use self::arguments::{BenchArguments, Part};
 use self::{
     cell::Cell,
+    front_door::Load,
     machine::Machine,
     plan::{Plan, TEMPLATE_LOAD},
     progress::Progress,
@@ -69,7 +70,7 @@ async fn measure(test_bed: &TestBed, plan: &Plan, parts: &[Part]) -> Result<Repo
     let mut ledgers: Vec<u64> =
         cells.iter().map(|cell| cell.ledger_votes).filter(|votes| *votes > 0).collect();
     ledgers.dedup();
-    let others = [Part::Surge, Part::Surge, Part::Front, Part::Start]
+    let others = [Part::Surge, Part::Surge, Part::Front, Part::FrontTaps, Part::FrontLists, Part::Start]
         .into_iter()
         .filter(|part| is_chosen(*part))
         .count();
@@ -80,16 +81,16 @@ async fn measure(test_bed: &TestBed, plan: &Plan, parts: &[Part]) -> Result<Repo
         cells: Vec::new(),
         evening: None,
         surge: None,
-        front_door: None,
+        front_doors: Vec::new(),
         functions: Vec::new(),
     };
     if is_chosen(Part::Start) {
         progress.step("starts of each function");
         report.functions = start::run(test_bed, plan).await?;
     }
-    if is_chosen(Part::Front) {
+    for load in Load::of(plan).into_iter().filter(|load| is_chosen(load.part)) {
         progress.step("front door");
-        report.front_door = Some(front_door::run(test_bed, plan).await?);
+        report.front_doors.push(front_door::run(test_bed, plan, load).await?);
     }
     if is_chosen(Part::Surge) {
         progress.step("surge");

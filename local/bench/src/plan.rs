@@ -22,8 +22,9 @@ pub struct Plan {
     pub starts: usize,
     /// Seconds of k6's load.
     pub front_door_seconds: u64,
-    /// Votes per second from k6: above the target, so that small losses of rate do not miss it.
-    pub front_door_rate: u64,
+    /// Requests per second from k6 with one vote, with one of ten taps and with ten votes: above the targets, so that
+    /// small losses of rate do not miss them.
+    pub front_door_rates: [u64; 3],
     /// Factor that shortens the surge.
     pub surge_share: f64,
     /// Votes of the evening, for comparison with the article.
@@ -54,7 +55,7 @@ impl Plan {
                 ledger_votes: [1_000_000, 5_000_000],
                 starts: 5,
                 front_door_seconds: 10,
-                front_door_rate: 2_000,
+                front_door_rates: [2_000, 1_500, 600],
                 surge_share: 0.2,
                 evening_votes: 70_000,
             };
@@ -67,7 +68,7 @@ impl Plan {
             ledger_votes: [10_000_000, 50_000_000],
             starts: 50,
             front_door_seconds: 120,
-            front_door_rate: 9_000,
+            front_door_rates: [9_000, 6_600, 3_850],
             surge_share: 1.0,
             evening_votes: 700_000,
         }
@@ -112,7 +113,7 @@ impl Plan {
 
 impl Part {
     /// Parts measured by default.
-    const DEFAULT: [Self; 8] = [
+    const DEFAULT: [Self; 10] = [
         Self::Capacity,
         Self::Floor,
         Self::First,
@@ -120,6 +121,8 @@ impl Part {
         Self::Retries,
         Self::Surge,
         Self::Front,
+        Self::FrontTaps,
+        Self::FrontLists,
         Self::Start,
     ];
 
@@ -129,7 +132,7 @@ impl Part {
     }
 
     fn has_cells(self) -> bool {
-        !matches!(self, Self::Surge | Self::Front | Self::Start)
+        !matches!(self, Self::Surge | Self::Front | Self::FrontTaps | Self::FrontLists | Self::Start)
     }
 }
 
@@ -152,6 +155,6 @@ mod tests {
         for parts in [&[Part::Growth][..], &[Part::Capacity, Part::Growth], &[Part::First]] {
             assert_eq!(plan.cells(parts).iter().filter(|cell| **cell == reference).count(), 1, "{parts:?}");
         }
-        assert!(plan.cells(&[Part::Front]).is_empty());
+        assert!(plan.cells(&[Part::Front, Part::FrontTaps, Part::FrontLists]).is_empty());
     }
 }

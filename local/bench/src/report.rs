@@ -25,8 +25,8 @@ pub struct Report {
     pub evening: Option<Sample>,
     /// The surge, if measured.
     pub surge: Option<Surge>,
-    /// The front door, if measured.
-    pub front_door: Option<FrontDoor>,
+    /// The loads of the front door that were measured.
+    pub front_doors: Vec<FrontDoor>,
     /// The functions' starts, if measured.
     pub functions: Vec<Function>,
 }

@@ -20,6 +20,10 @@ const FLOOR_RATE_MIN: f64 = 0.6;
 const FLOOR_CPU_MIN: f64 = 0.85;
 const FIRST_DESIGN_MIN: f64 = 25.0;
 const FRONT_DOOR_MIN: f64 = 6_000.0;
+const FRONT_DOOR_TAPS_MIN: f64 = 60_000.0;
+const FRONT_DOOR_LISTS_MIN: f64 = 35_000.0;
+/// The crew's patience after the close.
+const COUNTED_SECONDS_MAX: f64 = 60.0;
 /// The template's batching window and half a second.
 const LAG_MS_MAX: f64 = 3_500.0;
 const INIT_MS_MAX: f64 = 10.0;
@@ -111,7 +115,7 @@ fn rows(report: &Report) -> Vec<Row> {
     let mut rows = capacity(report);
     rows.extend(floor(report));
     rows.extend(first_design(report));
-    rows.extend(report.front_door.iter().flat_map(front_door));
+    rows.extend(report.front_doors.iter().flat_map(front_door));
     rows.extend(report.functions.iter().flat_map(function));
     rows.extend(report.reference().into_iter().flat_map(per_vote));
     rows.extend(growth(report));
@@ -208,9 +212,20 @@ fn first_design(report: &Report) -> Vec<Row> {
 
 fn front_door(front_door: &FrontDoor) -> Vec<Row> {
     let one = |value| Spread::of([value]);
-    let name = format!("front door, for {} s, none lost", front_door.seconds);
+    let (requests, votes_min) = match (front_door.count, front_door.list) {
+        (1, 1) => (String::new(), FRONT_DOOR_MIN),
+        (count, 1) => (format!(" with {count} taps a vote"), FRONT_DOOR_TAPS_MIN),
+        (_, list) => (format!(" with {list} votes a request"), FRONT_DOOR_LISTS_MIN),
+    };
+    let name = format!("front door{requests}, for {} s, none lost", front_door.seconds);
     let mut rows = vec![
-        row(name, one(front_door.rate()), VOTES_A_SECOND, Target::AtLeast(FRONT_DOOR_MIN)),
+        row(name, one(front_door.rate()), VOTES_A_SECOND, Target::AtLeast(votes_min)),
+        row(
+            "… all counted after the last request",
+            one(front_door.counted_after_seconds),
+            (1, "s"),
+            Target::AtMost(COUNTED_SECONDS_MAX),
+        ),
         row("… vote to ranking, half", one(front_door.lag_p50_ms), (0, "ms"), Target::None),
         row("… vote to ranking, p99", one(front_door.lag_p99_ms), (0, "ms"), Target::AtMost(LAG_MS_MAX)),
         row("… answer to POST /votes, p99", one(front_door.post_p99_ms), (1, "ms"), Target::None),

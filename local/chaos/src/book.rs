@@ -1,6 +1,6 @@
 //! The driver's book: every accepted message with its expected outcome, independent of the functions.
 //!
-//! A message takes 16 bytes, or 24 if two outcomes are valid, so that a run of millions fits into memory.
+//! A vote takes 16 bytes, or 32 if several outcomes are valid, so that a run of millions fits into memory.
 use std::collections::BTreeMap;
 
 use domain::{Timestamp, VoterHasher};
@@ -23,14 +23,17 @@ pub struct Count {
     pub poll: u16,
     /// Number of the contestant.
     pub contestant: i16,
+    /// Taps that the vote stands for.
+    pub taps: i16,
 }
 
-/// A message's id, shortened to 64 of its random bits.
+/// A message's id and a place in it, shortened to 64 bits.
 pub type MessageKey = u64;
 
-/// Shortens a message's id.
-pub fn message_key(id: Uuid) -> MessageKey {
-    id.as_u128() as u64
+/// Shortens a message's id and a place in it.
+pub fn message_key(id: Uuid, place: i16) -> MessageKey {
+    // Places must not turn one id into another: the multiplier is 2⁶⁴ divided by the golden ratio.
+    (id.as_u128() as u64) ^ u64::from(place.unsigned_abs()).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// Shortens a vote's key.
@@ -38,16 +41,33 @@ pub fn key(key: Uuid) -> Key {
     key.as_u128() as u64
 }
 
-/// A message that either counts or is rejected for this reason. Both outcomes are valid, but not together.
+/// A vote that either counts or is rejected for one of these reasons. Each outcome is valid, but no two together.
 #[derive(Debug, Clone, Copy)]
 pub struct Either {
-    /// The message.
+    /// The message and the vote's place in it.
     pub message: MessageKey,
-    /// The expected row, if the message counts.
+    /// The expected row, if the vote counts.
     pub count: Count,
-    /// The expected reason, if the message is rejected.
-    pub reason: Reason,
+    /// The expected reason, if the vote is rejected for its time.
+    pub reason: Option<Reason>,
+    /// Whether it may be rejected because another vote has used its ballot.
+    pub has_ballot: bool,
 }
+
+impl Either {
+    /// Tells whether a row may be this vote; else it is rejected, or a duplicate of another vote.
+    pub fn can_count(&self) -> bool {
+        self.count.taps > 0
+    }
+
+    /// Tells whether the vote may be rejected for a reason.
+    pub fn allows(&self, name: &str) -> bool {
+        (self.has_ballot && name == BALLOT_USED) || (self.reason.is_some() && self.reason == reason(name))
+    }
+}
+
+/// Rejection reason of a vote whose ballot another vote has used. The ledger alone knows it.
+pub const BALLOT_USED: &str = "ballotUsed";
 
 /// Rejection reason of a vote that was cast in time and arrives after its poll's certificate.
 pub const LATE: &str = "late";
@@ -61,20 +81,30 @@ pub fn reason(name: &str) -> Option<Reason> {
     u8::try_from(found).ok()
 }
 
+/// The time of sending a message.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    first_ms: i64,
+    last_ms: i64,
+    is_withheld: bool,
+}
+
 /// The accepted messages and their expected outcomes.
 #[derive(Debug)]
 pub struct Book {
     hasher: VoterHasher,
     polls: Vec<Poll>,
     /// Number of accepted messages.
+    pub messages: u64,
+    /// Number of votes in them; a malformed message counts as one.
     pub accepted: u64,
     /// Number of accepted messages by kind of vote.
     pub by_kind: BTreeMap<&'static str, u64>,
-    /// Messages that must count or be duplicates of a counted one.
+    /// Votes that must count or be duplicates of a counted one.
     pub counts: Vec<Count>,
-    /// Messages that must be rejected.
+    /// Votes that must be rejected.
     pub rejected: Vec<(MessageKey, Reason)>,
-    /// Messages with two valid outcomes.
+    /// Votes with several valid outcomes.
     pub either: Vec<Either>,
 }
 
@@ -82,7 +112,7 @@ impl Book {
     /// Returns an empty book. `hasher` has the stack's secret.
     pub fn new(hasher: VoterHasher, polls: Vec<Poll>) -> Self {
         let (counts, rejected, either) = (Vec::new(), Vec::new(), Vec::new());
-        Self { hasher, polls, accepted: 0, by_kind: BTreeMap::new(), counts, rejected, either }
+        Self { hasher, polls, messages: 0, accepted: 0, by_kind: BTreeMap::new(), counts, rejected, either }
     }
 
     /// Returns the book and leaves an empty one.
@@ -102,39 +132,57 @@ impl Book {
     /// # Panics
     /// The vote expects an unknown reason.
     pub fn enter(&mut self, vote: &Vote, message: Uuid, first_ms: i64, last_ms: i64, is_withheld: bool) {
-        self.accepted += 1;
+        self.messages += 1;
+        self.accepted += vote.outcomes.len() as u64;
         *self.by_kind.entry(vote.kind).or_default() += 1;
-        let reason = |name: &str| reason(name).unwrap_or_else(|| panic!("there is no reason {name}"));
-        let (index, contestant, identity) = match vote.outcome {
-            Outcome::Rejected(name) => return self.rejected.push((message_key(message), reason(name))),
-            Outcome::Counts { poll, contestant, identity } => (poll, contestant, identity),
-        };
-        let poll = &self.polls[index];
-        let key = self.key(vote, poll, identity, message);
-        let count = Count { key, poll: index as u16, contestant };
-        let message = message_key(message);
-        match (poll.holds(first_ms, last_ms), identity) {
-            (Some(true), _) if is_withheld => {
-                self.either.push(Either { message, count, reason: reason(LATE) });
-            }
-            (Some(true), _) => self.counts.push(count),
-            // No other message belongs to this vote, and this one is too early or too late.
-            (Some(false), Identity::Message) => self.rejected.push((message, reason(poll.outside_reason()))),
-            // Another message of the same vote may have been in time; this one is then its duplicate.
-            (Some(false), _) | (None, _) => {
-                self.either.push(Either { message, count, reason: reason(poll.outside_reason()) });
+        for (place, outcome) in (0..).zip(&vote.outcomes) {
+            let message = (message, place);
+            match *outcome {
+                Outcome::Rejected(name) => {
+                    let reason = reason(name).unwrap_or_else(|| panic!("there is no reason {name}"));
+                    self.rejected.push((message_key(message.0, place), reason));
+                }
+                Outcome::RejectedUnlessKnown { poll, reason: name, identity } => {
+                    let key = self.key(vote, &self.polls[poll], identity, message);
+                    // No row has this contestant and so many taps.
+                    let count = Count { key, poll: poll as u16, contestant: 0, taps: 0 };
+                    let message = message_key(message.0, place);
+                    self.either.push(Either { message, count, reason: reason(name), has_ballot: false });
+                }
+                Outcome::Counts { poll, contestant, taps, identity } => {
+                    let key = self.key(vote, &self.polls[poll], identity, message);
+                    let count = Count { key, poll: poll as u16, contestant, taps };
+                    let time = Time { first_ms, last_ms, is_withheld };
+                    self.enter_count(message_key(message.0, place), count, identity, time);
+                }
             }
         }
     }
 
-    fn key(&self, vote: &Vote, poll: &Poll, identity: Identity, message: Uuid) -> Key {
+    fn enter_count(&mut self, message: MessageKey, count: Count, identity: Identity, time: Time) {
+        let poll = &self.polls[usize::from(count.poll)];
+        let has_ballot = matches!(identity, Identity::Ballot(_));
+        let outside = reason(poll.outside_reason());
+        let mut either = |reason| self.either.push(Either { message, count, reason, has_ballot });
+        match (poll.holds(time.first_ms, time.last_ms), identity) {
+            (Some(true), _) if time.is_withheld => either(reason(LATE)),
+            (Some(true), Identity::Ballot(_)) => either(None),
+            (Some(true), _) => self.counts.push(count),
+            // No other message belongs to this vote, and this one is too early or too late.
+            (Some(false), Identity::Message) => self.rejected.extend(outside.map(|reason| (message, reason))),
+            // Another message of the same vote may have been in time; this one is then its duplicate.
+            (Some(false), _) | (None, _) => either(outside),
+        }
+    }
+
+    fn key(&self, vote: &Vote, poll: &Poll, identity: Identity, (message, place): (Uuid, i16)) -> Key {
         let id = domain::PollId(poll.id);
         // The book's key leaves out the time prefix, so any time will do.
         let any_time = Timestamp::from_millis(0).unwrap_or_else(|| unreachable!("1970 is a time"));
         let voter = self.hasher.voter(&vote.voter.map(subject).unwrap_or_default());
         let full = match identity {
             Identity::Message => self.hasher.message_key(id, any_time, message),
-            Identity::Client(client) => self.hasher.client_key(id, any_time, voter, client),
+            Identity::Client(client) => self.hasher.client_key(id, any_time, voter, client, place),
             Identity::Ballot(ballot) => self.hasher.ballot_key(id, any_time, voter, ballot),
         };
         key(full.0)
@@ -161,8 +209,8 @@ mod tests {
     }
 
     fn vote(voter: u32, identity: Identity) -> Vote {
-        let outcome = Outcome::Counts { poll: 0, contestant: 1, identity };
-        Vote { voter: Some(voter), body: String::new(), kind: "", outcome, by_http: false }
+        let outcomes = vec![Outcome::Counts { poll: 0, contestant: 1, taps: 1, identity }];
+        Vote { voter: Some(voter), body: String::new(), kind: "", outcomes, by_http: false }
     }
 
     fn outcomes(identity: Identity, first_ms: i64, last_ms: i64) -> (usize, usize, usize) {
@@ -175,7 +223,8 @@ mod tests {
     #[test]
     fn the_close_decides_where_the_time_is_known() {
         for identity in [Identity::Message, Identity::Client(Uuid::from_u128(1)), Identity::Ballot(1)] {
-            assert_eq!(outcomes(identity, CLOSE_MS - 2, CLOSE_MS - 1), (1, 0, 0), "{identity:?} in time");
+            let in_time = if matches!(identity, Identity::Ballot(_)) { (0, 0, 1) } else { (1, 0, 0) };
+            assert_eq!(outcomes(identity, CLOSE_MS - 2, CLOSE_MS - 1), in_time, "{identity:?} in time");
             assert_eq!(outcomes(identity, CLOSE_MS - 1, CLOSE_MS), (0, 0, 1), "{identity:?} at the close");
         }
         assert_eq!(outcomes(Identity::Message, CLOSE_MS, CLOSE_MS), (0, 1, 0));
@@ -188,7 +237,7 @@ mod tests {
         let mut book = book();
         book.enter(&vote(1, Identity::Message), Uuid::new_v4(), 0, 0, true);
         assert_eq!((book.counts.len(), book.rejected.len()), (0, 0));
-        assert_eq!(book.either.iter().map(|either| Some(either.reason)).collect::<Vec<_>>(), [reason(LATE)]);
+        assert_eq!(book.either.iter().map(|either| either.reason).collect::<Vec<_>>(), [reason(LATE)]);
     }
 
     #[test]
@@ -204,10 +253,28 @@ mod tests {
         ] {
             book.enter(&vote(voter, identity), Uuid::new_v4(), 0, 0, false);
         }
-        let mut keys: Vec<Key> = book.counts.iter().map(|count| count.key).collect();
-        assert_eq!(keys[0], keys[1]);
+        let ballots: Vec<Key> = book.either.iter().map(|either| either.count.key).collect();
+        assert_eq!(ballots[0], ballots[1]);
+        assert!(
+            book.either.iter().all(|either| either.allows(BALLOT_USED) && !either.allows("afterClosing"))
+        );
+        let mut keys: Vec<Key> = book.counts.iter().map(|count| count.key).chain(ballots).collect();
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), 5);
+    }
+
+    #[test]
+    fn each_vote_of_a_list_has_its_own_key() {
+        let mut book = book();
+        let id = Identity::Client(Uuid::from_u128(1));
+        let counts = |taps| Outcome::Counts { poll: 0, contestant: 1, taps, identity: id };
+        let outcomes = vec![counts(3), Outcome::Rejected("wrongType"), counts(1)];
+        let list = Vote { outcomes, ..vote(1, id) };
+        book.enter(&list, Uuid::new_v4(), 0, 0, false);
+        book.enter(&list, Uuid::new_v4(), 0, 0, false);
+        assert_eq!((book.messages, book.accepted, book.rejected.len()), (2, 6, 2));
+        let [first, third, again, _] = book.counts[..] else { panic!("{:?}", book.counts) };
+        assert!(first == again && first.key != third.key && (first.taps, third.taps) == (3, 1));
     }
 }

@@ -26,8 +26,8 @@ pub struct Certificate {
     pub basis: String,
     /// Votes in the certificate.
     pub votes: i64,
-    /// Rows of the poll's votes in the ledger.
-    pub rows: i64,
+    /// The poll's votes in the ledger: the sum of their counts.
+    pub ledger: i64,
 }
 
 /// The certificates of all closed polls and their delays.
@@ -70,7 +70,7 @@ async fn read(connection: &mut PgConnection, polls: &[i32]) -> Result<Vec<Certif
     let sql = "SELECT id, (extract(epoch FROM closes_at) * 1000)::bigint AS closes_ms, \
                (extract(epoch FROM certified_at) * 1000)::bigint AS certified_ms, coalesce(basis, '') AS basis, \
                (SELECT coalesce(sum(value::bigint), 0)::bigint FROM jsonb_each_text(tally)) AS votes, \
-               (SELECT count(*) FROM votes WHERE votes.poll = id) AS rows \
+               (SELECT coalesce(sum(count), 0)::bigint FROM votes WHERE votes.poll = id) AS ledger \
                FROM polls LEFT JOIN certificates ON certificates.poll = id WHERE id = ANY($1) ORDER BY closes_at";
     let rows = sqlx::query(sql).bind(polls).fetch_all(connection).await?;
     let certificate = |row: &sqlx::postgres::PgRow| {
@@ -80,7 +80,7 @@ async fn read(connection: &mut PgConnection, polls: &[i32]) -> Result<Vec<Certif
             certified_ms: row.try_get("certified_ms")?,
             basis: row.try_get("basis")?,
             votes: row.try_get("votes")?,
-            rows: row.try_get("rows")?,
+            ledger: row.try_get("ledger")?,
         })
     };
     rows.iter().map(certificate).collect()
@@ -91,7 +91,7 @@ impl Certificates {
     /// ascending, and `sign` the time for which a failed batch delays certification.
     pub fn of(found: &[Certificate], started_ms: i64, failures_ms: &[i64], sign: Duration) -> Self {
         let mut certificates = Self { closed: found.len(), ..Self::default() };
-        for Certificate { poll, closes_ms, certified_ms, basis, votes, rows } in found {
+        for Certificate { poll, closes_ms, certified_ms, basis, votes, ledger } in found {
             let Some(certified_ms) = *certified_ms else {
                 certificates.wrong.push(format!("poll {poll} has closed and is not certified"));
                 continue;
@@ -99,10 +99,10 @@ impl Certificates {
             if basis != BASIS {
                 certificates.wrong.push(format!("poll {poll} is certified by {basis}, not by {BASIS}"));
             }
-            if votes != rows {
+            if votes != ledger {
                 certificates
                     .wrong
-                    .push(format!("poll {poll} is certified with {votes} votes and has {rows}"));
+                    .push(format!("poll {poll} is certified with {votes} votes and has {ledger}"));
             }
             if *closes_ms < started_ms {
                 continue;
@@ -158,7 +158,7 @@ mod tests {
 
     fn certificate(poll: i32, closes_ms: i64, certified_ms: i64) -> Certificate {
         let (certified_ms, basis) = (Some(certified_ms), BASIS.to_owned());
-        Certificate { poll, closes_ms, certified_ms, basis, votes: 7, rows: 7 }
+        Certificate { poll, closes_ms, certified_ms, basis, votes: 7, ledger: 7 }
     }
 
     #[test]

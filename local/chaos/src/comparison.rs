@@ -25,7 +25,7 @@ pub struct StoreReaders {
 pub struct PollTotals {
     /// The poll.
     pub poll: i32,
-    /// Rows of votes in the ledger.
+    /// Votes in the ledger: the sum of their counts.
     pub ledger: u64,
     /// Sum of the poll's counters in PostgreSQL.
     pub tally: u64,
@@ -68,6 +68,10 @@ impl StoreReaders {
                     "poll {poll}, contestant {number}: ledger {ledger}, tally {tally}, ranking {ranking}"
                 ));
             }
+        }
+        if audit.ledger_casts != audit.tally_casts {
+            let (rows, counter) = (audit.ledger_casts, audit.tally_casts);
+            differences.push(format!("poll {}: {rows} rows, their counter {counter}", id.0));
         }
         let sum = |tally: &Tally| tally.values().sum();
         Ok(PollTotals {

@@ -81,7 +81,12 @@ impl Finale<'_> {
                 voter: Some(0),
                 body: format!(r#"{{"poll":{id},"contestant":1}}"#),
                 kind: "last",
-                outcome: Outcome::Counts { poll: index, contestant: 1, identity: Identity::Message },
+                outcomes: vec![Outcome::Counts {
+                    poll: index,
+                    contestant: 1,
+                    taps: 1,
+                    identity: Identity::Message,
+                }],
                 by_http: false,
             })?;
         }

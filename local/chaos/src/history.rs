@@ -65,7 +65,7 @@ async fn insert(database_url: &str, poll: i32, votes: u64) -> Result<()> {
                WHERE polls.id = $1";
     let insert = sqlx::query(sql).bind(poll).bind(votes.cast_signed()).bind(CONTESTANTS);
     insert.execute(&mut *transaction).await?;
-    let sql = "UPDATE tallies SET votes = counted.votes \
+    let sql = "UPDATE tallies SET votes = counted.votes, casts = counted.votes \
                FROM (SELECT contestant, count(*) AS votes FROM votes WHERE poll = $1 GROUP BY contestant) AS counted \
                WHERE tallies.poll = $1 AND tallies.contestant = counted.contestant";
     sqlx::query(sql).bind(poll).execute(&mut *transaction).await?;

@@ -1,5 +1,5 @@
 //! Compares the ledger, row by row, with the driver's book.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use futures_util::TryStreamExt as _;
@@ -26,12 +26,14 @@ pub struct LedgerDiff {
     pub counted: u64,
     /// Number of rows of rejections, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Messages that are, by the book, duplicates of a counted vote.
+    /// Votes that are, by the book, duplicates of a counted vote.
     pub duplicates: u64,
     /// Votes cast in time that arrived after their poll's certificate, by poll.
     pub early: BTreeMap<i64, u64>,
     /// The same, of single messages that the queue had withheld.
     pub withheld_late: u64,
+    /// Keys of ballots that another vote has used, as the rejections say.
+    pub used_ballots: BTreeSet<Key>,
     /// Number and first examples of each kind of difference.
     pub differences: BTreeMap<&'static str, (u64, Vec<String>)>,
 }
@@ -72,12 +74,12 @@ impl LedgerDiff {
         book.either.sort_unstable_by_key(|either| either.message);
         let mut seen = vec![false; book.rejected.len()];
         let mut decided = vec![false; book.either.len()];
-        let sql = "SELECT message_id, reason, cast_at, poll::bigint AS poll FROM rejections";
+        let sql = "SELECT message_id, place, reason, cast_at, poll::bigint AS poll FROM rejections";
         let mut rows = sqlx::query(sql).fetch(&mut *connection);
         while let Some(row) = rows.try_next().await? {
             let (id, name): (Uuid, String) = (row.try_get("message_id")?, row.try_get("reason")?);
             let reason = book::reason(&name);
-            let message = book::message_key(id);
+            let message = book::message_key(id, row.try_get("place")?);
             if name == book::LATE {
                 if let Ok(index) = book.either.binary_search_by_key(&message, |either| either.message) {
                     decided[index] = true;
@@ -94,12 +96,19 @@ impl LedgerDiff {
                 }
             } else if let Ok(index) = book.either.binary_search_by_key(&message, |either| either.message) {
                 decided[index] = true;
-                let expected = book.either[index].reason;
-                if reason != Some(expected) {
-                    let expected = reason_name(expected);
+                let either = book.either[index];
+                if !either.allows(&name) {
+                    let expected = either.reason.map_or(book::BALLOT_USED, reason_name);
                     self.differ("rejected for another reason", || {
                         format!("message {id}: {name}, not {expected}")
                     });
+                }
+                if name == book::BALLOT_USED {
+                    self.used_ballots.insert(either.count.key);
+                }
+                if name == book::BALLOT_USED || !either.can_count() {
+                    *self.rejected.entry(name).or_default() += 1;
+                    continue;
                 }
                 let cast_at = millis(row.try_get("cast_at")?);
                 let poll = row
@@ -175,10 +184,12 @@ impl LedgerDiff {
         book.counts.dedup();
         let counts = &book.counts;
         let mut seen = vec![false; counts.len()];
-        let sql = "SELECT key, poll, contestant, cast_at FROM votes WHERE poll IS DISTINCT FROM $1";
+        let mut used_ballots = std::mem::take(&mut self.used_ballots);
+        let sql = "SELECT key, poll, contestant, count, cast_at FROM votes WHERE poll IS DISTINCT FROM $1";
         let mut rows = sqlx::query(sql).bind(history.map(|history| history.poll)).fetch(connection);
         while let Some(row) = rows.try_next().await? {
             self.counted += 1;
+            let taps = row.try_get("count")?;
             let id: Uuid = row.try_get("key")?;
             let (poll, contestant): (i32, i16) = (row.try_get("poll")?, row.try_get("contestant")?);
             let cast_at = millis(row.try_get("cast_at")?);
@@ -192,14 +203,17 @@ impl LedgerDiff {
                 });
             }
             let group = group(counts, book::key(id));
-            let expected = Count { key: book::key(id), poll: index, contestant };
+            used_ballots.remove(&book::key(id));
+            let expected = Count { key: book::key(id), poll: index, contestant, taps };
             if counts[group.clone()].contains(&expected) {
                 seen[group].fill(true);
             } else if group.is_empty() {
                 self.differ("counted, but never sent or to be rejected", || format!("vote {id}"));
             } else {
                 seen[group].fill(true);
-                self.differ("counted for another contestant", || format!("vote {id}: {expected:?}"));
+                self.differ("counted for another contestant or number of taps", || {
+                    format!("vote {id}: {expected:?}")
+                });
             }
         }
         let mut votes = 0;
@@ -214,6 +228,9 @@ impl LedgerDiff {
             index = group.end;
         }
         self.duplicates = messages - votes;
+        for key in used_ballots {
+            self.differ("rejected for a ballot that no vote has used", || format!("vote …{key:016x}"));
+        }
         Ok(())
     }
 

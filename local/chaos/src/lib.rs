@@ -319,6 +319,7 @@ impl Run {
             seed: self.seed,
             elapsed,
             accepted: book.accepted,
+            messages: book.messages,
             // Messages sent by the functions themselves are no votes.
             received: received.sent_total - received.sent_by_clients,
             ledger_diff,

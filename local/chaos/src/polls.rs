@@ -38,14 +38,20 @@ pub struct Kind {
     pub contestants: i64,
     /// Ballots of each voter; `None` without a limit.
     pub limit: Option<i64>,
+    /// Taps that one vote may stand for.
+    pub taps_max: i64,
 }
 
 const fn kind(window: Window, contestants: i64, limit: Option<i64>) -> Kind {
-    Kind { window, contestants, limit }
+    Kind { window, contestants, limit, taps_max: 1 }
+}
+
+const fn tapped(window: Window, contestants: i64, taps_max: i64) -> Kind {
+    Kind { window, contestants, limit: None, taps_max }
 }
 
 /// Every kind; a poll's index in the run is that of its kind.
-pub const KINDS: [Kind; 11] = [
+pub const KINDS: [Kind; 13] = [
     kind(Window::Open, 10, None),
     kind(Window::Open, 3, None),
     kind(Window::Open, 8, None),
@@ -57,6 +63,8 @@ pub const KINDS: [Kind; 11] = [
     kind(Window::Past, 4, None),
     kind(Window::Future, 4, None),
     kind(Window::Moving, 4, None),
+    tapped(Window::Open, 6, 10),
+    tapped(Window::Closes(60), 4, 100),
 ];
 
 /// Contestants and limit of the closing polls beyond those of [`KINDS`].
@@ -139,7 +147,7 @@ async fn create(crew: &mut Crew, kind: Kind, opens_ms: i64, closes_ms: Option<i6
         .map(|number| json!({ "number": number, "name": format!("No. {number}") }))
         .collect();
     let draft = json!({
-        "title": "Chaos", "contestants": contestants, "votesPerVoter": kind.limit, "draft": false,
+        "title": "Chaos", "contestants": contestants, "votesPerVoter": kind.limit, "tapsMax": kind.taps_max, "draft": false,
         "opensAt": moment(opens_ms)?, "closesAt": closes_ms.map(moment).transpose()?,
     });
     let created = crew.call("POST", "/admin/polls", &draft).await?;

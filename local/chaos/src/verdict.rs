@@ -18,9 +18,11 @@ pub struct Verdict {
     pub elapsed: Duration,
     /// Accepted votes, by the driver's book.
     pub accepted: u64,
-    /// Accepted votes of each kind, by the driver's book.
+    /// Accepted messages, by the driver's book.
+    pub messages: u64,
+    /// Accepted messages of each kind, by the driver's book.
     pub by_kind: BTreeMap<&'static str, u64>,
-    /// Accepted votes, by the queue.
+    /// Accepted messages, by the queue.
     pub received: u64,
     /// Comparison of the ledger with the book.
     pub ledger_diff: LedgerDiff,
@@ -50,10 +52,10 @@ impl Verdict {
                 self.accepted, self.ledger_diff.counted, self.ledger_diff.duplicates
             ));
         }
-        if self.accepted != self.received {
+        if self.messages != self.received {
             differences.push(format!(
-                "the driver counts {} accepted votes, the queue {}",
-                self.accepted, self.received
+                "the driver counts {} accepted messages, the queue {}",
+                self.messages, self.received
             ));
         }
         for (kind, (count, examples)) in &self.ledger_diff.differences {
@@ -83,7 +85,7 @@ impl fmt::Display for Verdict {
         let seconds = self.elapsed.as_secs_f64();
         let rejected: u64 = self.ledger_diff.rejected.values().sum();
         writeln!(f, "seed {}, {seconds:.0} s, {:.0} votes/s", self.seed, self.accepted as f64 / seconds)?;
-        writeln!(f, "\n{:>12}  accepted", self.accepted)?;
+        writeln!(f, "\n{:>12}  accepted, in {} messages", self.accepted, self.messages)?;
         for (kind, count) in &self.by_kind {
             writeln!(f, "{:>14}{count:>12}  {kind}", "")?;
         }
@@ -133,6 +135,7 @@ mod tests {
             seed: 7,
             elapsed: Duration::from_secs(2),
             accepted: 10,
+            messages: 10,
             by_kind: BTreeMap::from([("plain", 10)]),
             received: 10,
             ledger_diff: LedgerDiff { counted: 7, duplicates: 1, rejected, ..LedgerDiff::default() },

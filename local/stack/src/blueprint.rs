@@ -22,6 +22,9 @@ const MIGRATE_VARIABLES: &str = "MigrateFunction.Environment.Variables";
 /// Template path of the variable that says whether clients reach the gateway beside the edge. On one machine none can.
 const GATEWAY_ADDRESS: &str = "AdminFunction.Environment.Variables.GATEWAY_ADDRESS";
 
+/// The function of the crew's API.
+const ADMIN: &str = "AdminFunction";
+
 /// Values of this machine for the template's parameters.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -82,6 +85,14 @@ impl Blueprint {
         let distribution = Distribution::read(distribution, &|id| template.resource(id))?;
         let pages_bucket = pages_bucket(&distribution);
         Ok(Self { template, api, distribution, distribution_id, pages_bucket })
+    }
+
+    /// Returns whether the edge limits each token's votes, as the crew's API requires of a poll with `tapsMax`.
+    pub fn limits_votes(&self) -> bool {
+        let function = self.template.resource(ADMIN).map(|function| &function.properties);
+        let limit =
+            function.and_then(|function| function["Environment"]["Variables"]["VOTES_PER_TOKEN"].as_str());
+        limit.is_some_and(|limit| limit != "0")
     }
 
     /// Returns the pages' configuration. `issuer` and `client_id` name the OpenID Connect issuer and its client.

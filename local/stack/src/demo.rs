@@ -50,11 +50,20 @@ impl PollBody {
     }
 }
 
-/// Returns an open poll. Creates and opens one if the ledger has no poll at all, unless `never_create`.
+/// The taps of a quick finger in a second, with room.
+const TAPS_MAX: u8 = 50;
+
+/// Returns an open poll. Creates and opens one if the ledger has no poll at all, unless `never_create`. Its votes may stand
+/// for several taps if the edge limits each token's votes.
 ///
 /// # Errors
 /// The admin API does not answer within 30 s, or answers with an error.
-pub async fn prepare(edge: &Arc<Edge>, issuer: &Issuer, never_create: bool) -> Result<Option<Poll>> {
+pub async fn prepare(
+    edge: &Arc<Edge>,
+    issuer: &Issuer,
+    never_create: bool,
+    limits_votes: bool,
+) -> Result<Option<Poll>> {
     let token = issuer.token("demo", Some("admin"))?;
     let client = Client { edge, token: &token };
     let prepared = async {
@@ -64,7 +73,13 @@ pub async fn prepare(edge: &Arc<Edge>, issuer: &Issuer, never_create: bool) -> R
             return Ok(open.map(PollBody::example));
         }
         let contestants: Vec<_> = CONTESTANTS.iter().map(|name| json!({ "name": name })).collect();
-        let poll = json!({"title": "Who wins tonight?", "results": "live", "contestants": contestants});
+        let taps_max = if limits_votes { TAPS_MAX } else { 1 };
+        let poll = json!({
+            "title": "Who wins tonight?",
+            "results": "live",
+            "tapsMax": taps_max,
+            "contestants": contestants,
+        });
         let created: PollBody = client.call(Method::POST, "/admin/polls", poll.to_string()).await?;
         let opened: PollBody =
             client.call(Method::POST, &format!("/admin/polls/{}/open", created.id), String::new()).await?;

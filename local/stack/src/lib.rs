@@ -131,6 +131,8 @@ pub struct Running {
     pub servers: Servers,
     /// Number of messages restored from the last run.
     pub restored: usize,
+    /// Whether the edge limits each token's votes.
+    pub limits_votes: bool,
 }
 
 async fn run_with_functions(
@@ -161,6 +163,7 @@ pub async fn start(
     disturbance: Option<&Arc<dyn Disturbance>>,
 ) -> Result<Running> {
     let Session { arguments, folder, stores, .. } = session;
+    let limits_votes = blueprint.limits_votes();
     let queues = Queues::from_template(&blueprint.template)?;
     for name in &arguments.bad_queue {
         let queue =
@@ -198,15 +201,16 @@ pub async fn start(
     let cloudfront = CloudFront::new(blueprint.distribution_id, Arc::clone(&edge));
     let aws = Services { queues: Arc::clone(&queues), storage, cloudfront: Some(Arc::new(cloudfront)) };
     let servers = Servers::start(listeners, Arc::clone(&edge), local_api, aws);
-    Ok(Running { queues, issuer, edge, figures, mappings, schedules, servers, restored })
+    Ok(Running { queues, issuer, edge, figures, mappings, schedules, servers, restored, limits_votes })
 }
 
 async fn serve(session: Session<'_>, running: Running, functions: &Arc<Functions>) -> Result<()> {
     let Session { arguments, stop, folder, .. } = session;
-    let Running { queues, issuer, edge, figures, mut mappings, schedules, servers, restored } = running;
+    let Running { queues, issuer, edge, figures, mut mappings, schedules, servers, restored, limits_votes } =
+        running;
     let base_url = format!("http://localhost:{}", arguments.port);
     let poll = tokio::select! {
-        poll = demo::prepare(&edge, &issuer, arguments.no_demo) => poll,
+        poll = demo::prepare(&edge, &issuer, arguments.no_demo, limits_votes) => poll,
         () = stop.reached(1) => Ok(None),
     };
     let poll = match poll {

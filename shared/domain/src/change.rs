@@ -31,6 +31,8 @@ pub struct Patch {
     #[serde(default, deserialize_with = "given")]
     votes_per_voter: Option<Option<i16>>,
     #[serde(default, deserialize_with = "given")]
+    taps_max: Option<i16>,
+    #[serde(default, deserialize_with = "given")]
     results: Option<Results>,
     #[serde(default, deserialize_with = "given")]
     pace: Option<Pace>,
@@ -103,6 +105,7 @@ impl Poll {
             opens_at: patch.opens_at.unwrap_or(self.opens_at),
             closes_at: patch.closes_at.unwrap_or(self.closes_at),
             votes_per_voter: patch.votes_per_voter.unwrap_or(self.votes_per_voter),
+            taps_max: patch.taps_max.unwrap_or(self.taps_max),
             results: patch.results.unwrap_or(self.results),
             pace: patch.pace.unwrap_or(self.pace),
             draft: patch.draft.unwrap_or(self.draft),
@@ -118,6 +121,7 @@ impl Poll {
             opens_at: draft.opens_at,
             closes_at: draft.closes_at,
             votes_per_voter: draft.votes_per_voter,
+            taps_max: draft.taps_max,
             results: draft.results,
             pace: draft.pace,
             draft: draft.draft,
@@ -149,6 +153,9 @@ impl Poll {
         }
         if switches_limit || after.votes_per_voter < self.votes_per_voter {
             return Err(Invalid::Opened(AfterOpening::Limit));
+        }
+        if after.taps_max < self.taps_max {
+            return Err(Invalid::Opened(AfterOpening::LowerTaps));
         }
         if let Some(number) = self.first_removed(after) {
             return Err(Invalid::RemovedWithVotes(number));

@@ -13,6 +13,8 @@ pub(super) const URL_CHARS_MAX: usize = 2_048;
 pub(super) const CONTESTANTS_MAX: usize = 1_000;
 /// `votes/mine` looks up every possible ballot of a voter by its key: 100 index lookups.
 pub(super) const VOTES_PER_VOTER_MAX: i16 = 100;
+/// As many taps as a quick finger does in ten seconds. A larger number would let one request decide a small poll.
+pub(super) const TAPS_MAX: i16 = 100;
 /// A few paragraphs. Every viewer's page loads all errata of a poll with each of its files.
 pub(super) const ERRATUM_CHARS_MAX: usize = 1_000;
 /// More corrections than any result needs, and at most 80 kB in the file.
@@ -35,6 +37,9 @@ pub struct Draft {
     /// Ballots of each voter, 1 to 100. Absent: every vote counts.
     #[serde(default)]
     pub votes_per_voter: Option<i16>,
+    /// The taps that one vote may stand for, 1 to 100; only 1 in a poll with a limit. Absent: 1.
+    #[serde(default = "one_tap")]
+    pub taps_max: i16,
     /// The visibility of the standing. Absent: live, for everyone.
     #[serde(default)]
     pub results: Results,
@@ -46,6 +51,10 @@ pub struct Draft {
     pub draft: bool,
     /// 1 to 1,000 contestants.
     pub contestants: Vec<DraftContestant>,
+}
+
+fn one_tap() -> i16 {
+    1
 }
 
 /// Returns the default of `draft`: a new poll must not be public within seconds of being typed in.
@@ -92,6 +101,12 @@ impl Draft {
         }
         if self.votes_per_voter.is_some_and(|limit| !(1..=VOTES_PER_VOTER_MAX).contains(&limit)) {
             return Err(Invalid::VotesPerVoter);
+        }
+        if !(1..=TAPS_MAX).contains(&self.taps_max) {
+            return Err(Invalid::TapsMax);
+        }
+        if self.taps_max > 1 && self.votes_per_voter.is_some() {
+            return Err(Invalid::TapsWithLimit);
         }
         numbered(&self.contestants)
     }

@@ -1,6 +1,6 @@
 use super::definition::{
-    CONTESTANTS_MAX, ERRATA_MAX, ERRATUM_CHARS_MAX, GAPS_MAX, NAME_CHARS_MAX, TITLE_CHARS_MAX, URL_CHARS_MAX,
-    VOTES_PER_VOTER_MAX,
+    CONTESTANTS_MAX, ERRATA_MAX, ERRATUM_CHARS_MAX, GAPS_MAX, NAME_CHARS_MAX, TAPS_MAX, TITLE_CHARS_MAX,
+    URL_CHARS_MAX, VOTES_PER_VOTER_MAX,
 };
 
 /// The reason why a definition or a change is refused. The message begins with the field.
@@ -21,6 +21,18 @@ pub enum Invalid {
     /// Out of range.
     #[error("votesPerVoter: expected 1 to {VOTES_PER_VOTER_MAX}, or null for no limit")]
     VotesPerVoter,
+    /// Out of range.
+    #[error("tapsMax: expected 1 to {TAPS_MAX}")]
+    TapsMax,
+    /// A ballot is one vote.
+    #[error("tapsMax: a poll with votesPerVoter takes one tap a vote, so only 1 is possible")]
+    TapsWithLimit,
+    /// One voter could send any number of requests.
+    #[error(
+        "tapsMax: more than 1 needs a limit of votes by token at the edge, which no client can bypass: give \
+         the stack a DomainName, which closes the gateway's own address, and set WafVotesPerToken to 10 or more"
+    )]
+    TapsUnlimited,
     /// None or too many.
     #[error("contestants: expected 1 to {CONTESTANTS_MAX}, got {0}")]
     ContestantCount(usize),
@@ -102,6 +114,9 @@ pub enum AfterOpening {
     /// Setting, removing or lowering the limit.
     #[error("votesPerVoter: the poll has opened, so a limit can be raised but not lowered, set or removed")]
     Limit,
+    /// Lowering `tapsMax`.
+    #[error("tapsMax: the poll has opened, so it can be raised but not lowered")]
+    LowerTaps,
     /// Deleting the poll.
     #[error("poll: it has opened, so it cannot be deleted; once closed it can be archived")]
     Delete,
@@ -114,6 +129,8 @@ impl Invalid {
             Self::Title => "invalidTitle",
             Self::ClosesBeforeOpening | Self::ClosesInThePast => "invalidWindow",
             Self::VotesPerVoter => "invalidVotesPerVoter",
+            Self::TapsMax | Self::TapsWithLimit => "invalidTapsMax",
+            Self::TapsUnlimited => "votesNotLimited",
             Self::ContestantCount(_) => "invalidContestants",
             Self::NumberTaken { .. } => "contestantNumberTaken",
             Self::Number(_) => "invalidContestantNumber",
@@ -141,6 +158,9 @@ impl Invalid {
             | Self::ClosesBeforeOpening
             | Self::ClosesInThePast
             | Self::VotesPerVoter
+            | Self::TapsMax
+            | Self::TapsWithLimit
+            | Self::TapsUnlimited
             | Self::ContestantCount(_)
             | Self::NumberTaken { .. }
             | Self::Number(_)

@@ -1,6 +1,6 @@
 use super::{
-    ContestantNumber, Message, Poll, PollId, ReceiptTag, Rejection, Timestamp, VoteKey, VoteRequest, Voter,
-    VoterHasher,
+    Choice, Contestant, ContestantNumber, Message, Poll, PollId, ReceiptTag, Rejection, Timestamp, VoteKey,
+    Voter, VoterHasher,
 };
 
 /// A valid vote. It counts unless its key has been counted already.
@@ -16,6 +16,10 @@ pub struct Vote {
     pub voter: Voter,
     /// The voter's ballot, in a poll with a limit.
     pub ballot: Option<i16>,
+    /// The number of taps that it stands for: 1 to the poll's `tapsMax`.
+    pub count: i16,
+    /// Its place in the request, from 0.
+    pub place: i16,
     /// The time of casting.
     pub cast_at: Timestamp,
     /// The receipt tag of the message id, in a poll with a limit: there the key is not derived from the id.
@@ -29,6 +33,8 @@ pub struct Vote {
 pub struct Rejected {
     /// The reason.
     pub reason: Rejection,
+    /// The vote's place in the request, from 0. A malformed request is rejected whole, at place 0.
+    pub place: i16,
     /// The key that the vote would have, if another definition of its poll might accept it.
     pub key: Option<VoteKey>,
     /// The receipt tag of the client's id.
@@ -44,82 +50,136 @@ pub struct LateVote {
     pub contestant: ContestantNumber,
     /// See [`Vote::ballot`].
     pub ballot: Option<i16>,
+    /// See [`Vote::count`].
+    pub count: i16,
     /// See [`Vote::message_tag`].
     pub message_tag: Option<ReceiptTag>,
 }
 
 impl From<Rejection> for Rejected {
     fn from(reason: Rejection) -> Self {
-        Self { reason, key: None, id_tag: None, late: None }
+        Self { reason, place: 0, key: None, id_tag: None, late: None }
     }
 }
 
-/// Judges a vote by the time it was cast and by the poll's definition (`None`: the poll does not exist).
+/// Judges the votes of a message, in their order, by the time they were cast and by the poll's definition (`None`: the
+/// poll does not exist). A malformed request has one outcome.
 ///
-/// # Errors The reason why the vote does not count. If several apply, the first of [`Rejection::ALL`] is returned:
-/// errors in the vote itself come before errors of time, so that the reason does not depend on the window.
-pub fn judge(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Result<Vote, Rejected> {
-    decide(message, poll, hasher).map_err(|rejected| Rejected { id_tag: id_tag(message, hasher), ..rejected })
+/// If several reasons apply to a vote, the first of [`Rejection::ALL`] is returned: errors in the vote itself come before
+/// errors of time, so that the reason does not depend on the window.
+pub fn judge<'a>(
+    message: &'a Message,
+    poll: Option<&'a Poll>,
+    hasher: &'a VoterHasher,
+) -> impl Iterator<Item = Result<Vote, Rejected>> + 'a {
+    let (votes, malformed) = match &message.request {
+        Ok(request) => (request.votes.as_slice(), None),
+        Err(malformed) => (&[][..], Some(Err(malformed.reason))),
+    };
+    let votes = votes.iter().copied().chain(malformed);
+    (0..).zip(votes).map(move |(place, choice)| {
+        Casting { message, place, hasher }.judge(choice, poll).map_err(|rejected| Rejected {
+            place,
+            id_tag: id_tag(message, hasher),
+            ..rejected
+        })
+    })
 }
 
 fn id_tag(message: &Message, hasher: &VoterHasher) -> Option<ReceiptTag> {
     Some(hasher.receipt_tag(message.voter?, message.client_id()?))
 }
 
-fn decide(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Result<Vote, Rejected> {
-    let request = message.request.as_ref().map_err(|malformed| malformed.reason)?;
-    let voter = message.voter.ok_or(Rejection::NoVoter)?;
-    let poll = poll.filter(|poll| !poll.is_draft(message.sent_at)).ok_or(Rejection::UnknownPoll)?;
-    let contestant = i16::try_from(request.contestant)
-        .ok()
-        .and_then(|number| poll.contestant(ContestantNumber(number)))
-        .ok_or(Rejection::UnknownContestant)?;
-    let ballot = ballot(request, poll)?;
-    let key = match (ballot, request.id) {
-        (Some(ballot), _) => hasher.ballot_key(poll.id, poll.created_at, voter, ballot),
-        (None, Some(id)) => hasher.client_key(poll.id, poll.created_at, voter, id),
-        (None, None) => hasher.message_key(poll.id, message.sent_at, message.id),
-    };
-    let message_tag = || ballot.map(|_| hasher.receipt_tag(voter, message.id));
-    let reason = if ballot > poll.votes_per_voter {
-        Rejection::BallotAboveLimit
-    } else if poll.opens_at.is_none_or(|opening| message.sent_at < opening) {
-        Rejection::BeforeOpening
-    } else if poll.closes_at.is_some_and(|close| message.sent_at >= close) || poll.is_in_gap(message.sent_at)
-    {
-        Rejection::AfterClosing
-    } else if contestant.withdrawn_at.is_some_and(|moment| message.sent_at >= moment) {
-        Rejection::Withdrawn
-    } else if poll.frozen_at.is_some() {
-        Rejection::Late
-    } else {
-        return Ok(Vote {
-            key,
+/// One vote's place in its message.
+#[derive(Clone, Copy)]
+struct Casting<'a> {
+    message: &'a Message,
+    place: i16,
+    hasher: &'a VoterHasher,
+}
+
+impl Casting<'_> {
+    fn judge(self, choice: Result<Choice, Rejection>, poll: Option<&Poll>) -> Result<Vote, Rejected> {
+        let choice = choice?;
+        let Self { message, place, hasher } = self;
+        let voter = message.voter.ok_or(Rejection::NoVoter)?;
+        let poll = poll.filter(|poll| !poll.is_draft(message.sent_at)).ok_or(Rejection::UnknownPoll)?;
+        let contestant = i16::try_from(choice.contestant)
+            .ok()
+            .and_then(|number| poll.contestant(ContestantNumber(number)))
+            .ok_or(Rejection::UnknownContestant)?;
+        let ballot = ballot(choice, poll)?;
+        let count = count(choice, poll)?;
+        let vote = Vote {
+            key: self.key(poll, voter, ballot),
             poll: poll.id,
             contestant: contestant.number,
             voter,
             ballot,
+            count,
+            place,
             cast_at: message.sent_at,
-            message_tag: message_tag(),
+            message_tag: ballot.map(|_| hasher.receipt_tag(voter, message.id)),
             id_tag: ballot.and_then(|_| id_tag(message, hasher)),
+        };
+        let Some(reason) = reason(&vote, poll, contestant) else { return Ok(vote) };
+        let late = (reason == Rejection::Late).then_some(LateVote {
+            contestant: vote.contestant,
+            ballot,
+            count,
+            message_tag: vote.message_tag,
         });
-    };
-    let late = (reason == Rejection::Late).then(|| LateVote {
-        contestant: contestant.number,
-        ballot,
-        message_tag: message_tag(),
-    });
-    Err(Rejected { key: Some(key), late, ..reason.into() })
+        Err(Rejected { key: Some(vote.key), late, ..reason.into() })
+    }
+
+    fn key(self, poll: &Poll, voter: Voter, ballot: Option<i16>) -> VoteKey {
+        let Self { message, place, hasher } = self;
+        match (ballot, message.client_id()) {
+            (Some(ballot), _) => hasher.ballot_key(poll.id, poll.created_at, voter, ballot),
+            (None, Some(id)) => hasher.client_key(poll.id, poll.created_at, voter, id, place),
+            (None, None) => hasher.message_key(poll.id, message.sent_at, message.id),
+        }
+    }
+}
+
+/// Returns why a well-formed vote does not count, though another definition of its poll might accept it.
+fn reason(vote: &Vote, poll: &Poll, contestant: &Contestant) -> Option<Rejection> {
+    let cast_at = vote.cast_at;
+    if vote.ballot > poll.votes_per_voter {
+        Some(Rejection::BallotAboveLimit)
+    } else if vote.count > poll.taps_max {
+        Some(Rejection::CountOutOfRange)
+    } else if poll.opens_at.is_none_or(|opening| cast_at < opening) {
+        Some(Rejection::BeforeOpening)
+    } else if poll.closes_at.is_some_and(|close| cast_at >= close) || poll.is_in_gap(cast_at) {
+        Some(Rejection::AfterClosing)
+    } else if contestant.withdrawn_at.is_some_and(|moment| cast_at >= moment) {
+        Some(Rejection::Withdrawn)
+    } else if poll.frozen_at.is_some() {
+        Some(Rejection::Late)
+    } else {
+        None
+    }
 }
 
 /// Returns the vote's ballot. The caller compares it with the poll's limit.
-fn ballot(request: &VoteRequest, poll: &Poll) -> Result<Option<i16>, Rejection> {
-    match (poll.votes_per_voter, request.ballot) {
+fn ballot(choice: Choice, poll: &Poll) -> Result<Option<i16>, Rejection> {
+    match (poll.votes_per_voter, choice.ballot) {
         (None, None) => Ok(None),
         (None, Some(_)) => Err(Rejection::BallotNotAllowed),
         (Some(_), None) => Err(Rejection::BallotMissing),
         (Some(_), Some(ballot)) if ballot < 1 => Err(Rejection::BallotBelowOne),
         (Some(_), Some(ballot)) => i16::try_from(ballot).map(Some).map_err(|_| Rejection::BallotAboveLimit),
+    }
+}
+
+/// Returns the number of taps that the vote stands for. The caller compares it with the poll's `tapsMax`.
+fn count(choice: Choice, poll: &Poll) -> Result<i16, Rejection> {
+    match (poll.votes_per_voter, choice.count) {
+        (_, None) => Ok(1),
+        (Some(_), Some(_)) => Err(Rejection::CountNotAllowed),
+        (None, Some(count)) if count < 1 => Err(Rejection::CountOutOfRange),
+        (None, Some(count)) => i16::try_from(count).map_err(|_| Rejection::CountOutOfRange),
     }
 }
 
@@ -129,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Gap,
+        Gap, VoteRequest,
         key::tests::hasher,
         poll::tests::{at, poll},
     };
@@ -141,6 +201,13 @@ mod tests {
             voter: Some(hasher().voter("alice")),
             request: VoteRequest::parse(body),
         }
+    }
+
+    fn judge(message: &Message, poll: Option<&Poll>, hasher: &VoterHasher) -> Result<Vote, Rejected> {
+        let mut outcomes = super::judge(message, poll, hasher);
+        let outcome = outcomes.next().unwrap();
+        assert!(outcomes.next().is_none());
+        outcome
     }
 
     fn judged(body: &str, sent_at: i64, poll: &Poll) -> Result<Vote, Rejection> {
@@ -168,8 +235,12 @@ mod tests {
         let late = judge(&message(VOTE, 1_999), Some(&frozen), &hasher()).unwrap_err();
         let vote = judge(&message(VOTE, 1_999), Some(&poll()), &hasher()).unwrap();
         assert_eq!(late.key, Some(vote.key), "what was counted before is a duplicate");
-        let kept =
-            LateVote { contestant: vote.contestant, ballot: vote.ballot, message_tag: vote.message_tag };
+        let kept = LateVote {
+            contestant: vote.contestant,
+            ballot: vote.ballot,
+            count: 1,
+            message_tag: vote.message_tag,
+        };
         assert_eq!(late.late, Some(kept), "it is kept whole");
         assert_eq!(judge(&message(VOTE, 2_000), Some(&frozen), &hasher()).unwrap_err().late, None);
     }
@@ -233,6 +304,47 @@ mod tests {
     }
 
     #[test]
+    fn a_count_is_from_one_to_the_polls_maximum() {
+        let many = Poll { taps_max: 50, ..poll() };
+        let with = |count: &str, poll: &Poll| {
+            let body =
+                r#"{"poll":1,"contestant":7,"id":"0194f0c0-0000-7000-8000-000000000000","count":COUNT}"#;
+            judged(&body.replace("COUNT", count), 1_500, poll).map(|vote| vote.count)
+        };
+        assert_eq!(with("50", &many), Ok(50));
+        assert_eq!(with("1", &poll()), Ok(1));
+        for (count, poll) in [("51", &many), ("0", &many), ("-1", &many), ("65537", &many), ("2", &poll())] {
+            assert_eq!(with(count, poll), Err(Rejection::CountOutOfRange), "{count}");
+        }
+        let limited = Poll { votes_per_voter: Some(2), ..poll() };
+        let ballot =
+            r#"{"poll":1,"contestant":7,"id":"0194f0c0-0000-7000-8000-000000000000","count":1,"ballot":1}"#;
+        assert_eq!(judged(ballot, 1_500, &limited), Err(Rejection::CountNotAllowed));
+        assert_eq!(judged(VOTE, 1_500, &many).unwrap().count, 1);
+    }
+
+    #[test]
+    fn each_vote_of_a_request_has_its_own_outcome_place_and_key() {
+        let body = r#"{"poll":1,"id":"0194f0c0-0000-7000-8000-000000000000","votes":[
+            {"contestant":7},{"contestant":99},{},{"contestant":7,"count":2},{"contestant":1}]}"#;
+        let (message, poll, hasher) = (message(body, 1_500), poll(), hasher());
+        let outcomes: Vec<_> = super::judge(&message, Some(&poll), &hasher).collect();
+        let reasons = outcomes.iter().map(|outcome| outcome.map_err(|rejected| rejected.reason).err());
+        let expected = [None, Some(Rejection::UnknownContestant), Some(Rejection::MissingField)];
+        assert!(reasons.eq(expected.into_iter().chain([Some(Rejection::CountOutOfRange), None])));
+        let place = |outcome: &Result<Vote, Rejected>| {
+            outcome.map_or_else(|rejected| rejected.place, |vote| vote.place)
+        };
+        assert!(outcomes.iter().map(place).eq(0..5));
+        assert_ne!(outcomes[0].unwrap().key, outcomes[4].unwrap().key);
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| outcome.map_or_else(|rejected| rejected.id_tag.is_some(), |_| true))
+        );
+    }
+
+    #[test]
     fn a_message_that_passed_no_authorizer_is_nobodys_vote() {
         let anonymous = Message { voter: None, ..message(VOTE, 1_500) };
         assert_eq!(judge(&anonymous, Some(&poll()), &hasher()), Err(Rejection::NoVoter.into()));
@@ -257,18 +369,19 @@ mod tests {
             (vote.message_tag, vote.id_tag)
         };
         let tag = |id| Some(hasher().receipt_tag(hasher().voter("alice"), Uuid::from_u128(id)));
-        let id = r#"{"poll":1,"contestant":7,"id":"00000000-0000-0000-0000-000000000005"}"#;
-        let both = r#"{"poll":1,"contestant":7,"ballot":1,"id":"00000000-0000-0000-0000-000000000005"}"#;
+        let id = r#"{"poll":1,"contestant":7,"id":"00000000-0000-4000-8000-000000000005"}"#;
+        let both = r#"{"poll":1,"contestant":7,"ballot":1,"id":"00000000-0000-4000-8000-000000000005"}"#;
         assert_eq!(tags(id, &poll()), (None, None));
         assert_eq!(tags(r#"{"poll":1,"contestant":7,"ballot":1}"#, &limited), (tag(9), None));
-        assert_eq!(tags(both, &limited), (tag(9), tag(5)));
+        assert_eq!(tags(both, &limited), (tag(9), tag(0x4000_8000_0000_0000_0005)));
     }
 
     #[test]
     fn whatever_it_is_rejected_for_it_is_tagged_with_its_id() {
-        let tag = Some(hasher().receipt_tag(hasher().voter("alice"), Uuid::from_u128(5)));
+        let tag =
+            Some(hasher().receipt_tag(hasher().voter("alice"), Uuid::from_u128(0x4000_8000_0000_0000_0005)));
         for fields in [r#""contestant":7"#, r#""contestant":99"#, r#""contestant":"7""#, r#""ballot":1"#] {
-            let body = format!(r#"{{"poll":1,{fields},"id":"00000000-0000-0000-0000-000000000005"}}"#);
+            let body = format!(r#"{{"poll":1,{fields},"id":"00000000-0000-4000-8000-000000000005"}}"#);
             let late = judge(&message(&body, 2_000), Some(&poll()), &hasher()).unwrap_err();
             assert_eq!(late.id_tag, tag, "{body}");
         }

@@ -96,12 +96,19 @@ impl VoterHasher {
         (1..=last).map(|ballot| self.ballot_key(poll.id, poll.created_at, voter, ballot)).collect()
     }
 
-    /// Returns the key of a vote with an id of its client. For a UUIDv7, the prefix is the id's own time: such votes
+    /// Returns the key of a vote with an id of its client, by the vote's place in its request. For a UUIDv7, the prefix is the id's own time: such votes
     /// are inserted fastest.
-    pub fn client_key(&self, poll: PollId, created_at: Timestamp, voter: Voter, id: Uuid) -> VoteKey {
+    pub fn client_key(
+        &self,
+        poll: PollId,
+        created_at: Timestamp,
+        voter: Voter,
+        id: Uuid,
+        place: i16,
+    ) -> VoteKey {
         let minted_at =
             (id.get_version_num() == 7).then(|| Timestamp::from_millis((id.as_u128() >> 80) as i64));
-        let hash = self.hash(b'i', &[&poll.0.to_be_bytes(), &voter.0, id.as_bytes()]);
+        let hash = self.hash(b'i', &[&poll.0.to_be_bytes(), &voter.0, &place.to_be_bytes(), id.as_bytes()]);
         minted_at.flatten().map_or_else(|| key(created_at, hash), |time| prefixed(millis(time), 0, hash))
     }
 
@@ -213,22 +220,24 @@ pub(crate) mod tests {
 
         #[test]
         fn whatever_distinguishes_two_votes_distinguishes_their_keys(
-            poll in 1..3_i32, sub in "[ab]", ballot in 1..3_i16, id in 0..2_u128,
+            poll in 1..3_i32, sub in "[ab]", ballot in 1..3_i16, id in 0..2_u128, place in 0..2_i16,
             other_poll in 1..3_i32, other_sub in "[ab]", other_ballot in 1..3_i16, other_id in 0..2_u128,
+            other_place in 0..2_i16,
         ) {
             let hasher = hasher();
-            let keys = |poll, sub: &str, ballot, id| {
+            let keys = |poll, sub: &str, ballot, id, place| {
                 let voter = hasher.voter(sub);
                 (
                     hasher.ballot_key(PollId(poll), at(0), voter, ballot),
-                    hasher.client_key(PollId(poll), at(0), voter, Uuid::from_u128(id)),
+                    hasher.client_key(PollId(poll), at(0), voter, Uuid::from_u128(id), place),
                     hasher.message_key(PollId(poll), at(0), Uuid::from_u128(id)),
                 )
             };
-            let (a, b) = (keys(poll, &sub, ballot, id), keys(other_poll, &other_sub, other_ballot, other_id));
+            let a = keys(poll, &sub, ballot, id, place);
+            let b = keys(other_poll, &other_sub, other_ballot, other_id, other_place);
             let same_voter = poll == other_poll && sub == other_sub;
             prop_assert_eq!(a.0 == b.0, same_voter && ballot == other_ballot);
-            prop_assert_eq!(a.1 == b.1, same_voter && id == other_id);
+            prop_assert_eq!(a.1 == b.1, same_voter && id == other_id && place == other_place);
             prop_assert_eq!(a.2 == b.2, poll == other_poll && id == other_id);
             prop_assert!(a.0 != b.1 && a.1 != b.2 && a.0 != b.2);
         }
@@ -274,7 +283,7 @@ pub(crate) mod tests {
     fn a_client_id_keeps_its_key_whenever_it_arrives() {
         let v7 = Uuid::from_u128(0x0194_f0c0_0000_7000_8000_0000_0000_0000);
         let v4 = Uuid::from_u128(0x0194_f0c0_0000_4000_8000_0000_0000_0000);
-        let key = |id| hasher().client_key(PollId(1), at(5_000), hasher().voter("alice"), id).0.as_u128();
+        let key = |id| hasher().client_key(PollId(1), at(5_000), hasher().voter("alice"), id, 0).0.as_u128();
         assert_eq!(key(v7) >> 80, 0x0194_f0c0_0000);
         assert_eq!(key(v4) >> 92, 5_000 >> PREFIX_SHIFT);
     }

@@ -43,7 +43,7 @@ pub use judge::{LateVote, Rejected, Vote, judge};
 pub use key::{ReceiptTag, VoteKey, Voter, VoterHasher, Voters};
 pub use late::{LateVotes, LaterCertificate, LaterDocument};
 pub use ledger_address::LedgerAddress;
-pub use message::{BODY_BYTES_MAX, Malformed, Message, VoteRequest, attribute};
+pub use message::{BODY_BYTES_MAX, Choice, Malformed, Message, VOTES_MAX, VoteRequest, attribute};
 pub use names::NameHistory;
 pub use pace::Pace;
 pub use poll::{
@@ -55,7 +55,7 @@ pub use public_list::PublicList;
 pub use public_names::NamesFile;
 pub use publication::{Certificate, Publication, Recount, Supplement, Turnout};
 pub use ranking::{Ranking, Standing, Tally};
-pub use receipt::{Inquiry, Receipt};
+pub use receipt::{Inquiry, PlacedReceipt, Receipt};
 pub use redrive::Redrive;
 pub use rejection::Rejection;
 pub use signature::Signature;

@@ -89,6 +89,8 @@ pub struct Poll {
     pub closes_at: Option<Timestamp>,
     /// Ballots of each voter. `None` if every vote counts.
     pub votes_per_voter: Option<i16>,
+    /// The taps that one vote may stand for, from 1.
+    pub taps_max: i16,
     /// The visibility of the standing.
     pub results: Results,
     /// How often pages request the poll's file.
@@ -175,6 +177,7 @@ impl Poll {
             opens_at: self.opens_at,
             closes_at: self.closes_at,
             votes_per_voter: self.votes_per_voter,
+            taps_max: self.taps_max,
             results: self.results,
             contestants: &self.contestants,
             gaps: &self.gaps,
@@ -205,6 +208,7 @@ pub struct PollView<'a> {
     opens_at: Option<Timestamp>,
     closes_at: Option<Timestamp>,
     votes_per_voter: Option<i16>,
+    taps_max: i16,
     results: Results,
     contestants: &'a [Contestant],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -244,6 +248,7 @@ pub(crate) mod tests {
             opens_at: Some(at(1_000)),
             closes_at: Some(at(2_000)),
             votes_per_voter: None,
+            taps_max: 1,
             results: Results::Live,
             pace: Pace::Auto,
             contestants: vec![contestant(1, "Ana"), contestant(2, "Bia"), contestant(7, "Caio")],

@@ -26,6 +26,7 @@ struct ListedPoll<'a> {
     opens_at: Option<Timestamp>,
     closes_at: Option<Timestamp>,
     votes_per_voter: Option<i16>,
+    taps_max: i16,
     results: Results,
     /// The path of the names' file. Absent if the poll's own file has the names.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +57,7 @@ impl<'a> ListedPoll<'a> {
             opens_at: poll.opens_at,
             closes_at: poll.closes_at,
             votes_per_voter: poll.votes_per_voter,
+            taps_max: poll.taps_max,
             results: poll.results,
             names: names.get(&poll.id).map(String::as_str),
         }
@@ -78,9 +80,10 @@ mod tests {
         let now = at(1_100 + 86_400_000);
         let list = PublicList::new(7, &[poll(), certified, old], &names, now);
         let expected = json!({"listVersion": 7, "nextInSeconds": 10, "polls": [
-            {"id": 1, "opensAt": at(1_000), "closesAt": at(2_000), "votesPerVoter": null, "results": "live",
-                "names": "/results/1.names-ab.json"},
-            {"id": 2, "opensAt": at(1_000), "closesAt": at(2_000), "votesPerVoter": 3, "results": "live"},
+            {"id": 1, "opensAt": at(1_000), "closesAt": at(2_000), "votesPerVoter": null, "tapsMax": 1,
+                "results": "live", "names": "/results/1.names-ab.json"},
+            {"id": 2, "opensAt": at(1_000), "closesAt": at(2_000), "votesPerVoter": 3, "tapsMax": 1,
+                "results": "live"},
         ]});
         assert_eq!(serde_json::to_value(&list).unwrap(), expected);
     }

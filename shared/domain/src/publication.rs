@@ -26,6 +26,7 @@ pub struct Publication<'a> {
     opens_at: Option<Timestamp>,
     closes_at: Option<Timestamp>,
     votes_per_voter: Option<i16>,
+    taps_max: i16,
     results: Results,
     #[serde(skip_serializing_if = "Option::is_none")]
     contestants: Option<&'a [Contestant]>,
@@ -169,6 +170,7 @@ impl<'a> Publication<'a> {
             opens_at: poll.opens_at,
             closes_at: poll.closes_at,
             votes_per_voter: poll.votes_per_voter,
+            taps_max: poll.taps_max,
             results: poll.results,
             contestants: Some(&poll.contestants),
             gaps: &poll.gaps,

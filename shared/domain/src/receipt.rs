@@ -2,7 +2,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    ContestantNumber, Poll, PollId, ReceiptTag, Timestamp, VoteKey, Voter, VoterHasher,
+    ContestantNumber, Poll, PollId, ReceiptTag, Timestamp, VOTES_MAX, VoteKey, Voter, VoterHasher,
     definition::VOTES_PER_VOTER_MAX,
 };
 
@@ -14,6 +14,9 @@ pub enum Receipt {
     Counted {
         /// The contestant of the vote.
         contestant: ContestantNumber,
+        /// The taps that it stands for.
+        #[serde(skip_serializing_if = "is_one")]
+        count: i16,
         /// The time of casting.
         cast_at: Timestamp,
         /// The voter's ballot, in a poll with a limit.
@@ -26,11 +29,24 @@ pub enum Receipt {
         /// The time of casting.
         cast_at: Timestamp,
     },
-    /// The vote was not received, or not yet judged.
-    Unknown,
 }
 
-/// A voter's query for one of their votes in a poll, with every key that the vote may have in the ledger.
+/// The outcome of one vote of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlacedReceipt {
+    /// The vote's place in the request, from 0.
+    pub place: i16,
+    /// The outcome.
+    #[serde(flatten)]
+    pub receipt: Receipt,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_one(count: &i16) -> bool {
+    *count == 1
+}
+
+/// A voter's query for the votes of one of their requests in a poll, with every key that they may have in the ledger.
 ///
 /// The answer never shows another voter's vote: the tag and most keys are derived from the voter, and the ledger
 /// compares the voter of each vote that it finds.
@@ -40,11 +56,11 @@ pub struct Inquiry {
     pub poll: PollId,
     /// The voter who asks.
     pub voter: Voter,
-    /// The id of the vote's message, or the id that its client gave. The ledger looks for both.
+    /// The id of the message, or the id that the client gave. The ledger looks for both.
     pub id: Uuid,
     /// The stored form of the id.
     pub tag: ReceiptTag,
-    /// Every key that the counted vote may have.
+    /// Every key that a counted vote may have.
     pub keys: Vec<VoteKey>,
 }
 
@@ -52,8 +68,8 @@ impl Inquiry {
     /// Creates the query of a voter at `now`.
     ///
     /// In a poll with a limit, the keys are those of every possible ballot, since the limit may have been higher when
-    /// the vote was counted. In a poll without one, they are the key of the client's id and the
-    /// [keys of the message](VoterHasher::message_keys) within the poll's window. So there, a counted vote with a
+    /// the vote was counted. In a poll without one, they are the keys of the client's id, one for each place in a
+    /// request, and the [keys of the message](VoterHasher::message_keys) within the poll's window. So there, a counted vote with a
     /// client's id is not found by its message id, and neither is a vote from outside the current window.
     pub fn new(poll: &Poll, voter: Voter, id: Uuid, now: Timestamp, hasher: &VoterHasher) -> Self {
         let keys = if poll.votes_per_voter.is_some() {
@@ -61,8 +77,10 @@ impl Inquiry {
         } else {
             let first = poll.opens_at.map_or(poll.created_at, |opening| opening.max(poll.created_at));
             let last = poll.closes_at.map_or(now, |close| close.min(now));
-            let client_key = hasher.client_key(poll.id, poll.created_at, voter, id);
-            hasher.message_keys(poll.id, first, last, id).chain([client_key]).collect()
+            let places = 0..VOTES_MAX as i16;
+            let client_keys =
+                places.map(|place| hasher.client_key(poll.id, poll.created_at, voter, id, place));
+            hasher.message_keys(poll.id, first, last, id).chain(client_keys).collect()
         };
         Self { poll: poll.id, voter, id, tag: hasher.receipt_tag(voter, id), keys }
     }

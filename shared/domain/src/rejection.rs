@@ -11,8 +11,16 @@ pub enum Rejection {
     NotJson,
     /// A field does not have the type that the contract defines.
     WrongType,
-    /// `poll` or `contestant` is absent.
+    /// `poll` or `contestant` is absent, or the `id` of a request with `votes`.
     MissingField,
+    /// The `id` is not a UUID of version 4 or 7, which have at least 62 random bits.
+    WeakId,
+    /// `votes` is empty.
+    NoVotes,
+    /// `votes` has more than [`VOTES_MAX`](super::VOTES_MAX) elements.
+    TooManyVotes,
+    /// The vote has a `count` and its request no `id`.
+    CountWithoutId,
     /// The body is larger than [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX).
     TooLarge,
     /// The message did not come through the gateway's authorizer.
@@ -37,16 +45,24 @@ pub enum Rejection {
     BallotAboveLimit,
     /// The poll has no limit, yet the vote names a ballot.
     BallotNotAllowed,
+    /// The poll has a limit, yet the vote has a `count`.
+    CountNotAllowed,
+    /// The `count` is below 1 or above the poll's `tapsMax`.
+    CountOutOfRange,
 }
 
 impl Rejection {
     /// Every reason, in the order in which the checks run.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::Unreadable,
         Self::TooLarge,
         Self::NotJson,
         Self::MissingField,
         Self::WrongType,
+        Self::WeakId,
+        Self::NoVotes,
+        Self::TooManyVotes,
+        Self::CountWithoutId,
         Self::NoVoter,
         Self::UnknownPoll,
         Self::UnknownContestant,
@@ -54,6 +70,8 @@ impl Rejection {
         Self::BallotBelowOne,
         Self::BallotAboveLimit,
         Self::BallotNotAllowed,
+        Self::CountNotAllowed,
+        Self::CountOutOfRange,
         Self::BeforeOpening,
         Self::AfterClosing,
         Self::Withdrawn,
@@ -67,6 +85,10 @@ impl Rejection {
             Self::NotJson => "notJson",
             Self::WrongType => "wrongType",
             Self::MissingField => "missingField",
+            Self::WeakId => "weakId",
+            Self::NoVotes => "noVotes",
+            Self::TooManyVotes => "tooManyVotes",
+            Self::CountWithoutId => "countWithoutId",
             Self::TooLarge => "tooLarge",
             Self::NoVoter => "noVoter",
             Self::UnknownPoll => "unknownPoll",
@@ -79,6 +101,8 @@ impl Rejection {
             Self::BallotBelowOne => "ballotBelowOne",
             Self::BallotAboveLimit => "ballotAboveLimit",
             Self::BallotNotAllowed => "ballotNotAllowed",
+            Self::CountNotAllowed => "countNotAllowed",
+            Self::CountOutOfRange => "countOutOfRange",
         }
     }
 }

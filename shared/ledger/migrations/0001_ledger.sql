@@ -6,6 +6,7 @@ CREATE TABLE polls (
     opens_at        timestamptz,
     closes_at       timestamptz,
     votes_per_voter smallint,
+    taps_max        smallint    NOT NULL DEFAULT 1, -- that one vote may stand for
     results         text        NOT NULL CHECK (results IN ('live', 'afterClose', 'hidden')),
     pace            smallint    CHECK (pace IN (3, 5, 10)), -- seconds between two requests of a page; NULL: by the clock
     contestants     jsonb       NOT NULL, -- read and written whole, together with the version
@@ -107,23 +108,25 @@ CREATE TABLE rehearsal_votes PARTITION OF votes FOR VALUES FROM (1000000000) TO 
 -- cycles after some years of votes without a break.
 CREATE SEQUENCE batches AS integer CYCLE;
 
--- A message is rejected once, for one reason. The tag is that of the client's id.
+-- A vote of a message is rejected once, for one reason. The tag is that of the client's id.
 --
 -- A voter has at most 1,000 rows for one poll, and as many for all messages that name no existing poll: beyond them a
 -- rejection is counted only. Rows are deleted 30 days after the poll's certification, and without a poll 30 days after
 -- casting: SQS redelivers for 14 days.
 CREATE TABLE rejections (
-    message_id uuid        PRIMARY KEY,
+    message_id uuid        NOT NULL,
     cast_at    timestamptz NOT NULL,
     voter      bigint      NOT NULL, -- 0: the message has no voter
     id_tag     bigint,
     named      bigint,               -- the number in the message if no poll had it
     poll       integer     NOT NULL, -- 0: the message names no existing poll
-    place      smallint    NOT NULL DEFAULT 1, -- among the voter's rows for this poll, from 1
-    reason     text        NOT NULL
+    number     smallint    NOT NULL DEFAULT 1, -- among the voter's rows for this poll, from 1
+    place      smallint    NOT NULL DEFAULT 0, -- in its request
+    reason     text        NOT NULL,
+    PRIMARY KEY (message_id, place)
 );
 
-CREATE INDEX rejections_by_voter ON rejections (poll, voter, place);
+CREATE INDEX rejections_by_voter ON rejections (poll, voter, number);
 
 -- For a new poll: whether messages were rejected for the lack of it.
 CREATE INDEX rejections_by_name ON rejections (named) WHERE named IS NOT NULL;
@@ -172,7 +175,8 @@ CREATE TABLE late_arrivals (
 CREATE TABLE tallies (
     poll       integer  NOT NULL,
     contestant smallint NOT NULL,
-    votes      bigint   NOT NULL,
+    votes      bigint   NOT NULL, -- the sum of the counts
+    casts      bigint   NOT NULL DEFAULT 0, -- the rows of votes
     PRIMARY KEY (poll, contestant)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
@@ -287,28 +291,32 @@ CREATE FUNCTION mark_log() RETURNS pg_lsn LANGUAGE sql VOLATILE AS $$SELECT pg_l
 -- never deadlock. A batch of probes alone takes the same locks, so that anything that blocks votes also blocks
 -- probes.
 --
--- vote_*: ascending by poll, key and time of casting; of two votes with the same key, the first one counts. vote_ballots
--- and the tags: empty if no vote of the batch has a ballot. rejected_contestants, rejected_ballots and
+-- vote_*: ascending by poll, key and time of casting; of two votes with the same key, the first one counts.
+-- vote_counts, vote_places and added_casts: empty if each vote is one tap, or the only vote of its request. vote_ballots
+-- and the tags: empty if no vote of the batch has a ballot. rejected_contestants, rejected_counts, rejected_ballots and
 -- rejected_message_tags: fields of late votes, empty if the batch has none. added_*: the votes of each contestant if
 -- all votes count. current: whether the batch was judged by the current definitions (version 0: no such poll); if
--- not, nothing was counted. counted: the number of inserted votes. recorded_reasons: the reason of each new
--- rejection, recorded or only counted. tally_*: absolute totals. If every message of the batch is a newly counted vote, and
--- none is a contestant's first, they are the changed totals; else those of every contestant of every poll in it, since totals from an earlier delivery may not have
--- reached the ranking.
+-- not, nothing was counted. counted: the number of inserted rows. counted_taps: the taps that they stand for.
+-- recorded_reasons: the reason of each new rejection, recorded or only counted. tally_*: absolute totals. If every
+-- message of the batch is a newly counted vote, and none is a contestant's first, they are the changed totals; else
+-- those of every contestant of every poll in it, since totals from an earlier delivery may not have reached the ranking.
 --
 -- redelivered: a message of the batch was delivered before. unannounced: an announcement of the function instance has
 -- failed since its last count. repeats_expected: votes of the batch may be in the ledger already.
 CREATE PROCEDURE count_votes(
     judged_polls integer[], judged_versions integer[],
     vote_keys uuid[], vote_messages uuid[], vote_voters bigint[], vote_cast_at timestamptz[], vote_polls integer[],
-    vote_contestants smallint[], vote_ballots smallint[], vote_message_tags bigint[], vote_id_tags bigint[],
-    added_polls integer[], added_contestants smallint[], added_votes bigint[],
+    vote_contestants smallint[], vote_counts smallint[], vote_places smallint[], vote_ballots smallint[],
+    vote_message_tags bigint[], vote_id_tags bigint[],
+    added_polls integer[], added_contestants smallint[], added_votes bigint[], added_casts bigint[],
     rejected_messages uuid[], rejected_voters bigint[], rejected_id_tags bigint[], rejected_cast_at timestamptz[],
-    rejected_polls bigint[], rejected_reasons text[], rejected_keys uuid[],
-    rejected_contestants smallint[], rejected_ballots smallint[], rejected_message_tags bigint[],
+    rejected_polls bigint[], rejected_reasons text[], rejected_keys uuid[], rejected_places smallint[],
+    rejected_contestants smallint[], rejected_counts smallint[], rejected_ballots smallint[],
+    rejected_message_tags bigint[],
     probe_ids bigint[], probe_cast_at timestamptz[], redelivered boolean, unannounced boolean,
     repeats_expected boolean,
-    INOUT current boolean = NULL, INOUT counted bigint = NULL, INOUT recorded_reasons text[] = NULL,
+    INOUT current boolean = NULL, INOUT counted bigint = NULL, INOUT counted_taps bigint = NULL,
+    INOUT recorded_reasons text[] = NULL,
     INOUT tally_polls integer[] = NULL, INOUT tally_contestants smallint[] = NULL, INOUT tally_votes bigint[] = NULL
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -353,26 +361,34 @@ BEGIN
                 ) AS asked JOIN votes ON votes.poll = asked.poll AND votes.key = ANY (asked.keys);
                 -- A message rejected under an earlier definition stays rejected.
                 WITH inserted AS (
-                    INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag, batch)
-                    SELECT DISTINCT ON (poll, key)
-                        key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag, batch_number
+                    INSERT INTO votes
+                        (key, voter, cast_at, poll, contestant, count, place, ballot, message_tag, id_tag, batch)
+                    SELECT DISTINCT ON (poll, key) key, voter, cast_at, poll, contestant, coalesce(count, 1),
+                        coalesce(place, 0), ballot, message_tag, id_tag, batch_number
                     FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants,
-                                vote_ballots, vote_message_tags, vote_id_tags)
-                        AS vote (key, message_id, voter, cast_at, poll, contestant, ballot, message_tag, id_tag)
+                                vote_counts, vote_places, vote_ballots, vote_message_tags, vote_id_tags)
+                        AS vote (key, message_id, voter, cast_at, poll, contestant, count, place, ballot, message_tag,
+                                 id_tag)
                     WHERE key <> ALL (known) AND NOT (look_back AND EXISTS (
-                        SELECT FROM rejections WHERE rejections.message_id = vote.message_id))
+                        SELECT FROM rejections
+                        WHERE rejections.message_id = vote.message_id AND rejections.place = coalesce(vote.place, 0)))
                     ORDER BY poll, key, cast_at
                     RETURNING poll, contestant, count
                 ), added AS (
-                    SELECT poll, contestant, sum(count) AS votes FROM inserted GROUP BY poll, contestant
+                    SELECT poll, contestant, count(*) AS casts, sum(count) AS votes
+                    FROM inserted GROUP BY poll, contestant
                 )
-                SELECT coalesce(sum(votes), 0), array_agg(poll), array_agg(contestant), array_agg(votes)
-                INTO counted, added_polls, added_contestants, added_votes FROM added;
+                SELECT coalesce(sum(casts), 0), array_agg(poll), array_agg(contestant), array_agg(votes),
+                    array_agg(casts)
+                INTO counted, added_polls, added_contestants, added_votes, added_casts FROM added;
             ELSE
-                INSERT INTO votes (key, voter, cast_at, poll, contestant, ballot, message_tag, id_tag, batch)
-                SELECT *, batch_number
-                FROM unnest(vote_keys, vote_voters, vote_cast_at, vote_polls, vote_contestants, vote_ballots,
-                            vote_message_tags, vote_id_tags);
+                INSERT INTO votes
+                    (key, voter, cast_at, poll, contestant, count, place, ballot, message_tag, id_tag, batch)
+                SELECT key, voter, cast_at, poll, contestant, coalesce(count, 1), coalesce(place, 0), ballot, message_tag,
+                    id_tag, batch_number
+                FROM unnest(vote_keys, vote_voters, vote_cast_at, vote_polls, vote_contestants, vote_counts, vote_places,
+                            vote_ballots, vote_message_tags, vote_id_tags)
+                    AS vote (key, voter, cast_at, poll, contestant, count, place, ballot, message_tag, id_tag);
                 GET DIAGNOSTICS counted = ROW_COUNT;
             END IF;
             EXIT;
@@ -382,12 +398,16 @@ BEGIN
         END;
     END LOOP;
 
+    SELECT coalesce(sum(votes), 0) INTO counted_taps FROM unnest(added_votes) AS added (votes);
+
     -- The tally lock, held until the commit. Without it, batches would wait for each other's rows and then recheck
     -- each row. Locks of two numbers do not conflict with the definition lock, which has one.
     PERFORM pg_advisory_xact_lock(2, 0);
     WITH raised AS (
-        UPDATE tallies SET votes = tallies.votes + added.votes
-        FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
+        UPDATE tallies SET votes = tallies.votes + added.votes,
+            casts = tallies.casts + coalesce(added.casts, added.votes)
+        FROM unnest(added_polls, added_contestants, added_votes, added_casts)
+            AS added (poll, contestant, votes, casts)
         WHERE tallies.poll = added.poll AND tallies.contestant = added.contestant
         RETURNING tallies.poll, tallies.contestant, tallies.votes, tallies.votes = added.votes AS is_first
     )
@@ -397,39 +417,62 @@ BEGIN
     -- Every contestant has a tally, unless an operator has deleted it. Then it restarts from zero until the poll is
     -- rebuilt.
     IF coalesce(cardinality(tally_polls), 0) < cardinality(added_polls) THEN
-        INSERT INTO tallies (poll, contestant, votes)
-        SELECT * FROM unnest(added_polls, added_contestants, added_votes) AS added (poll, contestant, votes)
+        INSERT INTO tallies (poll, contestant, votes, casts)
+        SELECT poll, contestant, votes, coalesce(casts, votes)
+        FROM unnest(added_polls, added_contestants, added_votes, added_casts)
+            AS added (poll, contestant, votes, casts)
         WHERE (poll, contestant) NOT IN (SELECT * FROM unnest(tally_polls, tally_contestants));
         tally_polls := NULL;
+    END IF;
+
+    -- A ballot that another vote of the voter has used is recorded, so that the voter learns it. The same vote has the
+    -- same place in the same message, or in another message with the same id.
+    IF counted < cardinality(vote_keys) AND cardinality(vote_ballots) > 0 THEN
+        SELECT rejected_messages || array_agg(message_id), rejected_voters || array_agg(vote.voter),
+            rejected_id_tags || array_agg(vote.id_tag), rejected_cast_at || array_agg(vote.cast_at),
+            rejected_polls || array_agg(vote.poll::bigint), rejected_reasons || array_agg('ballotUsed'::text),
+            rejected_keys || array_agg(NULL::uuid), rejected_places || array_agg(coalesce(vote.place, 0::smallint))
+        INTO rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls, rejected_reasons,
+            rejected_keys, rejected_places
+        FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_places, vote_ballots,
+                    vote_message_tags, vote_id_tags)
+            AS vote (key, message_id, voter, cast_at, poll, place, ballot, message_tag, id_tag)
+        JOIN votes USING (poll, key)
+        WHERE vote.ballot IS NOT NULL
+            AND (coalesce(vote.place, 0) = votes.place
+                AND (vote.message_tag = votes.message_tag OR vote.id_tag = votes.id_tag)) IS NOT TRUE;
     END IF;
 
     -- A vote counted under an earlier definition is not rejected under this one. Under the tally lock, `new` sees
     -- every rejection of earlier batches.
     IF cardinality(rejected_messages) > 0 THEN
         WITH new AS MATERIALIZED (
-            SELECT DISTINCT ON (message_id) message_id, coalesce(voter, 0) AS voter, rejected.id_tag, cast_at,
+            SELECT DISTINCT ON (message_id, place) message_id, coalesce(voter, 0) AS voter, rejected.id_tag, cast_at,
                 coalesce(polls.id, 0) AS poll, CASE WHEN polls.id IS NULL THEN named END AS named, reason, key,
-                contestant, ballot, message_tag,
+                place, contestant, coalesce(rejected.count, 1) AS count, ballot, message_tag,
                 CASE WHEN certificates.certified_at < now() - interval '30 days' THEN 0 ELSE 1000 END AS rows_max
             FROM unnest(rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls,
-                        rejected_reasons, rejected_keys, rejected_contestants, rejected_ballots,
-                        rejected_message_tags)
-                AS rejected (message_id, voter, id_tag, cast_at, named, reason, key, contestant, ballot, message_tag)
+                        rejected_reasons, rejected_keys, rejected_places, rejected_contestants, rejected_counts,
+                        rejected_ballots, rejected_message_tags)
+                AS rejected (message_id, voter, id_tag, cast_at, named, reason, key, place, contestant, count, ballot,
+                             message_tag)
             LEFT JOIN polls ON polls.id = named LEFT JOIN certificates ON certificates.poll = polls.id
             WHERE NOT EXISTS (SELECT FROM votes WHERE votes.poll = polls.id AND votes.key = rejected.key)
-                AND NOT EXISTS (SELECT FROM rejections WHERE rejections.message_id = rejected.message_id)
-            ORDER BY message_id
+                AND NOT EXISTS (
+                    SELECT FROM rejections
+                    WHERE rejections.message_id = rejected.message_id AND rejections.place = rejected.place)
+            ORDER BY message_id, place
         ), numbered AS (
-            SELECT *, row_number() OVER (PARTITION BY poll, voter ORDER BY message_id) + coalesce((
-                SELECT place FROM rejections WHERE rejections.poll = new.poll AND rejections.voter = new.voter
-                ORDER BY place DESC LIMIT 1), 0) AS place
+            SELECT *, row_number() OVER (PARTITION BY poll, voter ORDER BY message_id, place) + coalesce((
+                SELECT number FROM rejections WHERE rejections.poll = new.poll AND rejections.voter = new.voter
+                ORDER BY number DESC LIMIT 1), 0) AS number
             FROM new
         ), recorded AS (
-            INSERT INTO rejections (message_id, cast_at, voter, id_tag, named, poll, place, reason)
-            SELECT message_id, cast_at, voter, id_tag, named, poll, place, reason
+            INSERT INTO rejections (message_id, cast_at, voter, id_tag, named, poll, number, place, reason)
+            SELECT message_id, cast_at, voter, id_tag, named, poll, number, place, reason
             FROM numbered
-            WHERE place <= rows_max
-            ORDER BY message_id
+            WHERE number <= rows_max
+            ORDER BY message_id, place
         ), recounted AS (
             INSERT INTO rejection_counts AS total (poll, reason, count)
             SELECT poll, reason, count(*) FROM new GROUP BY poll, reason ORDER BY poll, reason
@@ -440,8 +483,8 @@ BEGIN
         ), kept AS (
             -- A second message of the same late vote is a duplicate.
             INSERT INTO late_votes
-                (key, message_id, voter, cast_at, arrived_at, poll, contestant, ballot, message_tag, id_tag)
-            SELECT key, message_id, voter, cast_at, arrived_at, poll, contestant, ballot, message_tag,
+                (key, message_id, voter, cast_at, arrived_at, poll, contestant, count, place, ballot, message_tag, id_tag)
+            SELECT key, message_id, voter, cast_at, arrived_at, poll, contestant, count, place, ballot, message_tag,
                 CASE WHEN ballot IS NOT NULL THEN id_tag END
             FROM arrival CROSS JOIN new
             WHERE contestant IS NOT NULL

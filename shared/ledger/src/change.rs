@@ -126,7 +126,7 @@ async fn update(
 ) -> Result<i32, sqlx::Error> {
     let sql = "/* change_poll */ UPDATE polls SET title = $2, opens_at = $3, closes_at = $4, \
                votes_per_voter = $5, results = $6, contestants = $7, draft = $8, archived_at = $9, gaps = $10, \
-               errata = $11, names = $12, pace = $13, version = version + 1, edition = edition + 1 \
+               errata = $11, names = $12, pace = $13, taps_max = $14, version = version + 1, edition = edition + 1 \
                WHERE id = $1 RETURNING version";
     let moment = |moment: Option<Timestamp>| moment.map(OffsetDateTime::from);
     // Former names are remembered: votes may have been cast for them.
@@ -146,6 +146,7 @@ async fn update(
         .bind(Json(&after.errata))
         .bind(Json(&names))
         .bind(after.pace.seconds().map(i16::from))
+        .bind(after.taps_max)
         .fetch_one(&mut *connection)
         .await?;
     update_derived_rows(connection, after).await?;

@@ -21,8 +21,10 @@ pub struct Batch {
     rejected_polls: Vec<Option<i64>>,
     rejected_reasons: Vec<&'static str>,
     rejected_keys: Vec<Option<Uuid>>,
+    rejected_places: Vec<i16>,
     /// Fields of late votes, filled up to the last late vote. Empty if there is none.
     rejected_contestants: Vec<Option<i16>>,
+    rejected_counts: Vec<Option<i16>>,
     rejected_ballots: Vec<Option<i16>>,
     rejected_message_tags: Vec<Option<i64>>,
     probe_ids: Vec<i64>,
@@ -40,14 +42,22 @@ impl Batch {
         self.judged_versions.push(version);
     }
 
-    /// Adds a vote that counts unless its key has been counted already.
+    /// Adds one outcome of a message. A valid vote counts unless its key has been counted already. A rejected one is a
+    /// duplicate instead if its key was counted under an earlier definition of the poll; a late one is stored with all
+    /// its fields.
+    pub fn add(&mut self, message: &Message, outcome: Result<Vote, Rejected>) {
+        match outcome {
+            Ok(vote) => self.vote(message.id, vote),
+            Err(rejected) => self.reject(message, rejected),
+        }
+    }
+
+    /// Adds a valid vote.
     pub fn vote(&mut self, message: Uuid, vote: Vote) {
         self.votes.push((message, vote));
     }
 
-    /// Adds a rejected message. It is a duplicate instead if its key was counted under an earlier definition of the
-    /// poll. A late vote is stored with all its fields.
-    pub fn rejection(&mut self, message: &Message, rejected: Rejected) {
+    fn reject(&mut self, message: &Message, rejected: Rejected) {
         let poll = match &message.request {
             Ok(request) => Some(request.poll),
             Err(malformed) => malformed.poll,
@@ -59,12 +69,15 @@ impl Batch {
         self.rejected_polls.push(poll);
         self.rejected_reasons.push(rejected.reason.name());
         self.rejected_keys.push(rejected.key.map(|key| key.0));
+        self.rejected_places.push(rejected.place);
         if let Some(late) = rejected.late {
             let before = self.rejected_keys.len() - 1;
             self.rejected_contestants.resize(before, None);
+            self.rejected_counts.resize(before, None);
             self.rejected_ballots.resize(before, None);
             self.rejected_message_tags.resize(before, None);
             self.rejected_contestants.push(Some(late.contestant.0));
+            self.rejected_counts.push(Some(late.count));
             self.rejected_ballots.push(late.ballot);
             self.rejected_message_tags.push(late.message_tag.map(|tag| tag.0));
         }
@@ -97,17 +110,26 @@ impl Batch {
         voters
     }
 
-    /// Returns the number of its votes, repeated ones included.
-    pub fn votes(&self) -> u64 {
+    /// Returns the number of its valid votes, repeated ones included.
+    pub fn casts(&self) -> u64 {
         self.votes.len() as u64
     }
 
-    /// Returns the number of messages, without probes.
+    /// Returns the taps of its votes by poll, duplicates included.
+    pub fn taps(&self) -> BTreeMap<PollId, u64> {
+        let mut taps = BTreeMap::new();
+        for (_, vote) in &self.votes {
+            *taps.entry(vote.poll).or_default() += u64::from(vote.count.unsigned_abs());
+        }
+        taps
+    }
+
+    /// Returns the number of votes, valid or rejected.
     pub fn len(&self) -> usize {
         self.votes.len() + self.rejected_messages.len()
     }
 
-    /// Returns whether the batch has no messages.
+    /// Returns whether the batch has no votes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -122,12 +144,16 @@ struct VoteColumns {
     cast_at: Vec<OffsetDateTime>,
     polls: Vec<i32>,
     contestants: Vec<i16>,
+    /// Filled up to the last vote of more than one tap: the server assumes 1 after it.
+    counts: Vec<Option<i16>>,
+    /// Filled up to the last vote that is not the first of its request: the server assumes 0 after it.
+    places: Vec<Option<i16>>,
     /// Filled up to the last vote with a ballot, like the tags: the server assumes NULL after it.
     ballots: Vec<Option<i16>>,
     message_tags: Vec<Option<i64>>,
     id_tags: Vec<Option<i64>>,
-    /// The votes of each contestant if all votes count.
-    added: BTreeMap<(i32, i16), i64>,
+    /// The taps and the votes of each contestant if all votes count.
+    added: BTreeMap<(i32, i16), (i64, i64)>,
 }
 
 impl VoteColumns {
@@ -142,6 +168,14 @@ impl VoteColumns {
     }
 
     fn push(&mut self, message: Uuid, vote: &Vote) {
+        if vote.count != 1 {
+            self.counts.resize(self.keys.len(), None);
+            self.counts.push(Some(vote.count));
+        }
+        if vote.place != 0 {
+            self.places.resize(self.keys.len(), None);
+            self.places.push(Some(vote.place));
+        }
         if vote.ballot.is_some() {
             self.ballots.resize(self.keys.len(), None);
             self.message_tags.resize(self.keys.len(), None);
@@ -156,7 +190,8 @@ impl VoteColumns {
         self.cast_at.push(vote.cast_at.into());
         self.polls.push(vote.poll.0);
         self.contestants.push(vote.contestant.0);
-        *self.added.entry((vote.poll.0, vote.contestant.0)).or_default() += 1;
+        let (taps, casts) = self.added.entry((vote.poll.0, vote.contestant.0)).or_default();
+        (*taps, *casts) = (*taps + i64::from(vote.count), *casts + 1);
     }
 }
 
@@ -173,8 +208,10 @@ pub enum Outcome {
 /// The result of a committed batch. The default is the result of an empty batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Newly counted votes.
+    /// Newly counted votes, one for each row.
     pub counted: u64,
+    /// The taps that they stand for.
+    pub taps: u64,
     /// New rejections, by reason. A voter's rejections beyond 1,000 for one poll are new at every delivery.
     pub rejected: BTreeMap<String, u64>,
     /// Absolute totals: of the contestants with new votes if the whole batch is new, else of all contestants of
@@ -190,10 +227,13 @@ impl Ledger {
     /// [`Error::Outage`] or [`Error::Defect`]; then the batch may or may not have been committed.
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ CALL count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-                   $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)";
+                   $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)";
         let votes = VoteColumns::new(&batch.votes);
         let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = votes.added.keys().copied().unzip();
-        let added_votes: Vec<i64> = votes.added.into_values().collect();
+        let (added_votes, mut added_casts): (Vec<i64>, Vec<i64>) = votes.added.into_values().unzip();
+        if votes.counts.is_empty() {
+            added_casts.clear();
+        }
         let query = sqlx::query(sql)
             .bind(&batch.judged_polls)
             .bind(&batch.judged_versions)
@@ -203,12 +243,15 @@ impl Ledger {
             .bind(votes.cast_at)
             .bind(votes.polls)
             .bind(votes.contestants)
+            .bind(votes.counts)
+            .bind(votes.places)
             .bind(votes.ballots)
             .bind(votes.message_tags)
             .bind(votes.id_tags)
             .bind(added_polls)
             .bind(added_contestants)
             .bind(added_votes)
+            .bind(added_casts)
             .bind(&batch.rejected_messages)
             .bind(&batch.rejected_voters)
             .bind(&batch.rejected_id_tags)
@@ -216,7 +259,9 @@ impl Ledger {
             .bind(&batch.rejected_polls)
             .bind(&batch.rejected_reasons)
             .bind(&batch.rejected_keys)
+            .bind(&batch.rejected_places)
             .bind(&batch.rejected_contestants)
+            .bind(&batch.rejected_counts)
             .bind(&batch.rejected_ballots)
             .bind(&batch.rejected_message_tags)
             .bind(&batch.probe_ids)
@@ -232,8 +277,9 @@ impl Ledger {
         for reason in row.try_get::<Option<Vec<String>>, _>("recorded_reasons")?.unwrap_or_default() {
             *rejected.entry(reason).or_default() += 1;
         }
-        let counted = row.try_get::<i64, _>("counted")?.unsigned_abs();
-        Ok(Outcome::Counted(Counted { counted, rejected, tallies: tallies(&row)? }))
+        let number = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+        let (counted, taps) = (number("counted")?, number("counted_taps")?);
+        Ok(Outcome::Counted(Counted { counted, taps, rejected, tallies: tallies(&row)? }))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Error, Ledger,
     audit::extend_timeout,
     polls::timestamp,
-    supplement::{COLUMNS, key},
+    supplement::{COLUMNS, count, key},
 };
 use domain::{PollId, Timestamp};
 
@@ -34,7 +34,7 @@ pub struct Export {
     pub etags: Vec<String>,
     /// The key of the last uploaded vote.
     pub exported_to: Option<Uuid>,
-    /// The number of uploaded votes.
+    /// The uploaded votes: the sum of their counts.
     pub votes: u64,
     /// The compressed size of the uploaded parts.
     pub bytes: u64,
@@ -55,13 +55,15 @@ pub enum Asked {
     NotCertified,
 }
 
-/// A piece of a poll's votes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A piece of a poll's votes. The default is an empty one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Piece {
     /// The key of its last vote. `None` if it is empty.
     pub last: Option<Uuid>,
-    /// The number of its votes.
+    /// Its votes: the sum of the counts.
     pub votes: u64,
+    /// The number of its lines.
+    pub casts: u64,
 }
 
 impl Export {
@@ -140,11 +142,12 @@ impl Ledger {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
             extend_timeout(&mut transaction, limit).await?;
-            let mut piece = Piece { last: None, votes: 0 };
+            let mut piece = Piece::default();
             let mut lines = transaction.copy_out_raw(&sql).await?;
             // Each message of the protocol is one line.
             while let Some(line) = lines.try_next().await? {
-                piece = Piece { last: Some(key(&line)?), votes: piece.votes + 1 };
+                let Piece { votes, casts, .. } = piece;
+                piece = Piece { last: Some(key(&line)?), votes: votes + count(&line)?, casts: casts + 1 };
                 take(&line);
             }
             drop(lines);
@@ -228,7 +231,7 @@ impl Ledger {
 }
 
 fn export(row: &PgRow) -> Result<Export, sqlx::Error> {
-    let count = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+    let figure = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
     let is_certified = row.try_get::<Option<OffsetDateTime>, _>("certified_at")?.is_some();
     let finished_at: Option<OffsetDateTime> = row.try_get("finished_at")?;
     Ok(Export {
@@ -237,10 +240,10 @@ fn export(row: &PgRow) -> Result<Export, sqlx::Error> {
         upload: row.try_get("upload")?,
         etags: row.try_get("etags")?,
         exported_to: row.try_get("exported_to")?,
-        votes: count("votes")?,
-        bytes: count("bytes")?,
+        votes: figure("votes")?,
+        bytes: figure("bytes")?,
         failure: row.try_get("failure")?,
         finished_at: finished_at.map(timestamp).transpose()?,
-        total: if is_certified { Some(count("total")?) } else { None },
+        total: if is_certified { Some(figure("total")?) } else { None },
     })
 }

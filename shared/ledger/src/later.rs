@@ -151,8 +151,8 @@ async fn hash_piece(
     let piece = format!("AND key > '{after}' ORDER BY key LIMIT {rows}");
     let copy = format!(
         "COPY (/* seal_later */ SELECT {COLUMNS} FROM ( \
-             (SELECT key, cast_at, voter, contestant, ballot FROM votes WHERE poll = {} {piece}) UNION ALL \
-             (SELECT key, cast_at, voter, contestant, ballot FROM {late} {piece})) AS vote ORDER BY key LIMIT {rows}) \
+             (SELECT key, cast_at, voter, contestant, ballot, count FROM votes WHERE poll = {} {piece}) UNION ALL \
+             (SELECT key, cast_at, voter, contestant, ballot, count FROM {late} {piece})) AS vote ORDER BY key LIMIT {rows}) \
          TO STDOUT (FORMAT csv)",
         poll.0
     );

@@ -46,7 +46,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-pub use audit::Audit;
+pub use audit::{Audit, Progress};
 pub use certify::Certified;
 pub use connect::AddressError;
 pub use count::{Batch, Counted, Outcome};

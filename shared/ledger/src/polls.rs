@@ -25,8 +25,8 @@ impl Ledger {
     pub async fn create_poll(&self, draft: &Draft, who: &str) -> Result<PollWithTally, Error> {
         let contestants = draft.check()?;
         let sql = "/* create_poll */ INSERT INTO polls \
-                   (title, opens_at, closes_at, votes_per_voter, results, pace, contestants, draft) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8 AND NOT coalesce($2 <= clock_timestamp(), false)) RETURNING *";
+                   (title, opens_at, closes_at, votes_per_voter, results, pace, contestants, taps_max, draft) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9 AND NOT coalesce($2 <= clock_timestamp(), false)) RETURNING *";
         self.within(self.timeout, async {
             let mut connection = self.connection().await?;
             let mut transaction = connection.begin().await?;
@@ -41,6 +41,7 @@ impl Ledger {
                 .bind(name(draft.results))
                 .bind(draft.pace.seconds().map(i16::from))
                 .bind(Json(&contestants))
+                .bind(draft.taps_max)
                 .bind(draft.draft)
                 // As in `lock_poll`.
                 .persistent(false)
@@ -113,6 +114,7 @@ pub(super) fn poll(row: &PgRow) -> Result<Poll, sqlx::Error> {
         opens_at: moment("opens_at")?,
         closes_at: moment("closes_at")?,
         votes_per_voter: row.try_get("votes_per_voter")?,
+        taps_max: row.try_get("taps_max")?,
         results: results(row.try_get("results")?)?,
         pace: pace(row.try_get("pace")?)?,
         contestants: row.try_get::<Json<Vec<Contestant>>, _>("contestants")?.0,

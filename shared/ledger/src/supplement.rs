@@ -1,6 +1,6 @@
 //! The supplement of a certificate: one pass over the poll's votes in the order of their keys, in pieces.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use futures_util::TryStreamExt;
 use sha2::{
@@ -14,17 +14,19 @@ use super::{Error, Ledger, audit::extend_timeout};
 use domain::PollId;
 
 /// The columns of a vote's line in the digest and in the export: key, time of casting in milliseconds, voter's
-/// pseudonym, contestant, ballot. A floating-point number holds these times exactly and is cheaper than a decimal one.
+/// pseudonym, contestant, ballot, count. A floating-point number holds these times exactly and is cheaper than a decimal
+/// one.
 pub(super) const COLUMNS: &str =
-    "key, (date_part('epoch', cast_at) * 1000)::bigint, voter, contestant, ballot";
+    "key, (date_part('epoch', cast_at) * 1000)::bigint, voter, contestant, ballot, count";
 
 /// The votes of one piece, which take about a second.
 pub const PIECE_ROWS: u32 = 200_000;
 
 /// The number of characters of the key at the beginning of a line.
 const KEY_LENGTH: usize = 36;
-/// The contestant's place in a line.
+/// The contestant's and the count's place in a line.
 const CONTESTANT_FIELD: usize = 3;
+const COUNT_FIELD: usize = 5;
 
 /// Memory of the server for counting the voters. Beyond it, the server uses its disk.
 const VOTERS_MEMORY: &str = "64MB";
@@ -99,7 +101,7 @@ async fn add_piece(
     let mut read = 0;
     let last = read_lines(transaction, &copy, &mut hash, |line| {
         read += 1;
-        *recount.entry(contestant(line)?).or_default() += 1;
+        *recount.entry(number(line, CONTESTANT_FIELD)?).or_default() += count(line)?;
         Ok(())
     });
     after = last.await?.unwrap_or(after);
@@ -180,8 +182,13 @@ pub(super) fn key(line: &[u8]) -> Result<Uuid, sqlx::Error> {
     key.ok_or_else(|| unreadable(line))
 }
 
-fn contestant(line: &[u8]) -> Result<i16, sqlx::Error> {
-    let field = line.split(|&byte| byte == b',').nth(CONTESTANT_FIELD);
+/// Returns the number of taps of a line's vote.
+pub(super) fn count(line: &[u8]) -> Result<u64, sqlx::Error> {
+    number(line, COUNT_FIELD)
+}
+
+fn number<T: FromStr>(line: &[u8], field: usize) -> Result<T, sqlx::Error> {
+    let field = line.trim_ascii_end().split(|&byte| byte == b',').nth(field);
     let number = field.and_then(|field| std::str::from_utf8(field).ok()?.parse().ok());
     number.ok_or_else(|| unreadable(line))
 }

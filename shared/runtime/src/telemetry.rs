@@ -19,7 +19,7 @@ pub struct BatchMetrics<'a> {
     pub namespace: &'a str,
     /// The end of processing.
     pub at: Timestamp,
-    /// Messages received.
+    /// Votes received. A malformed message is one.
     pub received: u64,
     /// Votes counted now.
     pub counted: u64,

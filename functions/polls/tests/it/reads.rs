@@ -79,8 +79,17 @@ async fn polls_are_listed_and_shown_with_their_status() {
         (&json!(poll.id), &json!("scheduled"), &json!(null))
     );
     let fields: Vec<_> = one.as_object().unwrap().keys().map(String::as_str).collect();
-    let contract =
-        ["closesAt", "contestants", "id", "opensAt", "results", "status", "title", "votesPerVoter"];
+    let contract = [
+        "closesAt",
+        "contestants",
+        "id",
+        "opensAt",
+        "results",
+        "status",
+        "tapsMax",
+        "title",
+        "votesPerVoter",
+    ];
     assert_eq!(fields, contract);
     let list = json_of(&fixture.get("GET /polls", poll.id).await);
     assert_eq!(list["polls"], json!([one]));

@@ -189,3 +189,57 @@ async fn one_request_tells_of_several_polls_and_votes() {
     let most = format!("polls={}&votes={}", many(20, &|n| n.to_string()), many(20, &|n| format!("{n}:{id}")));
     assert_eq!(ask(Some("alice"), most).await.status(), 200);
 }
+
+#[tokio::test]
+async fn of_several_votes_in_a_request_each_place_is_told() {
+    let scratch = Scratch::new().await.unwrap();
+    let fixture = fixture(&scratch);
+    let (poll, id) = (fixture.poll(json!({"tapsMax": 10})).await, Uuid::new_v4());
+    let votes =
+        json!([{"contestant": 2, "count": 10}, {"contestant": 9}, {"contestant": 3}, {"contestant": "3"}]);
+    let cast = fixture.cast(&poll, "alice", &json!({"poll": poll.id, "id": id, "votes": votes})).await;
+    let counted = |place: i16, contestant: i16| json!({"place": place, "outcome": "counted", "contestant": contestant, "castAt": cast.sent_at, "ballot": null});
+    let rejected = |place: i16, reason: &str| json!({"place": place, "outcome": "rejected", "reason": reason, "castAt": cast.sent_at});
+    let mut taps = counted(0, 2);
+    taps["count"] = json!(10);
+    let expected = json!({
+        "id": id, "votes": [taps, rejected(1, "unknownContestant"), counted(2, 3), rejected(3, "wrongType")],
+    });
+    assert_eq!(receipt(&fixture, &poll, "alice", id).await, expected);
+    assert_eq!(receipt(&fixture, &poll, "bob", id).await, json!({"id": id, "outcome": "unknown"}));
+    let query = format!("votes={}:{id}", poll.id.0);
+    let asked = request_with_query("GET /votes/mine", "", &query, &json!({}), Some("alice"));
+    let several = json_of(&fixture.handler.handle(asked).await.unwrap());
+    assert_eq!(several["votes"], json!([{"poll": poll.id, "receipt": expected}]));
+}
+
+#[tokio::test]
+async fn a_single_vote_of_several_taps_is_told_with_its_count() {
+    let scratch = Scratch::new().await.unwrap();
+    let fixture = fixture(&scratch);
+    let (poll, id) = (fixture.poll(json!({"tapsMax": 10})).await, Uuid::new_v4());
+    let body = json!({"poll": poll.id, "contestant": 2, "count": 7, "id": id});
+    let cast = fixture.cast(&poll, "alice", &body).await;
+    let counted = json!({
+        "id": id, "outcome": "counted", "contestant": 2, "count": 7, "castAt": cast.sent_at, "ballot": null,
+    });
+    assert_eq!(receipt(&fixture, &poll, "alice", id).await, counted);
+}
+
+#[tokio::test]
+async fn in_a_limited_poll_a_list_tells_which_ballots_were_used_before() {
+    let scratch = Scratch::new().await.unwrap();
+    let fixture = fixture(&scratch);
+    let poll = fixture.poll(json!({"votesPerVoter": 3})).await;
+    fixture.vote(&poll, "alice", 1, Some(2)).await;
+    let id = Uuid::new_v4();
+    let votes: Vec<_> = (1..=3).map(|ballot| json!({"contestant": 2, "ballot": ballot})).collect();
+    let cast = fixture.cast(&poll, "alice", &json!({"poll": poll.id, "id": id, "votes": votes})).await;
+    for asked in [id, cast.id] {
+        let told = receipt(&fixture, &poll, "alice", asked).await["votes"].clone();
+        let told: Vec<_> =
+            told.as_array().unwrap().iter().map(|vote| (&vote["ballot"], &vote["reason"])).collect();
+        let null = &Value::Null;
+        assert_eq!(told, [(&json!(1), null), (null, &json!("ballotUsed")), (&json!(3), null)]);
+    }
+}

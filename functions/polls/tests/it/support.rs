@@ -88,9 +88,8 @@ impl Fixture {
         };
         let mut batch = Batch::default();
         batch.judged_by(poll.id, poll.version);
-        match judge(&message, Some(poll), &self.hasher) {
-            Ok(vote) => batch.vote(message.id, vote),
-            Err(rejected) => batch.rejection(&message, rejected),
+        for outcome in judge(&message, Some(poll), &self.hasher) {
+            batch.add(&message, outcome);
         }
         self.ledger.count(&batch).await.unwrap();
         message

@@ -4,6 +4,7 @@
 mod batch;
 mod connections;
 mod evidence;
+mod lists;
 mod outage;
 mod support;
 mod voters;

@@ -41,14 +41,18 @@ async fn votes_given_up_count_once_after_the_close_however_often_they_are_redriv
     for vote in 0..u32::try_from(VOTES).unwrap() {
         stack.vote(vote % 8 + 1);
     }
-    until("all are dead letters", || stack.dead_letters() == VOTES);
+    let votes = r#"[{"contestant":1},{"contestant":99},{"contestant":2}]"#;
+    let list = format!(r#"{{"poll":1,"id":"0194f0c0-0000-7000-8000-000000000000","votes":{votes}}}"#);
+    let token = stack.token_of_any_issuer("one");
+    assert_eq!([stack.cast(&token, &list).0, stack.cast(&token, &list).0], [202, 202]);
+    until("all are dead letters", || stack.dead_letters() == VOTES + 2);
     unblock_counting(&mut ledger).await;
     assert_eq!(stack.admin("POST", "/polls/1/close")["status"], "closed");
-    assert_eq!(redrive(&stack), (VOTES, 0, 0), "redriving works, although the poll is closed");
+    assert_eq!(redrive(&stack), (VOTES + 2, 0, 0), "redriving works, although the poll is closed");
     stack.until_the_queue_is_empty();
     let audit = stack.audit();
-    assert_eq!((&audit["ledgerVotes"], &audit["inSync"]), (&VOTES.into(), &true.into()), "{audit}");
-    assert_eq!(audit["rejected"], serde_json::json!({}));
+    assert_eq!((&audit["ledgerVotes"], &audit["inSync"]), (&(VOTES + 2).into(), &true.into()), "{audit}");
+    assert_eq!(audit["rejected"], serde_json::json!({"unknownContestant": 2}), "of each message");
 }
 
 #[tokio::test(flavor = "multi_thread")]

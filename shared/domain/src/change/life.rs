@@ -108,7 +108,8 @@ impl Simulation {
             voter: Some(hasher.voter(&id.to_string())),
             request: VoteRequest::parse(&format!(r#"{{"poll":1,"contestant":{number}{ballot}}}"#)),
         };
-        let seen = judge(&message, Some(&self.poll), hasher).ok().map(|vote| {
+        let vote = judge(&message, Some(&self.poll), hasher).find_map(Result::ok);
+        let seen = vote.map(|vote| {
             let contestant = self.poll.contestant(vote.contestant).expect("voted for");
             (contestant.name.clone(), self.facts.names.with(&self.poll.contestants))
         });
@@ -117,9 +118,11 @@ impl Simulation {
 
     fn count_all(&mut self) {
         for (message, seen) in std::mem::take(&mut self.waiting) {
-            match judge(&message, Some(&self.poll), &hasher()) {
-                Ok(vote) => self.counted.push((vote.cast_at, vote.contestant, seen)),
-                Err(rejected) => assert!(seen.is_none(), "was valid, and is {:?}", rejected.reason),
+            for outcome in judge(&message, Some(&self.poll), &hasher()) {
+                match outcome {
+                    Ok(vote) => self.counted.push((vote.cast_at, vote.contestant, seen.clone())),
+                    Err(rejected) => assert!(seen.is_none(), "was valid, and is {:?}", rejected.reason),
+                }
             }
         }
         self.facts.has_votes = !self.counted.is_empty();

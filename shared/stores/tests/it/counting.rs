@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use domain::{ContestantNumber, Facts, Message, PollId, Rejection, Timestamp, VoteRequest, judge};
+use domain::{ContestantNumber, Facts, Message, Poll, PollId, Rejection, Timestamp, VoteRequest, judge};
 use ledger::{Batch, Outcome};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::Connection;
 
 use crate::support::{CAST_AT, Fixture, LIMIT, at, rejected, until};
@@ -88,7 +88,9 @@ async fn concurrent_batches_meet_at_the_tallies_in_one_order() {
                         let id = (worker * BATCHES + turn) * VOTES + vote;
                         let message =
                             fixture.message(id, &json!({"poll": poll.id.0, "contestant": id % 10 + 1}));
-                        batch.vote(message.id, judge(&message, Some(poll), &fixture.hasher).unwrap());
+                        for outcome in judge(&message, Some(poll), &fixture.hasher) {
+                            batch.add(&message, outcome);
+                        }
                     }
                 }
                 assert!(matches!(ledger.count(&batch).await.unwrap(), Outcome::Counted(_)));
@@ -293,7 +295,7 @@ async fn what_was_counted_is_not_rejected_when_the_window_moves() {
     let fixture = Fixture::new().await;
     let poll = fixture.poll(json!({})).await;
     fixture.count(&fixture.votes(&poll, 0..3)).await;
-    let close = |poll: &domain::Poll, _: &Facts, _| poll.closed(at(CAST_AT - 1));
+    let close = |poll: &Poll, _: &Facts, _| poll.closed(at(CAST_AT - 1));
     let closed = fixture.change(poll.id, close).await.unwrap().unwrap().poll;
     let again = fixture.count(&fixture.votes(&closed, 0..4)).await;
     assert_eq!(
@@ -336,4 +338,75 @@ async fn votes_at_the_ends_of_time_are_stored() {
     };
     let batch = fixture.batch(&poll, &[cast(1, at(0)), cast(2, at(253_402_300_799_999))]);
     assert_eq!(fixture.count(&batch).await.counted, 2);
+}
+
+/// Builds the body of a request with votes, each a contestant and a number of taps, under an id of the client.
+fn list(poll: &Poll, votes: &[(i16, i16)]) -> Value {
+    let vote = |(contestant, count): &(i16, i16)| json!({"contestant": contestant, "count": count});
+    let votes: Vec<_> = votes.iter().map(vote).collect();
+    json!({"poll": poll.id.0, "id": "0194f0c0-0000-7000-8000-000000000000", "votes": votes})
+}
+
+#[tokio::test]
+async fn a_vote_of_several_taps_is_one_row_and_adds_its_count() {
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({"tapsMax": 10})).await;
+    let plain = fixture.message(1, &json!({"poll": poll.id.0, "contestant": 1}));
+    let several = fixture.message(2, &list(&poll, &[(1, 10), (2, 3), (1, 11), (9, 1), (1, 1)]));
+    let batch = fixture.batch(&poll, &[plain, several]);
+    for (counted, taps) in [(4, 15), (0, 0)] {
+        let outcome = fixture.count(&batch).await;
+        assert_eq!((outcome.counted, outcome.taps), (counted, taps));
+        assert_eq!(
+            outcome.tallies[&poll.id],
+            [(1, 12), (2, 3), (3, 0)].map(|(n, v)| (ContestantNumber(n), v)).into()
+        );
+        let audit = fixture.ledger.audit(poll.id, LIMIT).await.unwrap();
+        assert_eq!((audit.ledger_casts, audit.tally_casts), (4, 4));
+        assert_eq!(audit.ledger, audit.tally);
+        assert_eq!(
+            audit.rejected,
+            [("countOutOfRange", 1), ("unknownContestant", 1)].map(|(r, n)| (r.to_owned(), n)).into()
+        );
+    }
+    assert_eq!(fixture.ledger.progress(poll.id).await.unwrap().casts, 4);
+}
+
+/// The second request was sent before the first one was answered, and shares a batch with new votes.
+#[tokio::test]
+async fn a_list_sent_again_with_another_content_is_a_duplicate_by_place() {
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({"tapsMax": 10})).await;
+    fixture.count(&fixture.batch(&poll, &[fixture.message(1, &list(&poll, &[(1, 4), (2, 5)]))])).await;
+    let longer = fixture.message(2, &list(&poll, &[(3, 9), (2, 5), (3, 7)]));
+    let plain = fixture.message(3, &json!({"poll": poll.id.0, "contestant": 2}));
+    let outcome = fixture.count(&fixture.batch(&poll, &[longer, plain])).await;
+    assert_eq!((outcome.counted, outcome.taps), (2, 8), "the third place and the plain vote");
+    assert_eq!(
+        outcome.tallies[&poll.id],
+        [(1, 4), (2, 6), (3, 7)].map(|(n, v)| (ContestantNumber(n), v)).into()
+    );
+}
+
+#[tokio::test]
+async fn a_ballot_used_by_another_vote_is_recorded_once() {
+    let fixture = Fixture::new().await;
+    let poll = fixture.poll(json!({"votesPerVoter": 3})).await;
+    let ids = ["0194f0c0-0000-4000-8000-000000000000", "0194f0c0-0000-4000-8000-000000000001"];
+    let votes = |ballots: &[i16]| -> Value {
+        ballots.iter().map(|ballot| json!({"contestant": 1, "ballot": ballot})).collect()
+    };
+    let message = |number, id: &str, ballots: &[i16]| {
+        fixture.message(number, &json!({"poll": poll.id.0, "id": id, "votes": votes(ballots)}))
+    };
+    let [first, second] = [message(1, ids[0], &[1, 2, 2]), message(2, ids[1], &[2, 3])];
+    let retried = message(3, ids[0], &[1, 2, 2]);
+    for batch in [vec![first.clone()], vec![first, second.clone()], vec![second]] {
+        fixture.count(&fixture.batch(&poll, &batch)).await;
+    }
+    let recorded = async || fixture.ledger.audit(poll.id, LIMIT).await.unwrap().rejected["ballotUsed"];
+    assert_eq!(recorded().await, 2, "the third place of the first list, and the first of the second");
+    assert_eq!(fixture.ledger_votes(&poll).await, 3);
+    fixture.count(&fixture.batch(&poll, &[retried])).await;
+    assert_eq!(recorded().await, 3, "the same place in another message");
 }

@@ -54,7 +54,7 @@ async fn costs(with_history: bool) -> Costs {
         ("count", pages(&fixture, warm, async |ledger| count(&fixture, ledger, &poll, BATCHES).await).await),
         (
             "receipt",
-            pages(&fixture, new(), async |ledger| drop(ledger.receipt(&inquiry).await.unwrap())).await,
+            pages(&fixture, new(), async |ledger| drop(ledger.receipts(&inquiry).await.unwrap())).await,
         ),
         (
             "ballots",

@@ -66,7 +66,7 @@ async fn a_late_vote_is_kept_whole_beside_its_rejection() {
     let sql = "SELECT late_votes.*, arrived_at >= cast_at AS is_after FROM late_votes WHERE poll = $1";
     let row = sqlx::query(sql).bind(poll.id.0).fetch_one(&mut connection).await.unwrap();
     let open = Poll { frozen_at: None, ..poll.clone() };
-    let vote = domain::judge(&message, Some(&open), &fixture.hasher).unwrap();
+    let vote = domain::judge(&message, Some(&open), &fixture.hasher).next().unwrap().unwrap();
     assert_eq!(row.get::<uuid::Uuid, _>("key"), vote.key.0);
     assert_eq!(row.get::<uuid::Uuid, _>("message_id"), message.id);
     assert_eq!(row.get::<i64, _>("voter"), vote.voter.ledger_column());
@@ -116,12 +116,12 @@ async fn a_later_certificate_has_all_votes_in_any_pieces_and_the_first_stays() {
         assert_eq!(Some(second.late), fixture.ledger.audit(poll.id, LIMIT).await.unwrap().late);
         let mut connection = fixture.scratch.connect().await.unwrap();
         let lines = "concat_ws(',', key, (extract(epoch FROM cast_at) * 1000)::bigint, voter, contestant, \
-                     coalesce(ballot::text, '')) || E'\\n'";
+                     coalesce(ballot::text, ''), count) || E'\\n'";
         let sql = format!(
             "SELECT sha256(convert_to(string_agg({lines}, '' ORDER BY key), 'UTF8')), \
                  sha256(convert_to(string_agg({lines}, '' ORDER BY key) FILTER (WHERE is_late), 'UTF8')) \
-             FROM (SELECT key, cast_at, voter, contestant, ballot, false AS is_late FROM votes WHERE poll = $1 \
-                 UNION ALL SELECT key, cast_at, voter, contestant, ballot, true FROM late_votes WHERE poll = $1) AS vote"
+             FROM (SELECT key, cast_at, voter, contestant, ballot, count, false AS is_late FROM votes WHERE poll = $1 \
+                 UNION ALL SELECT key, cast_at, voter, contestant, ballot, count, true FROM late_votes WHERE poll = $1) AS vote"
         );
         let expected: (Vec<u8>, Vec<u8>) = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(poll.id.0)
@@ -187,4 +187,23 @@ async fn what_has_been_published_is_not_due_again() {
     advance_later(&fixture, poll.id, 100).await;
     assert!(is_due().await, "a certificate to be published");
     assert_eq!(fixture.ledger.unsupplemented().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn late_votes_of_several_taps_are_certified_by_their_counts() {
+    let fixture = Fixture::new().await;
+    let poll = certified(&fixture, json!({"tapsMax": 10})).await;
+    let votes = json!([{"contestant": 1, "count": 10}, {"contestant": 2, "count": 11}, {"contestant": 3, "count": 4}]);
+    let message = fixture.message(9, &json!({"poll": poll.id.0, "id": ID, "votes": votes}));
+    for _ in 0..2 {
+        fixture.count(&fixture.batch(&poll, std::slice::from_ref(&message))).await;
+    }
+    let audit = fixture.ledger.audit(poll.id, LIMIT).await.unwrap();
+    assert_eq!(audit.late.unwrap().votes, 14);
+    assert_eq!((audit.rejected["late"], audit.rejected["countOutOfRange"]), (2, 1));
+    issue(&fixture, poll.id).await;
+    advance_later(&fixture, poll.id, 100).await;
+    let certificates = later_certificates(&fixture, poll.id).await;
+    let tally = [(1, 10), (3, 4)].map(|(number, votes)| (ContestantNumber(number), votes));
+    assert_eq!((certificates[0].late.votes, &certificates[0].late_tally), (14, &Tally::from(tally)));
 }

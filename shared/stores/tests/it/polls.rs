@@ -282,7 +282,7 @@ async fn a_digest_whose_state_cannot_be_read_begins_anew() {
             pieces += 1;
         }
         let sql = "SELECT sha256(convert_to(string_agg(concat_ws(',', key, (extract(epoch FROM cast_at) * 1000)::bigint, \
-                       voter, contestant, coalesce(ballot::text, '')) || E'\\n', '' ORDER BY key), 'UTF8')) = \
+                       voter, contestant, coalesce(ballot::text, ''), count) || E'\\n', '' ORDER BY key), 'UTF8')) = \
                        (SELECT digest FROM certificates WHERE poll = $1) FROM votes WHERE poll = $1";
         let mut owner = fixture.scratch.connect().await.unwrap();
         let is_right: bool = sqlx::query_scalar(sql).bind(poll.id.0).fetch_one(&mut owner).await.unwrap();

@@ -49,7 +49,7 @@ async fn every_call_of_the_ledger_outlives_a_cut_connection() {
     cut().await;
     assert_eq!(fixture.ledger.polls(&[poll.id]).await.unwrap().len(), 1);
     cut().await;
-    assert_eq!(fixture.ledger.progress(poll.id).await.unwrap().0, 0);
+    assert_eq!(fixture.ledger.progress(poll.id).await.unwrap().votes, 0);
     cut().await;
     fixture.ledger.audit(poll.id, LIMIT).await.unwrap();
     cut().await;

@@ -92,9 +92,8 @@ impl Fixture {
         let mut batch = Batch::default();
         batch.judged_by(poll.id, poll.version);
         for message in messages {
-            match judge(message, Some(poll), &self.hasher) {
-                Ok(vote) => batch.vote(message.id, vote),
-                Err(rejected) => batch.rejection(message, rejected),
+            for outcome in judge(message, Some(poll), &self.hasher) {
+                batch.add(message, outcome);
             }
         }
         batch
@@ -142,5 +141,5 @@ pub async fn until(connection: &mut PgConnection, condition: &'static str) {
 
 /// Adds a rejection without a vote key.
 pub fn rejected(batch: &mut Batch, message: &Message, reason: domain::Rejection) {
-    batch.rejection(message, Rejected::from(reason));
+    batch.add(message, Err(Rejected::from(reason)));
 }

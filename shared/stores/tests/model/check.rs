@@ -54,6 +54,11 @@ fn deaths() {
 }
 
 #[test]
+fn lists() {
+    keeps_every_promise(scenarios::lists());
+}
+
+#[test]
 fn crowd() {
     keeps_every_promise(scenarios::crowd());
 }

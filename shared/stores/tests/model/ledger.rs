@@ -43,7 +43,7 @@ impl Protocol {
         }
         let mut totals = [0; POLLS];
         for poll in self.verdicts.polls_in(call.batch).iter() {
-            let new = self.verdicts.of_poll(inserted, poll).len();
+            let new = self.verdicts.taps(self.verdicts.of_poll(inserted, poll));
             let before = if self.has(Mutation::Increments) { 0 } else { state.ledger.tally[poll] };
             totals[poll] = before + new;
         }
@@ -101,7 +101,9 @@ impl Protocol {
     /// Applies `UPDATE tallies SET votes = tallies.votes + added.votes`.
     pub fn add_tally(&self, state: &mut State, inserted: Set) {
         for message in inserted.iter() {
-            state.ledger.tally[self.verdicts.poll(message)] += 1;
+            let taps =
+                if self.has(Mutation::TallyCountsRows) { 1 } else { self.verdicts.taps(Set::only(message)) };
+            state.ledger.tally[self.verdicts.poll(message)] += taps;
         }
     }
 
@@ -133,7 +135,8 @@ impl Protocol {
     /// Returns the first poll's tally minus its votes.
     pub fn found_drift(&self, state: &State) -> u8 {
         let votes = self.verdicts.of_poll(self.verdicts.all(), 0);
-        state.ledger.tally[0] - votes.iter().map(|message| state.ledger.rows[message]).sum::<u8>()
+        let taps = |message| state.ledger.rows[message] * self.verdicts.taps(Set::only(message));
+        state.ledger.tally[0] - votes.iter().map(taps).sum::<u8>()
     }
 
     /// Corrects the first poll's tally and starts another epoch.

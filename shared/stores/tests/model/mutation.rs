@@ -26,6 +26,8 @@ pub enum Mutation {
     NoDefinitionLock,
     /// The tally is updated by a second transaction, after that of the votes.
     TallyApart,
+    /// The tally counts rows, not taps.
+    TallyCountsRows,
     /// `INSERT INTO votes` without the primary key's `ON CONFLICT DO NOTHING`.
     KeyNotUnique,
     /// Votes are inserted even for rejected messages.
@@ -112,6 +114,11 @@ mod tests {
     #[test]
     fn a_tally_of_another_transaction_is_not_the_ledgers() {
         breaks(Mutation::TallyApart, scenarios::deaths(), &[TALLY_IS_LEDGER, SETTLES]);
+    }
+
+    #[test]
+    fn a_tally_of_rows_is_not_the_ledgers_taps() {
+        breaks(Mutation::TallyCountsRows, scenarios::lists(), &[TALLY_IS_LEDGER, SETTLES]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use stateright::Property;
 
 use crate::{
     protocol::Protocol,
+    set::Set,
     state::{POLLS, State},
     witness::Event,
 };
@@ -64,7 +65,8 @@ fn counted_once(protocol: &Protocol, state: &State) -> bool {
 fn tally_is_ledger(protocol: &Protocol, state: &State) -> bool {
     let ledger = |poll| -> u8 {
         let messages = protocol.verdicts.of_poll(protocol.verdicts.all(), poll);
-        messages.iter().map(|message| state.ledger.rows[message]).sum()
+        let taps = |message| state.ledger.rows[message] * protocol.verdicts.taps(Set::only(message));
+        messages.iter().map(taps).sum()
     };
     let drift = |poll| if poll == 0 { state.ledger.drift } else { 0 };
     (0..POLLS).all(|poll| state.ledger.tally[poll] == ledger(poll) + drift(poll))

@@ -92,7 +92,8 @@ impl Protocol {
                 let certification = &state.certification;
                 let available = state.queue.waiting.without(certification.withheld);
                 let available = if certification.stopped { Set::EMPTY } else { available };
-                let batches = available.subsets().filter(|batch| !batch.is_empty());
+                let batches =
+                    available.subsets().filter(|&batch| !batch.is_empty() && self.verdicts.is_whole(batch));
                 steps.extend(batches.map(|batch| Step::Deliver { worker, batch }));
             }
             Phase::Holding(batch) => {
@@ -223,7 +224,7 @@ impl Protocol {
             }
             Step::RebuilderDies => state.rebuild = None,
             Step::Redeliver { message } => {
-                let message = Set::only(message);
+                let message = self.verdicts.same_message(message);
                 state.queue.waiting = state.queue.waiting.union(message);
                 state.queue.deleted = state.queue.deleted.without(message);
             }

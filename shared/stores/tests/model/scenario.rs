@@ -27,7 +27,8 @@ pub const EARLY: i64 = 10;
 /// A moment inside of the long window only.
 pub const LATE: i64 = 70;
 
-/// A message in the queue: one voter's vote.
+/// One voter's vote: a message in the queue, or one of several in a message. The state calls each a message, since each
+/// has its own outcome; a message with several is delivered as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Cast {
     /// Index of the poll.
@@ -36,6 +37,10 @@ pub struct Cast {
     pub at: i64,
     /// The client's id; a retry repeats it.
     pub id: Option<u128>,
+    /// Taps that it stands for.
+    pub taps: u8,
+    /// Whether it is in the same message as the vote before it.
+    pub continues: bool,
 }
 
 /// The initial state of a check and its budget of faults.
@@ -68,6 +73,8 @@ pub struct Verdicts {
 #[derive(Debug)]
 struct Verdict {
     poll: usize,
+    taps: u8,
+    same_message: Set,
     counts: [bool; WINDOWS.len()],
     same_key: Set,
 }
@@ -78,8 +85,10 @@ impl Scenario {
         assert!(self.messages.len() <= MESSAGES_MAX && self.workers <= WORKERS_MAX);
         let hasher: VoterHasher = "5e".repeat(32).parse().expect("64 hexadecimal digits");
         let judged = |index: usize, window| {
-            let message = message(index, self.messages[index], &hasher);
-            judge(&message, Some(&poll(self.messages[index].poll, window)), &hasher)
+            let first = self.first_of_message(index);
+            let message = message(first, &self.messages[first..], &hasher);
+            let poll = poll(self.messages[index].poll, window);
+            judge(&message, Some(&poll), &hasher).nth(index - first).expect("each vote has an outcome")
         };
         let key = |index| -> VoteKey {
             let keys = WINDOWS.map(|window| match judged(index, window) {
@@ -91,10 +100,22 @@ impl Scenario {
         };
         let verdict = |index: usize| Verdict {
             poll: self.messages[index].poll,
+            taps: self.messages[index].taps,
+            same_message: (0..self.messages.len())
+                .filter(|&other| self.first_of_message(other) == self.first_of_message(index))
+                .collect(),
             counts: WINDOWS.map(|window| judged(index, window).is_ok()),
             same_key: (0..self.messages.len()).filter(|&other| key(other) == key(index)).collect(),
         };
         Verdicts { messages: (0..self.messages.len()).map(verdict).collect() }
+    }
+
+    /// Returns the first vote of a vote's message.
+    fn first_of_message(&self, index: usize) -> usize {
+        (0..=index)
+            .rev()
+            .find(|&index| !self.messages[index].continues)
+            .expect("the first vote begins a message")
     }
 
     /// Returns the initial budget. Each final load completes a ranking unless a fault follows, so one heal per
@@ -140,19 +161,50 @@ impl Verdicts {
         batch.iter().filter(|&message| counts(message)).collect()
     }
 
+    /// Returns the taps of these votes.
+    pub fn taps(&self, votes: Set) -> u8 {
+        votes.iter().map(|vote| self.messages[vote].taps).sum()
+    }
+
+    /// Returns the votes of a vote's message, including this one.
+    pub fn same_message(&self, message: usize) -> Set {
+        self.messages[message].same_message
+    }
+
+    /// Tells whether a set has each message as a whole.
+    pub fn is_whole(&self, messages: Set) -> bool {
+        messages.iter().all(|message| self.same_message(message).without(messages).is_empty())
+    }
+
     /// Returns the messages with the same vote, including this one.
     pub fn same_key(&self, message: usize) -> Set {
         self.messages[message].same_key
     }
 }
 
-fn message(index: usize, cast: Cast, hasher: &VoterHasher) -> Message {
-    let id = cast.id.map(|id| format!(r#","id":"{}""#, Uuid::from_u128(id))).unwrap_or_default();
+/// The bits of a UUIDv4.
+const V4: u128 = 0x4000_8000_0000_0000_0000;
+
+/// Builds the message that begins with the first of these votes.
+fn message(index: usize, casts: &[Cast], hasher: &VoterHasher) -> Message {
+    let (first, rest) = casts.split_first().expect("a message has a vote");
+    let rest: Vec<_> = rest.iter().take_while(|cast| cast.continues).collect();
+    let id = first.id.map(|id| format!(r#","id":"{}""#, Uuid::from_u128(V4 | id))).unwrap_or_default();
+    let vote = |cast: &Cast| match cast.taps {
+        1 => r#""contestant":7"#.to_owned(),
+        taps => format!(r#""contestant":7,"count":{taps}"#),
+    };
+    let votes = if rest.is_empty() {
+        vote(first)
+    } else {
+        let rest: String = rest.into_iter().map(|cast| format!(",{{{}}}", vote(cast))).collect();
+        format!(r#""votes":[{{{}}}{rest}]"#, vote(first))
+    };
     Message {
         id: Uuid::from_u128(index as u128),
-        sent_at: at(cast.at),
+        sent_at: at(first.at),
         voter: Some(hasher.voter("alice")),
-        request: VoteRequest::parse(&format!(r#"{{"poll":{},"contestant":7{id}}}"#, cast.poll + 1)),
+        request: VoteRequest::parse(&format!(r#"{{"poll":{},{votes}{id}}}"#, first.poll + 1)),
     }
 }
 
@@ -163,6 +215,7 @@ fn poll(index: usize, (opens_at, closes_at, is_frozen): (i64, i64, bool)) -> Pol
         opens_at: Some(at(opens_at)),
         closes_at: Some(at(closes_at)),
         votes_per_voter: None,
+        taps_max: 100,
         results: Results::Live,
         pace: Pace::Auto,
         contestants: vec![Contestant {

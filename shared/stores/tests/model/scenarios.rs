@@ -20,12 +20,12 @@ use crate::{
 
 /// Returns a vote with a client's id, which a retry repeats.
 const fn with_id(poll: usize, at: i64) -> Cast {
-    Cast { poll, at, id: Some(1) }
+    Cast { poll, at, id: Some(1), taps: 1, continues: false }
 }
 
 /// Returns a vote identified only by its message.
 const fn plain(poll: usize, at: i64) -> Cast {
-    Cast { poll, at, id: None }
+    Cast { poll, at, id: None, taps: 1, continues: false }
 }
 
 /// Crashes and redeliveries: a vote, its retry, and a vote in another poll.
@@ -56,6 +56,31 @@ pub fn deaths() -> Scenario {
             DiedBeforeAcknowledging,
             LedgerDied,
             LedgerForgot,
+            Settled,
+        ],
+    }
+}
+
+/// A message with two votes of several taps, and a retry of its half with another content, after the early close.
+pub fn lists() -> Scenario {
+    let taps = |taps| Cast { taps, ..with_id(0, EARLY) };
+    let retry = Cast { taps: 5, ..with_id(0, LATE) };
+    Scenario {
+        name: "lists",
+        workers: 2,
+        messages: vec![taps(2), Cast { continues: true, ..taps(3) }, retry],
+        window: LONG,
+        certifies: false,
+        drift: 0,
+        budget: Budget { failures: 1, redeliveries: 1, changes: 1, ..Budget::default() },
+        shows: &[
+            Counted,
+            Rejected,
+            DuplicateDelivery,
+            DuplicateRetry,
+            JudgedAgain,
+            HealedByRedelivery,
+            CountedAfterRejectedRetry,
             Settled,
         ],
     }
@@ -232,9 +257,10 @@ pub fn certification_and_redis() -> Scenario {
 }
 
 /// Returns every scenario.
-pub fn all() -> [Scenario; 10] {
+pub fn all() -> [Scenario; 11] {
     [
         deaths(),
+        lists(),
         crowd(),
         redis_faults(),
         redis_fails_twice(),
