@@ -51,6 +51,8 @@ FILES = {
     "GET /results/{id}.json",
     "GET /results/{id}.names-{hash}.json",
     "GET /results/{id}.certificate-{number}.json",
+    "GET /log/{ledger}/{id}/{cut}/{index}.votes",
+    "GET /log/{ledger}/{id}/{cut}/{index}.others",
 }
 # Public reads and a voter's own answers each have a HEAD route beside the GET route, in the template alone.
 HEADS = {route.replace("GET", "HEAD"): scopes for route, scopes in ROUTES.items() if re.match("GET /(polls|votes)", route)}
@@ -264,8 +266,8 @@ def check_results(resources):
         expect(lifetime["max-age"] > 0, f"{name}: max-age=0 ends the collapsing of simultaneous misses")
         stale = max(lifetime["stale-while-revalidate"], lifetime["stale-if-error"])
         expect(policy["MaxTTL"] >= lifetime["s-maxage"] + stale, f"{name}: MaxTTL cuts the stale directives short")
-    names = variables["NAMES_CACHE_CONTROL"]
-    expect("immutable" in names and "public" in names, "NAMES_CACHE_CONTROL: a page must read the names once")
+    immutable = variables["IMMUTABLE_CACHE_CONTROL"]
+    expect("immutable" in immutable and "public" in immutable, "IMMUTABLE_CACHE_CONTROL: a page must read the names once")
     bucket = resources["ResultsBucket"]["Properties"]["PublicAccessBlockConfiguration"]
     expect(all(bucket.values()) and len(bucket) == 4, "the results' bucket must be private")
 
@@ -339,7 +341,7 @@ def check_absences(resources):
     strict = {"EventType": "viewer-request", "FunctionARN": {"Fn::GetAtt": ["PublicPaths", "FunctionARN"]}}
     for behavior in distribution["CacheBehaviors"]:
         pattern = behavior["PathPattern"]
-        if pattern.startswith(("/polls", "/results", "/votes/")):
+        if pattern.startswith(("/polls", "/results", "/log", "/votes/")):
             expect(strict in behavior.get("FunctionAssociations", []), f"{pattern}: a path has many spellings")
             expect("OPTIONS" in behavior["AllowedMethods"], f"{pattern}: a preflight gets 403")
     kept = {rule["ErrorCode"]: rule["ErrorCachingMinTTL"] for rule in distribution["CustomErrorResponses"]}

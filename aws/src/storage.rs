@@ -7,8 +7,8 @@ use crate::{Aws, Bytes, Error};
 pub struct Serving<'a> {
     /// `Content-Type`.
     pub content_type: &'static str,
-    /// `Content-Encoding`.
-    pub content_encoding: &'static str,
+    /// `Content-Encoding`; `None` for content as it is.
+    pub content_encoding: Option<&'static str>,
     /// `Cache-Control`.
     pub cache_control: &'a str,
 }
@@ -27,7 +27,9 @@ impl Aws {
     ) -> Result<(), Error> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(serving.content_type));
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(serving.content_encoding));
+        if let Some(encoding) = serving.content_encoding {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
         let cache_control =
             HeaderValue::from_str(serving.cache_control).expect("the template's header is plain text");
         headers.insert(header::CACHE_CONTROL, cache_control);

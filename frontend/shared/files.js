@@ -13,6 +13,16 @@ export async function read(path) {
   return response.json();
 }
 
+/** Returns a file's bytes, or null without an answer. */
+export async function readBytes(path) {
+  try {
+    const response = await fetch(path, { signal: deadline(TIMEOUT_MS) });
+    return response.ok ? new Uint8Array(await response.arrayBuffer()) : null;
+  } catch {
+    return null;
+  }
+}
+
 const reading = new Map();
 
 /** Reads a file that does not change while the page is open. */

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  BASE, card, castVote, checkAccess, crew, learns, openControlRoom, signInAs, makePoll, checkScreen, shows, describeConcurrently, newPage, until, viewer,
+  BASE, card, castVote, checkAccess, crew, mine, openControlRoom, signInAs, makePoll, checkScreen, shows, describeConcurrently, newPage, until, viewer,
 } from "./support.js";
 
 const DESK = { viewport: { width: 1280, height: 900 } };
@@ -21,7 +21,7 @@ async function vote(page, poll, number, name) {
   await page.goto(viewer(poll));
   await card(page, number).click();
   await signInAs(page, name);
-  await learns(page, number, "1 counted");
+  await shows(mine(page, number), "1 counted");
 }
 
 async function tabTo(page, selector) {

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import {
-  BASE, card, crew, openControlRoom, signInAs, inSeconds, learns, makePoll, mine, notice, shows, describeConcurrently, newPage, until, viewer,
+  BASE, card, crew, openControlRoom, signInAs, inSeconds, makePoll, mine, notice, shows, describeConcurrently, newPage, until, viewer,
 } from "./support.js";
 
 const MINUTE_MS = 60_000;
@@ -80,7 +80,7 @@ describeConcurrently("a phone whose clock is wrong", () => {
     await page.goto(viewer(poll));
     await card(page, 1).click();
     await signInAs(page, "ahead");
-    await learns(page, 1, "1 counted");
+    await shows(mine(page, 1), "1 counted");
   });
 
   test("two hours behind: the session survives when the right time is learned", async (t) => {
@@ -99,7 +99,7 @@ describeConcurrently("a phone whose clock is wrong", () => {
     await shows(page.locator("#who"), "Signed in as behind");
     release();
     await card(page, 2).click();
-    await learns(page, 2, "1 counted");
+    await shows(mine(page, 2), "1 counted");
     assert.ok(await notice(page).isHidden());
   });
 
@@ -122,7 +122,7 @@ describeConcurrently("a phone whose clock is wrong", () => {
         await signInAs(page, "wrong-clock", changes.lifetimeS);
         await shows(page.locator("#who"), "Signed in as wrong-clock");
         release();
-        await learns(page, 1, "1 counted");
+        await shows(mine(page, 1), "1 counted");
         assert.ok(await notice(page).isHidden());
       });
     }
@@ -161,7 +161,7 @@ describeConcurrently("a phone whose clock is wrong", () => {
       assert.equal(await page.locator(".refusal").textContent(), "");
       away = false;
       release();
-      await learns(page, 1, "1 counted");
+      await shows(mine(page, 1), "1 counted");
     });
   }
 
@@ -175,7 +175,7 @@ describeConcurrently("a phone whose clock is wrong", () => {
       if (!sessionStorage.getItem("requests")) sessionStorage.setItem("requests", JSON.stringify([request]));
     }, request);
     await page.goto(viewer(poll));
-    await learns(page, 1, "1 not counted");
+    await shows(mine(page, 1), "1 not counted");
     await shows(page.locator(".refusal"), "it had waited too long to be sent.");
   });
 });
@@ -193,7 +193,7 @@ async function votes(t, page, poll) {
   await page.goto(viewer(poll));
   await card(page, 1).click();
   await signInAs(page, "old-phone");
-  await learns(page, 1, "1 counted");
+  await shows(mine(page, 1), "1 counted");
   await shows(page.locator(".row").first(), "Ada");
 }
 
@@ -201,7 +201,7 @@ async function votesInAnotherWindow(t, page, poll) {
   await page.goto(viewer(poll));
   const [popup] = await Promise.all([page.waitForEvent("popup"), card(page, 1).click()]);
   await signInAs(popup, "without-storage");
-  await learns(page, 1, "1 counted");
+  await shows(mine(page, 1), "1 counted");
   assert.ok(popup.isClosed(), "the popup stays open");
 }
 
@@ -305,7 +305,7 @@ describeConcurrently("a browser with blocked storage", () => {
     await blockStorage(page);
     await votesInAnotherWindow(t, page, poll);
     await card(page, 2).click();
-    await learns(page, 2, "1 counted");
+    await shows(mine(page, 2), "1 counted");
     await shows(page.locator(".tray"), "1 of 3 votes left");
     await page.reload();
     await shows(page.locator(".tray"), "3 votes each");

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  card, castVote, checkScreen, crew, describeConcurrently, inSeconds, learns, makePoll, mine, newPage, shows, signInAs, until, viewer,
+  card, castVote, checkScreen, crew, describeConcurrently, inSeconds, makePoll, mine, newPage, shows, signInAs, until, viewer,
 } from "./support.js";
 
 const VOTES_MAX = 20;
@@ -51,9 +51,9 @@ describeConcurrently("taps", () => {
     const { id: next, ...single } = sent[1];
     assert.deepEqual([single, sent.length], [{ poll: poll.id, contestant: 2 }, 2]);
     assert.notEqual(next, id);
-    await learns(page, 1, "8 counted");
-    await learns(page, 3, "2 counted");
-    await learns(page, 2, "1 counted");
+    await shows(mine(page, 1), "8 counted");
+    await shows(mine(page, 3), "2 counted");
+    await shows(mine(page, 2), "1 counted");
     await shows(page.locator(".row").first().locator(".votes"), /^8$/);
     await checkScreen(page, "viewer-taps");
     const { ledgerVotes, casts } = await audit(poll);
@@ -72,7 +72,7 @@ describeConcurrently("taps", () => {
     await tap(page, ...times(2 * VOTES_MAX + 3, 4));
     await shows(mine(page, 4), "48 sent");
     assert.deepEqual(sent.slice(1).map(({ votes }) => votes), [times(VOTES_MAX, pair), [pair, { contestant: 4 }]]);
-    await learns(page, 4, "48 counted");
+    await shows(mine(page, 4), "48 counted");
     assert.equal((await audit(poll)).ledgerVotes, 48);
   });
 
@@ -105,8 +105,8 @@ describeConcurrently("taps", () => {
     await page.locator(".card:enabled").first().waitFor();
     await tap(page, 1);
     await signInAs(page, "rita");
-    await learns(page, 1, "8 counted");
-    await learns(page, 2, "1 counted");
+    await shows(mine(page, 1), "8 counted");
+    await shows(mine(page, 2), "1 counted");
     const lists = new Map();
     for (const { id, ...content } of sent) lists.set(id, (lists.get(id) ?? new Set()).add(JSON.stringify(content)));
     assert.ok(sent.length > lists.size, "nothing was sent again");
@@ -131,8 +131,8 @@ describeConcurrently("taps", () => {
     await enter(page, poll, "zoe");
     await enter(tab, poll, "zoe");
     await Promise.all([tap(page, ...times(6, 1)), tap(tab, ...times(5, 1), 2)]);
-    await learns(page, 1, "6 counted");
-    await learns(tab, 1, "5 counted");
+    await shows(mine(page, 1), "6 counted");
+    await shows(mine(tab, 1), "5 counted");
     assert.equal(new Set(sent.map(({ id }) => id)).size, 2);
     assert.equal((await audit(poll)).ledgerVotes, 12);
   });
@@ -168,7 +168,7 @@ describeConcurrently("taps", () => {
       Date.parse(poll.closesAt),
     );
     assert.ok(sentAt < Date.parse(poll.closesAt), "the tap was sent after the close");
-    await learns(page, 1, "2 counted");
+    await shows(mine(page, 1), "2 counted");
   });
 });
 
@@ -196,8 +196,8 @@ describeConcurrently("several ballots with a tap", () => {
     await card(page, 1).click();
     await shows(mine(page, 1), "1 sent");
     assert.equal(sent[1].ballot, 6);
-    await learns(page, 2, "5 counted");
-    await learns(page, 1, "1 counted");
+    await shows(mine(page, 2), "5 counted");
+    await shows(mine(page, 1), "1 counted");
     assert.equal((await audit(poll)).ledgerVotes, 6);
   });
 
@@ -212,7 +212,7 @@ describeConcurrently("several ballots with a tap", () => {
     assert.deepEqual(sent.map(({ votes }) => votes.length), [VOTES_MAX, 10]);
     await shows(page.locator(".tray"), "All your votes are used.");
     await page.getByLabel("Votes at a tap").waitFor({ state: "hidden" });
-    await learns(page, 3, "30 counted");
+    await shows(mine(page, 3), "30 counted");
   });
 
   test("ballots that another device has used: each has its own outcome, and the page offers the next ones", async (t) => {
@@ -223,12 +223,12 @@ describeConcurrently("several ballots with a tap", () => {
     await enter(page, poll, "ida");
     await page.getByLabel("Votes at a tap").selectOption("5");
     await card(page, 1).click();
-    await learns(page, 1, "3 counted · 2 not counted");
+    await shows(mine(page, 1), "3 counted · 2 not counted");
     await shows(page.locator(".refusal"), "2 votes for Ada not counted: these votes were used on another device.");
     await shows(page.locator(".tray"), "5 of 10 votes left");
     await page.getByLabel("Votes at a tap").selectOption("5");
     await card(page, 2).click();
-    await learns(page, 2, "5 counted");
+    await shows(mine(page, 2), "5 counted");
     assert.deepEqual(sent.map(({ votes }) => votes.map(({ ballot }) => ballot)), [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]);
     assert.equal((await audit(poll)).ledgerVotes, 10);
   });
@@ -247,8 +247,8 @@ describeConcurrently("several ballots with a tap", () => {
       }
     });
     await signInAs(page, "jan");
-    await learns(page, 1, "3 not counted");
-    await learns(page, 2, "2 counted · 1 not counted");
+    await shows(mine(page, 1), "3 not counted");
+    await shows(mine(page, 2), "2 counted · 1 not counted");
     await shows(page.locator(".tray"), "All your votes are used.");
     await until("everything is decided", async () => (await audit(poll)).ledgerVotes === 5);
   });

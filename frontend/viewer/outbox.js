@@ -1,13 +1,15 @@
 // The voter's own votes: waiting → sent → counted or refused. They travel in requests, each with an id minted here, so
 // retries are idempotent: a request is sent until an answer confirms it, and what it holds never changes. Waiting requests
-// survive the redirect to the issuer and back. No vote waits for a read, and none is followed by one: the service is asked
-// about votes when the viewer asks, or when ballots conflict.
+// survive the redirect to the issuer and back. No vote waits for a read. What became of one is found in the public log; the
+// service is asked when the viewer asks, or when ballots conflict.
 //
 // A request is `{ id, poll, limit, votes, … }`; a vote is `{ contestant, count, ballot, state, reason }`. Its place in
 // `votes` is a part of its identity.
 
 import { knowsTime, learnTime, now } from "/shared/clock.js";
 import { deadline } from "/shared/fallbacks.js";
+import { readBytes } from "/shared/files.js";
+import { LOOK_FOR_MS, Search } from "/viewer/log.js";
 import { bearer, endSession, onSession, restore, save, voter } from "/shared/session.js";
 import { onOtherTab, rememberBallots, rememberedBallots } from "/viewer/memory.js";
 
@@ -57,6 +59,8 @@ export class Outbox {
   #requests = [];
   /** The requests that still gather taps, by poll. */
   #gathering = new Map();
+  /** The newest cut of each poll's public log. */
+  #cuts = new Map();
   /** By poll: ballots used by earlier pages and other devices, as far as known. */
   #used = new Map();
   #sending = false;
@@ -179,6 +183,41 @@ export class Outbox {
     return this.#lookUp([poll], sent.slice(0, LOOKUP_MAX));
   }
 
+  /** Returns whether a poll has sent votes that the public log may soon have. */
+  isPending(poll) {
+    return this.#pending(poll).length > 0;
+  }
+
+  #pending(poll) {
+    const isPending = ({ search, votes }) => search && votes.some(isSent) && now() < search.until;
+    return this.#of(poll).filter(isPending);
+  }
+
+  /** Looks for a poll's sent votes in the log that its file names. */
+  find(poll, log) {
+    this.#cuts.set(poll, log.cuts[0].cut);
+    for (const request of this.#pending(poll)) {
+      request.search.look(log, {
+        now,
+        read: readBytes,
+        onFound: (outcomes) => this.#decide(request, outcomes),
+        isFound: () => !request.votes.some(isSent),
+      });
+    }
+  }
+
+  async #decide(request, outcomes) {
+    const { poll, votes } = request;
+    const taken = votes.filter((_, place) => outcomes.get(place) === "ballotUsed").map(({ ballot }) => ballot);
+    // Another device has used some: which are left?
+    if (taken.length) await this.readMine(poll);
+    this.#used.set(poll, new Set([...(this.#used.get(poll) ?? []), ...taken]));
+    this.#change(request, (vote, place) => {
+      const outcome = isSent(vote) && outcomes.get(place);
+      return outcome && (outcome === "counted" ? ["counted"] : ["refused", outcome]);
+    });
+  }
+
   async #lookUp(polls, requests) {
     const ids = requests.map(({ poll, id }) => `${poll}:${id}`);
     const query = [`polls=${polls}`, ...(ids.length ? [`votes=${ids}`] : [])];
@@ -265,6 +304,9 @@ export class Outbox {
   /** Returns whether the request is settled; else it is retried. */
   async #sendOne(request) {
     if (request.limit && request.voter !== voter() && !(await this.#takeBallots(request))) return true;
+    // The first try may have arrived although its answer was lost.
+    request.tried ??= { ...(knowsTime() && { from: now() }), after: this.#cuts.get(request.poll) ?? 0 };
+    request.voter = voter();
     const response = await this.#call("/votes", {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -272,6 +314,11 @@ export class Outbox {
     });
     request.pauseMs = (Number(response?.headers.get("retry-after")) || 0) * 1000;
     if (!response || response.status === 429 || response.status >= 500) return false;
+    // Browsers offer no hashes to a page that came over plain HTTP.
+    if (response.ok && crypto.subtle) {
+      const times = { ...(knowsTime() && { to: now() }), until: now() + LOOK_FOR_MS };
+      request.search = new Search(request, { ...request.tried, ...times });
+    }
     this.#change(request, () => (response.ok ? ["sent"] : ["refused", String(response.status)]));
     return true;
   }

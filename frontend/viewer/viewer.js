@@ -75,7 +75,7 @@ class Section {
     const wanted = this.visible && !this.certificate?.digest && this.status !== "scheduled";
     if (wanted === Boolean(this.feed)) return;
     this.feed?.stop();
-    const pace = (seconds) => (outbox.of(this.poll.id).some(({ state }) => state === "sent") ? SOON_S : seconds);
+    const pace = (seconds) => (outbox.isPending(this.poll.id) ? SOON_S : seconds);
     this.feed = wanted ? followFile(this.poll.id, { onData: (file) => this.take(file), onState, pace }).start(seconds) : null;
   }
 
@@ -83,6 +83,7 @@ class Section {
     if (file.certified) this.certificate = file.certificate;
     if (file.listVersion > listVersion && !file.certified) list.hasten(0);
     this.update(file);
+    if (file.log) outbox.find(this.poll.id, file.log);
     const { results } = this.poll;
     // The edge's copy may predate the hiding of the standing.
     this.standing.show(isShown(this.poll, this.status) ? file : { ...file, ranking: null }, results === "live" ? "hidden" : results);

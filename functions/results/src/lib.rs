@@ -9,6 +9,7 @@
 
 mod ahead;
 mod certify;
+mod cuts;
 mod deleted;
 mod evidence;
 mod list;
@@ -70,7 +71,7 @@ pub struct Handler {
     invalidations_url: String,
     live_cache_control: String,
     certified_cache_control: String,
-    names_cache_control: String,
+    immutable_cache_control: String,
     last_list: list::LastList,
     policy: CertificationPolicy,
     hasher: VoterHasher,
@@ -113,7 +114,7 @@ impl Handler {
         let invalidations_url = reader.text("INVALIDATIONS_QUEUE_URL");
         let live = reader.text("LIVE_CACHE_CONTROL");
         let certified = reader.text("CERTIFIED_CACHE_CONTROL");
-        let names = reader.text("NAMES_CACHE_CONTROL");
+        let immutable = reader.text("IMMUTABLE_CACHE_CONTROL");
         let policy = stores::certification_policy(&mut reader);
         let hasher = reader.parsed("VOTER_HASH_KEY");
         let metrics_namespace = reader.text("METRICS_NAMESPACE");
@@ -129,7 +130,7 @@ impl Handler {
                 invalidations_url: invalidations_url?,
                 live_cache_control: live?,
                 certified_cache_control: certified?,
-                names_cache_control: names?,
+                immutable_cache_control: immutable?,
                 last_list: list::LastList::default(),
                 policy: policy?,
                 hasher: hasher?,
@@ -269,8 +270,9 @@ impl Handler {
         self.delete_ahead(&due).await;
         self.repair(&due, as_of).await;
         let later = self.later_certificates(&due).await;
-        let edition =
-            Edition { names: &names, list_version: current.version, as_of, until: started + WRITE_DEADLINE };
+        let until = started + WRITE_DEADLINE;
+        let logs = self.cut_logs(&due, until).await;
+        let edition = Edition { names: &names, logs: &logs, list_version: current.version, as_of, until };
         for poll in self.publish(&due, later, &edition).await {
             self.record_published(poll).await;
         }

@@ -40,7 +40,7 @@ impl Handler {
     }
 
     async fn write_names_file<'a>(&self, file: &'a NamesFile) -> Option<&'a NamesFile> {
-        let written = self.put(&file.object_key(), &self.names_cache_control, &file.body).await;
+        let written = self.put(&file.object_key(), &self.immutable_cache_control, &file.body).await;
         written.then_some(file)
     }
 }

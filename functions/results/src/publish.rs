@@ -3,7 +3,9 @@
 use std::{collections::HashMap, future::ready, io::Write};
 
 use aws::Serving;
-use domain::{Certificate, LaterCertificate, LaterDocument, PollId, Publication, Recount, Timestamp};
+use domain::{
+    Certificate, LaterCertificate, LaterDocument, PollId, PublicLog, Publication, Recount, Timestamp,
+};
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, stream};
 use ledger::Publishable;
@@ -18,6 +20,8 @@ use crate::Handler;
 pub(crate) struct Edition<'a> {
     /// The paths of the names' files.
     pub(crate) names: &'a HashMap<PollId, String>,
+    /// What the files say of the logs.
+    pub(crate) logs: &'a HashMap<PollId, PublicLog>,
     /// The version of the public list.
     pub(crate) list_version: i64,
     /// The time before the polls were read.
@@ -46,7 +50,7 @@ impl Handler {
         stream::iter(writing).buffer_unordered(CONCURRENT_WRITES).filter_map(ready).collect().await
     }
 
-    /// Writes one file. Returns the poll if it is certified and its file is published.
+    /// Writes one file. Returns the poll if it is certified and a new edition of its file is published.
     async fn publish_one<'a>(
         &self,
         one: &'a Publishable,
@@ -66,6 +70,7 @@ impl Handler {
         let certificate = one.certificate.as_ref();
         let (as_of, now) = (edition.as_of, self.clock.now());
         let file = Publication::new(poll, &one.loaded.tally, certificate, voters, as_of, now);
+        let file = file.with_log(edition.logs.get(&poll.id));
         let file = match certificate {
             Some(_) => file.with_late(one.late, &later),
             // Without its names the poll cannot be shown; the failure of their write is logged.
@@ -75,7 +80,7 @@ impl Handler {
             if certificate.is_some() { &self.certified_cache_control } else { &self.live_cache_control };
         let key = format!("results/{}.json", poll.id.0);
         let is_done = self.write(&key, cache_control, &file).await
-            && certificate.is_some()
+            && one.is_new_edition
             && self.request_invalidation(&[key]).await;
         is_done.then_some(one)
     }
@@ -118,7 +123,8 @@ impl Handler {
 
     /// Writes a file of JSON. Returns whether it succeeded; a failure is logged.
     pub(crate) async fn put(&self, key: &str, cache_control: &str, body: &[u8]) -> bool {
-        let serving = Serving { content_type: "application/json", content_encoding: "gzip", cache_control };
+        let serving =
+            Serving { content_type: "application/json", content_encoding: Some("gzip"), cache_control };
         let written = self.aws.put_object(&self.bucket, key, serving, gzip(body).into()).await;
         if let Err(error) = &written {
             tracing::error!(error = error_chain(error), key, "file.not_written");

@@ -1,6 +1,8 @@
 //! Results through the handler, against real stores and a fake of S3 and SQS.
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
+#[path = "results/cuts.rs"]
+mod cuts;
 #[path = "results/lifecycle.rs"]
 mod lifecycle;
 #[path = "results/public_files.rs"]
@@ -144,7 +146,7 @@ impl Fixture {
                 "CALL_TIMEOUT_MS" => Some("5000".to_owned()),
                 "LIVE_CACHE_CONTROL" => Some("public, s-maxage=3".to_owned()),
                 "CERTIFIED_CACHE_CONTROL" => Some("public, s-maxage=60".to_owned()),
-                "NAMES_CACHE_CONTROL" => Some("public, immutable".to_owned()),
+                "IMMUTABLE_CACHE_CONTROL" => Some("public, immutable".to_owned()),
                 "CERTIFY_SIGN_SECONDS" => Some(policy.0.to_string()),
                 "PROBE_LATE_SECONDS" => Some(policy.1.to_string()),
                 "AWS_ENDPOINT_URL" => Some(endpoint.clone()),

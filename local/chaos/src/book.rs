@@ -41,6 +41,13 @@ pub fn key(key: Uuid) -> Key {
     key.as_u128() as u64
 }
 
+/// Shortens an entry of the public log, tag and check, to 64 bits.
+pub fn log_key(entry: &[u8; 32]) -> u64 {
+    let half =
+        |start: usize| entry[start..start + 8].iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte));
+    half(8) ^ half(16)
+}
+
 /// A vote that either counts or is rejected for one of these reasons. Each outcome is valid, but no two together.
 #[derive(Debug, Clone, Copy)]
 pub struct Either {
@@ -106,13 +113,25 @@ pub struct Book {
     pub rejected: Vec<(MessageKey, Reason)>,
     /// Votes with several valid outcomes.
     pub either: Vec<Either>,
+    /// [`log_key`] of each vote that may count.
+    pub logged: Vec<u64>,
 }
 
 impl Book {
     /// Returns an empty book. `hasher` has the stack's secret.
     pub fn new(hasher: VoterHasher, polls: Vec<Poll>) -> Self {
-        let (counts, rejected, either) = (Vec::new(), Vec::new(), Vec::new());
-        Self { hasher, polls, messages: 0, accepted: 0, by_kind: BTreeMap::new(), counts, rejected, either }
+        let (counts, rejected, either, logged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self {
+            hasher,
+            polls,
+            messages: 0,
+            accepted: 0,
+            by_kind: BTreeMap::new(),
+            counts,
+            rejected,
+            either,
+            logged,
+        }
     }
 
     /// Returns the book and leaves an empty one.
@@ -152,6 +171,7 @@ impl Book {
                 Outcome::Counts { poll, contestant, taps, identity } => {
                     let key = self.key(vote, &self.polls[poll], identity, message);
                     let count = Count { key, poll: poll as u16, contestant, taps };
+                    self.logged.extend(log_entry(vote, self.polls[poll].id, message, count, identity));
                     let time = Time { first_ms, last_ms, is_withheld };
                     self.enter_count(message_key(message.0, place), count, identity, time);
                 }
@@ -187,6 +207,26 @@ impl Book {
         };
         key(full.0)
     }
+}
+
+/// Returns the [`log_key`] of a vote in the public log. Its id is that in the body, also where a ballot identifies it.
+fn log_entry(
+    vote: &Vote,
+    poll: i32,
+    (message, place): (Uuid, i16),
+    count: Count,
+    identity: Identity,
+) -> Option<u64> {
+    let body: serde_json::Value = serde_json::from_str(&vote.body).ok()?;
+    let id = body["id"].as_str().and_then(|id| Uuid::try_parse(id).ok()).unwrap_or(message);
+    let ballot = if let Identity::Ballot(ballot) = identity { ballot } else { 0 };
+    let request = domain::LogSubject::new(&subject(vote.voter?)).request(poll.into(), id);
+    let entry = request.entry(place, ballot.into());
+    let check = domain::log_check(&entry.opening, domain::ContestantNumber(count.contestant), count.taps);
+    let mut both = [0; 32];
+    both[..16].copy_from_slice(&entry.tag);
+    both[16..].copy_from_slice(&check);
+    Some(log_key(&both))
 }
 
 /// Returns a voter's `sub`.

@@ -21,6 +21,7 @@ mod ledger_diff;
 mod plan;
 mod polls;
 mod progress;
+mod public_log;
 mod settings;
 mod store_proxy;
 mod verdict;
@@ -55,6 +56,7 @@ use self::{
     ledger_diff::LedgerDiff,
     polls::{Poll, Window},
     progress::{Progress, Sources},
+    public_log::LogReader,
     settings::{accelerated, sign, stack_arguments},
     store_proxy::StoreProxy,
     verdict::Verdict,
@@ -313,6 +315,9 @@ impl Run {
         let mut book = sink.take_book();
         let received = sink.queue.counts();
         let withheld = sink.queue.withheld();
+        let ids: Vec<_> = polls.iter().map(|totals| totals.poll).collect();
+        let mut reader = LogReader { viewer: Client::new(self.port), ledger: self.functions_ledger };
+        let logs = reader.check(&self.database_url, &ids, std::mem::take(&mut book.logged)).await?;
         let ledger_diff = LedgerDiff::make(&self.database_url, &mut book, &withheld, history).await?;
         let (early, withheld) = (ledger_diff.early.clone(), ledger_diff.withheld_late);
         Ok(Verdict {
@@ -323,6 +328,7 @@ impl Run {
             // Messages sent by the functions themselves are no votes.
             received: received.sent_total - received.sent_by_clients,
             ledger_diff,
+            logs,
             certificates: Certificates { early, withheld, ..certificates },
             by_kind: book.by_kind,
             polls,

@@ -4,7 +4,9 @@
 //! [`Verdict::differences`]. 3. Cover it in the test `each_difference_is_told`.
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::{certificates::Certificates, comparison::PollTotals, ledger_diff::LedgerDiff};
+use crate::{
+    certificates::Certificates, comparison::PollTotals, ledger_diff::LedgerDiff, public_log::PublicLogs,
+};
 
 /// Differences reported for each kind.
 const SHOWN_MAX: usize = 20;
@@ -30,6 +32,8 @@ pub struct Verdict {
     pub polls: Vec<PollTotals>,
     /// Certificates of the closed polls.
     pub certificates: Certificates,
+    /// The public logs of the polls.
+    pub logs: PublicLogs,
     /// Differences of rankings after the last batch and before any read.
     pub unhealed: Vec<String>,
     /// Messages in the dead-letter queue.
@@ -61,6 +65,7 @@ impl Verdict {
         for (kind, (count, examples)) in &self.ledger_diff.differences {
             differences.push(format!("{count} × {kind}, such as {}", examples.join("; ")));
         }
+        differences.extend(self.logs.differences.iter().take(SHOWN_MAX).cloned());
         differences.extend(self.certificates.differences().into_iter().take(SHOWN_MAX));
         let polls = self.polls.iter().flat_map(|line| &line.differences);
         let sample: Vec<_> = polls.chain(&self.unhealed).collect();
@@ -100,6 +105,11 @@ impl fmt::Display for Verdict {
             writeln!(f, "{poll:>12}{ledger:>12}{tally:>12}{ranking:>12}")?;
         }
         write!(f, "\n{}", self.certificates)?;
+        let PublicLogs { cuts, files, entries, others, .. } = self.logs;
+        writeln!(
+            f,
+            "\n{entries:>12}  in the public logs, and {others} that do not count: {cuts} cuts, {files} files"
+        )?;
         writeln!(f, "\n{:>12}  in the dead-letter queue\n", self.dead)?;
         for (label, count) in &self.injected {
             writeln!(f, "{count:>12}  {label}")?;
@@ -140,6 +150,7 @@ mod tests {
             received: 10,
             ledger_diff: LedgerDiff { counted: 7, duplicates: 1, rejected, ..LedgerDiff::default() },
             polls: vec![PollTotals { poll: 1, ledger: 7, tally: 7, ranking: 7, differences: Vec::new() }],
+            logs: PublicLogs::default(),
             certificates: Certificates { closed: 1, undisturbed: vec![7.5], ..Certificates::default() },
             unhealed: Vec::new(),
             dead: 0,
@@ -176,6 +187,7 @@ mod tests {
             |verdict| verdict.certificates.early.extend([(7, 2)]),
             "poll 7 was certified early: 2 votes",
         );
+        assert_fails(|verdict| verdict.logs.differences.push("cut 3".to_owned()), "- cut 3");
         assert_fails(|verdict| verdict.dead = 1, "1 messages in the dead-letter queue");
         assert_fails(|verdict| verdict.polls[0].differences.push("poll 1".to_owned()), "- poll 1");
         assert_fails(|verdict| verdict.unhealed.push("after a death".to_owned()), "after a death");

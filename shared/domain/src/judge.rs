@@ -1,6 +1,6 @@
 use super::{
-    Choice, Contestant, ContestantNumber, Message, Poll, PollId, ReceiptTag, Rejection, Timestamp, VoteKey,
-    Voter, VoterHasher,
+    Choice, Contestant, ContestantNumber, LogEntry, LogRequest, Message, Poll, PollId, ReceiptTag, Rejection,
+    Timestamp, VoteKey, Voter, VoterHasher,
 };
 
 /// A valid vote. It counts unless its key has been counted already.
@@ -26,6 +26,8 @@ pub struct Vote {
     pub message_tag: Option<ReceiptTag>,
     /// The receipt tag of the client's id, in a poll with a limit.
     pub id_tag: Option<ReceiptTag>,
+    /// Its entry in the public log.
+    pub log: LogEntry,
 }
 
 /// A vote that does not count.
@@ -39,6 +41,8 @@ pub struct Rejected {
     pub key: Option<VoteKey>,
     /// The receipt tag of the client's id.
     pub id_tag: Option<ReceiptTag>,
+    /// The vote's tag in the public log. `None` if the message has no voter or names no poll.
+    pub log_tag: Option<[u8; 16]>,
     /// The remaining fields of a [`Late`](Rejection::Late) vote.
     pub late: Option<LateVote>,
 }
@@ -58,7 +62,7 @@ pub struct LateVote {
 
 impl From<Rejection> for Rejected {
     fn from(reason: Rejection) -> Self {
-        Self { reason, place: 0, key: None, id_tag: None, late: None }
+        Self { reason, place: 0, key: None, id_tag: None, log_tag: None, late: None }
     }
 }
 
@@ -77,13 +81,22 @@ pub fn judge<'a>(
         Err(malformed) => (&[][..], Some(Err(malformed.reason))),
     };
     let votes = votes.iter().copied().chain(malformed);
+    let log = log_request(message);
     (0..).zip(votes).map(move |(place, choice)| {
-        Casting { message, place, hasher }.judge(choice, poll).map_err(|rejected| Rejected {
+        let ballot = choice.ok().and_then(|choice| choice.ballot).unwrap_or(0);
+        let log = log.map(|request| request.entry(place, ballot));
+        Casting { message, place, log, hasher }.judge(choice, poll).map_err(|rejected| Rejected {
             place,
             id_tag: id_tag(message, hasher),
+            log_tag: log.map(|entry| entry.tag),
             ..rejected
         })
     })
+}
+
+fn log_request(message: &Message) -> Option<LogRequest> {
+    let poll = message.poll()?;
+    Some(message.voter?.log.request(poll, message.client_id().unwrap_or(message.id)))
 }
 
 fn id_tag(message: &Message, hasher: &VoterHasher) -> Option<ReceiptTag> {
@@ -95,14 +108,15 @@ fn id_tag(message: &Message, hasher: &VoterHasher) -> Option<ReceiptTag> {
 struct Casting<'a> {
     message: &'a Message,
     place: i16,
+    log: Option<LogEntry>,
     hasher: &'a VoterHasher,
 }
 
 impl Casting<'_> {
     fn judge(self, choice: Result<Choice, Rejection>, poll: Option<&Poll>) -> Result<Vote, Rejected> {
         let choice = choice?;
-        let Self { message, place, hasher } = self;
-        let voter = message.voter.ok_or(Rejection::NoVoter)?;
+        let Self { message, place, log, hasher } = self;
+        let (voter, log) = message.voter.zip(log).ok_or(Rejection::NoVoter)?;
         let poll = poll.filter(|poll| !poll.is_draft(message.sent_at)).ok_or(Rejection::UnknownPoll)?;
         let contestant = i16::try_from(choice.contestant)
             .ok()
@@ -121,6 +135,7 @@ impl Casting<'_> {
             cast_at: message.sent_at,
             message_tag: ballot.map(|_| hasher.receipt_tag(voter, message.id)),
             id_tag: ballot.and_then(|_| id_tag(message, hasher)),
+            log,
         };
         let Some(reason) = reason(&vote, poll, contestant) else { return Ok(vote) };
         let late = (reason == Rejection::Late).then_some(LateVote {
@@ -133,7 +148,7 @@ impl Casting<'_> {
     }
 
     fn key(self, poll: &Poll, voter: Voter, ballot: Option<i16>) -> VoteKey {
-        let Self { message, place, hasher } = self;
+        let Self { message, place, hasher, .. } = self;
         match (ballot, message.client_id()) {
             (Some(ballot), _) => hasher.ballot_key(poll.id, poll.created_at, voter, ballot),
             (None, Some(id)) => hasher.client_key(poll.id, poll.created_at, voter, id, place),
@@ -282,7 +297,8 @@ mod tests {
 
     #[test]
     fn only_what_exists_can_be_voted_for() {
-        assert_eq!(judge(&message(VOTE, 1_500), None, &hasher()), Err(Rejection::UnknownPoll.into()));
+        let unknown = judge(&message(VOTE, 1_500), None, &hasher()).map_err(|rejected| rejected.reason);
+        assert_eq!(unknown, Err(Rejection::UnknownPoll));
         for contestant in [0, 3, -7, 65_536 + 7] {
             let body = format!(r#"{{"poll":1,"contestant":{contestant}}}"#);
             assert_eq!(judged(&body, 1_500, &poll()), Err(Rejection::UnknownContestant), "{contestant}");
@@ -342,6 +358,24 @@ mod tests {
                 .iter()
                 .all(|outcome| outcome.map_or_else(|rejected| rejected.id_tag.is_some(), |_| true))
         );
+    }
+
+    #[test]
+    fn counted_or_not_a_vote_has_the_tag_that_its_page_derives() {
+        let body = r#"{"poll":1,"id":"0194f0c0-0000-7000-8000-000000000000","votes":[
+            {"contestant":7,"ballot":3},{"contestant":99,"ballot":1},{"contestant":7}]}"#;
+        let limited = Poll { votes_per_voter: Some(3), ..poll() };
+        let (list, hasher) = (message(body, 1_500), hasher());
+        let outcomes: Vec<_> = super::judge(&list, Some(&limited), &hasher).collect();
+        let request = list.voter.unwrap().log.request(1, list.client_id().unwrap());
+        assert_eq!(outcomes[0].unwrap().log, request.entry(0, 3));
+        let tag = |index: usize| outcomes[index].unwrap_err().log_tag;
+        assert_eq!((tag(1), tag(2)), (Some(request.entry(1, 1).tag), Some(request.entry(2, 0).tag)));
+        let without_id = message(VOTE, 1_500);
+        let expected = without_id.voter.unwrap().log.request(1, without_id.id).entry(0, 0);
+        assert_eq!(judge(&without_id, Some(&poll()), &hasher).unwrap().log, expected, "the message's own id");
+        let anonymous = Message { voter: None, ..without_id };
+        assert_eq!(judge(&anonymous, Some(&poll()), &hasher).unwrap_err().log_tag, None);
     }
 
     #[test]

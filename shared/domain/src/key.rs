@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 
-use super::{Poll, PollId, Timestamp};
+use super::{LogSubject, Poll, PollId, Timestamp};
 
 /// Low bits of the millisecond time that a key's prefix omits, unless the key has the time of a UUIDv7. One prefix
 /// lasts 4,096 ms, about one batching window. So a vote can be found by its message id alone, by trying all prefixes
@@ -20,16 +20,21 @@ const TIME_BITS: u32 = 48;
 /// one is an index lookup of 2 to 3 µs, so the slowest query takes 10 to 20 ms, for a poll of any age.
 const PREFIXES_MAX: u64 = 5_000;
 
-/// The pseudonym of a voter: a keyed hash of the token's `sub`. The `sub` itself is stored nowhere.
+/// A voter without the token's `sub`, which is stored nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Voter([u8; 16]);
+pub struct Voter {
+    /// A keyed hash of the `sub`.
+    pseudonym: [u8; 16],
+    /// A hash of the `sub` that the voter's page derives as well. It is stored nowhere either.
+    pub log: LogSubject,
+}
 
 impl Voter {
     /// Returns the half of the pseudonym that the ledger stores. Two of ten million voters share it with a
     /// probability of 3 in a million (n²/2⁶⁵). Even these have separate votes, since [`VoteKey`] is derived from the
     /// whole pseudonym.
     pub fn ledger_column(self) -> i64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        let [a, b, c, d, e, f, g, h, ..] = self.pseudonym;
         i64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 }
@@ -81,14 +86,14 @@ impl fmt::Debug for VoterHasher {
 }
 
 impl VoterHasher {
-    /// Returns the pseudonym of a token's `sub`.
+    /// Returns the voter of a token's `sub`.
     pub fn voter(&self, sub: &str) -> Voter {
-        Voter(self.hash(b'v', &[sub.as_bytes()]).to_be_bytes())
+        Voter { pseudonym: self.hash(b'v', &[sub.as_bytes()]).to_be_bytes(), log: LogSubject::new(sub) }
     }
 
     /// Returns the key of a voter's ballot in a poll with a limit.
     pub fn ballot_key(&self, poll: PollId, created_at: Timestamp, voter: Voter, ballot: i16) -> VoteKey {
-        key(created_at, self.hash(b'b', &[&poll.0.to_be_bytes(), &voter.0, &ballot.to_be_bytes()]))
+        key(created_at, self.hash(b'b', &[&poll.0.to_be_bytes(), &voter.pseudonym, &ballot.to_be_bytes()]))
     }
 
     /// Returns the keys of a voter's ballots from 1 to `last`.
@@ -108,7 +113,8 @@ impl VoterHasher {
     ) -> VoteKey {
         let minted_at =
             (id.get_version_num() == 7).then(|| Timestamp::from_millis((id.as_u128() >> 80) as i64));
-        let hash = self.hash(b'i', &[&poll.0.to_be_bytes(), &voter.0, &place.to_be_bytes(), id.as_bytes()]);
+        let hash =
+            self.hash(b'i', &[&poll.0.to_be_bytes(), &voter.pseudonym, &place.to_be_bytes(), id.as_bytes()]);
         minted_at.flatten().map_or_else(|| key(created_at, hash), |time| prefixed(millis(time), 0, hash))
     }
 
@@ -135,7 +141,7 @@ impl VoterHasher {
 
     /// Returns the tag of a voter's vote for the id of its message or its client.
     pub fn receipt_tag(&self, voter: Voter, id: Uuid) -> ReceiptTag {
-        let hash = self.hash(b'r', &[&voter.0, id.as_bytes()]);
+        let hash = self.hash(b'r', &[&voter.pseudonym, id.as_bytes()]);
         ReceiptTag((hash >> 64) as i64)
     }
 
@@ -199,7 +205,8 @@ pub(crate) mod tests {
     #[test]
     fn the_pseudonym_is_hmac_sha_256_of_the_sub() {
         // printf valice | openssl dgst -sha256 -mac HMAC -macopt hexkey:0011…eeff
-        let hex: String = hasher().voter("alice").0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String =
+            hasher().voter("alice").pseudonym.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "eb0ba67e08db37d365efba5f57049f8e");
     }
 

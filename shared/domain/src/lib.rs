@@ -9,6 +9,7 @@
 
 mod change;
 mod closing;
+mod cut;
 mod definition;
 mod evidence;
 mod invalid;
@@ -17,6 +18,7 @@ mod judge;
 mod key;
 mod late;
 mod ledger_address;
+mod log_entry;
 mod message;
 mod names;
 mod pace;
@@ -35,6 +37,9 @@ mod timestamp;
 
 pub use change::{Facts, Patch};
 pub use closing::{Basis, CertificationPolicy, Closing, OBSERVED_MAX, Sign, Waiting, WaitsFor};
+pub use cut::{
+    CutFiles, CutKind, FILE_BYTES_MAX, LOGGED_BYTES, LogAddress, LoggedVote, PublicCut, PublicLog,
+};
 pub use definition::Draft;
 pub use evidence::{Counting, Observation, PROBES_NEEDED, Probe};
 pub use invalid::{AfterOpening, Invalid};
@@ -43,6 +48,7 @@ pub use judge::{LateVote, Rejected, Vote, judge};
 pub use key::{ReceiptTag, VoteKey, Voter, VoterHasher, Voters};
 pub use late::{LateVotes, LaterCertificate, LaterDocument};
 pub use ledger_address::LedgerAddress;
+pub use log_entry::{LogEntry, LogRequest, LogSubject, log_check};
 pub use message::{BODY_BYTES_MAX, Choice, Malformed, Message, VOTES_MAX, VoteRequest, attribute};
 pub use names::NameHistory;
 pub use pace::Pace;

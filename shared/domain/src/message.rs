@@ -201,6 +201,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// Returns the number that the message names as its poll, if readable.
+    pub fn poll(&self) -> Option<i64> {
+        self.request.as_ref().map_or_else(|malformed| malformed.poll, |request| Some(request.poll))
+    }
+
     /// Returns the id that the client gave the vote, if readable.
     pub fn client_id(&self) -> Option<Uuid> {
         self.request.as_ref().map_or_else(|malformed| malformed.id, |request| request.id)

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Basis, Contestant, Erratum, Gap, LateVotes, LaterCertificate, Poll, PollId, Ranking, Results, Standing,
-    Status, Tally, Timestamp, late::hex,
+    Basis, Contestant, Erratum, Gap, LateVotes, LaterCertificate, Poll, PollId, PublicLog, Ranking, Results,
+    Standing, Status, Tally, Timestamp, late::hex,
 };
 
 /// The public file of a poll. A page that follows the poll requests this file alone. A certified file has the names
@@ -41,6 +41,9 @@ pub struct Publication<'a> {
     /// Present if a vote arrived after the certification.
     #[serde(skip_serializing_if = "Option::is_none")]
     late: Option<LateVotes>,
+    /// Where a page finds votes. Absent until some are decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<&'a PublicLog>,
     /// Paths of the later certificates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     later_certificates: Vec<String>,
@@ -179,6 +182,7 @@ impl<'a> Publication<'a> {
             certified: certificate.is_some(),
             certificate: certificate.map(PublicCertificate::from),
             late: None,
+            log: None,
             later_certificates: Vec::new(),
             as_of: certificate.map_or(as_of, |certificate| certificate.certified_at),
             total_votes,
@@ -194,6 +198,12 @@ impl<'a> Publication<'a> {
             line.name = None;
         }
         Self { names: Some(path), list_version: Some(list_version), title: None, contestants: None, ..self }
+    }
+
+    /// Adds what the file says of the poll's log.
+    #[must_use]
+    pub fn with_log(self, log: Option<&'a PublicLog>) -> Self {
+        Self { log, ..self }
     }
 
     /// Adds the late votes and the later certificates of a certified poll.

@@ -79,13 +79,8 @@ CREATE INDEX names_files_unused ON names_files (unused_since) WHERE unused_since
 -- polls with a limit have them, since their keys are derived from the ballot and not from an id. A tag takes 8 bytes
 -- and needs no index, since a voter's few ballots are found by their keys. In other polls the tags are NULL and take
 -- no space.
---
--- The public log's tag and opening are derived from the token's sub, which the ledger does not have: votes counted
--- before there is a log keep NULL.
 CREATE TABLE votes (
     key         uuid        NOT NULL,
-    log_tag     uuid,
-    log_opening uuid,
     voter       bigint      NOT NULL,
     cast_at     timestamptz NOT NULL,
     message_tag bigint,
@@ -104,9 +99,49 @@ CREATE TABLE votes (
 CREATE TABLE show_votes PARTITION OF votes FOR VALUES FROM (MINVALUE) TO (1000000000);
 CREATE TABLE rehearsal_votes PARTITION OF votes FOR VALUES FROM (1000000000) TO (MAXVALUE);
 
--- The numbers of batches. Batches insert side by side, so a number is a name, and says nothing of the order of commits. It
--- cycles after some years of votes without a break.
+-- The names of batches. Batches insert side by side, so a name says nothing of the order of commits. It cycles after some
+-- years of votes without a break.
 CREATE SEQUENCE batches AS integer CYCLE;
+
+-- What the public log says of a batch, for each of its polls. The numbers are taken under the tally lock, so they follow
+-- the commits: who sees a number sees all lower ones. One value for all entries of a batch costs a third of a column in
+-- each vote, and needs no index.
+--
+-- An entry is 36 bytes: tag, opening, contestant, count. It has whatever the log publishes, so that a cut and its check
+-- against the tallies never read the votes.
+CREATE SEQUENCE log_numbers;
+CREATE TABLE log_batches (
+    number         bigint      NOT NULL,
+    cast_from      timestamptz NOT NULL,
+    cast_to        timestamptz NOT NULL,
+    poll           integer     NOT NULL,
+    batch          integer     NOT NULL, -- of its votes
+    entries        bytea       NOT NULL DEFAULT '', -- of counted votes
+    other_tags     uuid[]      NOT NULL DEFAULT '{}', -- of votes that were recorded as rejected
+    other_reasons  text[]      NOT NULL DEFAULT '{}',
+    PRIMARY KEY (poll, number)
+);
+-- Entries are random bytes: no attempt to compress them succeeds.
+ALTER TABLE log_batches ALTER COLUMN entries SET STORAGE EXTERNAL, ALTER COLUMN other_tags SET STORAGE EXTERNAL;
+
+-- What the public log has published: files of the batches from `first` to `last`. A cut is here before its first file is
+-- written. Its files are a function of the batches, so they may be written again.
+CREATE TABLE cuts (
+    poll         integer     NOT NULL,
+    number       integer     NOT NULL, -- from 1
+    first        bigint      NOT NULL,
+    last         bigint      NOT NULL,
+    cast_from    timestamptz NOT NULL,
+    cast_to      timestamptz NOT NULL,
+    casts        integer     NOT NULL, -- counted votes
+    votes        bigint      NOT NULL, -- the taps that they stand for
+    bits         smallint,             -- of a tag, which choose its file among 2^bits; NULL: no counted votes
+    hashes       bytea       NOT NULL, -- SHA-256 of each file
+    other_bits   smallint,
+    other_hashes bytea       NOT NULL,
+    written_at   timestamptz,          -- NULL: some files may not exist
+    PRIMARY KEY (poll, number)
+);
 
 -- A vote of a message is rejected once, for one reason. The tag is that of the client's id.
 --
@@ -262,6 +297,17 @@ CREATE TABLE exports (
     finished_at timestamptz
 );
 
+-- Whether the public log of a poll has something to publish.
+CREATE FUNCTION has_uncut(integer) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT EXISTS (
+        SELECT FROM (
+            SELECT max(last) AS last, bool_and(written_at IS NOT NULL) AS is_written
+            FROM (SELECT last, written_at FROM cuts WHERE poll = $1 ORDER BY number DESC LIMIT 1) AS latest
+        ) AS cut
+        WHERE NOT is_written
+            OR EXISTS (SELECT FROM log_batches WHERE poll = $1 AND number > coalesce(cut.last, 0)))
+$$;
+
 -- The key of the definition lock between counting and changing polls: batches hold it shared, a change holds it
 -- exclusively for some milliseconds. Definitions that a batch reads under the lock stay valid until the batch
 -- commits. The lock manager serves waiters in order, so a close of a poll waits only for the batches in flight. The
@@ -307,10 +353,12 @@ CREATE PROCEDURE count_votes(
     judged_polls integer[], judged_versions integer[],
     vote_keys uuid[], vote_messages uuid[], vote_voters bigint[], vote_cast_at timestamptz[], vote_polls integer[],
     vote_contestants smallint[], vote_counts smallint[], vote_places smallint[], vote_ballots smallint[],
-    vote_message_tags bigint[], vote_id_tags bigint[],
+    vote_message_tags bigint[], vote_id_tags bigint[], vote_log_entries bytea,
+    log_polls integer[], log_firsts integer[], log_counts integer[], log_cast_from timestamptz[], log_cast_to timestamptz[],
     added_polls integer[], added_contestants smallint[], added_votes bigint[], added_casts bigint[],
     rejected_messages uuid[], rejected_voters bigint[], rejected_id_tags bigint[], rejected_cast_at timestamptz[],
     rejected_polls bigint[], rejected_reasons text[], rejected_keys uuid[], rejected_places smallint[],
+    rejected_log_tags uuid[],
     rejected_contestants smallint[], rejected_counts smallint[], rejected_ballots smallint[],
     rejected_message_tags bigint[],
     probe_ids bigint[], probe_cast_at timestamptz[], redelivered boolean, unannounced boolean,
@@ -324,6 +372,8 @@ DECLARE
     batch_number integer;
     known uuid[];
     has_first_votes boolean;
+    log_number bigint;
+    log_entries bytea[];
 BEGIN
     -- A waiting transaction that holds a snapshot keeps dead tally versions alive, and every other batch must skip
     -- over them: fifty waiting batches halve the throughput. So a ROLLBACK, which has nothing to undo, releases the
@@ -360,27 +410,39 @@ BEGIN
                     SELECT poll, array_agg(key) AS keys FROM unnest(vote_polls, vote_keys) AS vote (poll, key) GROUP BY poll
                 ) AS asked JOIN votes ON votes.poll = asked.poll AND votes.key = ANY (asked.keys);
                 -- A message rejected under an earlier definition stays rejected.
-                WITH inserted AS (
-                    INSERT INTO votes
-                        (key, voter, cast_at, poll, contestant, count, place, ballot, message_tag, id_tag, batch)
-                    SELECT DISTINCT ON (poll, key) key, voter, cast_at, poll, contestant, coalesce(count, 1),
-                        coalesce(place, 0), ballot, message_tag, id_tag, batch_number
+                WITH fresh AS MATERIALIZED (
+                    SELECT DISTINCT ON (poll, key) key, voter, cast_at, poll, contestant, coalesce(count, 1::smallint) AS count,
+                        coalesce(place, 0::smallint) AS place, ballot, message_tag, id_tag, position
                     FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_contestants,
                                 vote_counts, vote_places, vote_ballots, vote_message_tags, vote_id_tags)
-                        AS vote (key, message_id, voter, cast_at, poll, contestant, count, place, ballot, message_tag,
-                                 id_tag)
+                        WITH ORDINALITY AS vote
+                            (key, message_id, voter, cast_at, poll, contestant, count, place, ballot, message_tag,
+                             id_tag, position)
                     WHERE key <> ALL (known) AND NOT (look_back AND EXISTS (
                         SELECT FROM rejections
                         WHERE rejections.message_id = vote.message_id AND rejections.place = coalesce(vote.place, 0)))
                     ORDER BY poll, key, cast_at
-                    RETURNING poll, contestant, count
+                ), inserted AS (
+                    INSERT INTO votes
+                        (key, voter, cast_at, poll, contestant, count, place, ballot, message_tag, id_tag, batch)
+                    SELECT key, voter, cast_at, poll, contestant, count, place, ballot, message_tag, id_tag, batch_number
+                    FROM fresh
                 ), added AS (
-                    SELECT poll, contestant, count(*) AS casts, sum(count) AS votes
-                    FROM inserted GROUP BY poll, contestant
+                    SELECT poll, contestant, sum(count) AS votes, count(*) AS casts FROM fresh GROUP BY poll, contestant
+                ), logged AS (
+                    SELECT poll, min(cast_at) AS cast_from, max(cast_at) AS cast_to,
+                        string_agg(substring(vote_log_entries FROM position::integer * 36 - 35 FOR 36), '') AS entries
+                    FROM fresh GROUP BY poll
                 )
-                SELECT coalesce(sum(casts), 0), array_agg(poll), array_agg(contestant), array_agg(votes),
-                    array_agg(casts)
-                INTO counted, added_polls, added_contestants, added_votes, added_casts FROM added;
+                SELECT (SELECT count(*) FROM fresh),
+                    (SELECT array_agg(poll) FROM added), (SELECT array_agg(contestant) FROM added),
+                    (SELECT array_agg(votes) FROM added), (SELECT array_agg(casts) FROM added),
+                    array_agg(poll), array_agg(entries), array_agg(cast_from), array_agg(cast_to)
+                INTO counted, added_polls, added_contestants, added_votes, added_casts,
+                    log_polls, log_entries, log_cast_from, log_cast_to
+                FROM logged;
+                log_firsts := NULL;
+                log_counts := NULL;
             ELSE
                 INSERT INTO votes
                     (key, voter, cast_at, poll, contestant, count, place, ballot, message_tag, id_tag, batch)
@@ -414,6 +476,15 @@ BEGIN
     SELECT array_agg(poll), array_agg(contestant), array_agg(votes), coalesce(bool_or(is_first), false)
     INTO tally_polls, tally_contestants, tally_votes, has_first_votes FROM raised;
 
+    IF counted > 0 OR cardinality(rejected_messages) > 0 OR counted < cardinality(vote_keys) THEN
+        log_number := nextval('log_numbers');
+        INSERT INTO log_batches (poll, number, batch, entries, cast_from, cast_to)
+        SELECT poll, log_number, batch_number,
+            coalesce(entries, substring(vote_log_entries FROM first * 36 + 1 FOR count * 36)), cast_from, cast_to
+        FROM unnest(log_polls, log_firsts, log_counts, log_cast_from, log_cast_to, log_entries)
+            AS piece (poll, first, count, cast_from, cast_to, entries);
+    END IF;
+
     -- Every contestant has a tally, unless an operator has deleted it. Then it restarts from zero until the poll is
     -- rebuilt.
     IF coalesce(cardinality(tally_polls), 0) < cardinality(added_polls) THEN
@@ -431,12 +502,15 @@ BEGIN
         SELECT rejected_messages || array_agg(message_id), rejected_voters || array_agg(vote.voter),
             rejected_id_tags || array_agg(vote.id_tag), rejected_cast_at || array_agg(vote.cast_at),
             rejected_polls || array_agg(vote.poll::bigint), rejected_reasons || array_agg('ballotUsed'::text),
-            rejected_keys || array_agg(NULL::uuid), rejected_places || array_agg(coalesce(vote.place, 0::smallint))
+            rejected_keys || array_agg(NULL::uuid), rejected_places || array_agg(coalesce(vote.place, 0::smallint)),
+            rejected_log_tags || array_agg(
+                encode(substring(vote_log_entries FROM position::integer * 36 - 35 FOR 16), 'hex')::uuid)
         INTO rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls, rejected_reasons,
-            rejected_keys, rejected_places
+            rejected_keys, rejected_places, rejected_log_tags
         FROM unnest(vote_keys, vote_messages, vote_voters, vote_cast_at, vote_polls, vote_places, vote_ballots,
                     vote_message_tags, vote_id_tags)
-            AS vote (key, message_id, voter, cast_at, poll, place, ballot, message_tag, id_tag)
+            WITH ORDINALITY AS vote
+                (key, message_id, voter, cast_at, poll, place, ballot, message_tag, id_tag, position)
         JOIN votes USING (poll, key)
         WHERE vote.ballot IS NOT NULL
             AND (coalesce(vote.place, 0) = votes.place
@@ -449,13 +523,15 @@ BEGIN
         WITH new AS MATERIALIZED (
             SELECT DISTINCT ON (message_id, place) message_id, coalesce(voter, 0) AS voter, rejected.id_tag, cast_at,
                 coalesce(polls.id, 0) AS poll, CASE WHEN polls.id IS NULL THEN named END AS named, reason, key,
-                place, contestant, coalesce(rejected.count, 1) AS count, ballot, message_tag,
+                place, contestant, coalesce(rejected.count, 1) AS count, ballot, message_tag, log_tag,
+                NOT polls.draft AND now() > polls.opens_at - interval '10 minutes'
+                    AND coalesce(now() < polls.closes_at + interval '10 minutes', true) AS is_public,
                 CASE WHEN certificates.certified_at < now() - interval '30 days' THEN 0 ELSE 1000 END AS rows_max
             FROM unnest(rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls,
                         rejected_reasons, rejected_keys, rejected_places, rejected_contestants, rejected_counts,
-                        rejected_ballots, rejected_message_tags)
+                        rejected_ballots, rejected_message_tags, rejected_log_tags)
                 AS rejected (message_id, voter, id_tag, cast_at, named, reason, key, place, contestant, count, ballot,
-                             message_tag)
+                             message_tag, log_tag)
             LEFT JOIN polls ON polls.id = named LEFT JOIN certificates ON certificates.poll = polls.id
             WHERE NOT EXISTS (SELECT FROM votes WHERE votes.poll = polls.id AND votes.key = rejected.key)
                 AND NOT EXISTS (
@@ -473,6 +549,16 @@ BEGIN
             FROM numbered
             WHERE number <= rows_max
             ORDER BY message_id, place
+        ), logged AS (
+            INSERT INTO log_batches (poll, number, batch, other_tags, other_reasons, cast_from, cast_to)
+            SELECT poll, log_number, batch_number, array_agg(log_tag), array_agg(reason), min(cast_at), max(cast_at)
+            FROM numbered
+            WHERE number <= rows_max AND is_public AND log_tag IS NOT NULL
+            GROUP BY poll
+            ON CONFLICT (poll, number) DO UPDATE SET
+                other_tags = excluded.other_tags, other_reasons = excluded.other_reasons,
+                cast_from = least(log_batches.cast_from, excluded.cast_from),
+                cast_to = greatest(log_batches.cast_to, excluded.cast_to)
         ), recounted AS (
             INSERT INTO rejection_counts AS total (poll, reason, count)
             SELECT poll, reason, count(*) FROM new GROUP BY poll, reason ORDER BY poll, reason

@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::{Error, Ledger};
 use domain::Voters;
-use domain::{ContestantNumber, Message, PollId, ProbeId, Rejected, Tally, Timestamp, Vote, Voter};
+use domain::{
+    ContestantNumber, LoggedVote, Message, PollId, ProbeId, Rejected, Tally, Timestamp, Vote, Voter,
+};
 
 /// A judged batch in the columns that the procedure `count_votes` takes.
 #[derive(Debug, Default)]
@@ -22,6 +24,7 @@ pub struct Batch {
     rejected_reasons: Vec<&'static str>,
     rejected_keys: Vec<Option<Uuid>>,
     rejected_places: Vec<i16>,
+    rejected_log_tags: Vec<Option<Uuid>>,
     /// Fields of late votes, filled up to the last late vote. Empty if there is none.
     rejected_contestants: Vec<Option<i16>>,
     rejected_counts: Vec<Option<i16>>,
@@ -58,18 +61,15 @@ impl Batch {
     }
 
     fn reject(&mut self, message: &Message, rejected: Rejected) {
-        let poll = match &message.request {
-            Ok(request) => Some(request.poll),
-            Err(malformed) => malformed.poll,
-        };
         self.rejected_messages.push(message.id);
         self.rejected_voters.push(message.voter.map(Voter::ledger_column));
         self.rejected_id_tags.push(rejected.id_tag.map(|tag| tag.0));
         self.rejected_cast_at.push(message.sent_at.into());
-        self.rejected_polls.push(poll);
+        self.rejected_polls.push(message.poll());
         self.rejected_reasons.push(rejected.reason.name());
         self.rejected_keys.push(rejected.key.map(|key| key.0));
         self.rejected_places.push(rejected.place);
+        self.rejected_log_tags.push(rejected.log_tag.map(Uuid::from_bytes));
         if let Some(late) = rejected.late {
             let before = self.rejected_keys.len() - 1;
             self.rejected_contestants.resize(before, None);
@@ -152,6 +152,10 @@ struct VoteColumns {
     ballots: Vec<Option<i16>>,
     message_tags: Vec<Option<i64>>,
     id_tags: Vec<Option<i64>>,
+    /// One after the other, each in its stored form.
+    log_entries: Vec<u8>,
+    /// The entries of each poll are one piece.
+    log_pieces: LogPieces,
     /// The taps and the votes of each contestant if all votes count.
     added: BTreeMap<(i32, i16), (i64, i64)>,
 }
@@ -184,6 +188,8 @@ impl VoteColumns {
             self.message_tags.push(vote.message_tag.map(|tag| tag.0));
             self.id_tags.push(vote.id_tag.map(|tag| tag.0));
         }
+        self.log_pieces.push(self.keys.len(), vote);
+        self.log_entries.extend(LoggedVote::stored(vote.log, vote.contestant, vote.count));
         self.keys.push(vote.key.0);
         self.messages.push(message);
         self.voters.push(vote.voter.ledger_column());
@@ -192,6 +198,37 @@ impl VoteColumns {
         self.contestants.push(vote.contestant.0);
         let (taps, casts) = self.added.entry((vote.poll.0, vote.contestant.0)).or_default();
         (*taps, *casts) = (*taps + i64::from(vote.count), *casts + 1);
+    }
+}
+
+/// Where the entries of each poll are among those of all votes, and when these votes were cast.
+#[derive(Default)]
+struct LogPieces {
+    polls: Vec<i32>,
+    firsts: Vec<i32>,
+    counts: Vec<i32>,
+    cast_from: Vec<OffsetDateTime>,
+    cast_to: Vec<OffsetDateTime>,
+}
+
+impl LogPieces {
+    /// Adds the next vote. The votes of a poll come one after the other.
+    fn push(&mut self, index: usize, vote: &Vote) {
+        let cast_at = vote.cast_at.into();
+        if self.polls.last() != Some(&vote.poll.0) {
+            self.polls.push(vote.poll.0);
+            self.firsts.push(i32::try_from(index).unwrap_or(i32::MAX));
+            self.counts.push(0);
+            self.cast_from.push(cast_at);
+            self.cast_to.push(cast_at);
+        }
+        if let (Some(count), Some(from), Some(to)) =
+            (self.counts.last_mut(), self.cast_from.last_mut(), self.cast_to.last_mut())
+        {
+            *count += 1;
+            *from = cast_at.min(*from);
+            *to = cast_at.max(*to);
+        }
     }
 }
 
@@ -227,7 +264,8 @@ impl Ledger {
     /// [`Error::Outage`] or [`Error::Defect`]; then the batch may or may not have been committed.
     pub async fn count(&self, batch: &Batch) -> Result<Outcome, Error> {
         let sql = "/* count_votes */ CALL count_votes($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-                   $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)";
+                   $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, \
+                   $34, $35, $36, $37, $38, $39, $40, $41)";
         let votes = VoteColumns::new(&batch.votes);
         let (added_polls, added_contestants): (Vec<i32>, Vec<i16>) = votes.added.keys().copied().unzip();
         let (added_votes, mut added_casts): (Vec<i64>, Vec<i64>) = votes.added.into_values().unzip();
@@ -248,6 +286,12 @@ impl Ledger {
             .bind(votes.ballots)
             .bind(votes.message_tags)
             .bind(votes.id_tags)
+            .bind(votes.log_entries)
+            .bind(votes.log_pieces.polls)
+            .bind(votes.log_pieces.firsts)
+            .bind(votes.log_pieces.counts)
+            .bind(votes.log_pieces.cast_from)
+            .bind(votes.log_pieces.cast_to)
             .bind(added_polls)
             .bind(added_contestants)
             .bind(added_votes)
@@ -260,6 +304,7 @@ impl Ledger {
             .bind(&batch.rejected_reasons)
             .bind(&batch.rejected_keys)
             .bind(&batch.rejected_places)
+            .bind(&batch.rejected_log_tags)
             .bind(&batch.rejected_contestants)
             .bind(&batch.rejected_counts)
             .bind(&batch.rejected_ballots)

@@ -24,12 +24,15 @@ pub struct Publishable {
     pub late: Option<LateVotes>,
     /// The number of changes of the certified poll's file so far.
     pub edition: i32,
+    /// Whether the file of this edition must be written. Otherwise only the poll's log has news.
+    pub is_new_edition: bool,
 }
 
 impl Ledger {
     /// Returns the polls whose public file must be written: open polls, polls that open within `soon`, closed polls
     /// without a certificate, and certified polls that changed since their file was written, also by a supplement, a
-    /// late vote or a later certificate. Its cost does not depend on the other polls. Open polls come first, then
+    /// late vote or a later certificate. So must one whose log has something to publish, from ten minutes before the
+    /// opening until a day after the close. Its cost does not depend on the other polls. Open polls come first, then
     /// the order is the distance to the close. At most 1,000; an incomplete result is logged, and so is a poll that
     /// cannot be read, which is left out. The returned tallies are on disk.
     ///
@@ -39,7 +42,11 @@ impl Ledger {
         let sql = format!(
             "/* publishable */ WITH due AS ( \
                  SELECT id FROM polls WHERE frozen_at IS NULL AND opens_at <= now() + $1 * interval '1 millisecond' \
-                 UNION ALL SELECT id FROM polls WHERE frozen_at IS NOT NULL AND published < edition) \
+                 UNION ALL SELECT id FROM polls WHERE frozen_at IS NOT NULL AND published < edition \
+                 UNION ALL SELECT id FROM polls WHERE frozen_at IS NULL AND has_uncut(id) \
+                     AND opens_at > now() + $1 * interval '1 millisecond' AND opens_at < now() + interval '10 minutes' \
+                 UNION ALL SELECT id FROM polls WHERE frozen_at IS NOT NULL AND published = edition \
+                     AND closes_at > now() - interval '1 day' AND has_uncut(id)) \
              SELECT polls.*, tally.*, certified_at, basis, certificates.tally AS certified_tally, rejected, \
                  supplemented_at, digest, voters, recount, \
                  late.votes AS late_count, late.first_at AS late_first_at, late.last_at AS late_last_at \
@@ -89,6 +96,7 @@ fn publishable(row: &PgRow) -> Result<Publishable, sqlx::Error> {
         certificate: certificate(row)?,
         late: late_votes(row)?,
         edition: row.try_get("edition")?,
+        is_new_edition: row.try_get::<i32, _>("published")? < row.try_get("edition")?,
     })
 }
 

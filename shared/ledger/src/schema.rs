@@ -23,20 +23,23 @@ const UNDEFINED_TABLE: &str = "42P01";
 
 /// All rights of the functions' role, besides calling the schema's functions. They permit neither an update nor a
 /// deletion of votes and of journal entries.
-const RIGHTS: [(&str, &str); 21] = [
+const RIGHTS: [(&str, &str); 24] = [
     ("_sqlx_migrations", "SELECT"),
     ("SEQUENCE batches", "USAGE"),
+    ("SEQUENCE log_numbers", "USAGE"),
     ("certificates", "SELECT, INSERT, UPDATE, DELETE"),
     ("closings", "SELECT, INSERT, UPDATE, DELETE"),
     ("counting_place_0", "UPDATE"),
     ("counting_place_1", "UPDATE"),
     ("counting_place_2", "UPDATE"),
+    ("cuts", "SELECT, INSERT, UPDATE"),
     ("deleted_files", "SELECT, INSERT, UPDATE, DELETE"),
     ("exports", "SELECT, INSERT, UPDATE, DELETE"),
     ("journal", "SELECT, INSERT"),
     ("late_arrivals", "SELECT, INSERT, UPDATE"),
     ("late_votes", "SELECT, INSERT"),
     ("later_certificates", "SELECT, INSERT, UPDATE"),
+    ("log_batches", "SELECT, INSERT, UPDATE"),
     ("names_files", "SELECT, INSERT, UPDATE, DELETE"),
     ("polls", "SELECT, INSERT, UPDATE, DELETE"),
     ("probes", "SELECT, INSERT, UPDATE, DELETE"),

@@ -29,6 +29,9 @@ async fn each_public_address_has_one_spelling() {
         "/polls/12345678901",
         "/results/01.json",
         "/results/%31.json",
+        "/log/cd3c5bf7/1/01/0.votes",
+        "/log/cd3c5bf7/1/1/0.json",
+        "/log/cd3c5bf/1/1/0.votes",
     ] {
         let (status, body) = stack.as_anyone(path);
         assert_eq!((status, body.contains("pollNotFound")), (404, true), "{path}: {body}");

@@ -1,7 +1,7 @@
 //! Emulates AWS WAF before the edge: the rate-based rules of the distribution's web ACL. Its other rules are not
 //! available on one machine.
 //!
-//! To add a statement: add a variant to [`Condition`], and read it in [`Condition::read`].
+//! To add a statement: add a variant to `Condition`, and read it in `Condition::read`.
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},

@@ -129,3 +129,13 @@ async fn totals_to_be_published_are_on_disk() {
     assert_eq!(due.loaded.tally.values().sum::<u64>(), 3);
     assert_eq!(test.votes_after_crash().await, 3);
 }
+
+#[tokio::test]
+async fn votes_to_be_cut_are_on_disk() {
+    let test = CrashTest::new().await;
+    test.count_without_flush().await;
+    let position = test.fixture.ledger.log_positions(&[test.poll.id]).await.unwrap().pop().unwrap();
+    let batches = test.fixture.ledger.log_batches(position).await.unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.entries.len()).sum::<usize>(), 3 * domain::LOGGED_BYTES);
+    assert_eq!(test.votes_after_crash().await, 3);
+}

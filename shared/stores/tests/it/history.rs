@@ -34,7 +34,16 @@ async fn costs(with_history: bool) -> Costs {
     // Only measured statements may have a connection.
     fixture.ledger = fixture.second_ledger();
     let mut owner = fixture.scratch.connect().await.unwrap();
-    for table in ["show_votes", "rejections", "rejection_counts", "certificates", "polls", "tallies"] {
+    for table in [
+        "show_votes",
+        "rejections",
+        "rejection_counts",
+        "certificates",
+        "polls",
+        "tallies",
+        "log_batches",
+        "cuts",
+    ] {
         let sql = format!("ALTER TABLE {table} SET (autovacuum_enabled = off); ANALYZE {table}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
     }
@@ -76,6 +85,15 @@ async fn costs(with_history: bool) -> Costs {
                 assert_eq!(ledger.unsupplemented().await.unwrap(), []);
                 assert_eq!(ledger.unfinished_polls().await.unwrap().len(), 1);
                 assert!(!ledger.forget_rejections(1_000).await.unwrap());
+            })
+            .await,
+        ),
+        (
+            "log",
+            pages(&fixture, new(), async |ledger| {
+                let position = ledger.log_positions(&[poll.id]).await.unwrap().pop().unwrap();
+                assert!(!ledger.log_batches(position).await.unwrap().is_empty());
+                ledger.latest_cuts(&[poll.id]).await.unwrap();
             })
             .await,
         ),
@@ -158,6 +176,11 @@ async fn add_history(fixture: &Fixture, owner: &mut PgConnection, Poll { id, .. 
          INSERT INTO tallies (poll, contestant, votes) SELECT id, 1, 400 FROM polls WHERE id <> {id}; \
          INSERT INTO votes (key, poll, voter, cast_at, contestant) \
              SELECT gen_random_uuid(), {id} + 1 + n % {CERTIFIED}, n, now(), 1 FROM generate_series(1, {HISTORY}) AS n; \
+         INSERT INTO log_batches (poll, number, batch, cast_from, cast_to) \
+             SELECT {id} + 1 + n % {CERTIFIED}, n, n, now(), now() FROM generate_series(1, {HISTORY} / 10) AS n; \
+         INSERT INTO cuts (poll, number, first, last, cast_from, cast_to, casts, votes, hashes, other_hashes, written_at) \
+             SELECT {id} + 1 + n % {CERTIFIED}, n, n, n, now(), now(), 1, 1, '', '', now() \
+             FROM generate_series(1, {HISTORY} / 10) AS n; \
          INSERT INTO rejection_counts (poll, reason, count) SELECT id, 'afterClosing', 200 FROM polls WHERE id <> {id}; \
          INSERT INTO rejections (message_id, cast_at, voter, poll, reason) \
              SELECT gen_random_uuid(), now(), n, {id} + n % 2 * (1 + n % {CERTIFIED}), 'afterClosing' \

@@ -7,6 +7,7 @@ mod durability;
 mod evidence;
 mod history;
 mod late;
+mod log;
 mod outage;
 mod polls;
 mod rebuild;
