@@ -39,14 +39,19 @@ export function p99Below(ms) {
   return `p(99)<${ms * PATIENCE}`;
 }
 
+// Returns the tokens of the voters, for a SharedArray.
+export function tokens() {
+  if (!__ENV.TOKENS) {
+    fail('TOKENS must name a file with {"tokens":["…"]}; make loadtest gets one from the local stack');
+  }
+  return JSON.parse(open(__ENV.TOKENS)).tokens;
+}
+
 // Returns a function that returns the token of the virtual user's next voter; each virtual user has voters of its own.
 // Call it in the init context. Tokens are cached, because a SharedArray copies an element at each access, character by
 // character.
 export function voterTokens(vus) {
-  if (!__ENV.TOKENS) {
-    fail('TOKENS must name a file with {"tokens":["…"]}; make loadtest gets one from the local stack');
-  }
-  const all = new SharedArray("tokens", () => JSON.parse(open(__ENV.TOKENS)).tokens);
+  const all = new SharedArray("tokens", tokens);
   const own = [];
   return () => {
     const turn = __ITER % Math.ceil(all.length / vus);
@@ -73,14 +78,8 @@ export function castVote(token, vote) {
   return check(response, { "vote accepted": (r) => r.status === 202 });
 }
 
-// Reads the polls like a viewer's page: {ok, hit}, where a hit came from the edge.
-export function readPolls() {
-  const response = http.get(`${BASE_URL}/polls`, { responseType: "none", tags: { name: "GET /polls" } });
-  const ok = check(response, { "polls read": (r) => r.status === 200 });
-  return { ok, hit: !/^Miss|^Error/.test(response.headers["X-Cache"] || "Miss") };
-}
-
-// Reads a poll's file likewise. With `wanted`, returns its body too, and a missing file fails no check.
+// Reads the file of a poll, or with "polls" the list, like a viewer's page: {ok, hit}, where a hit came from the edge. With
+// `wanted`, returns its body too, and a missing file fails no check.
 export function readResults(poll, wanted = false) {
   const response = http.get(`${BASE_URL}/results/${poll}.json`, {
     responseType: wanted ? "text" : "none",
@@ -100,11 +99,11 @@ export function waitForFile(poll) {
   }
 }
 
-// Returns the ids of the open polls.
+// Returns the ids of the open polls, by the public list.
 export function openPolls() {
-  const response = http.get(`${BASE_URL}/polls`, { responseType: "text", tags: { name: "polls" } });
-  const polls = response.status === 200 ? response.json("polls") : [];
-  return polls.filter((poll) => poll.status === "open").map((poll) => poll.id);
+  const { polls } = readResults("polls", true).body || { polls: [] };
+  const isPast = (moment) => Boolean(moment) && Date.parse(moment) <= Date.now();
+  return polls.filter(({ opensAt, closesAt }) => isPast(opensAt) && !isPast(closesAt)).map(({ id }) => id);
 }
 
 // Sends a request of the crew; aborts the test on any other status than the expected one.
@@ -151,12 +150,20 @@ export function waitUntilCounted(poll, sinceMs, isComplete) {
   return { audit: last, seconds: Math.max(0, (movedMs - sinceMs) / 1000) };
 }
 
-// Returns a metric of the local stack, or null for a deployed stack.
-export function localMetric(name, labels) {
+// Returns how many reads of viewers the edge has sent to its origins, or null for a deployed stack.
+export function originReads() {
   const response = http.get(`${BASE_URL}/_local/metrics`, { responseType: "text", tags: { name: "metrics" } });
   if (response.status !== 200) {
     return null;
   }
-  const line = response.body.split("\n").find((l) => l.startsWith(`${name}{`) && l.includes(labels));
-  return line ? Number(line.slice(line.lastIndexOf(" "))) : 0;
+  const isRead = (line) => /^edge_origin_requests_total/.test(line) && !/"(POST \/votes|[A-Z]+ \/admin)/.test(line);
+  const lines = response.body.split("\n").filter(isRead);
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
+}
+
+export function uuidV7() {
+  const time = Date.now().toString(16).padStart(12, "0");
+  const hex = (bits) => Math.floor(Math.random() * 2 ** bits).toString(16).padStart(bits / 4, "0");
+  const variant = (0x8000 + Math.floor(Math.random() * 0x4000)).toString(16);
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${hex(12)}-${variant}-${hex(24)}${hex(24)}`;
 }

@@ -7,7 +7,7 @@ import { check } from "k6";
 import exec from "k6/execution";
 import { Counter, Gauge } from "k6/metrics";
 
-import { audit, castVote, counted, crew, number, p99Below, voterTokens, waitUntilCounted } from "./stack.js";
+import { audit, castVote, counted, crew, number, p99Below, uuidV7, voterTokens, waitUntilCounted } from "./stack.js";
 
 const VOTES = number("VOTES", 10000);
 const VUS = number("VUS", 100);
@@ -94,11 +94,4 @@ export function teardown({ poll, before }) {
 // Returns a contestant, the first ones more often than the last.
 function favourite(contestants) {
   return contestants[Math.floor(Math.random() * Math.random() * contestants.length)];
-}
-
-function uuidV7() {
-  const time = Date.now().toString(16).padStart(12, "0");
-  const hex = (bits) => Math.floor(Math.random() * 2 ** bits).toString(16).padStart(bits / 4, "0");
-  const variant = (0x8000 + Math.floor(Math.random() * 0x4000)).toString(16);
-  return `${time.slice(0, 8)}-${time.slice(8)}-7${hex(12)}-${variant}-${hex(24)}${hex(24)}`;
 }

@@ -1,15 +1,23 @@
 #!/usr/bin/env bash
 # Runs loadtests/$SCENARIO.js against BASE_URL; without it, against the stack at localhost:8080, or, if none runs there,
-# against one that it starts. The scenarios' other variables are passed on. SCENARIO=stampede needs no stack.
+# against one that it starts. The scenarios' other variables are passed on. SCENARIO=stampede needs no stack. A scenario with
+# VIEWERS and a SCALE starts a stack of its own, unless BASE_URL is given.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/stack.sh
 source scripts/stack.sh
 
 SCENARIO=${SCENARIO:-vote}
-# The edge takes 120 votes a minute of each token (WafVotesPerToken). SCENARIO=show votes as fast as it can.
-if [[ -z ${VOTERS:-} ]]; then
-    [[ $SCENARIO == show ]] && VOTERS=6000 || VOTERS=$((${RATE:-0} > 1000 ? RATE : 1000))
+# The audience of a scenario with viewers, and how many of them each page stands for.
+case $SCENARIO in
+    show) export VIEWERS=${VIEWERS:-60000} SCALE=${SCALE:-20} ;;
+    final) export VIEWERS=${VIEWERS:-1000000} SCALE=${SCALE:-200} ;;
+esac
+# The edge takes 120 votes a minute of each token (WafVotesPerToken).
+if [[ -n ${VIEWERS:-} ]]; then
+    VOTERS=$((VIEWERS / SCALE + 1))
+else
+    VOTERS=${VOTERS:-$((${RATE:-0} > 1000 ? RATE : 1000))}
 fi
 TOKENS_SECONDS_MAX=300 # Each of the stack's tokens is an RSA signature.
 
@@ -38,12 +46,18 @@ if [[ -n ${BASE_URL:-} ]]; then
         echo "loadtest: nothing answers at $BASE_URL/polls" >&2
         exit 1
     }
-elif answers http://localhost:8080; then
+elif [[ -z ${VIEWERS:-} ]] && answers http://localhost:8080; then
     BASE_URL=http://localhost:8080
 else
-    echo "loadtest: no stack at http://localhost:8080, starting one"
+    scaled=()
+    if [[ -n ${VIEWERS:-} ]]; then
+        echo "loadtest: starting a stack whose throttles are the template's divided by $SCALE"
+        mapfile -t scaled < <(.venv/bin/python scripts/scaled.py "$SCALE")
+    else
+        echo "loadtest: no stack at http://localhost:8080, starting one"
+    fi
     make --no-print-directory build artifacts
-    start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/sam"
+    start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/sam" "${scaled[@]}"
 fi
 
 if [[ -z ${TOKENS:-} ]]; then
