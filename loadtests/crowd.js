@@ -136,7 +136,7 @@ export class Crowd {
 
   // One virtual user's pages, until their votes are found and, where the polls are closed, their results certified.
   async watch(data) {
-    const first = (exec.vu.idInTest - 1) % this.vus;
+    const first = exec.scenario.iterationInTest;
     const pages = [];
     for (let viewer = first; viewer < this.viewers; viewer += this.vus) pages.push(this.open(data, voters[viewer]));
     const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
