@@ -63,7 +63,7 @@ check: tools ## Formatting, lints, documentation, template, unused dependencies,
 	python scripts/check_functions.py $(ARTIFACTS)
 
 .PHONY: loadtest
-loadtest: tools stores ## Put load on a stack: SCENARIO=vote|polls|show|stampede VOTERS= VOTES= USERS= BASE_URL= TOKENS=
+loadtest: tools stores ## Put load on a stack: SCENARIO=vote|polls|show|final|stampede VOTERS= VOTES= USERS= VIEWERS= SCALE= BASE_URL= TOKENS=
 	scripts/loadtest.sh
 
 .PHONY: redrive

@@ -1,12 +1,15 @@
-// A crowd of viewers before the pages of ./page.js: signed in, with a poll with a limit and one without in view. The first
-// opens by its schedule, the second when the crew opens it; the pages learn of both as they do on air.
+// A crowd of viewers before the pages of ./page.js: signed in, with a poll with a limit and one without. The first opens by
+// its schedule, the second when the crew opens it; the pages learn of both as they do on air. Who votes does so in both and
+// has both in view, who watches has one.
 //
 // A run stands for VIEWERS viewers and has VIEWERS / SCALE of them. What an audience of that size shares is divided by SCALE
 // as well: the gateway's throttles and the concurrency of the public reads, which scripts/loadtest.sh takes from the
 // template. So a refusal, or a wait for a throttle, befalls the same share of the viewers as on air. Not divided is what
 // does not depend on their number: the pages' intervals, a cut every 3 s, a file of 4 KiB. Not shown is what only the full
-// number shows: 4 KiB files of thousands of votes a cut, and the gateway's and the edge's own work. The sign-in happened
-// before, as for people who wait for a show; the pages' own code comes from their caches.
+// number shows: hundreds of files in a cut, and the gateway's and the edge's own work. Two things are harder than on air: the
+// fewer the requests, the more their number varies from second to second, and a batch of 300 takes its whole window to fill,
+// for which each vote waits. The sign-in happened before, as for people who wait for a show; the pages' own code comes from
+// their caches.
 
 import { check, sleep } from "k6";
 import { SharedArray } from "k6/data";
@@ -158,9 +161,11 @@ export class Crowd {
 
   open({ limited, unlimited, opensAtMs }, token) {
     const closeAtMs = this.closeMs ? opensAtMs + this.closeMs : Infinity;
+    const [polls, taps] = [[limited, unlimited], Math.random() < this.tapping];
     const page = new Page({
       token,
-      polls: [limited, unlimited],
+      polls,
+      inView: taps ? polls : [polls[Math.floor(Math.random() * polls.length)]],
       hooks: {
         onOpen: (page, poll) => this.decideToTap(page, poll, closeAtMs),
         onAnswer: (request, status) => {
@@ -176,7 +181,7 @@ export class Crowd {
         },
       },
     });
-    page.taps = Math.random() < this.tapping;
+    page.taps = taps;
     page.start(Math.random() * ARRIVE_SECONDS);
     return page;
   }
@@ -191,7 +196,7 @@ export class Crowd {
       }
     };
     if (page.taps) setTimeout(burst, Math.random() * this.tapMs);
-    if (poll.tapsMax > 1 && Math.random() < LATE_SHARE && closeAtMs < Infinity) {
+    if (page.taps && poll.tapsMax > 1 && Math.random() < LATE_SHARE && closeAtMs < Infinity) {
       setTimeout(burst, closeAtMs + LATE_FROM_MS + Math.random() * (LATE_TO_MS - LATE_FROM_MS) - Date.now());
     }
   }

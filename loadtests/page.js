@@ -101,7 +101,7 @@ class Feed {
   }
 }
 
-// One poll on a page, in view.
+// One poll on a page.
 class Section {
   constructor(page, poll) {
     Object.assign(this, { page, poll, status: null, isCertified: false });
@@ -130,7 +130,7 @@ class Section {
   }
 
   follow(seconds = 0) {
-    const wanted = this.status !== "scheduled" && !this.isComplete;
+    const wanted = this.page.inView.includes(this.poll.id) && this.status !== "scheduled" && !this.isComplete;
     if (wanted === Boolean(this.feed)) return;
     if (this.feed) this.feed.stop();
     const { id } = this.poll;
@@ -157,11 +157,11 @@ class Section {
 }
 
 export class Page {
-  // `polls`: the numbers of those in view. Hooks: `onOpen(page, poll)`; `onAnswer(request, status)` to a vote;
+  // `polls`: the numbers of those on the page; `inView`: of those whose standing the viewer sees. Hooks: `onOpen(page, poll)`; `onAnswer(request, status)` to a vote;
   // `onSent(request)`; `onDecided(request)`, when all its votes are.
-  constructor({ token, polls, hooks }) {
+  constructor({ token, polls, inView, hooks }) {
     const { sub } = JSON.parse(b64decode(token.split(".")[1], "rawurl", "s"));
-    Object.assign(this, { token, sub, polls, hooks, sections: new Map(), requests: [], gathering: new Map() });
+    Object.assign(this, { token, sub, polls, inView, hooks, sections: new Map(), requests: [], gathering: new Map() });
     Object.assign(this, { names: new Map(), listVersion: 0, sending: false, stopped: false });
     this.list = new Feed({
       path: "/results/polls.json",
@@ -225,7 +225,7 @@ export class Page {
   }
 
   isCertified() {
-    return this.polls.every((id) => this.sections.has(id) && this.sections.get(id).isCertified);
+    return this.inView.every((id) => this.sections.has(id) && this.sections.get(id).isCertified);
   }
 
   // One press. `poll` as `onOpen` has it.

@@ -7,7 +7,7 @@
 
 import { Crowd } from "./crowd.js";
 
-const crowd = new Crowd({ viewers: 60_000, scale: 20, tapping: 1, tapSeconds: 20, closeSeconds: 75 });
+const crowd = new Crowd({ viewers: 60_000, scale: 50, tapping: 1, tapSeconds: 20, closeSeconds: 75 });
 
 export const options = crowd.options();
 export const setup = () => crowd.setup();

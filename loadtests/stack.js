@@ -19,6 +19,7 @@ const COUNT_STALLED_SECONDS = 180;
 const ACCEPTED_OR_THROTTLED = http.expectedStatuses(202, 429);
 const THROTTLED_SECONDS = 0.1;
 const THROTTLED_TRIES_MAX = 300;
+const CREW_TRIES_MAX = 5;
 // functions/results looks for polls to publish every minute.
 const FILE_SECONDS = 75;
 
@@ -106,14 +107,21 @@ export function openPolls() {
   return polls.filter(({ opensAt, closesAt }) => isPast(opensAt) && !isPast(closesAt)).map(({ id }) => id);
 }
 
-// Sends a request of the crew; aborts the test on any other status than the expected one.
+// Sends a request of the crew; aborts the test on any other status than the expected one. The throttle of a scaled stack
+// makes it wait.
 export function crew(method, path, body, expected) {
-  const response = http.request(method, `${BASE_URL}/admin${path}`, body ? JSON.stringify(body) : null, {
-    headers: { Authorization: `Bearer ${__ENV.ADMIN_TOKEN}`, "Content-Type": "application/json" },
-    responseType: "text",
-    tags: { name: "crew" },
-    timeout: "35s",
-  });
+  const send = () =>
+    http.request(method, `${BASE_URL}/admin${path}`, body ? JSON.stringify(body) : null, {
+      headers: { Authorization: `Bearer ${__ENV.ADMIN_TOKEN}`, "Content-Type": "application/json" },
+      responseType: "text",
+      tags: { name: "crew" },
+      timeout: "35s",
+    });
+  let response = send();
+  for (let tries = 1; response.status === 429 && tries < CREW_TRIES_MAX; tries++) {
+    sleep(1);
+    response = send();
+  }
   if (response.status !== expected) {
     exec.test.abort(`${method} /admin${path}: ${response.status} ${response.body}, expected ${expected}`);
   }

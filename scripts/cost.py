@@ -1,7 +1,8 @@
 """Computes the cost tables of docs/OPERATIONS.md from docs/prices.json and docs/measured.json.
 
 Prints them; with --write inserts them into the page, and the cost of each pace into the desk's; with --check fails if one
-differs. To add a cost: a price in docs/prices.json, and a row in `idle`, `votes_cost` or `viewers_cost`; then --write.
+differs, as scripts/test_cost.py does. To add a cost: a price in docs/prices.json, and a row in `idle`, `votes_cost` or
+`viewers_cost`, whose name says what the figure is made of; then --write.
 """
 
 import argparse
@@ -30,9 +31,23 @@ PACES = ["auto", 3, 5, 10]
 AUTO_SECONDS_MIN, AUTO_SECONDS_MAX, AUTO_PART = 3, 10, 10
 # A page adds up to a half to each interval, `spread` in frontend/shared/feed.js.
 SPREAD = 1.25
+# The interval of the list beside an open poll, LIST_S in frontend/shared/standing.js.
+LIST_SECONDS = 60
+# The files of the page; the names of a poll; and, after the sign-in, the time and the page once more.
+PAGE_FILES, NAMES_FILES, SIGN_IN_FILES = 6, 1, 2
+# Functions that look for work each minute, whether there is any or not: ResultsFunction and ExportFunction.
+LOOKS = HOURS * 60
+EXPORT_MEMORY_MB = 1769
+# X-Ray samples a function's first invocation in a second, and a twentieth of the others.
+TRACED_SHARE = 1 / 20
+ENTRY_BYTES = 32
+HOME = "North America"
+SECOND = "a second distribution without a firewall for the files"
+# Rows that a second distribution without a firewall would save: it would have what is below /results/ and /log/.
+LOOKED_UP_FIREWALL, FILES_FIREWALL = "looked up: firewall", "firewall before the files"
 DESK = pathlib.Path("frontend/control/pace.js")
-# Requests of the queue, each billed as one: a vote is sent by itself, received with nine others and deleted with nine.
-QUEUE_REQUESTS_PER_VOTE = 1 + 1 / 10 + 1 / 10
+# Requests of the queue, each billed as one: a message is sent by itself, received with nine others and deleted with nine.
+QUEUE_REQUESTS_PER_MESSAGE = 1 + 1 / 10 + 1 / 10
 # A vote's line in the gateway's access log: values of the usual length for each field of its format.
 ACCESS_LOG_VALUES = {
     "requestId": "JKJaXmPLvHcESHA=",
@@ -85,14 +100,18 @@ def access_log_bytes():
     return len(re.sub(r"\$context\.([A-Za-z.]+)", lambda name: ACCESS_LOG_VALUES[name[1]], line))
 
 
-def edge_traffic(gigabytes):
-    """Returns the price of the edge's monthly traffic, by its tiers."""
+def stepped(amount, steps):
+    """Returns the price of a month's amount, by its steps: [size, price], the last one without a size."""
     total = 0.0
-    for size, price in PRICES["edge GB"]:
-        step = gigabytes if size is None else min(gigabytes, size)
+    for size, price in steps:
+        step = amount if size is None else min(amount, size)
         total += step * price
-        gigabytes -= step
+        amount -= step
     return total
+
+
+def millions(amount, name):
+    return amount / MILLION * PRICES["million"][name]
 
 
 def idle():
@@ -115,40 +134,73 @@ def idle():
         f"alarms, {sum(alarm_metrics())} metrics": sum(alarm_metrics()) * month["alarm metric"],
         f"secrets, {secrets}": secrets * month["secret"],
         f"endpoint to the queue, in {zones} zone": zones * hour["endpoint in a zone"] * HOURS,
-        "a check each minute for polls to publish": publishing(HOURS * 60, MEASURED["idle_look_ms"]),
-        f"polling {queues} empty queues": queues * IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
+        "a look each minute for polls to publish": invoked(LOOKS, MEASURED["idle_look_ms"]),
+        "a look each minute for exports": invoked(LOOKS, MEASURED["export_look_ms"], EXPORT_MEMORY_MB),
+        f"traces of these {2 * LOOKS:,} looks": millions(2 * LOOKS, "traces"),
+        "their lines in the logs": 2 * LOOKS * MEASURED["single"]["log_bytes"] / GB * PRICES["log GB"],
+        f"polling {queues} empty queues, 5 pollers each": queues * IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
         "network with its endpoint to S3, gateway, edge, functions, user pool, logs": 0.0,
     }
 
 
-def publishing(invocations, duration_ms):
-    gb_seconds = invocations * duration_ms / 1_000 * MEASURED["memory_mb"] / 1_024
-    return invocations / MILLION * PRICES["million"]["invocations"] + gb_seconds * PRICES["GB-second arm64"]
+def invoked(invocations, duration_ms, memory_mb=MEASURED["memory_mb"]):
+    gb_seconds = invocations * duration_ms / 1_000 * memory_mb / 1_024
+    return millions(invocations, "invocations") + gb_seconds * PRICES["GB-second arm64"]
 
 
 def publishing_sentence():
     """Returns the sentence on an open poll's hour: one function at work throughout, the list and its file every 3 s."""
-    files = 3_600 / MEASURED["written_every_seconds"] / MILLION * PRICES["million"]["files written"]
-    hour = publishing(60, 60_000) + files
-    return f"Publishing an open poll: {hour + files:.3f} USD an hour, {files:.3f} more for each poll that is open beside it.\n"
+    files = millions(3_600 / MEASURED["written_every_seconds"], "files written")
+    hour = invoked(60, 60_000) + files
+    return (
+        f"Publishing an open poll: {hour + files:.3f} USD an hour, {files:.3f} more for each poll that is open beside it; the\n"
+        f"files of its log are counted with the votes.\n"
+    )
 
 
-def votes_cost(votes, kind, queued):
-    """Returns the cost of this many votes in one month, by item. `kind`: the measurement, of a batch or of single votes."""
-    figures, per_million = MEASURED[kind], PRICES["million"]
-    invocations = votes / figures["votes"]
-    gb_seconds = invocations * figures["duration_ms"] / 1_000 * MEASURED["memory_mb"] / 1_024
-    log_bytes = votes * access_log_bytes() + invocations * figures["log_bytes"]
-    queue_requests = votes * QUEUE_REQUESTS_PER_VOTE if queued else 0
+def traced(invocations, votes):
+    """Returns the cost of the traces of this many invocations at the peak's rate."""
+    per_second = max(1, PEAK_VOTES_PER_SECOND * invocations / votes)
+    return millions(invocations * (1 + TRACED_SHARE * (per_second - 1)) / per_second, "traces")
+
+
+def caches_that_ask(lookups):
+    """Returns how many of the edge's regional caches ask for a file that is looked up this often."""
+    return REGIONAL_CACHES * (1 - (1 - 1 / REGIONAL_CACHES) ** lookups)
+
+
+def votes_cost(votes, taps=1, listed=1, kind="batch", queued=True, region=HOME):
+    """Returns the cost of this many votes in one month, by item, each of them looked up once.
+
+    A vote stands for `taps`, and a request has `listed` of them. `kind`: the measurement, of a batch or of single votes.
+    """
+    figures, edge = MEASURED[kind], PRICES["edge"][region]
+    casts = votes / taps
+    requests = casts / listed
+    invocations = casts / figures["votes"]
+    log_bytes = requests * access_log_bytes() + invocations * figures["log_bytes"]
+    queue_requests = requests * QUEUE_REQUESTS_PER_MESSAGE if queued else 0
+    per_file = min(MEASURED["log_entries_per_file"], casts)
+    files, looks = casts / per_file, requests * MEASURED["log_files_per_request"]
+    file_bytes = MEASURED["log_headers_bytes"] + per_file * ENTRY_BYTES
+    asked = files * caches_that_ask(looks / files)
     return {
-        "edge": votes / MILLION * per_million["edge requests"]
-        + edge_traffic(votes * MEASURED["accepted_bytes"] / GB),
-        "firewall": votes / MILLION * per_million["firewall requests"],
-        "gateway": votes / MILLION * per_million["gateway requests"],
-        "queue": queue_requests / MILLION * per_million["queue requests"],
-        "functions": invocations / MILLION * per_million["invocations"] + gb_seconds * PRICES["GB-second arm64"],
+        "edge, a request each": requests / MILLION * edge["million requests"],
+        "its answers, and the request to the origin": stepped(requests * MEASURED["accepted_bytes"] / GB, edge["GB"])
+        + requests * MEASURED["vote_request_bytes"] / GB * edge["GB to the origin"],
+        "firewall": millions(requests, "firewall requests"),
+        "gateway, 300 million at the first price": stepped(requests / MILLION, PRICES["gateway million"]),
+        "queue, 1.2 requests each": millions(queue_requests, "fair queue requests"),
+        "functions, and their traces": invoked(invocations, figures["duration_ms"]) + traced(invocations, votes),
         "logs": log_bytes / GB * PRICES["log GB"],
-        "ledger, a month": votes * MEASURED["ledger_bytes_per_vote"] / GB * PRICES["month"]["storage gp3, GB"],
+        "ledger, a month": casts * MEASURED["ledger_bytes_per_vote"] / GB * PRICES["month"]["storage gp3, GB"],
+        "public log: files written, and kept a month": millions(files, "files written")
+        + casts * ENTRY_BYTES / GB * PRICES["month"]["files, GB"],
+        f"looked up, {MEASURED['log_files_per_request']} files each: edge, its function and traffic": looks / MILLION * edge["million requests"]
+        + millions(looks, "edge functions")
+        + stepped(looks * file_bytes / GB, edge["GB"]),
+        "looked up: bucket, with Origin Shield": millions(files, "files read") + millions(asked, "Origin Shield requests"),
+        LOOKED_UP_FIREWALL: millions(looks, "firewall requests"),
     }
 
 
@@ -162,16 +214,23 @@ def requests_an_hour(pace):
     return sum(1 / (interval * SPREAD) for interval in intervals)
 
 
-def viewers_cost(viewers, pace):
-    """Returns the cost of viewers who follow a poll's file for an hour, by item."""
-    per_million = PRICES["million"]
-    requests = viewers * requests_an_hour(pace)
-    asked = origin_requests()
+def viewers_cost(viewers, pace, region=HOME):
+    """Returns the cost of viewers who open the page, sign in and follow a poll's file for an hour, by item."""
+    edge = PRICES["edge"][region]
+    file, listed = viewers * requests_an_hour(pace), viewers * 3_600 / (LIST_SECONDS * SPREAD)
+    names, page = viewers * NAMES_FILES, viewers * (PAGE_FILES + SIGN_IN_FILES)
+    sizes = [(file, "file_bytes"), (listed, "list_bytes"), (names, "names_bytes"), (viewers, "page_bytes")]
+    traffic = sum(number * MEASURED[size] for number, size in sizes) + viewers * MEASURED["sign_in_bytes"]
     return {
-        "edge requests": requests / MILLION * per_million["edge requests"],
-        "edge traffic": edge_traffic(requests * MEASURED["file_bytes"] / GB),
-        "origin, with Origin Shield": asked / MILLION * (per_million["files read"] + per_million["Origin Shield requests"]),
-        "firewall; with `Waf=off` nothing": requests / MILLION * per_million["firewall requests"],
+        f"the poll's file, {requests_an_hour(pace):,.0f} a page": file / MILLION * edge["million requests"],
+        f"the list, {listed / viewers:,.0f} a page": listed / MILLION * edge["million requests"],
+        f"page, names and sign-in, {(page + names) / viewers:,.0f} a page": (page + names) / MILLION * edge["million requests"],
+        "the edge's functions, at each": millions(file + listed + names + page, "edge functions"),
+        "traffic": stepped(traffic / GB, edge["GB"]),
+        "origin, file and list, with Origin Shield": 2
+        * (millions(origin_requests(), "files read") + millions(origin_requests(), "Origin Shield requests")),
+        "firewall before page and sign-in": millions(page, "firewall requests"),
+        FILES_FIREWALL: millions(file + listed + names, "firewall requests"),
     }
 
 
@@ -180,8 +239,8 @@ def origin_requests():
     return 3_600 / MEASURED["written_every_seconds"] * REGIONAL_CACHES
 
 
-def usd(amount):
-    return f"{amount:,.2f}" if amount < 100 else f"{amount:,.0f}"
+def usd(amount, digits=2):
+    return f"{amount:,.{digits}f}" if amount < 100 else f"{amount:,.0f}"
 
 
 def table(header, rows):
@@ -197,29 +256,84 @@ def idle_table():
     return table(["idle, USD a month", ""], rows)
 
 
+def sooner_sentence():
+    """Returns the sentence on what a page asks beyond its pace until its vote is found."""
+    more = MEASURED["seconds_to_counted"] / SPREAD * (1 / AUTO_SECONDS_MIN - 1 / AUTO_SECONDS_MAX)
+    edge = PRICES["edge"][HOME]
+    each = (edge["million requests"] + PRICES["million"]["edge functions"] + PRICES["million"]["firewall requests"]) / MILLION
+    each += MEASURED["file_bytes"] / GB * edge["GB"][0][1]
+    return (
+        f"After its vote a page asks for the poll's file every {AUTO_SECONDS_MIN} s until the vote is found. Near opening and "
+        f"close it does so anyway; where its\npace is {AUTO_SECONDS_MAX} s, a million requests with votes bring "
+        f"{more:.1f} million more for files, {more * MILLION * each:.2f} USD.\n"
+    )
+
+
+def without(costs, *rows):
+    """Returns the sum of all but these rows."""
+    return sum(amount for what, amount in costs.items() if what not in rows)
+
+
+def firewall_rows(costs):
+    return [what for what in costs if "firewall" in what]
+
+
+def totals(of):
+    """Returns the last rows of a table with the costs `of` each column."""
+    return [
+        ["**together**", *(f"**{usd(sum(costs.values()))}**" for costs in of)],
+        [f"with {SECOND}", *(usd(without(costs, LOOKED_UP_FIREWALL, FILES_FIREWALL)) for costs in of)],
+        ["with `Waf=off`", *(usd(without(costs, *firewall_rows(costs))) for costs in of)],
+    ]
+
+
+def million_table():
+    """Returns the table of a million votes, by the votes in a request."""
+    kinds = {"one a request": {}, "ten taps in a vote": {"taps": 10}, "ten votes in a request": {"listed": 10}}
+    of = [votes_cost(MILLION, **kind) for kind in kinds.values()]
+    rows = [[what, *(usd(costs[what], 3) for costs in of)] for what in of[0]] + totals(of)
+    # Without the firewall's rule no vote stands for several taps.
+    rows[-1][1 + list(kinds).index("ten taps in a vote")] = "–"
+    return table(["USD for a million votes", *kinds], rows)
+
+
 def votes_table():
     volumes = {"700 k": 0.7, "1 M": 1, "10 M": 10, "100 M": 100, "1.5 billion": 1_500}
-    volumes = {name: millions * MILLION for name, millions in volumes.items()}
-    ours = {name: votes_cost(votes, "batch", True) for name, votes in volumes.items()}
-    first = {name: votes_cost(votes, "single", False) for name, votes in volumes.items()}
+    volumes = {name: number * MILLION for name, number in volumes.items()}
+    ours = {name: votes_cost(votes) for name, votes in volumes.items()}
+    first = {name: votes_cost(votes, kind="single", queued=False) for name, votes in volumes.items()}
     rows = [[what, *(usd(costs[what]) for costs in ours.values())] for what in ours["1 M"]]
-    rows.append(["**together**", *(f"**{usd(sum(costs.values()))}**" for costs in ours.values())])
+    rows += totals(ours.values())
+    rows.append(["ten taps in a vote, together", *(usd(sum(votes_cost(votes, taps=10).values())) for votes in volumes.values())])
     rows.append(["one invocation a vote, together", *(usd(sum(costs.values())) for costs in first.values())])
     for kind, label in (("batch", "invocations and commits"), ("single", "one invocation a vote: the same")):
         rows.append([label, *(f"{votes / MEASURED[kind]['votes']:,.0f}" for votes in volumes.values())])
-    return table(["USD for votes", *volumes], rows)
+    return table(["USD for votes, one a request", *volumes], rows)
 
 
 def viewers_table():
-    costs = {pace: viewers_cost(MILLION, pace) for pace in PACES}
-    rows = [["requests of a page", *(f"{requests_an_hour(pace):,.0f}" for pace in PACES)]]
-    rows += [[what, *(usd(of[what]) for of in costs.values())] for what in costs["auto"]]
-    totals = [sum(of.values()) for of in costs.values()]
-    firewall = [list(of.values())[-1] for of in costs.values()]
-    rows.append(["**together**", *(f"**{usd(total)}**" for total in totals)])
-    rows.append(["with `Waf=off`", *(usd(total - off) for total, off in zip(totals, firewall))])
+    of = [viewers_cost(MILLION, pace) for pace in PACES]
+    # The names of the first rows tell the number of requests, which differs.
+    rows = [[name, *(usd(amount) for amount in amounts)] for name, *amounts in zip(of[0], *(c.values() for c in of))]
+    rows[0][0] = "the poll's file: " + ", ".join(f"{requests_an_hour(pace):,.0f}" for pace in PACES) + " a page"
     header = ["USD for a million viewers, one hour, by the poll's pace", "auto", "3 s", "5 s", "10 s"]
-    return table(header, rows) + "\n" + origin_sentence()
+    return table(header, rows + totals(of)) + "\n" + origin_sentence()
+
+
+def regions_table():
+    """Returns the table of the three continents of which the prices are known."""
+    rows = [
+        ["a million viewers, an hour, `auto`", lambda region: viewers_cost(MILLION, "auto", region)],
+        ["a million votes, one a request", lambda region: votes_cost(MILLION, region=region)],
+        ["a million votes, ten taps each", lambda region: votes_cost(MILLION, taps=10, region=region)],
+    ]
+    lines = []
+    for what, costs in rows:
+        by_region = [costs(region) for region in PRICES["edge"]]
+        lines.append([what, *(usd(sum(of.values())) for of in by_region)])
+        second = [usd(without(of, LOOKED_UP_FIREWALL, FILES_FIREWALL)) for of in by_region]
+        lines.append([f"… with {SECOND}", *second])
+    return table(["USD, by where the audience is", *PRICES["edge"]], lines)
 
 
 def desk_line():
@@ -250,6 +364,11 @@ def database_sentence():
     )
 
 
+def computed_tables():
+    parts = [idle_table(), publishing_sentence(), million_table(), sooner_sentence(), votes_table()]
+    return "\n".join([*parts, database_sentence(), viewers_table(), regions_table()])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
@@ -257,8 +376,7 @@ def main():
     arguments = parser.parse_args()
     if sum(idle().values()) >= IDLE_MAX:
         sys.exit(f"cost: {usd(sum(idle().values()))} USD a month idle, {IDLE_MAX} at most")
-    parts = [idle_table(), publishing_sentence(), votes_table(), database_sentence(), viewers_table()]
-    computed = "\n".join(parts)
+    computed = computed_tables()
     if not (arguments.check or arguments.write):
         print(computed)
         return
@@ -279,4 +397,5 @@ def main():
         print(f"{PAGE}: the cost tables are as computed; {usd(sum(idle().values()))} USD a month idle")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -10,8 +10,8 @@ source scripts/stack.sh
 SCENARIO=${SCENARIO:-vote}
 # The audience of a scenario with viewers, and how many of them each page stands for.
 case $SCENARIO in
-    show) export VIEWERS=${VIEWERS:-60000} SCALE=${SCALE:-20} ;;
-    final) export VIEWERS=${VIEWERS:-1000000} SCALE=${SCALE:-200} ;;
+    show) export VIEWERS=${VIEWERS:-60000} SCALE=${SCALE:-50} ;;
+    final) export VIEWERS=${VIEWERS:-1000000} SCALE=${SCALE:-300} ;;
 esac
 # The edge takes 120 votes a minute of each token (WafVotesPerToken).
 if [[ -n ${VIEWERS:-} ]]; then

@@ -39,7 +39,8 @@ SCENARIO=vote VOTERS=200 VOTES=3000 VUS=20 scripts/loadtest.sh
 SCENARIO=vote VOTERS=200 VOTES=1000 VUS=20 COUNT=10 scripts/loadtest.sh
 SCENARIO=vote VOTERS=200 VOTES=1000 VUS=20 LIST=10 scripts/loadtest.sh
 SCENARIO=polls USERS=300 DURATION=12 scripts/loadtest.sh
-SCENARIO=show VOTERS=1500 VUS=10 USERS=60 DURATION=12 scripts/loadtest.sh
+SCENARIO=show VIEWERS=100 SCALE=1 TAP_SECONDS=4 CLOSE_SECONDS=15 scripts/loadtest.sh
+SCENARIO=final VIEWERS=100 SCALE=1 TAP_SECONDS=4 scripts/loadtest.sh
 
 step "publishing the pages through boto3"
 AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local .venv/bin/python scripts/publish_pages.py \

@@ -3,7 +3,7 @@
 import { t } from "/shared/text.js";
 
 /** USD for a million viewers, an hour, as in docs/OPERATIONS.md; scripts/cost.py checks these figures. */
-const USD = { "auto": 520, "3": 1610, "5": 970, "10": 480 };
+const USD = { "auto": 660, "3": 1830, "5": 1140, "10": 620 };
 
 export const PACES = ["auto", 3, 5, 10];
 
