@@ -3,13 +3,12 @@
 // has both in view, who watches has one.
 //
 // A run stands for VIEWERS viewers and has VIEWERS / SCALE of them. What an audience of that size shares is divided by SCALE
-// as well: the gateway's throttles and the concurrency of the public reads, which scripts/loadtest.sh takes from the
-// template. So a refusal, or a wait for a throttle, befalls the same share of the viewers as on air. Not divided is what
-// does not depend on their number: the pages' intervals, a cut every 3 s, a file of 4 KiB. Not shown is what only the full
-// number shows: hundreds of files in a cut, and the gateway's and the edge's own work. Two things are harder than on air: the
-// fewer the requests, the more their number varies from second to second, and a batch of 300 takes its whole window to fill,
-// for which each vote waits. The sign-in happened before, as for people who wait for a show; the pages' own code comes from
-// their caches.
+// as well (scripts/scaled.py): the gateway's throttles, the concurrency of the public reads, and the size of a batch. So a
+// refusal, or a wait for a throttle, befalls the same share of the viewers as on air, and a batch fills in the same time. Not
+// divided is what does not depend on their number: the pages' intervals, a cut every 3 s, a file of 4 KiB. Not shown is what
+// only the full number shows: hundreds of files in a cut, and the gateway's and the edge's own work. Harder than on air: the
+// fewer the requests, the more their number varies from second to second. The sign-in happened before, as for people who wait
+// for a show; the pages' own code comes from their caches.
 
 import { check, sleep } from "k6";
 import { SharedArray } from "k6/data";
