@@ -157,8 +157,8 @@ class Section {
 }
 
 export class Page {
-  // `polls`: the numbers of those on the page; `inView`: of those whose standing the viewer sees. Hooks: `onOpen(page, poll)`; `onAnswer(request, status)` to a vote;
-  // `onSent(request)`; `onDecided(request)`, when all its votes are.
+  // `polls`: the numbers of those on the page; `inView`: of those whose standing the viewer sees. Hooks: `onOpen(page, poll)`;
+  // `onAnswer(request, status)` to a vote; `onSent(request)`; `onDecided(request)`, when all its votes are.
   constructor({ token, polls, inView, hooks }) {
     const { sub } = JSON.parse(b64decode(token.split(".")[1], "rawurl", "s"));
     Object.assign(this, { token, sub, polls, inView, hooks, sections: new Map(), requests: [], gathering: new Map() });

@@ -138,7 +138,7 @@ def idle():
         "a look each minute for exports": invoked(LOOKS, MEASURED["export_look_ms"], EXPORT_MEMORY_MB),
         f"traces of these {2 * LOOKS:,} looks": millions(2 * LOOKS, "traces"),
         "their lines in the logs": 2 * LOOKS * MEASURED["single"]["log_bytes"] / GB * PRICES["log GB"],
-        f"polling {queues} empty queues, 5 pollers each": queues * IDLE_QUEUE_REQUESTS / MILLION * PRICES["million"]["queue requests"],
+        f"polling {queues} empty queues, 5 pollers each": millions(queues * IDLE_QUEUE_REQUESTS, "queue requests"),
         "network with its endpoint to S3, gateway, edge, functions, user pool, logs": 0.0,
     }
 
@@ -196,7 +196,9 @@ def votes_cost(votes, taps=1, listed=1, kind="batch", queued=True, region=HOME):
         "ledger, a month": casts * MEASURED["ledger_bytes_per_vote"] / GB * PRICES["month"]["storage gp3, GB"],
         "public log: files written, and kept a month": millions(files, "files written")
         + casts * ENTRY_BYTES / GB * PRICES["month"]["files, GB"],
-        f"looked up, {MEASURED['log_files_per_request']} files each: edge, its function and traffic": looks / MILLION * edge["million requests"]
+        f"looked up, {MEASURED['log_files_per_request']} files each: edge, its function and traffic": looks
+        * edge["million requests"]
+        / MILLION
         + millions(looks, "edge functions")
         + stepped(looks * file_bytes / GB, edge["GB"]),
         "looked up: bucket, with Origin Shield": millions(files, "files read") + millions(asked, "Origin Shield requests"),
@@ -264,8 +266,8 @@ def sooner_sentence():
     each += MEASURED["file_bytes"] / GB * edge["GB"][0][1]
     return (
         f"After its vote a page asks for the poll's file every {AUTO_SECONDS_MIN} s until the vote is found. Near opening and "
-        f"close it does so anyway; where its\npace is {AUTO_SECONDS_MAX} s, a million requests with votes bring "
-        f"{more:.1f} million more for files, {more * MILLION * each:.2f} USD.\n"
+        f"close\nit does so anyway; where its pace is {AUTO_SECONDS_MAX} s, a million requests with votes bring "
+        f"{more:.1f} million more for files,\n{more * MILLION * each:.2f} USD.\n"
     )
 
 
