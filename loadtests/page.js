@@ -90,12 +90,13 @@ class Feed {
     }
   }
 
+  // An unchanged file is not looked at again, unless its names were missing.
   async take(response) {
-    if (response.status === 200) {
+    const isKnown = response.status === 304 || response.headers.Etag === this.tag;
+    if (!isKnown) {
       this.copy = contentOf(this.path, response);
-      this.tag = response.headers.Etag;
+      this.tag = (await this.onData(this.copy)) === false ? null : response.headers.Etag;
     }
-    await this.onData(this.copy);
     this.failures = 0;
     this.schedule(this.pace(this.copy.nextInSeconds || INTERVAL_S) * spread());
   }
@@ -141,13 +142,14 @@ class Section {
 
   async take(body) {
     const file = await this.page.named({ listVersion: Infinity, ...body, id: this.poll.id });
-    if (!file) return;
+    if (!file) return false;
     if (file.certified) this.isCertified = true;
     if (file.certified && file.certificate.digest) this.isComplete = true;
     if (file.listVersion > this.page.listVersion && !file.certified) this.page.list.hasten(0);
     this.update(file);
     if (file.log) this.page.find(this.poll.id, file.log);
     if (this.isCertified) this.follow();
+    return true;
   }
 
   stop() {
@@ -195,12 +197,13 @@ export class Page {
     const chosen = polls.filter(({ id }) => this.polls.includes(id));
     const known = (poll) => (poll.names || !this.sections.has(poll.id) ? {} : this.sections.get(poll.id).poll);
     const named = await Promise.all(chosen.map((poll) => this.named({ ...known(poll), listVersion, ...poll })));
-    if (this.stopped) return;
+    if (this.stopped) return false;
     this.listVersion = listVersion;
     for (const poll of named.filter(Boolean)) {
       if (this.sections.has(poll.id)) this.sections.get(poll.id).update(poll);
       else this.sections.set(poll.id, new Section(this, poll));
     }
+    return named.every(Boolean);
   }
 
   // Adds the contestants to a poll; null if there are none.
