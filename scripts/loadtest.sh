@@ -15,7 +15,7 @@ case $SCENARIO in
 esac
 # The edge takes 120 votes a minute of each token (WafVotesPerToken).
 if [[ -n ${VIEWERS:-} ]]; then
-    VOTERS=$((VIEWERS / SCALE + 1))
+    VOTERS=$((VIEWERS / ${SCALE:-1} + 1))
 else
     VOTERS=${VOTERS:-$((${RATE:-0} > 1000 ? RATE : 1000))}
 fi
@@ -49,15 +49,16 @@ if [[ -n ${BASE_URL:-} ]]; then
 elif [[ -z ${VIEWERS:-} ]] && answers http://localhost:8080; then
     BASE_URL=http://localhost:8080
 else
-    scaled=()
+    scaled=
     if [[ -n ${VIEWERS:-} ]]; then
-        echo "loadtest: starting a stack whose throttles are the template's divided by $SCALE"
-        mapfile -t scaled < <(.venv/bin/python scripts/scaled.py "$SCALE")
+        echo "loadtest: starting a stack whose throttles are the template's divided by ${SCALE:-1}"
+        scaled=$(.venv/bin/python scripts/scaled.py "${SCALE:-1}")
     else
         echo "loadtest: no stack at http://localhost:8080, starting one"
     fi
     make --no-print-directory build artifacts
-    start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/sam" "${scaled[@]}"
+    # shellcheck disable=SC2086 # one argument for each line
+    start_stack "$work/stack.log" --artifacts "${CARGO_TARGET_DIR:-target}/sam" $scaled
 fi
 
 if [[ -z ${TOKENS:-} ]]; then
