@@ -38,6 +38,8 @@ const PAGES_PER_VU = 50;
 const ARRIVE_SECONDS = 4;
 const LEAD_SECONDS = 12 + Math.min(PATIENCE, 8);
 const MINUTE_MS = 60_000;
+// Within this time after the opening every page knows of it: the list's pace near it, the crew's request, and a file.
+const LEARN_MS = 15_000;
 // For votes of the minute's end to be found.
 const FIND_SECONDS = 20;
 const COUNTED_P50_SECONDS = 8;
@@ -73,6 +75,10 @@ const votesRejected = new Gauge("votes_rejected");
 const secondsToCount = new Gauge("seconds_from_last_post_to_last_count");
 const secondsToCertify = new Gauge("seconds_from_close_to_certified_file");
 const originShare = new Gauge("origin_requests_of_allowed");
+
+const hasFoundItsVotes = ({ taps, polls, requests }) =>
+  requests.every(({ state }) => state === "decided" || state === "refused") &&
+  (!taps || polls.every((poll) => requests.some((request) => request.poll === poll)));
 
 export class Crowd {
   // `viewers`, `scale`: the defaults of VIEWERS and SCALE. `tapping`: the share of viewers who vote, in both polls, within
@@ -144,10 +150,11 @@ export class Crowd {
     const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
     const lastMs = data.opensAtMs + MINUTE_MS * Math.min(PATIENCE, 2) + FIND_SECONDS * 1000;
     const certifiedMs = data.opensAtMs + (this.closeMs || 0) + (CERTIFIED_PATIENCE_SECONDS + FIND_SECONDS) * 1000;
+    const isDone = () => Date.now() > data.opensAtMs + this.tapMs + LEARN_MS && pages.every(hasFoundItsVotes);
     const isOver = () =>
       this.closeMs
         ? Date.now() > certifiedMs || (pages.every((page) => page.isCertified()) && Date.now() > this.foundBy(data))
-        : Date.now() > lastMs;
+        : Date.now() > lastMs || isDone();
     while (!isOver()) await wait(500);
     pages.forEach((page) => page.stop());
     pages.forEach((page) => this.judge(page));
