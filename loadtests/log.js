@@ -55,7 +55,7 @@ export class Search {
     if (this.running || Date.now() > this.to + LOOK_FOR_MS) return;
     this.running = true;
     try {
-      for (const path of this.paths(at, cuts)) {
+      for (const path of this.paths(at, cuts, Date.now())) {
         if (isFound() || (this.asked.size >= FILES_AT_ONCE && Date.now() < this.nextAt)) return;
         this.nextAt = Date.now() + FURTHER_MS;
         const body = await read(path);
@@ -71,8 +71,14 @@ export class Search {
     }
   }
 
-  paths(at, cuts) {
-    const near = cuts.filter(({ from, to }) => Date.parse(from) <= this.to && Date.parse(to) >= this.from).reverse();
+  paths(at, cuts, now) {
+    const overlaps = ({ from, to }, margin) =>
+      Date.parse(from) <= this.to - margin && Date.parse(to) >= this.from + margin;
+    const possible = cuts.filter((cut) => overlaps(cut, 0)).reverse();
+    const likely = possible.filter((cut) => overlaps(cut, CLOCK_MS));
+    // A neighbour is worth a request once the cut of the moment itself is out, or does not come.
+    const isOut = now > this.to + FURTHER_MS || cuts.some(({ to }) => Date.parse(to) >= this.to - CLOCK_MS);
+    const near = isOut ? [...likely, ...possible.filter((cut) => !likely.includes(cut))] : likely;
     const index = (bits) => Math.floor(this.group / 2 ** (8 * GROUP_BYTES - bits));
     const of = (name, extension) =>
       near.filter((cut) => cut[name] !== undefined).map((cut) => `${at}/${cut.cut}/${index(cut[name])}.${extension}`);

@@ -19,7 +19,7 @@ const bytes = (...entries) => Uint8Array.from(Buffer.from(entries.join(""), "hex
 /** A search among files that change, with a clock. */
 async function searching(votes = REQUEST.votes, changes = {}) {
   const entries = await entriesOf({ ...REQUEST, votes });
-  const times = { from: CAST, to: CAST + 100, after: 10, until: CAST + LOOK_FOR_MS, ...changes };
+  const times = { from: CAST, to: CAST + 100, after: { at: AT, cut: 10 }, until: CAST + LOOK_FOR_MS, ...changes };
   const search = new Search({ ...REQUEST, votes }, times);
   const state = { entries, files: new Map(), asked: [], found: [], now: CAST + 1_000 };
   state.look = (...cuts) =>
@@ -95,14 +95,16 @@ test("a file that gives no answer is asked for again", async () => {
   const state = await searching([VOTE]);
   const { tag, check } = state.entries[0];
   await state.look(cut(12, -3, 1, { bits: 0 }));
-  assert.deepEqual(state.found, []);
   state.files.set(`${AT}/12/0.votes`, bytes(tag, check));
+  await state.look(cut(12, -3, 1, { bits: 0 }));
+  assert.deepEqual([state.found, state.asked.length], [[], 1], "not at once");
+  state.now += 5_000;
   await state.look(cut(12, -3, 1, { bits: 0 }));
   assert.deepEqual(state.found, [[0, "counted"]]);
 });
 
 test("a page that does not know the time looks into the cuts that came after its vote", async () => {
-  const state = await searching([VOTE], { from: undefined, to: undefined, after: 12 });
+  const state = await searching([VOTE], { from: undefined, to: undefined, after: { at: AT, cut: 12 } });
   const { tag, check } = state.entries[0];
   for (const number of [11, 12, 13]) state.files.set(`${AT}/${number}/0.votes`, bytes());
   state.files.set(`${AT}/14/0.votes`, bytes(tag, check));
@@ -115,7 +117,39 @@ test("a clock that is a second wrong does not hide the cut", async () => {
     const state = await searching([VOTE]);
     const { tag, check } = state.entries[0];
     state.files.set(`${AT}/12/0.votes`, bytes(tag, check));
+    state.now += 12_000;
     await state.look(cut(12, from, to, { bits: 0 }));
     assert.deepEqual(state.found, [[0, "counted"]]);
   }
+});
+
+test("a neighbour of the moment's cut is asked after it, and not before it is out", async () => {
+  const state = await searching([VOTE]);
+  const { tag, check } = state.entries[0];
+  state.files.set(`${AT}/12/0.votes`, bytes(tag, check));
+  const earlier = cut(11, -4, -1, { bits: 0 });
+  await state.look(earlier);
+  assert.deepEqual(state.asked, []);
+  await state.look(cut(12, -1, 2, { bits: 0 }), earlier);
+  assert.deepEqual([state.asked.length, state.found], [1, [[0, "counted"]]]);
+});
+
+test("a reason for one of two messages waits for the cut after it", async () => {
+  const state = await searching([VOTE], { isRetried: true });
+  const { tag, check } = state.entries[0];
+  state.files.set(`${AT}/12/0.others`, new TextEncoder().encode(`${tag} beforeOpening\n`));
+  state.files.set(`${AT}/13/0.votes`, bytes(tag, check));
+  const first = cut(12, -3, 1, { otherBits: 0 });
+  await state.look(first);
+  assert.deepEqual(state.found, []);
+  await state.look(cut(13, -1, 3, { bits: 0 }), first);
+  assert.deepEqual(state.found, [[0, "counted"]]);
+});
+
+test("the log of another ledger begins with its own first cut", async () => {
+  const state = await searching([VOTE], { after: { at: "/log/0badf00d/7", cut: 900 } });
+  const { tag, check } = state.entries[0];
+  state.files.set(`${AT}/1/0.votes`, bytes(tag, check));
+  await state.look(cut(1, -3, 1, { bits: 0 }));
+  assert.deepEqual(state.found, [[0, "counted"]]);
 });

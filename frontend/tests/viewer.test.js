@@ -67,6 +67,8 @@ describeConcurrently("a viewer", () => {
   test("the ballots run out", async (t) => {
     const poll = await makePoll({ votesPerVoter: 2 });
     const page = await newPage(t);
+    const asked = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
     await page.goto(viewer(poll));
     await shows(page.locator(".tray"), "2 votes each");
     await card(page, 1).click();
@@ -78,6 +80,7 @@ describeConcurrently("a viewer", () => {
     await shows(page.locator("#announcer"), "All your votes are used.");
     await shows(mine(page, 1), "1 counted");
     await shows(mine(page, 2), "1 counted");
+    assert.ok(!asked.includes("/votes/mine"), "the page knows where its votes went");
     await checkScreen(page, "viewer-ballots-used");
     // The same voter has none left on another device either.
     const other = await newPage(t);
@@ -123,6 +126,23 @@ describeConcurrently("a viewer", () => {
     await page.locator("#sign-in").click();
     await signInAs(page, "rosa");
     await shows(page.locator(".tray"), "4 votes each");
+  });
+
+  test("a refused vote leaves its ballot free, also after a reload", async (t) => {
+    const poll = await makePoll({ votesPerVoter: 2 });
+    const page = await newPage(t, { expected: /Failed to load resource/ });
+    const enter = async () => {
+      await page.goto(viewer(poll));
+      await page.locator("#sign-in").click();
+      await signInAs(page, "rita");
+      await shows(page.locator("#who"), "Signed in as rita");
+    };
+    await enter();
+    await page.route("**/votes", (route) => route.fulfill({ status: 400 }));
+    await card(page, 1).click();
+    await shows(mine(page, 1), "1 not counted");
+    await enter();
+    await shows(page.locator(".tray"), "2 votes each");
   });
 
   test("after a sign-out the device knows nothing of the voter, unless it is to", async (t) => {

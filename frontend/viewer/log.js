@@ -1,9 +1,10 @@
 // The public log: what became of a vote, in files at the edge. A vote's entry derives from what only this page and the
 // service know; to everyone else it is random. `GET /log/…` in docs/openapi.yaml has the formulas.
 
-/** Files asked for at once after a vote, and the wait for each further one. */
+/** Files asked for at once after a vote, and the waits for each further one, and after a file that gave no answer. */
 const FILES_AT_ONCE = 3;
 const FURTHER_MS = 10_000;
+const FAILED_MS = 5_000;
 /** A vote that is not found by then is looked up by hand. */
 export const LOOK_FOR_MS = 3 * 60_000;
 /** How far this page's time may differ from the queue's. */
@@ -48,11 +49,11 @@ export class Search {
   #running = false;
 
   /**
-   * `from`, `to`: the server's time around the casting, as far as it is known. `after`: the newest cut before it. `until`: when
-   * this page stops looking.
+   * `from`, `to`: the server's time around the casting, as far as it is known. `after`: the newest cut before it, `{ at, cut }`.
+   * `until`: when this page stops looking. `isRetried`: an earlier try may have arrived as well.
    */
-  constructor(request, { from = -Infinity, to = Infinity, after, until }) {
-    Object.assign(this, { from: from - CLOCK_MS, to: to + CLOCK_MS, after, until });
+  constructor(request, { from = -Infinity, to = Infinity, after, until, isRetried }) {
+    Object.assign(this, { from: from - CLOCK_MS, to: to + CLOCK_MS, after, until, isRetried });
     this.#entries = entriesOf(request);
   }
 
@@ -66,12 +67,12 @@ export class Search {
     this.#running = true;
     try {
       const entries = await this.#entries;
-      for (const path of this.#paths(entries[0].tag, at, cuts)) {
-        if (isFound() || (this.#asked.size >= FILES_AT_ONCE && now() < this.#nextAt)) return;
-        this.#nextAt = now() + FURTHER_MS;
+      for (const path of this.#paths(entries[0].tag, at, cuts, now())) {
+        if (isFound() || now() < this.#nextAt) return;
         const body = await read(path);
+        if (body) this.#asked.add(path);
+        if (!body || this.#asked.size >= FILES_AT_ONCE) this.#nextAt = now() + (body ? FURTHER_MS : FAILED_MS);
         if (!body) return;
-        this.#asked.add(path);
         const outcomeIn = path.endsWith(".votes") ? counted : reason;
         const outcomes = entries.map((entry, place) => [place, outcomeIn(body, entry)]).filter(([, outcome]) => outcome);
         if (outcomes.length) onFound(new Map(outcomes));
@@ -81,13 +82,21 @@ export class Search {
     }
   }
 
-  /** Counted votes come first: most votes count. */
-  #paths(tag, at, cuts) {
-    const isNear = ({ cut, from, to }) => cut > this.after && Date.parse(from) <= this.to && Date.parse(to) >= this.from;
-    const near = cuts.filter(isNear).reverse();
-    const of = (name, extension) =>
-      near.filter((cut) => cut[name] !== undefined).map((cut) => `${at}/${cut.cut}/${indexOf(tag, cut[name])}.${extension}`);
-    return [...of("bits", "votes"), ...of("otherBits", "others")].filter((path) => !this.#asked.has(path));
+  /** Counted votes come first, since most votes count, and the cut of the moment before its neighbours. */
+  #paths(tag, at, cuts, now) {
+    const isNew = ({ cut }) => cut > this.after.cut || at !== this.after.at;
+    const overlaps = (margin) => ({ from, to }) => Date.parse(from) <= this.to - margin && Date.parse(to) >= this.from + margin;
+    const possible = cuts.filter(isNew).filter(overlaps(0)).reverse();
+    const likely = possible.filter(overlaps(CLOCK_MS));
+    // A neighbour is worth a request once the cut of the moment itself is out, or does not come.
+    const isOut = now > this.to + FURTHER_MS || cuts.some(({ to }) => Date.parse(to) >= this.to - CLOCK_MS);
+    const near = isOut ? [...likely, ...possible.filter((cut) => !likely.includes(cut))] : likely;
+    // Of two messages of one vote, one may count although the other did not. It may be in the next cut.
+    const sure = near.filter(({ cut }) => !this.isRetried || cut < cuts[0].cut);
+    const of = (cuts, name, extension) =>
+      cuts.filter((cut) => cut[name] !== undefined).map((cut) => `${at}/${cut.cut}/${indexOf(tag, cut[name])}.${extension}`);
+    const paths = [...of(near, "bits", "votes"), ...of(sure, "otherBits", "others")];
+    return paths.filter((path) => !this.#asked.has(path));
   }
 }
 

@@ -59,8 +59,8 @@ export class Outbox {
   #requests = [];
   /** The requests that still gather taps, by poll. */
   #gathering = new Map();
-  /** The newest cut of each poll's public log. */
-  #cuts = new Map();
+  /** By poll: the latest cuts of its public log, as its file names them. */
+  #logs = new Map();
   /** By poll: ballots used by earlier pages and other devices, as far as known. */
   #used = new Map();
   #sending = false;
@@ -100,9 +100,17 @@ export class Outbox {
 
   /** Returns the ballots presumed used. Another device may have used more: then a vote conflicts. */
   used(poll) {
+    return new Set([...(this.#used.get(poll) ?? []), ...this.#ownBallots(poll)]);
+  }
+
+  /** Returns whether this page's own votes use all ballots of a poll. */
+  hasUsedAll({ id, votesPerVoter }) {
+    return this.#ownBallots(id).length >= votesPerVoter;
+  }
+
+  #ownBallots(poll) {
     const own = this.#of(poll).filter((request) => request.voter === voter()).flatMap(({ votes }) => votes);
-    const ballots = own.filter(({ ballot, state }) => ballot && state !== "refused").map(({ ballot }) => ballot);
-    return new Set([...(this.#used.get(poll) ?? []), ...ballots]);
+    return own.filter(({ ballot, state }) => ballot && state !== "refused").map(({ ballot }) => ballot);
   }
 
   /** Queues votes for a contestant, `n` of them where the poll has a limit, and sends them as soon as possible. */
@@ -193,9 +201,10 @@ export class Outbox {
     return this.#of(poll).filter(isPending);
   }
 
-  /** Looks for a poll's sent votes in the log that its file names. */
-  find(poll, log) {
-    this.#cuts.set(poll, log.cuts[0].cut);
+  /** Looks for a poll's sent votes in the log that its file names, or in the one that it named last. */
+  find(poll, log = this.#logs.get(poll)) {
+    if (!log) return;
+    this.#logs.set(poll, log);
     for (const request of this.#pending(poll)) {
       request.search.look(log, {
         now,
@@ -248,7 +257,8 @@ export class Outbox {
   #save(poll = null) {
     const final = this.#requests.filter((request) => this.#gathering.get(request.poll) !== request);
     save(REQUESTS_KEY, final.filter(({ votes }) => votes.some(waits)));
-    if (voter() && poll !== null && this.used(poll).size) rememberBallots(voter(), poll, this.used(poll));
+    // None may be left in use: that of a refused vote is free again.
+    if (voter() && poll !== null) rememberBallots(voter(), poll, this.used(poll));
   }
 
   /** Changes a request's votes. `next(vote, place)`: the new state and its reason, or false. */
@@ -305,7 +315,10 @@ export class Outbox {
   async #sendOne(request) {
     if (request.limit && request.voter !== voter() && !(await this.#takeBallots(request))) return true;
     // The first try may have arrived although its answer was lost.
-    request.tried ??= { ...(knowsTime() && { from: now() }), after: this.#cuts.get(request.poll) ?? 0 };
+    if (!request.tried) {
+      const { at, cuts } = this.#logs.get(request.poll) ?? { cuts: [{ cut: 0 }] };
+      request.tried = { ...(knowsTime() && { from: now() }), after: { at, cut: cuts[0].cut } };
+    }
     request.voter = voter();
     const response = await this.#call("/votes", {
       method: "POST",
@@ -316,7 +329,7 @@ export class Outbox {
     if (!response || response.status === 429 || response.status >= 500) return false;
     // Browsers offer no hashes to a page that came over plain HTTP.
     if (response.ok && crypto.subtle) {
-      const times = { ...(knowsTime() && { to: now() }), until: now() + LOOK_FOR_MS };
+      const times = { ...(knowsTime() && { to: now() }), until: now() + LOOK_FOR_MS, isRetried: request.tries > 0 };
       request.search = new Search(request, { ...request.tried, ...times });
     }
     this.#change(request, () => (response.ok ? ["sent"] : ["refused", String(response.status)]));

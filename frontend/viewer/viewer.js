@@ -57,6 +57,8 @@ class Section {
   }
 
   tick() {
+    // The file may have changed for the last time, and one of the log may have given no answer.
+    outbox.find(this.poll.id);
     const status = this.ballot.tick(this.certificate);
     this.standing.setTitle({ closed: "result", certified: "state.certified" }[status] ?? "standing");
     if (status === this.status && this.poll.results === this.results) return;
@@ -72,7 +74,8 @@ class Section {
   follow(seconds = 0) {
     if (this.status === "scheduled") this.standing.withhold("scheduled");
     else if (!isShown(this.poll, this.status) && !this.certificate) this.standing.withhold(this.poll.results);
-    const wanted = this.visible && !this.certificate?.digest && this.status !== "scheduled";
+    const isNew = this.visible && !this.certificate?.digest && this.status !== "scheduled";
+    const wanted = isNew || outbox.isPending(this.poll.id);
     if (wanted === Boolean(this.feed)) return;
     this.feed?.stop();
     const pace = (seconds) => (outbox.isPending(this.poll.id) ? SOON_S : seconds);
@@ -110,7 +113,7 @@ class Section {
     if (votesPerVoter && outbox.used(id).size >= votesPerVoter) {
       announce(t("allUsed"));
       // Once, and only after a tap: an earlier page's vote may have been refused.
-      this.checked ??= outbox.readMine(id);
+      if (!outbox.hasUsedAll(this.poll)) this.checked ??= outbox.readMine(id).then((isRead) => (this.checked = isRead || null));
       return;
     }
     outbox.cast(this.poll, contestant, this.ballot.takeAmount());

@@ -3,16 +3,24 @@
 //! A cut is in the ledger before its first file is written, and a poll's file names it after its last one. So whatever
 //! dies in between, the next publisher writes the same files again.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws::Serving;
 use domain::{CutFiles, CutKind, LogAddress, LoggedVote, PollId, PublicCut, PublicLog};
 use futures_util::{StreamExt, stream};
 use ledger::{Cut, LogBatch, LogPosition, Publishable};
 use runtime::telemetry::error_chain;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::Handler;
+
+/// The time of a tick for the logs. Then the polls' files are written, whatever is left: one poll's log, or a bucket that
+/// hangs, holds no standing up.
+const TIME: Duration = Duration::from_secs(4);
 
 /// Concurrent writes: 2,000 files, at some 50 ms each, are written within a tick.
 const CONCURRENT_WRITES: usize = 64;
@@ -27,34 +35,67 @@ struct Content {
     others: Option<CutFiles>,
 }
 
+/// The written files of unfinished cuts, so that the next tick goes on where this one stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(Mutex<HashSet<String>>);
+
+impl Progress {
+    fn add(&self, key: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    fn forget(&self, keys: &[String]) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written.retain(|key| !keys.contains(key));
+    }
+}
+
 impl Handler {
-    /// Cuts the logs of these polls, one cut each. Returns what each poll's file says of its log. Failures are logged,
-    /// and the next tick goes on where this one stopped; so it does after `until`.
-    pub(crate) async fn cut_logs(&self, polls: &[Publishable], until: Instant) -> HashMap<PollId, PublicLog> {
+    /// Cuts the logs of these polls, one cut each. Returns what each poll's file says of its log; `None` if the ledger does
+    /// not say it. Failures are logged, and the next tick goes on where this one stopped.
+    pub(crate) async fn cut_logs(&self, polls: &[Publishable]) -> Option<HashMap<PollId, PublicLog>> {
         let ids: Vec<_> = polls.iter().map(|one| one.loaded.poll.id).collect();
-        let published = async {
-            self.publish_cuts(&ids, until).await?;
-            self.stores.ledger.latest_cuts(&ids).await
-        };
-        let cuts = published.await.unwrap_or_else(|error| {
+        if let Err(error) = self.publish_cuts(&ids, Instant::now() + TIME).await {
             tracing::error!(error = error_chain(&error), "log.not_cut");
-            HashMap::new()
-        });
-        cuts.into_iter().map(|(poll, cuts)| (poll, PublicLog::new(self.log_address(poll), cuts))).collect()
+        }
+        let cuts = self.stores.ledger.latest_cuts(&ids).await;
+        let cuts =
+            cuts.inspect_err(|error| tracing::error!(error = error_chain(error), "log.unknown")).ok()?;
+        Some(
+            cuts.into_iter()
+                .map(|(poll, cuts)| (poll, PublicLog::new(self.log_address(poll), cuts)))
+                .collect(),
+        )
     }
 
     async fn publish_cuts(&self, polls: &[PollId], until: Instant) -> Result<(), ledger::Error> {
         let mut contents = Vec::new();
         for position in self.stores.ledger.log_positions(polls).await? {
-            contents.extend(self.cut(position).await?);
-        }
-        let mut written = Vec::new();
-        for content in contents {
-            if self.write_cut(&content, until).await {
-                written.push((content.cut.poll, content.cut.public.cut));
+            match self.cut(position).await {
+                Ok(content) => contents.extend(content),
+                Err(error) => {
+                    tracing::error!(error = error_chain(&error), poll = position.poll.0, "log.not_cut");
+                }
             }
         }
-        if written.is_empty() { Ok(()) } else { self.stores.ledger.cuts_written(&written).await }
+        // A large cut holds up no small one.
+        contents.sort_by_key(Content::files);
+        let _in_time = timeout_at(until, self.write_files(&contents)).await;
+        let is_written = |content: &&Content| self.keys(content).all(|(key, ..)| self.log_progress.has(&key));
+        let written: Vec<_> = contents.iter().filter(is_written).collect();
+        if written.is_empty() {
+            return Ok(());
+        }
+        let cuts: Vec<_> = written.iter().map(|content| (content.cut.poll, content.cut.public.cut)).collect();
+        self.stores.ledger.cuts_written(&cuts).await?;
+        for content in written {
+            self.log_progress.forget(&self.keys(content).map(|(key, ..)| key).collect::<Vec<_>>());
+        }
+        Ok(())
     }
 
     /// Returns the cut at a position, and adds it to the ledger if it is new. `None` if another publisher was faster.
@@ -65,33 +106,37 @@ impl Handler {
         Ok(is_ours.then_some(content))
     }
 
-    /// Writes the files of a cut. Returns whether all exist; a failure is logged.
-    async fn write_cut(&self, content: &Content, until: Instant) -> bool {
-        let address = self.log_address(content.cut.poll);
-        let files = [(CutKind::Votes, &content.votes), (CutKind::Others, &content.others)];
-        let writing = files.into_iter().flat_map(|(kind, files)| {
-            let contents = files.iter().flat_map(|files| files.contents.iter().enumerate());
-            contents.map(move |(index, body)| {
-                let key = address.object_key(content.cut.public.cut, kind, index);
-                async move { Instant::now() < until && self.write_log_file(&key, kind, body).await }
-            })
-        });
-        let written = stream::iter(writing).buffer_unordered(CONCURRENT_WRITES);
-        written.all(|is_written| async move { is_written }).await
+    /// Writes the files that this instance has not written yet.
+    async fn write_files(&self, contents: &[Content]) {
+        let files = contents.iter().flat_map(|content| self.keys(content));
+        let missing = files.filter(|(key, ..)| !self.log_progress.has(key));
+        let writing = missing.map(|(key, kind, body)| self.write_log_file(key, kind, body));
+        stream::iter(writing).buffer_unordered(CONCURRENT_WRITES).collect::<()>().await;
     }
 
-    async fn write_log_file(&self, key: &str, kind: CutKind, body: &[u8]) -> bool {
+    /// Returns the files of a cut with their keys.
+    fn keys<'a>(&self, content: &'a Content) -> impl Iterator<Item = (String, CutKind, &'a [u8])> + use<'a> {
+        let address = self.log_address(content.cut.poll);
+        let kinds = [(CutKind::Votes, &content.votes), (CutKind::Others, &content.others)];
+        kinds.into_iter().flat_map(move |(kind, files)| {
+            let contents = files.iter().flat_map(|files| files.contents.iter().enumerate());
+            contents.map(move |(index, body)| {
+                (address.object_key(content.cut.public.cut, kind, index), kind, body.as_slice())
+            })
+        })
+    }
+
+    async fn write_log_file(&self, key: String, kind: CutKind, body: &[u8]) {
         let content_type = match kind {
             CutKind::Votes => "application/octet-stream",
             CutKind::Others => "text/plain; charset=utf-8",
         };
         let cache_control = &self.immutable_cache_control;
         let serving = Serving { content_type, content_encoding: None, cache_control };
-        let written = self.aws.put_object(&self.bucket, key, serving, body.to_vec().into()).await;
-        if let Err(error) = &written {
-            tracing::error!(error = error_chain(error), key, "file.not_written");
+        match self.aws.put_object(&self.bucket, &key, serving, body.to_vec().into()).await {
+            Ok(()) => self.log_progress.add(key),
+            Err(error) => tracing::error!(error = error_chain(&error), key, "file.not_written"),
         }
-        written.is_ok()
     }
 
     fn log_address(&self, poll: PollId) -> LogAddress {
@@ -100,6 +145,10 @@ impl Handler {
 }
 
 impl Content {
+    fn files(&self) -> usize {
+        [&self.votes, &self.others].into_iter().flatten().map(|files| files.contents.len()).sum()
+    }
+
     /// Makes the files of these batches. `None` without batches.
     fn new(position: LogPosition, batches: &[LogBatch]) -> Option<Self> {
         let (first, last) = (batches.first()?.number, batches.last()?.number);

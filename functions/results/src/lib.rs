@@ -73,6 +73,7 @@ pub struct Handler {
     certified_cache_control: String,
     immutable_cache_control: String,
     last_list: list::LastList,
+    log_progress: cuts::Progress,
     policy: CertificationPolicy,
     hasher: VoterHasher,
     metrics_namespace: String,
@@ -132,6 +133,7 @@ impl Handler {
                 certified_cache_control: certified?,
                 immutable_cache_control: immutable?,
                 last_list: list::LastList::default(),
+                log_progress: cuts::Progress::default(),
                 policy: policy?,
                 hasher: hasher?,
                 metrics_namespace: metrics_namespace?,
@@ -270,9 +272,10 @@ impl Handler {
         self.delete_ahead(&due).await;
         self.repair(&due, as_of).await;
         let later = self.later_certificates(&due).await;
+        let logs = self.cut_logs(&due).await;
         let until = started + WRITE_DEADLINE;
-        let logs = self.cut_logs(&due, until).await;
-        let edition = Edition { names: &names, logs: &logs, list_version: current.version, as_of, until };
+        let edition =
+            Edition { names: &names, logs: logs.as_ref(), list_version: current.version, as_of, until };
         for poll in self.publish(&due, later, &edition).await {
             self.record_published(poll).await;
         }

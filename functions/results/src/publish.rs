@@ -20,8 +20,8 @@ use crate::Handler;
 pub(crate) struct Edition<'a> {
     /// The paths of the names' files.
     pub(crate) names: &'a HashMap<PollId, String>,
-    /// What the files say of the logs.
-    pub(crate) logs: &'a HashMap<PollId, PublicLog>,
+    /// What the files say of the logs, unless the ledger does not say it.
+    pub(crate) logs: Option<&'a HashMap<PollId, PublicLog>>,
     /// The version of the public list.
     pub(crate) list_version: i64,
     /// The time before the polls were read.
@@ -70,7 +70,13 @@ impl Handler {
         let certificate = one.certificate.as_ref();
         let (as_of, now) = (edition.as_of, self.clock.now());
         let file = Publication::new(poll, &one.loaded.tally, certificate, voters, as_of, now);
-        let file = file.with_log(edition.logs.get(&poll.id));
+        let log = match edition.logs {
+            Some(logs) => logs.get(&poll.id),
+            // Nothing would write a certified file again for its log.
+            None if certificate.is_some() => return None,
+            None => None,
+        };
+        let file = file.with_log(log);
         let file = match certificate {
             Some(_) => file.with_late(one.late, &later),
             // Without its names the poll cannot be shown; the failure of their write is logged.
@@ -80,7 +86,8 @@ impl Handler {
             if certificate.is_some() { &self.certified_cache_control } else { &self.live_cache_control };
         let key = format!("results/{}.json", poll.id.0);
         let is_done = self.write(&key, cache_control, &file).await
-            && one.is_new_edition
+            && certificate.is_some()
+            && (one.is_new_edition || log.is_some_and(PublicLog::ends_with_votes))
             && self.request_invalidation(&[key]).await;
         is_done.then_some(one)
     }

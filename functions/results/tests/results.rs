@@ -52,6 +52,8 @@ struct Cloud {
     refuses_deletions: bool,
     /// Paths with this text are not written.
     refuses_writes_of: Option<&'static str>,
+    /// Writes of paths with this end are not answered.
+    hangs_at_writes_of: Option<String>,
     /// Paths in the order of their writes.
     writes: Vec<String>,
 }
@@ -74,6 +76,10 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> (u16, String) {
+    let hanging = cloud.lock().unwrap().hangs_at_writes_of.clone();
+    if method == Method::PUT && hanging.is_some_and(|end| uri.path().ends_with(&end)) {
+        std::future::pending::<()>().await;
+    }
     let mut cloud = cloud.lock().unwrap();
     assert!(headers["authorization"].to_str().unwrap().starts_with("AWS4-HMAC-SHA256 "), "signed");
     if method == Method::DELETE {

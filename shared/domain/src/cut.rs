@@ -8,13 +8,14 @@ use sha2::{Digest, Sha256};
 
 use super::{ContestantNumber, LedgerAddress, PollId, Timestamp, log_check};
 
-/// The maximum size of a file in bytes, unless somebody chose ids whose tags begin alike.
+/// The maximum size of a file in bytes, but for those where many votes came in few requests, or somebody chose ids whose tags
+/// begin alike.
 pub const FILE_BYTES_MAX: usize = 4_096;
 /// Bits of a tag that may choose its file: its first four bytes are those of its whole request, and a cut of this many files
 /// would have a quarter of a billion bytes.
 const BITS_MAX: u8 = 16;
-/// A cut has at most this many times the files that its size needs: ids whose tags begin alike make no more.
-const SPARSE_BITS: u8 = 4;
+/// A cut has at most twice the files that its size needs: each is paid for, and ids whose tags begin alike must make no more.
+const SPARSE_BITS: u8 = 1;
 /// The stored form of a counted vote: tag, opening, contestant, count.
 pub const LOGGED_BYTES: usize = 16 + 16 + 2 + 2;
 /// The published form of a counted vote: tag, check.
@@ -169,6 +170,11 @@ impl PublicLog {
     /// Names the cuts, which are given newest first.
     pub fn new(address: LogAddress, cuts: Vec<PublicCut>) -> Self {
         Self { at: format!("/log/{}/{}", address.ledger, address.poll.0), cuts }
+    }
+
+    /// Returns whether the latest cut has counted votes.
+    pub fn ends_with_votes(&self) -> bool {
+        self.cuts.first().is_some_and(|cut| cut.bits.is_some())
     }
 }
 

@@ -524,7 +524,7 @@ BEGIN
             SELECT DISTINCT ON (message_id, place) message_id, coalesce(voter, 0) AS voter, rejected.id_tag, cast_at,
                 coalesce(polls.id, 0) AS poll, CASE WHEN polls.id IS NULL THEN named END AS named, reason, key,
                 place, contestant, coalesce(rejected.count, 1) AS count, ballot, message_tag, log_tag,
-                NOT polls.draft AND now() > polls.opens_at - interval '10 minutes'
+                (NOT polls.draft OR now() >= polls.opens_at) AND now() > polls.opens_at - interval '10 minutes'
                     AND coalesce(now() < polls.closes_at + interval '10 minutes', true) AS is_public,
                 CASE WHEN certificates.certified_at < now() - interval '30 days' THEN 0 ELSE 1000 END AS rows_max
             FROM unnest(rejected_messages, rejected_voters, rejected_id_tags, rejected_cast_at, rejected_polls,

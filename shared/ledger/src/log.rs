@@ -8,11 +8,11 @@ use time::OffsetDateTime;
 use super::{Error, Ledger, polls::timestamp};
 use domain::{LOGGED_BYTES, PollId, PublicCut, Timestamp};
 
-/// Counted votes of a cut, unless one batch has more: 3 s at 40,000 votes a second.
+/// Votes of a cut, unless one batch has more: 3 s at 40,000 votes a second.
 const CUT_VOTES_MAX: i64 = 120_000;
 
-/// Cuts that a poll's file names: a page that asks every 3 s through the edge misses none.
-const LATEST_CUTS: i64 = 5;
+/// Cuts that a poll's file names: half a minute, for a page that asks every 3 s and was away for a moment.
+const LATEST_CUTS: i64 = 10;
 
 /// Where the log of a poll has something to publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +86,10 @@ impl Ledger {
     pub async fn log_batches(&self, position: LogPosition) -> Result<Vec<LogBatch>, Error> {
         // The server knows the length of entries without reading them.
         let sql = "/* log_batches */ SELECT batch.* FROM ( \
-                       SELECT number, sum(octet_length(entries)) OVER (ORDER BY number) - octet_length(entries) AS before \
-                       FROM log_batches WHERE poll = $1 AND number > $2 AND number <= $3 \
+                       SELECT number, sum(bytes) OVER (ORDER BY number) - bytes AS before FROM ( \
+                           SELECT number, octet_length(entries) + pg_column_size(other_tags) AS bytes \
+                           FROM log_batches WHERE poll = $1 AND number > $2 AND number <= $3 \
+                       ) AS batch \
                    ) AS fitting JOIN log_batches AS batch ON batch.poll = $1 AND batch.number = fitting.number \
                    CROSS JOIN mark_log() WHERE before < $4 ORDER BY batch.number";
         let query = sqlx::query(sql)
@@ -144,7 +146,7 @@ impl Ledger {
         self.fetch_all(sqlx::query(sql).bind(polls).bind(cuts)).await.map(drop)
     }
 
-    /// Returns the latest cuts of each poll, newest first, at most 5, all of whose files exist.
+    /// Returns the latest cuts of each poll, newest first, at most 10, all of whose files exist.
     ///
     /// # Errors
     /// [`Error::Outage`], [`Error::Defect`].

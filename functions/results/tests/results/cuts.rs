@@ -188,3 +188,29 @@ async fn the_certified_file_names_the_last_cut() {
         "the edge has it within a minute"
     );
 }
+
+/// One poll's log holds no standing up, nor another poll's log; and what was written is not written again.
+#[tokio::test]
+async fn a_bucket_that_hangs_for_one_log_delays_nothing_else() {
+    let fixture = Fixture::new((60, 60)).await;
+    let (large, small) = (fixture.poll(json!({})).await, fixture.poll(json!({})).await);
+    for _ in 0..5 {
+        counted(fixture.count(&large, &["alice"; 300]).await);
+    }
+    let entry = vote(&fixture, &small, "bob", 2).await;
+    let hanging = format!("/{}/1/3.votes", large.id.0);
+    fixture.cloud.lock().unwrap().hangs_at_writes_of = Some(hanging.clone());
+    fixture.handler.tick().await.unwrap();
+    assert_eq!(
+        (fixture.file(&large)["totalVotes"].clone(), fixture.file(&large).get("log")),
+        (json!(1_500), None)
+    );
+    assert_eq!(look_up(&fixture, &small, entry, 2), Some(1));
+    let written = fixture.cloud.lock().unwrap().writes.clone();
+    fixture.cloud.lock().unwrap().hangs_at_writes_of = None;
+    fixture.handler.tick().await.unwrap();
+    assert_eq!(fixture.file(&large)["log"]["cuts"][0]["cut"], json!(1));
+    let writes = fixture.cloud.lock().unwrap().writes[written.len()..].to_vec();
+    let log_files: Vec<_> = writes.iter().filter(|path| path.starts_with("/log/")).collect();
+    assert!(log_files.len() == 1 && log_files[0].ends_with(&hanging), "{log_files:?}");
+}

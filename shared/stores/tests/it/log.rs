@@ -147,6 +147,14 @@ async fn rejections_long_before_the_opening_or_of_a_draft_are_not_logged() {
     };
     let window = |opens: i64, closes: i64| json!({"opensAt": minutes(opens), "closesAt": minutes(closes), "draft": false});
     assert!(told(window(9, 60)).await && told(window(-60, -9)).await && told(window(-60, 60)).await);
+    let opened_by_the_clock =
+        fixture.poll(json!({"opensAt": minutes(5), "closesAt": null, "draft": true})).await;
+    let sql = "UPDATE polls SET opens_at = now() - interval '1 second' WHERE id = $1";
+    let mut owner = fixture.scratch.connect().await.unwrap();
+    sqlx::query(sql).bind(opened_by_the_clock.id.0).execute(&mut owner).await.unwrap();
+    let message = fixture.message(9_999, &json!({"poll": opened_by_the_clock.id.0, "contestant": 9}));
+    fixture.count(&fixture.batch(&opened_by_the_clock, &[message])).await;
+    assert!(position(&fixture.ledger, &opened_by_the_clock).await.is_some(), "its opening ended the draft");
     assert!(!told(window(11, 60)).await && !told(window(-60, -11)).await);
     assert!(!told(json!({"opensAt": minutes(9), "closesAt": null, "draft": true})).await);
     assert!(!told(json!({"opensAt": null, "closesAt": null, "draft": false})).await);
