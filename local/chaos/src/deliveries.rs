@@ -26,6 +26,8 @@ const BROKEN: [&str; 2] = ["BATCH_TIMEOUT_MS", "soon"];
 
 /// Maximum clock skew of a process, in either direction.
 const SKEW_MS_MAX: i64 = 3_600_000;
+/// The same for a function that signs requests: S3 refuses one that is signed 15 minutes too early or too late.
+const SIGNED_SKEW_MS_MAX: i64 = 10 * 60 * 1_000;
 
 /// The active faults of deliveries and processes.
 #[derive(Debug)]
@@ -185,7 +187,8 @@ impl EnvironmentHook for Deliveries {
         let mut environment = Vec::new();
         let mut state = self.lock();
         if self.record.is_requested(Fault::Clock) {
-            let skew_ms = state.rng.i64(-SKEW_MS_MAX..=SKEW_MS_MAX);
+            let max = if function == VOTES { SKEW_MS_MAX } else { SIGNED_SKEW_MS_MAX };
+            let skew_ms = state.rng.i64(-max..=max);
             environment.push(("CLOCK_SKEW_MS".to_owned(), skew_ms.to_string()));
             self.record.add(&Fault::Clock.name());
         }
