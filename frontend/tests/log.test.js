@@ -1,4 +1,4 @@
-// What a page finds in the public log, without a browser.
+// The page's search in the public log, without a browser.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -21,7 +21,7 @@ async function derive(...fields) {
   return new Uint8Array(hash);
 }
 
-const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+export const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** Returns the entries of a request's votes, in hexadecimal digits: a tag, and a check that binds contestant and count. */
 export async function entriesOf({ poll, id, voter, votes }) {
@@ -70,9 +70,12 @@ export class Search {
       for (const path of this.#paths(entries[0].tag, at, cuts, now())) {
         if (isFound() || now() < this.#nextAt) return;
         const body = await read(path);
-        if (body) this.#asked.add(path);
-        if (!body || this.#asked.size >= FILES_AT_ONCE) this.#nextAt = now() + (body ? FURTHER_MS : FAILED_MS);
-        if (!body) return;
+        if (!body) {
+          this.#nextAt = now() + FAILED_MS;
+          return;
+        }
+        this.#asked.add(path);
+        if (this.#asked.size >= FILES_AT_ONCE) this.#nextAt = now() + FURTHER_MS;
         const outcomeIn = path.endsWith(".votes") ? counted : reason;
         const outcomes = entries.map((entry, place) => [place, outcomeIn(body, entry)]).filter(([, outcome]) => outcome);
         if (outcomes.length) onFound(new Map(outcomes));

@@ -9,7 +9,7 @@
 import { knowsTime, learnTime, now } from "/shared/clock.js";
 import { deadline } from "/shared/fallbacks.js";
 import { readBytes } from "/shared/files.js";
-import { LOOK_FOR_MS, Search } from "/viewer/log.js";
+import { LOOK_FOR_MS, Search, hex } from "/viewer/log.js";
 import { bearer, endSession, onSession, restore, save, voter } from "/shared/session.js";
 import { onOtherTab, rememberBallots, rememberedBallots } from "/viewer/memory.js";
 
@@ -36,8 +36,7 @@ function mintId() {
   for (let i = 0; i < 6; i++) bytes[i] = Math.floor(time / 2 ** (40 - 8 * i)) % 256;
   bytes[6] = 0x70 | (bytes[6] & 0x0f);
   bytes[8] = 0x80 | (bytes[8] & 0x3f);
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
+  return hex(bytes).replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
 }
 
 const waits = ({ state }) => state === "waiting";

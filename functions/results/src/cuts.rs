@@ -48,15 +48,14 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
-    fn forget(&self, keys: &[String]) {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        written.retain(|key| !keys.contains(key));
+    fn forget(&self, key: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
 impl Handler {
-    /// Cuts the logs of these polls, one cut each. Returns what each poll's file says of its log; `None` if the ledger does
-    /// not say it. Failures are logged, and the next tick goes on where this one stopped.
+    /// Cuts the logs of these polls, one cut each. Returns the log that each poll's file names; `None` if the ledger did
+    /// not return them. Failures are logged, and the next tick goes on where this one stopped.
     pub(crate) async fn cut_logs(&self, polls: &[Publishable]) -> Option<HashMap<PollId, PublicLog>> {
         let ids: Vec<_> = polls.iter().map(|one| one.loaded.poll.id).collect();
         if let Err(error) = self.publish_cuts(&ids, Instant::now() + TIME).await {
@@ -92,9 +91,10 @@ impl Handler {
         }
         let cuts: Vec<_> = written.iter().map(|content| (content.cut.poll, content.cut.public.cut)).collect();
         self.stores.ledger.cuts_written(&cuts).await?;
-        for content in written {
-            self.log_progress.forget(&self.keys(content).map(|(key, ..)| key).collect::<Vec<_>>());
-        }
+        written
+            .into_iter()
+            .flat_map(|content| self.keys(content))
+            .for_each(|(key, ..)| self.log_progress.forget(&key));
         Ok(())
     }
 

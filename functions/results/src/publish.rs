@@ -20,7 +20,7 @@ use crate::Handler;
 pub(crate) struct Edition<'a> {
     /// The paths of the names' files.
     pub(crate) names: &'a HashMap<PollId, String>,
-    /// What the files say of the logs, unless the ledger does not say it.
+    /// The logs that the files name. `None` if the ledger did not return them.
     pub(crate) logs: Option<&'a HashMap<PollId, PublicLog>>,
     /// The version of the public list.
     pub(crate) list_version: i64,

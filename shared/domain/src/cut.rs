@@ -1,7 +1,7 @@
 //! Cuts of the public log: what was decided since the last cut, as files of at most 4 KiB that a page finds by the
 //! first bits of a vote's tag.
 //!
-//! Files are a function of the records alone: whoever writes them, and however often, they are the same bytes.
+//! Files are a function of the records alone. Every publisher writes the same bytes.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -157,7 +157,7 @@ impl LogAddress {
     }
 }
 
-/// What a poll's public file says of its log.
+/// The log as a poll's public file names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PublicLog {
     /// The path of the cuts' folders.

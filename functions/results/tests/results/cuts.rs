@@ -1,4 +1,4 @@
-//! The public logs' files: what they have, and that they are the same bytes whoever writes them, and whatever fails.
+//! The public logs' files. Every publisher writes the same bytes, also after a failure.
 
 use domain::{LogEntry, log_check};
 
